@@ -1,0 +1,36 @@
+# Two commands do all of their own set-up: `make demo` and `make test`.
+
+# The first interpreter of a supported version that really starts; override with `make PYTHON=…`.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: .venv/.installed
+	$(BIN)/featstore demo
+
+test: lint
+	$(BIN)/pytest --numprocesses 2
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv build dist featstore.egg-info featstore-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "featstore needs Python 3.11, 3.12 or 3.13; none was found on the PATH." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP_INSTALL) setuptools
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,120 @@
+"""What the commands print, and how: results on stdout, everything else on stderr."""
+
+import glob
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from featstore import FeatureStore
+
+__all__ = [
+    "bar",
+    "example",
+    "json_option",
+    "note",
+    "open_store",
+    "print_json",
+    "print_table",
+    "quiet_option",
+    "share",
+]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+
+
+def example(*lines: str) -> str:
+    """Return the closing lines of a command's help."""
+    return "\b\nExample, in the folder that `featstore demo` makes:\n" + "\n".join(
+        f"  {line}" for line in lines
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print a result for programs."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+def note(message: str) -> None:
+    """Tell the user something that is not the result."""
+    click.echo(message, err=True)
+
+
+def share(part: float, *, digits: int = 1) -> str:
+    """Write a share of 1 in percent."""
+    return f"{100 * part:.{digits}f}%"
+
+
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1, indent: str = ""
+) -> None:
+    """Print aligned columns: the first ``left`` to the left, the others, numbers, to the right."""
+    cells = [[_cell(value) for value in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        aligned = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo((indent + "  ".join(aligned)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    # A file's name may hold anything; on a terminal it must stay one line and do nothing.
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
+
+
+@contextmanager
+def bar(
+    total: int | None, *, quiet: bool, unit: str = "image"
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Show progress on stderr with rate and time left; silent when quiet or not on a terminal.
+
+    The block is given a function of (done, total).
+    """
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        unit=f" {unit}s",
+        disable=quiet or not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        leave=False,
+    ) as progress:
+
+        def update(done: int, of: int | None = None) -> None:
+            if of is not None and progress.total != of:
+                progress.total = of
+                # What was there before counts as done but not towards the rate.
+                progress.initial = done
+                progress.n = done
+            progress.update(done - progress.n)
+
+        yield update
+
+
+def open_store(path: str | None) -> "FeatureStore":
+    """Open the store at a path or, without one, the only store in the current folder."""
+    from featstore import FeatureStore
+
+    if path is not None:
+        return FeatureStore(path)
+    found = sorted(glob.glob("*.fstore"))
+    if len(found) == 1:
+        return FeatureStore(found[0])
+    if not found:
+        raise click.UsageError(
+            f"no store was named and there is none (*.fstore) in {os.getcwd()}; name one, or make one with "
+            "`featstore extract FOLDER`"
+        )
+    raise click.UsageError(f"several stores are here, name the one you mean: {', '.join(found)}")

@@ -1,0 +1,181 @@
+"""`featstore extract` and `featstore backbones`."""
+
+import os
+import signal
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import bar, example, json_option, note, print_json, print_table, quiet_option
+
+if TYPE_CHECKING:
+    from featstore import ExtractionReport
+
+__all__ = ["backbones", "extract"]
+
+_LISTED_FAILURES = 20
+
+
+class _ImageSize(click.ParamType):
+    """``224`` or ``224x320`` (height x width)."""
+
+    name = "PIXELS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, int]:
+        sides = str(value).lower().split("x")
+        if not all(side.isdecimal() and int(side) > 0 for side in sides) or len(sides) > 2:
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
+        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+@click.command(
+    epilog=example("featstore extract digits --backbone scattering --store digits.fstore"),
+    short_help="Push images through a backbone and keep the features.",
+)
+@click.argument("source", type=click.Path())
+@click.option(
+    "--store", type=click.Path(), help="Where to keep the features.  [default: NAME.fstore after SOURCE]"
+)
+@click.option(
+    "--backbone",
+    default="mobilenet_v2",
+    show_default=True,
+    metavar="NAME|FILE.keras",
+    help="A network that `featstore backbones` lists, or a Keras model of your own.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(),
+    help="Weights file (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded by Keras]",
+)
+@click.option("--layer", help="Cut the network at this layer.  [default: the last before the classifier]")
+@click.option(
+    "--pooling",
+    type=click.Choice(["avg", "max", "none"]),
+    default="avg",
+    show_default=True,
+    help="How the layer's height and width are pooled; none flattens them.",
+)
+@click.option(
+    "--image-size", type=_ImageSize(), help="Input side, or HEIGHTxWIDTH.  [default: the network's own]"
+)
+@click.option(
+    "--resize",
+    type=click.Choice(["stretch", "crop", "pad"]),
+    default="stretch",
+    show_default=True,
+    help="How images of another shape are fitted.",
+)
+@click.option(
+    "--preprocess",
+    type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
+    help="Pixel scaling that a model of your own expects, in Keras' words.",
+)
+@click.option("--alpha", type=float, help="Width multiplier of the MobileNets.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Stored as.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the forward pass.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "openvino", "tensorflow"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network.",
+)
+@click.option("--catalog", metavar="NAME", help="Name of this source in the store.  [default: after SOURCE]")
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded.")
+@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]")
+@quiet_option
+@json_option
+def extract(source: str, preprocess: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Push every image of SOURCE through a frozen network, once, and keep the features.
+
+    SOURCE is a folder with one folder of images per class, a folder of images without labels, or a CSV with
+    the columns path and, optionally, label, group and split.
+
+    What the store has already is not computed again: run the same command after adding images, or after
+    Ctrl-C, and it goes on from there.
+    """
+    import featstore
+    from featstore.extraction import ExtractionInterrupted
+
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with bar(None, quiet=quiet) as progress:
+            report = featstore.extract(source, preprocessing=preprocess, progress=progress, **options)
+    except ExtractionInterrupted as interruption:
+        _print_report(interruption.report, as_json=as_json)
+        note("interrupted: what was done is sealed; the same command goes on from there")
+        sys.exit(143 if isinstance(interruption.__cause__, _Terminated) else 130)
+    _print_report(report, as_json=as_json)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, to be treated as Ctrl-C."""
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise _Terminated
+
+
+def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_dict())
+        return
+    settled = report.extracted + report.reused
+    click.echo(
+        f"{settled + report.failed:,} of {report.images:,} images in {report.seconds:.1f} s: "
+        f"{report.extracted:,} extracted, {report.reused:,} reused, {report.failed:,} failed "
+        f"({report.images_per_second:,.0f} images/s)"
+    )
+    click.echo(f"store    {os.path.relpath(report.store)}")
+    click.echo(f"space    {report.space}")
+    click.echo(f"catalog  {report.catalog}")
+    if report.ignored:
+        click.echo(f"{report.ignored:,} other files are no images by their name and were left alone")
+    if report.failures:
+        click.echo(f"{report.failed:,} images have no features:")
+        print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")
+        if (more := len(report.failures) - _LISTED_FAILURES) > 0:
+            click.echo(f"  and {more:,} more: `featstore info` counts them, --json lists them")
+
+
+@click.command(epilog=example("featstore backbones"), short_help="List the networks that extract knows.")
+@json_option
+def backbones(as_json: bool) -> None:
+    """List the networks that `featstore extract --backbone` knows.
+
+    The feature size is that of the last layer after average pooling.
+    """
+    import featstore
+
+    known = featstore.known_backbones()
+    if as_json:
+        print_json([{**asdict(backbone), "size_px": list(backbone.size_px)} for backbone in known])
+        return
+    rows = [
+        (
+            backbone.name,
+            "x".join(str(side) for side in backbone.size_px),
+            backbone.feature_dim,
+            backbone.parameters,
+            backbone.preprocessing,
+        )
+        for backbone in known
+    ]
+    print_table(("backbone", "input px", "features", "parameters", "pixel scaling"), rows)

@@ -1,0 +1,355 @@
+"""`featstore fit`, `evaluate`, `predict` and `heads`."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import (
+    bar,
+    example,
+    json_option,
+    note,
+    open_store,
+    print_json,
+    print_table,
+    quiet_option,
+    share,
+)
+
+if TYPE_CHECKING:
+    from featstore import Evaluation, FeatureStore, Head
+
+__all__ = ["evaluate", "fit", "heads", "predict"]
+
+_LISTED_MISTAKES = 20
+
+
+class _Parameter(click.ParamType):
+    """``C=0.3``: a hyper-parameter's name and value, a number where it looks like one."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | int | float]:
+        name, equals, text = str(value).partition("=")
+        if not name or not equals or not text:
+            self.fail(f"{value!r} is not of the form NAME=VALUE, for example C=0.3", param, ctx)
+        for kind in (int, float):
+            try:
+                return name, kind(text)
+            except ValueError:
+                continue
+        return name, text
+
+
+_fraction = click.FloatRange(min=0, max=1, max_open=True)
+
+
+@click.command(
+    epilog=example("featstore fit digits.fstore --head svm"), short_help="Train a head on stored features."
+)
+@click.argument("store", required=False, type=click.Path())
+@click.option(
+    "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
+)
+@click.option(
+    "--space", metavar="NAME", help="Features to train on, or how the name begins.  [default: the only ones]"
+)
+@click.option(
+    "--catalog",
+    metavar="NAME",
+    multiple=True,
+    help="Labels to train on; repeat for several.  [default: the only ones]",
+)
+@click.option(
+    "--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of choosing it."
+)
+@click.option(
+    "--test", type=_fraction, default=0.1, show_default=True, help="Share of images kept for testing."
+)
+@click.option("--validation", type=_fraction, default=0.1, show_default=True, help="Share kept for choosing.")
+@click.option("--salt", default="", help="Any text; another one gives another split.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["content", "group", "filename"]),
+    default="content",
+    show_default=True,
+    help="What stays together: equal files, the catalog's groups, or equal file names.",
+)
+@click.option(
+    "--output",
+    "-o",
+    metavar="NAME|FILE.head",
+    help="Where to save the head.  [default: in the store, as --head]",
+)
+@quiet_option
+@json_option
+def fit(
+    store: str | None,
+    head: str,
+    space: str | None,
+    catalog: tuple[str, ...],
+    param: tuple[tuple[str, Any], ...],
+    test: float,
+    validation: float,
+    salt: str,
+    split_by: str,
+    output: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train a classifier on the features in STORE and save it.
+
+    Images are divided into training, validation and test by a hash of their content, so that the division is
+    the same everywhere and stays the same when images are added. A column "split" of the source's CSV wins.
+
+    STORE may be left out where the current folder has only one.
+    """
+    import featstore
+
+    opened = open_store(store)
+    path = _output_path(opened, head if output is None else output)
+    rule = featstore.SplitRule(by=split_by, test=test, validation=validation, salt=salt)
+    table = opened.table(space=space, catalog=catalog or None)
+    with bar(None, quiet=quiet, unit="fit") as progress:
+        fitted = featstore.fit(
+            table,
+            head=head,
+            params=dict(param) or None,
+            rule=rule,
+            progress=lambda done, total, _step: progress(done, total),
+        )
+    fitted.save(path)
+    if as_json:
+        print_json({**fitted.to_dict(), "path": path})
+        return
+    _print_fit(fitted)
+    click.echo(f"saved to {os.path.relpath(path)}")
+
+
+def _output_path(store: "FeatureStore", output: str) -> str:
+    if output.endswith(".head") or os.path.basename(output) != output:
+        folder = os.path.dirname(os.path.abspath(output))
+        if not os.path.isdir(folder):
+            raise click.UsageError(f"the folder {folder} does not exist; make it, or choose another --output")
+        return os.path.abspath(output)
+    return store.head_path(output)
+
+
+def _print_fit(head: "Head") -> None:
+    counts = head.counts
+    rows: list[tuple[object, ...]] = [
+        (label, *(counts[split].get(label, 0) for split in ("train", "validation", "test")))
+        for label in head.classes.tolist()
+    ]
+    if len(rows) > 50:
+        rows = [*rows[:50], (f"… {len(rows) - 50:,} more classes", "", "", "")]
+    totals = [sum(counts[split].values()) for split in ("train", "validation", "test")]
+    print_table(("class", "train", "validation", "test"), [*rows, ("all", *totals)])
+    if head.sweep:
+        click.echo()
+        steps = [
+            (", ".join(f"{name}={value:g}" for name, value in step["params"].items()), share(step["top1"]))
+            for step in head.sweep
+        ]
+        print_table(("tried", "validation accuracy"), steps)
+    chosen = ", ".join(f"{name}={value}" for name, value in head.params.items())
+    click.echo()
+    click.echo(f"{head.name} on {head.spec.name}" + (f", {chosen}" if chosen else ""))
+    for split, scores in (("validation", head.validation), ("test", head.test)):
+        if scores:
+            low, high = scores["top1_ci"]
+            click.echo(
+                f"{split} accuracy {share(scores['top1'])} "
+                f"(95% interval {share(low)} to {share(high)}, n = {scores['n']:,})"
+            )
+
+
+def _find_head(head: str, store: str | None) -> tuple[str, str | None]:
+    """Return a head's file, and the store that it is in if it is in one."""
+    if head.endswith(".head") or os.path.basename(head) != head:
+        path = os.path.abspath(head)
+        home = os.path.dirname(os.path.dirname(path))
+        inside = os.path.basename(os.path.dirname(path)) == "heads" and os.path.exists(
+            f"{home}/featstore.json"
+        )
+        return path, store or (home if inside else None)
+    opened = open_store(store)
+    if head not in opened.head_names:
+        known = ", ".join(opened.head_names) or "none yet: make one with `featstore fit`"
+        raise click.UsageError(
+            f"{opened.path} has no head {head!r}; it has {known}. A file's name ends in .head"
+        )
+    return opened.head_path(head), opened.path
+
+
+@click.command(
+    epilog=example("featstore evaluate logistic --store digits.fstore"),
+    short_help="Score a head on stored features.",
+)
+@click.argument("head", metavar="HEAD")
+@click.option(
+    "--store", type=click.Path(), help="Where the features are.  [default: the head's, or the only one here]"
+)
+@click.option(
+    "--catalog", metavar="NAME", multiple=True, help="Labels to score on.  [default: the head's own]"
+)
+@click.option(
+    "--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True
+)
+@json_option
+def evaluate(head: str, store: str | None, catalog: tuple[str, ...], split: str, as_json: bool) -> None:
+    """Score HEAD on images that it was not trained on.
+
+    HEAD is the name of a head in the store, or a .head file. The images are divided by the head's own rule.
+    """
+    import featstore
+
+    path, home = _find_head(head, store)
+    fitted = featstore.Head.load(path)
+    opened = open_store(home)
+    if fitted.spec.name not in opened.space_names:
+        spaces = ", ".join(opened.space_names) or "none"
+        raise click.UsageError(
+            f"the head was trained on features of {fitted.spec.name}; {opened.path} has {spaces}. "
+            "Name its store with --store"
+        )
+    catalogs = catalog or tuple(fitted.catalog.split("+"))
+    table = opened.table(space=fitted.spec.name, catalog=catalogs or None)
+    evaluation = featstore.evaluate(fitted, table, split=split)
+    if as_json:
+        print_json(evaluation.to_dict())
+        return
+    _print_evaluation(evaluation)
+
+
+def _print_evaluation(evaluation: "Evaluation") -> None:
+    low, high = evaluation.top1_ci
+    click.echo(
+        f"{evaluation.split} accuracy {share(evaluation.top1)} "
+        f"(95% interval {share(low)} to {share(high)}, n = {evaluation.n:,})"
+    )
+    if evaluation.top5 is not None:
+        click.echo(f"top-5 accuracy {share(evaluation.top5)}")
+    click.echo()
+    told = evaluation.to_dict()["classes"]
+    print_table(
+        ("class", "n", "precision", "recall"),
+        [
+            (
+                one["label"],
+                one["n"],
+                "" if one["precision"] is None else share(one["precision"]),
+                "" if one["recall"] is None else share(one["recall"]),
+            )
+            for one in told
+        ],
+    )
+    if len(told) <= 20:
+        click.echo()
+        labels = [str(one["label"]) for one in told]
+        rows = [
+            (label, *counts) for label, counts in zip(labels, evaluation.to_dict()["confusion"], strict=True)
+        ]
+        print_table(("true \\ predicted", *labels), rows)
+    if evaluation.misclassified:
+        click.echo()
+        rows_ = [
+            (wrong["label"], wrong["predicted"], share(wrong["probability"]), wrong["path"])
+            for wrong in evaluation.to_dict()["misclassified"][:_LISTED_MISTAKES]
+        ]
+        print_table(("true", "predicted", "probability", "image"), rows_, left=4)
+        if (more := len(evaluation.misclassified) - _LISTED_MISTAKES) > 0:
+            click.echo(f"… and {more:,} more: --json lists them")
+
+
+@click.command(
+    epilog=example("featstore predict digits.fstore/heads/logistic.head digits/7/0007.png"),
+    short_help="Label images.",
+)
+@click.argument("head", metavar="HEAD")
+@click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--store", type=click.Path(), help="Where HEAD is, if it is a name.  [default: the only one here]"
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to list per image."
+)
+@click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
+@click.option(
+    "--engine", type=click.Choice(["auto", "openvino", "tensorflow"]), default="auto", show_default=True
+)
+@quiet_option
+@json_option
+def predict(
+    head: str,
+    images: tuple[str, ...],
+    store: str | None,
+    top: int,
+    weights: str | None,
+    engine: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Label images with HEAD, the name of a head in the store or a .head file.
+
+    A backbone or weights other than those that the head was trained on are refused.
+    """
+    import featstore
+
+    path, _ = _find_head(head, store)
+    paths = _image_paths(images)
+    fitted = featstore.Head.load(path)
+    told, failed = [], 0
+    with bar(len(paths), quiet=quiet) as progress:
+        predictions = featstore.predict(
+            fitted, paths, weights=weights, engine=engine, top=top, progress=lambda done: progress(done, None)
+        )
+        for prediction in predictions:
+            if as_json:
+                told.append(prediction.to_dict())
+            elif prediction.reason is None:
+                ranked = "  ".join(f"{label} {probability:.4f}" for label, probability in prediction.top)
+                click.echo(f"{prediction.path}\t{ranked}")
+            if prediction.reason is not None:
+                failed += 1
+                note(f"{prediction.path}: {prediction.reason}")
+    if as_json:
+        print_json(told)
+    if failed == len(paths):
+        raise click.ClickException("none of the images could be labelled")
+
+
+def _image_paths(images: tuple[str, ...]) -> list[str]:
+    """Return the files named, and the images under the folders named."""
+    from featstore.images import open_source
+
+    paths: list[str] = []
+    for image in images:
+        if os.path.isdir(image):
+            source = open_source(image)
+            paths.extend(os.path.join(image, record.path) for record in source.records)
+        else:
+            paths.append(image)
+    return paths
+
+
+@click.command(epilog=example("featstore heads"), short_help="List the heads that fit knows.")
+@json_option
+def heads(as_json: bool) -> None:
+    """List the heads that `featstore fit --head` knows.
+
+    In Python, any scikit-learn classifier can be given instead.
+    """
+    import featstore
+
+    known = featstore.known_heads()
+    if as_json:
+        print_json([{"name": one.name, "summary": one.summary, "grid": dict(one.grid)} for one in known])
+        return
+    for head in known:
+        grid = "; ".join(f"{name} from {values[0]:g} to {values[-1]:g}" for name, values in head.grid.items())
+        click.echo(f"{head.name:10} {head.summary}")
+        click.echo(f"{'':10} chooses {grid}")

@@ -1,0 +1,56 @@
+"""The group that all commands hang on."""
+
+from typing import Any
+
+import click
+
+from featstore import FeatstoreError
+
+from .demo import demo
+from .extracting import backbones, extract
+from .heads import evaluate, fit, heads, predict
+from .stores import compact, info, merge, pack, verify
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """Commands in the order of the work, and our errors as one line with exit status 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            raise
+        except (FeatstoreError, OSError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from featstore import __version__
+
+        click.echo(f"featstore {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExample, from nothing to a classifier of handwritten digits:\n  featstore demo",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
+def main() -> None:
+    """Push every image through a frozen network once; train any classifier on its features in seconds."""
+
+
+for command in (demo, extract, fit, evaluate, predict, info, verify, merge, compact, pack, backbones, heads):
+    main.add_command(command)

@@ -1,0 +1,186 @@
+"""`featstore info`, `verify`, `merge`, `compact` and `pack`."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from .console import bar, example, json_option, open_store, print_json, print_table, quiet_option
+
+__all__ = ["compact", "info", "merge", "pack", "verify"]
+
+_LISTED = 10
+
+
+@click.command(epilog=example("featstore info digits.fstore"), short_help="Show what a store holds.")
+@click.argument("store", required=False, type=click.Path())
+@json_option
+def info(store: str | None, as_json: bool) -> None:
+    """Show the spaces, catalogs, classes and heads of STORE, its duplicates and its label conflicts.
+
+    STORE may be left out where the current folder has only one.
+    """
+    told = open_store(store).info()
+    if as_json:
+        print_json(told)
+        return
+    click.echo(os.path.relpath(told["path"]))
+    click.echo()
+    print_table(
+        ("space", "images", "features", "dtype", "segments", "MB"),
+        [
+            (
+                space["name"],
+                space["rows"],
+                space["feature_dim"],
+                space["dtype"],
+                space["segments"],
+                _mb(space["bytes"]),
+            )
+            for space in told["spaces"]
+        ],
+    )
+    for catalog in told["catalogs"]:
+        click.echo()
+        _print_catalog(catalog)
+    if told["heads"]:
+        click.echo()
+        print_table(("head", "MB"), [(head["name"], _mb(head["bytes"])) for head in told["heads"]])
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f}"
+
+
+def _print_catalog(catalog: dict[str, Any]) -> None:
+    click.echo(f"catalog {catalog['name']}: {catalog['images']:,} images of {catalog['location']}")
+    classes = catalog["classes"]
+    splits = ("train", "validation", "test")
+    rows = [(one["label"], one["images"], *(one[split] for split in splits)) for one in classes[:50]]
+    if len(classes) > 50:
+        rows.append((f"… {len(classes) - 50:,} more", "", "", "", ""))
+    if classes:
+        rows.append(("all", catalog["labeled"], *(catalog["splits"][split] for split in splits)))
+        print_table(("class", "images", *splits), rows, indent="  ")
+    if unlabelled := catalog["images"] - catalog["failed"] - catalog["labeled"]:
+        click.echo(f"  {unlabelled:,} images have no label")
+    if catalog["failed"]:
+        click.echo(f"  {catalog['failed']:,} images could not be decoded")
+    for space, present in catalog["spaces"].items():
+        if missing := catalog["images"] - catalog["failed"] - present:
+            click.echo(f"  {missing:,} images have no features in {space}: run extract with that backbone")
+    if catalog["duplicates"]:
+        click.echo(f"  {len(catalog['duplicates']):,} images are there under several paths:")
+        for duplicate in catalog["duplicates"][:_LISTED]:
+            click.echo("    " + _names(duplicate["paths"]))
+        _more(catalog["duplicates"])
+    if catalog["label_conflicts"]:
+        click.echo(f"  {len(catalog['label_conflicts']):,} images have several labels:")
+        for conflict in catalog["label_conflicts"][:_LISTED]:
+            click.echo(
+                "    " + "; ".join(f"{label}: {_names(paths)}" for label, paths in conflict["labels"].items())
+            )
+        _more(catalog["label_conflicts"])
+
+
+def _names(paths: list[str]) -> str:
+    return ", ".join(paths)
+
+
+def _more(entries: list[Any]) -> None:
+    if (more := len(entries) - _LISTED) > 0:
+        click.echo(f"    … and {more:,} more: --json lists them")
+
+
+@click.command(epilog=example("featstore verify digits.fstore"), short_help="Check every row of a store.")
+@click.argument("store", required=False, type=click.Path())
+@quiet_option
+@json_option
+def verify(store: str | None, quiet: bool, as_json: bool) -> None:
+    """Read all of STORE and compare every row with its checksum; exit with 1 if anything is damaged."""
+    with bar(None, quiet=quiet, unit="row") as progress:
+        report = open_store(store).verify(progress=progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(
+            f"{report.segments:,} segments, {report.rows:,} rows: "
+            + ("all right" if report.ok else "DAMAGED")
+        )
+        for damage in report.to_dict()["damaged"]:
+            click.echo(f"  {damage['path']}: {damage['reason']}")
+        for leftover in report.leftovers:
+            click.echo(f"  left over from an interrupted write, may be removed: {leftover}")
+    if not report.ok:
+        sys.exit(1)
+
+
+@click.command(
+    epilog=example("featstore merge all.fstore digits.fstore"),
+    short_help="Unite stores made on several machines.",
+)
+@click.argument("into", type=click.Path())
+@click.argument("stores", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["error", "keep", "replace"]),
+    default="error",
+    show_default=True,
+    help="What to do about a catalog or head that both have and that differ.",
+)
+@json_option
+def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -> None:
+    """Copy into the store INTO, made if need be, what the other STORES have and it lacks."""
+    from featstore import FeatureStore
+
+    others = [FeatureStore(store) for store in stores]
+    target = FeatureStore(into, create=True)
+    reports = [target.merge(other, on_conflict=on_conflict).to_dict() for other in others]
+    if as_json:
+        print_json([{"store": store, **report} for store, report in zip(stores, reports, strict=True)])
+        return
+    for store, report in zip(stores, reports, strict=True):
+        click.echo(
+            f"{store}: {report['segments']:,} segments with {report['rows']:,} rows, "
+            f"{len(report['catalogs']):,} catalogs and {len(report['heads']):,} heads copied"
+        )
+
+
+@click.command(
+    epilog=example("featstore compact digits.fstore"), short_help="Fold small segments into big ones."
+)
+@click.argument("store", required=False, type=click.Path())
+@click.option("--space", metavar="NAME", help="Only this space.  [default: all]")
+@json_option
+def compact(store: str | None, space: str | None, as_json: bool) -> None:
+    """Fold the small segments of STORE into big ones, dropping rows that are there twice."""
+    report = open_store(store).compact(space, full=True).to_dict()
+    if as_json:
+        print_json(report)
+        return
+    click.echo(
+        f"{report['segments_before']:,} segments became {report['segments_after']:,}; "
+        f"{report['duplicates']:,} double rows dropped"
+    )
+
+
+@click.command(
+    epilog=example("featstore pack digits.fstore digits.h5"), short_help="Write one plain HDF5 file."
+)
+@click.argument("store", type=click.Path())
+@click.argument("output", type=click.Path())
+@click.option("--space", metavar="NAME", help="Features to write.  [default: the only ones]")
+@click.option("--catalog", metavar="NAME", help="Labels to write.  [default: the only ones]")
+@click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
+@json_option
+def pack(store: str, output: str, space: str | None, catalog: str | None, force: bool, as_json: bool) -> None:
+    """Write one space and one catalog of STORE as the single plain HDF5 file OUTPUT.
+
+    It holds one row per image: features, content_hash, path, label, group and split.
+    """
+    rows = open_store(store).pack(output, space=space, catalog=catalog, overwrite=force)
+    if as_json:
+        print_json({"path": os.path.abspath(output), "rows": rows})
+        return
+    click.echo(f"{rows:,} rows in {output}")

@@ -1,0 +1,343 @@
+"""A backbone: from pixels to features, with the specification that says exactly which features."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+import featstore
+from featstore.backbones.compiling import compile_engine, converted_before
+from featstore.backbones.engines import ENGINES, Engine, preferred_batch_size
+from featstore.backbones.known import known_backbones
+from featstore.backbones.request import NetworkRequest, request_network, settle
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import BackboneError, FingerprintMismatchError
+
+if TYPE_CHECKING:
+    from featstore.backbones.keras_models import BuiltNetwork
+
+__all__ = ["Backbone", "backbone_from_spec", "load_backbone"]
+
+
+class Backbone:
+    """A frozen network: images in, one row of features each out.
+
+    Made by :func:`load_backbone` and :func:`backbone_from_spec`. Nothing is compiled before the first image
+    passes; where an earlier run has converted the network, neither TensorFlow nor Keras is imported then.
+
+    Attributes
+    ----------
+    spec : BackboneSpec
+        Everything that decides the features.
+    feature_dim : int
+        Columns of the features.
+    weights : str
+        ``"imagenet"``, ``"closed-form"`` or the absolute path of a file.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        *,
+        feature_dim: int,
+        request: NetworkRequest,
+        engine: str = "auto",
+        built: "BuiltNetwork | None" = None,
+    ) -> None:
+        self.spec = spec
+        self.feature_dim = feature_dim
+        self.weights = request.weights
+        self._request = request
+        self._wanted = engine
+        self._built = built
+        self._engine: Engine | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.spec.size_px
+        return f"<Backbone {self.spec.name}: {height}x{width} pixels to {self.feature_dim} features>"
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch that keeps the device busy; :meth:`forward` and :meth:`run` take any number."""
+        return preferred_batch_size()
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Which versions make the features, and of which weights; the engine's once an image has passed."""
+        engine = {} if self._engine is None else self._engine.provenance
+        return {"featstore": featstore.__version__, "weights": self.weights, **engine}
+
+    def forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the features of some images.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+            RGB in [0, 255], of ``spec.size_px``; any n. Each row depends on its own image alone.
+
+        Returns
+        -------
+        ndarray of shape (n, feature_dim), float32
+
+        Raises
+        ------
+        BackboneError
+            The network cannot be compiled; only when the first image passes.
+        ValueError
+            The pixels are of another shape or type.
+        """
+        self._check(pixels)
+        starts = range(0, len(pixels), self.batch_size)
+        rows = list(self.run(pixels[start : start + self.batch_size] for start in starts))
+        return np.concatenate(rows) if rows else np.empty((0, self.feature_dim), np.float32)
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Compute batch after batch, in order, while the caller prepares the next ones.
+
+        Parameters
+        ----------
+        batches : iterable of ndarray of shape (n, height, width, 3), uint8
+            As for :meth:`forward`; best of :attr:`batch_size` images. One or two are taken ahead, and none
+            may be changed before its rows are out.
+
+        Yields
+        ------
+        ndarray of shape (n, feature_dim), float32
+        """
+        checked = map(self._check, batches)
+        # Compiled when the first batch is there, so that a run without images compiles nothing.
+        for first in checked:
+            yield from self._compiled().run(_chain(first, checked))
+
+    def _check(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.spec.size_px, 3):
+            height, width = self.spec.size_px
+            raise ValueError(
+                f"expected uint8 pixels of shape (n, {height}, {width}, 3); "
+                f"found {pixels.dtype} of shape {pixels.shape}"
+            )
+        return pixels
+
+    def _compiled(self) -> Engine:
+        if self._engine is None:
+            self._engine = compile_engine(self.spec, build=self._build, engine=self._wanted)
+            self._built = None
+        return self._engine
+
+    def _build(self, half: bool) -> "BuiltNetwork":
+        if self._built is not None and not half:
+            return self._built
+        from featstore.backbones.keras_models import build_network
+
+        built = build_network(replace(self._request, layer=self.spec.layer), half=half)
+        if built.facts.weights_digest != self.spec.weights_digest:
+            raise _mismatch(self._request, built.facts.weights_digest, self.spec)
+        return built
+
+
+def load_backbone(
+    name: str | os.PathLike[str] = "mobilenet_v2",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    pooling: str = "avg",
+    image_size: int | tuple[int, int] | None = None,
+    resize: str = "stretch",
+    dtype: str = "float32",
+    precision: str = "float32",
+    preprocessing: str | None = None,
+    alpha: float | None = None,
+    engine: str = "auto",
+) -> Backbone:
+    """Find a backbone by its name, or take a Keras model of your own.
+
+    Keras is imported only where the weights have never been seen on this machine: their digest is
+    remembered, by the bytes of their file.
+
+    Parameters
+    ----------
+    name : str or path
+        One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file.
+    weights : str or path, optional
+        A file of weights: ``.h5`` as Keras publishes them, with or without the classifier,
+        ``.weights.h5``, or a ``.keras`` model of this architecture. By default Keras downloads its own.
+        EfficientNet's are taken to be ImageNet's or to descend from them, and the network is the one that
+        Keras builds for those.
+    layer : str, optional
+        Where to cut; by default the last layer before the pooling, or a model's own output.
+        Layers without a name of their own are counted from the network's first: ``conv2d``, ``conv2d_1`` …
+    pooling : {"avg", "max", "none"}
+        How the layer's height and width are pooled; ``"none"`` flattens them.
+    image_size : int or (int, int), optional
+        Height and width in pixels; by default what the network was trained with.
+    resize : {"stretch", "crop", "pad"}
+        How images of another shape are brought to that size.
+    dtype : {"float32", "float16"}
+        How the features are stored.
+    precision : {"float32", "bfloat16"}
+        The arithmetic of the forward pass.
+    preprocessing : {"tf", "torch", "caffe", "unit", "none"}, optional
+        How pixels are scaled, see :class:`~featstore.backbones.BackboneSpec`. By default the network's own;
+        for a model of your own it must be said.
+    alpha : float, optional
+        Width multiplier of MobileNet, MobileNetV2 and MobileNetV3.
+    engine : {"auto", "openvino", "tensorflow"}
+        What runs the network. ``"auto"``: Keras' back end on a GPU, else OpenVINO, else Keras' back end.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    UnknownBackboneError
+        There is no such backbone.
+    WeightsError
+        The weights file is unreadable or of another architecture.
+    WeightsUnavailableError
+        The weights are to be downloaded and cannot be.
+    BackboneError
+        Something else is not possible with this network.
+
+    Examples
+    --------
+    >>> backbone = load_backbone("scattering")
+    >>> backbone.spec.size_px, backbone.feature_dim
+    ((96, 96), 1932)
+    """
+    _check_engine(engine)
+    request = request_network(
+        os.fspath(name),
+        weights=None if weights is None else os.fspath(weights),
+        layer=layer,
+        pooling=pooling,
+        size_px=_height_and_width(image_size),
+        preprocessing=preprocessing,
+        alpha=alpha,
+    )
+    # Wrong choices are refused before anything is built; the digest and the layer are stand-ins here.
+    draft = BackboneSpec(
+        architecture=request.architecture,
+        weights_digest="",
+        layer="",
+        pooling=pooling,
+        size_px=request.size_px or (1, 1),
+        resize=resize,
+        preprocessing=request.preprocessing,
+        alpha=request.alpha,
+        precision=precision,
+        dtype=dtype,
+    )
+    facts, built = settle(request)
+    spec = replace(
+        draft,
+        weights_digest=facts.weights_digest,
+        layer=facts.layer,
+        pooling=facts.pooling,
+        size_px=facts.size_px,
+    )
+    return Backbone(spec, feature_dim=facts.feature_dim, request=request, engine=engine, built=built)
+
+
+def backbone_from_spec(
+    spec: BackboneSpec, *, weights: str | os.PathLike[str] | None = None, engine: str = "auto"
+) -> Backbone:
+    """Find the backbone that gives the features of a specification.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Of a head or a space.
+    weights : str or path, optional
+        Where its weights are: a file, or ``"imagenet"``. Not needed where this machine has converted the
+        network before.
+    engine : {"auto", "openvino", "tensorflow"}
+        As for :func:`load_backbone`.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The weights are not those of the specification.
+    BackboneError
+        As :func:`load_backbone`.
+
+    Examples
+    --------
+    >>> backbone_from_spec(load_backbone("scattering").spec).feature_dim
+    1932
+    """
+    _check_engine(engine)
+    path = None if weights is None else os.fspath(weights)
+    if path in ("", "imagenet", "closed-form"):
+        path = None
+    own = spec.architecture not in {info.name for info in known_backbones()}
+    without_file = (path is None or not os.path.exists(path)) and engine != "tensorflow"
+    # The converted network is kept under the specification itself, so that it needs no weights.
+    if without_file and (feature_dim := converted_before(spec)):
+        request = _request_of(spec, weights=path)
+        return Backbone(spec, feature_dim=feature_dim, request=request, engine=engine)
+    if own and path is None:
+        raise BackboneError(
+            f"the features are of a model of your own, {spec.architecture!r}; "
+            "say where its .keras file is with --weights"
+        )
+    request = request_network(
+        path if own and path is not None else spec.architecture,
+        weights=None if own else path,
+        layer=spec.layer,
+        pooling=spec.pooling,
+        size_px=spec.size_px,
+        preprocessing=spec.preprocessing,
+        alpha=spec.alpha,
+    )
+    facts, built = settle(request)
+    if facts.weights_digest != spec.weights_digest:
+        raise _mismatch(request, facts.weights_digest, spec)
+    return Backbone(spec, feature_dim=facts.feature_dim, request=request, engine=engine, built=built)
+
+
+def _request_of(spec: BackboneSpec, *, weights: str | None) -> NetworkRequest:
+    return NetworkRequest(
+        name=spec.architecture,
+        architecture=spec.architecture,
+        weights=weights or ("closed-form" if spec.architecture == "scattering" else "imagenet"),
+        layer=spec.layer,
+        pooling=spec.pooling,
+        size_px=spec.size_px,
+        preprocessing=spec.preprocessing,
+        alpha=spec.alpha,
+    )
+
+
+def _mismatch(request: NetworkRequest, digest: str, spec: BackboneSpec) -> FingerprintMismatchError:
+    return FingerprintMismatchError(
+        f"the weights of {request.file or request.name} are not those of {spec.name}: "
+        f"their digest is {digest[:12]}, expected {spec.weights_digest[:12]}; "
+        "give the file that they were in with --weights"
+    )
+
+
+def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    yield first
+    yield from rest
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in ENGINES:
+        raise BackboneError(f"engine is one of {', '.join(ENGINES)}; found {engine!r}")
+
+
+def _height_and_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(height, width) < 1:
+        raise BackboneError(f"image_size is at least 1 pixel; found {height}x{width}")
+    return int(height), int(width)

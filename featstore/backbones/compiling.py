@@ -1,0 +1,136 @@
+"""From a network to an engine that runs it: which engine, and the conversion that is done once."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.backbones.engines import Engine, KerasEngine, OpenVINOEngine, gpu_in_sight, openvino_version
+from featstore.backbones.memory import (
+    ConvertedNetwork,
+    recall,
+    recall_network,
+    remember,
+    remember_network,
+)
+from featstore.errors import BackboneError
+
+if TYPE_CHECKING:
+    from featstore.backbones.keras_models import BuiltNetwork
+    from featstore.backbones.spec import BackboneSpec
+
+__all__ = ["compile_engine", "converted_before"]
+
+_log = logging.getLogger(__name__)
+
+# Raised when a later version converts networks in another way.
+_CONVERSION_VERSION = 1
+
+# Of the converted network's features, relative to Keras': OpenVINO's are within 1e-5 where all is well.
+_TOLERANCE = 1e-3
+
+
+class _ConversionError(Exception):
+    """OpenVINO cannot run a network as Keras does."""
+
+
+def compile_engine(spec: "BackboneSpec", *, build: "Callable[[bool], BuiltNetwork]", engine: str) -> Engine:
+    """Make the engine that runs a network on this machine.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+    build : callable
+        Builds the network with Keras; called only where no earlier run has converted it. Its argument says
+        whether the network is to compute in bfloat16.
+    engine : {"auto", "openvino", "tensorflow"}
+        ``"auto"``: Keras' back end where it has a GPU, else OpenVINO, else Keras' back end.
+
+    Raises
+    ------
+    BackboneError
+        The engine asked for cannot run it, or the device lacks the precision.
+    """
+    if engine == "openvino" or (engine == "auto" and not _keras_has_gpu()):
+        try:
+            return OpenVINOEngine(_converted(spec, build), precision=spec.precision)
+        except _ConversionError as error:
+            if engine == "openvino":
+                raise BackboneError(f"{error}; use --engine tensorflow") from error
+            _log.warning("%s; Keras runs it instead, which takes about twice as long", error)
+    from featstore.backbones.keras_models import gpu_count
+
+    on_gpu = gpu_count() > 0
+    half = spec.precision == "bfloat16"
+    if half and not on_gpu:
+        raise BackboneError("bfloat16 needs OpenVINO or a GPU; use --precision float32 or --engine openvino")
+    return KerasEngine(build(half).model, on_gpu=on_gpu)
+
+
+def converted_before(spec: "BackboneSpec") -> int | None:
+    """Return the number of features of a network that is kept converted, or None if it is not."""
+    network = recall_network(_network_key(spec))
+    return None if network is None else int(network.facts["feature_dim"])
+
+
+def _converted(spec: "BackboneSpec", build: "Callable[[bool], BuiltNetwork]") -> ConvertedNetwork:
+    if openvino_version() is None:
+        raise _ConversionError("OpenVINO is not installed")
+    key = _network_key(spec)
+    if network := recall_network(key):
+        return network
+    if failure := recall("unconvertible", key):
+        raise _ConversionError(str(failure["reason"]))
+    try:
+        return remember_network(key, lambda path: _convert(spec, build(False), path))
+    except _ConversionError as error:
+        remember("unconvertible", key, {"reason": str(error)})
+        raise
+
+
+def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str, Any]:
+    """Write the network to ``path`` in OpenVINO's format, and hold it against Keras on two images."""
+    from featstore.backbones.keras_models import export_openvino
+
+    _log.info("converting %s for OpenVINO; this is done once", spec.name)
+    facts = {
+        "feature_dim": built.facts.feature_dim,
+        "keras": metadata.version("keras"),
+        "openvino": openvino_version(),
+    }
+    try:
+        export_openvino(built, path)
+        with open(path, "rb") as xml, open(f"{os.path.splitext(path)[0]}.bin", "rb") as weights:
+            engine = OpenVINOEngine(ConvertedNetwork(xml=xml.read(), weights=weights.read(), facts=facts))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise _ConversionError(f"OpenVINO cannot convert {spec.name}: {reason[-1][:200]}") from error
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.size_px, 3), dtype=np.uint8)
+    wanted, found = np.asarray(built.model.predict_on_batch(pixels)), engine(pixels)
+    difference = float(np.linalg.norm(found - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
+    if np.isfinite(wanted).all() and not difference <= _TOLERANCE:
+        raise _ConversionError(
+            f"OpenVINO's features of {spec.name} differ from Keras' by {difference:.1e} of their length"
+        )
+    return facts
+
+
+def _network_key(spec: "BackboneSpec") -> Mapping[str, Any]:
+    """Name what decides the converted network: the specification without what happens outside of it."""
+    outside = ("dtype", "precision", "resize")
+    network = {name: value for name, value in spec.to_dict().items() if name not in outside}
+    return {"version": _CONVERSION_VERSION, "openvino": openvino_version(), **network}
+
+
+def _keras_has_gpu() -> bool:
+    # Keras is asked only where the machine shows a GPU: asking imports it.
+    if not gpu_in_sight():
+        return False
+    from featstore.backbones.keras_models import gpu_count
+
+    return gpu_count() > 0

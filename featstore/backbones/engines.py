@@ -1,0 +1,268 @@
+"""The forward pass, compiled: batches of uint8 pixels in, float32 rows out."""
+
+import contextlib
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.memory import ConvertedNetwork
+from featstore.errors import BackboneError
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "KerasEngine",
+    "OpenVINOEngine",
+    "gpu_in_sight",
+    "openvino_version",
+    "preferred_batch_size",
+]
+
+ENGINES = ("auto", "openvino", "tensorflow")
+
+# Images in one request. One request runs on one core, and two images keep it busier than one, while their
+# activations still fit its cache; MobileNetV2, ResNet50 and InceptionV3 agree.
+_REQUEST_IMAGES = 2
+
+# Batches that are computed while the caller prepares the next: the device always has one waiting.
+_AHEAD = 2
+
+
+class Engine(Protocol):
+    """What runs a backbone's network.
+
+    Attributes
+    ----------
+    name : str
+        ``"openvino"`` or ``"tensorflow"``.
+    provenance : dict of str
+        The engine, the library's version and the device.
+    """
+
+    name: str
+    provenance: dict[str, str]
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the rows of one batch.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, height, width, 3), uint8
+            RGB in [0, 255].
+
+        Returns
+        -------
+        ndarray of shape (n, feature_dim), float32
+        """
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Compute batch after batch, in order, while the caller prepares the next ones."""
+
+
+class OpenVINOEngine:
+    """Runs a converted network on the processor with OpenVINO.
+
+    Parameters
+    ----------
+    network : ConvertedNetwork
+    precision : {"float32", "bfloat16"}
+        The arithmetic of the forward pass.
+
+    Raises
+    ------
+    BackboneError
+        The processor has no bfloat16, or OpenVINO cannot compile the network.
+    """
+
+    name = "openvino"
+
+    def __init__(self, network: ConvertedNetwork, *, precision: str = "float32") -> None:
+        openvino = _import_openvino()
+        core = openvino.Core()
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            device = core.get_property("CPU", "FULL_DEVICE_NAME")
+            raise BackboneError(
+                f"this processor ({device}) has no bfloat16 arithmetic; use --precision float32, which gives "
+                "features of their own"
+            )
+        hint = "bf16" if precision == "bfloat16" else "f32"
+        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+        try:
+            model = core.read_model(network.xml, network.weights)
+            model.reshape([_REQUEST_IMAGES, *list(model.inputs[0].partial_shape)[1:]])
+            self._compiled = core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise BackboneError(
+                f"OpenVINO cannot compile the network: {_last_line(error)}; use --engine tensorflow"
+            ) from error
+        self._feature_dim = int(self._compiled.output(0).shape[1])
+        self._idle: list[Any] = []
+        self.provenance = {
+            "engine": self.name,
+            "openvino": openvino_version() or "unknown",
+            "device": str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+        }
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the rows of one batch; see :class:`Engine`."""
+        return self._collect(self._start(pixels))
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Compute batch after batch; see :class:`Engine`."""
+        started: deque[_Started] = deque()
+        try:
+            for pixels in batches:
+                started.append(self._start(pixels))
+                while len(started) >= _AHEAD:
+                    yield self._collect(started.popleft())
+            while started:
+                yield self._collect(started.popleft())
+        finally:
+            # The caller stopped in the middle: the requests must not be used while they still run.
+            for batch in started:
+                for request in batch.requests:
+                    request.wait()
+                self._idle.extend(batch.requests)
+
+    def _start(self, pixels: NDArray[np.uint8]) -> "_Started":
+        pixels = np.ascontiguousarray(pixels)
+        started = _Started(n_images=len(pixels))
+        for start in range(0, len(pixels), _REQUEST_IMAGES):
+            part = pixels[start : start + _REQUEST_IMAGES]
+            if len(part) < _REQUEST_IMAGES:
+                missing = (_REQUEST_IMAGES - len(part), *part.shape[1:])
+                part = np.concatenate([part, np.zeros(missing, np.uint8)])
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            request.start_async({0: part}, share_inputs=True)
+            started.requests.append(request)
+            started.parts.append(part)
+        return started
+
+    def _collect(self, started: "_Started") -> NDArray[np.float32]:
+        rows = np.empty((started.n_images, self._feature_dim), np.float32)
+        for number, request in enumerate(started.requests):
+            request.wait()
+            part = rows[number * _REQUEST_IMAGES : (number + 1) * _REQUEST_IMAGES]
+            part[...] = request.get_output_tensor().data[: len(part)]
+        self._idle.extend(started.requests)
+        return rows
+
+
+@dataclass(slots=True)
+class _Started:
+    """A batch on its way; the requests read the pixels where they are, so that these must be kept."""
+
+    n_images: int
+    requests: list[Any] = field(default_factory=list)
+    parts: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+class KerasEngine:
+    """Runs a network with Keras itself, on a GPU where its back end has one.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From uint8 pixels to float32 rows.
+    on_gpu : bool
+        Whether the back end has a GPU.
+    """
+
+    name = "tensorflow"
+
+    def __init__(self, model: Any, *, on_gpu: bool) -> None:
+        self._model = model
+        self._batch_size = preferred_batch_size()
+        backend = sys.modules["keras"].backend.backend()
+        self.provenance = {
+            "engine": backend,
+            "keras": metadata.version("keras"),
+            backend: _version(backend),
+            "device": "GPU" if on_gpu else "CPU",
+        }
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the rows of one batch; see :class:`Engine`."""
+        if not len(pixels):
+            return np.empty((0, self._model.output_shape[-1]), np.float32)
+        size = self._batch_size
+        return np.concatenate(
+            [self._fixed(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        )
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Compute batch after batch; see :class:`Engine`."""
+        started: deque[Future[NDArray[np.float32]]] = deque()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="featstore-engine") as worker:
+            try:
+                for pixels in batches:
+                    started.append(worker.submit(self, pixels))
+                    while len(started) >= _AHEAD:
+                        yield started.popleft().result()
+                while started:
+                    yield started.popleft().result()
+            finally:
+                for future in started:
+                    future.cancel()
+
+    def _fixed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # A function compiled for one shape: a smaller batch is filled up to the next power of two.
+        n_images = len(pixels)
+        size = min(self._batch_size, 1 << (n_images - 1).bit_length())
+        if n_images < size:
+            pixels = np.concatenate([pixels, np.zeros((size - n_images, *pixels.shape[1:]), np.uint8)])
+        return np.asarray(self._model.predict_on_batch(pixels), np.float32)[:n_images]
+
+
+def preferred_batch_size() -> int:
+    """Return how many images make a batch that keeps this machine's device busy.
+
+    A processor takes a batch apart again, a few images per core, so that its size matters little.
+    """
+    if gpu_in_sight():
+        return 256
+    return min(256, max(32, 16 * (os.cpu_count() or 1)))
+
+
+def openvino_version() -> str | None:
+    """Return the installed version of OpenVINO, or None; nothing is imported."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version("openvino")
+    return None
+
+
+def gpu_in_sight() -> bool:
+    """Tell whether this machine shows an NVIDIA GPU, without importing anything heavy."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and os.path.exists("/proc/driver/nvidia/version")
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without the package that reports each import over the network."""
+    if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
+        # None in the table of modules makes the import fail, and OpenVINO then goes on without it.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        try:
+            import_module("openvino")
+        finally:
+            del sys.modules["openvino_telemetry"]
+    return import_module("openvino")
+
+
+def _version(package: str) -> str:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return "unknown"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

@@ -1,0 +1,268 @@
+"""The networks of keras.applications, and the weights that go into them: strictly, or not at all."""
+
+import contextlib
+import logging
+import math
+import os
+import socket
+import tempfile
+import warnings
+from typing import Any
+
+import numpy as np
+
+from featstore.backbones.known import BackboneInfo
+from featstore.backbones.quiet import quiet_import
+from featstore.backbones.request import NetworkRequest
+from featstore.backbones.weights_files import (
+    LayerShapes,
+    check_keras_archive,
+    check_layers,
+    check_variables,
+    read_layers,
+    weights_kind,
+)
+from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError
+
+with quiet_import():
+    import keras
+
+__all__ = ["IMAGENET_STD", "first_line", "load_weights", "make_application", "open_model"]
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Deviation of ImageNet's channels R, G, B in [0, 1]: keras.applications.imagenet_utils.preprocess_input."""
+
+_log = logging.getLogger(__name__)
+
+_DOWNLOAD_TIMEOUT_S = 20
+
+
+def make_application(
+    info: BackboneInfo,
+    size_px: tuple[int, int],
+    alpha: float | None,
+    *,
+    pooling: str | None = None,
+    top: bool = False,
+    weights: str | None = None,
+) -> Any:
+    """Build a network of keras.applications.
+
+    Parameters
+    ----------
+    info : BackboneInfo
+    size_px : tuple of int
+        Height and width of its input, in pixels.
+    alpha : float, optional
+        Width multiplier, for networks that have one.
+    pooling : {"avg", "max"}, optional
+        Keras' own pooling; None leaves height and width.
+    top : bool
+        With the classifier of ImageNet's 1,000 classes.
+    weights : "imagenet", optional
+        Keras' own download; None leaves the weights random.
+
+    Returns
+    -------
+    keras.Model
+        From float32 pixels of shape (n, height, width, 3).
+    """
+    options: dict[str, Any] = {"include_top": top, "weights": weights, "input_shape": (*size_px, 3)}
+    if not top:
+        options["pooling"] = pooling
+    if info.alphas and alpha is not None:
+        options["alpha"] = alpha
+    with warnings.catch_warnings():
+        # Keras notes that MobileNets of other sizes get the weights of 224 px: that is what is wanted.
+        warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
+        network = getattr(keras.applications, info.keras_name)(**options)
+    return _rescaled(network) if info.module == "efficientnet" and weights is None else network
+
+
+def _rescaled(network: Any) -> Any:
+    """Add the scaling that Keras gives EfficientNets with its own ImageNet weights, and only with those.
+
+    The weights that Keras publishes were trained with pixels divided by the variance rather than the
+    deviation (keras.applications.efficientnet, and TensorFlow's issue 49930). Without it a file of them
+    would load, and give other features than the download.
+    """
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = layer(*args, **kwargs)
+        if isinstance(layer, keras.layers.Normalization):
+            return keras.layers.Rescaling([1 / math.sqrt(deviation) for deviation in IMAGENET_STD])(outputs)
+        return outputs
+
+    return keras.models.clone_model(network, call_function=call)
+
+
+def load_weights(network: Any, info: BackboneInfo, request: NetworkRequest, *, top: bool) -> None:
+    """Fill a network with the weights that were asked for.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Made by :func:`make_application`.
+    info : BackboneInfo
+    request : NetworkRequest
+        Its ``weights`` say which: Keras' download or a file.
+    top : bool
+        Whether the network has its classifier. A file may have one or not where the network has none.
+
+    Raises
+    ------
+    WeightsError
+        The file is unreadable, damaged or of another architecture; nothing is ever loaded in part.
+    WeightsUnavailableError
+        Keras cannot fetch its own.
+    """
+    if request.weights == "imagenet":
+        values = _imagenet(info, request, top=top).get_weights()
+        try:
+            network.set_weights(values)
+        except ValueError as error:
+            height, width = info.size_px
+            raise BackboneError(
+                f"layer {request.layer!r} of {info.name} is a part of its classifier, which takes images of "
+                f"{height}x{width} pixels only"
+            ) from error
+        return
+    path = request.weights
+    kind = weights_kind(path)
+    top_layers = 0 if top else info.top_layers
+    try:
+        if kind == "variables":
+            _load_variables(network, path, info.name, top_layers)
+        else:
+            _load_layers(network, path, kind, info.name, top_layers)
+    except WeightsError as error:
+        hint = _alpha_that_fits(path, kind, info, request)
+        raise WeightsError(f"{error}{hint}") from error
+    for variable in network.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise WeightsError(f"{path} holds weights that are not finite numbers, in {variable.path}")
+
+
+def _load_layers(network: Any, path: str, kind: str, name: str, top_layers: int) -> None:
+    expected = _layer_shapes(network)
+    if kind == "layers":
+        saved = read_layers(path)
+        check_layers(path, name, expected, saved, top_layers)
+        values = [layer.values for layer in saved]
+    else:
+        model = open_model(path)
+        check_layers(path, name, expected, _layer_shapes(model), top_layers)
+        _check_kinds(path, name, network, model)
+        values = [
+            tuple(keras.ops.convert_to_numpy(variable) for variable in _variables(layer))
+            for layer in _weighted_layers(model)
+        ]
+    for layer, arrays in zip(_weighted_layers(network), values, strict=False):
+        for variable, array in zip(_variables(layer), arrays, strict=True):
+            variable.assign(array)
+
+
+def _load_variables(network: Any, path: str, name: str, top_layers: int) -> None:
+    if not path.endswith(".weights.h5"):
+        raise WeightsError(f"{path} is laid out as a .weights.h5 file; give it a name that ends so")
+    with tempfile.TemporaryDirectory() as folder:
+        expected = os.path.join(folder, "expected.weights.h5")
+        network.save_weights(expected)
+        check_variables(path, name, expected, top_layers)
+    try:
+        network.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} does not hold the weights of {name}: {first_line(error)}") from error
+
+
+def _check_kinds(path: str, name: str, network: Any, model: Any) -> None:
+    """Refuse a model whose layers are of other classes, though their weights have the same shapes."""
+    expected, found = _layer_kinds(network), _layer_kinds(model)
+    for number, (want, have) in enumerate(zip(expected, found, strict=False), start=1):
+        if want != have:
+            raise WeightsError(
+                f"{os.path.basename(path)} is not a {name}: layer {number} is a {have}, expected a {want}. "
+                f"A model of another make is given whole: --backbone {path} --preprocess …"
+            )
+
+
+def _imagenet(info: BackboneInfo, request: NetworkRequest, *, top: bool) -> Any:
+    alpha = 1.0 if request.alpha is None else request.alpha
+    if info.alphas and alpha not in info.alphas:
+        raise BackboneError(
+            f"there are no ImageNet weights of {info.name} with alpha {alpha:g}; "
+            f"expected one of {', '.join(f'{choice:g}' for choice in info.alphas)}, or give --weights"
+        )
+    # The MobileNets have weights of their own for some sizes; Keras chooses. Others have one file for all.
+    own_size = info.module in ("mobilenet", "mobilenet_v2") and request.size_px is not None and not top
+    size_px = request.size_px if own_size and request.size_px is not None else info.size_px
+    _log.info("fetching the ImageNet weights of %s, or finding them in Keras' folder", info.name)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
+    try:
+        return make_application(info, size_px, request.alpha, top=top, weights="imagenet")
+    except Exception as error:
+        raise WeightsUnavailableError(
+            f"the ImageNet weights of {info.name} cannot be fetched: Keras downloads them from "
+            f"storage.googleapis.com into ~/.keras/models ({first_line(error)}). Without a network, give a "
+            "file of them with --weights FILE, or use --backbone scattering, which needs none"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, request: NetworkRequest) -> str:
+    if not info.alphas or kind != "layers":
+        return ""
+    found = read_layers(path)
+    for alpha in info.alphas:
+        if alpha == (request.alpha or 1.0):
+            continue
+        network = make_application(info, info.size_px, alpha)
+        with contextlib.suppress(WeightsError):
+            check_layers(path, info.name, _layer_shapes(network), found, info.top_layers)
+            return f"; they fit with --alpha {alpha:g}"
+    return ""
+
+
+def open_model(path: str) -> Any:
+    """Open a ``.keras`` file without running any code that it holds.
+
+    Raises
+    ------
+    BackboneError
+        It is no such file, it holds a Lambda layer, or classes that Keras does not know.
+    """
+    check_keras_archive(path)
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise BackboneError(f"Keras cannot open {path}: {first_line(error)}") from error
+
+
+def _layer_shapes(network: Any) -> list[LayerShapes]:
+    return [
+        LayerShapes(name=layer.name, shapes=tuple(tuple(variable.shape) for variable in _variables(layer)))
+        for layer in _weighted_layers(network)
+    ]
+
+
+def _weighted_layers(network: Any) -> list[Any]:
+    return [layer for layer in network.layers if layer.weights]
+
+
+def _variables(layer: Any) -> list[Any]:
+    # The order of Keras' older HDF5 layout.
+    return list(layer.trainable_weights + layer.non_trainable_weights)
+
+
+def _layer_kinds(network: Any) -> list[str]:
+    kinds = [type(layer).__name__ for layer in network.layers]
+    return [kind for kind in kinds if kind != "InputLayer" and not kind.startswith("Global")]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters of it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"

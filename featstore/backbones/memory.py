@@ -1,0 +1,235 @@
+"""What earlier runs learned about backbones, kept in the user's cache folder.
+
+That is the digests of weights, and networks converted for OpenVINO.
+
+Nothing here is ever needed: what is missing, damaged or unwritable is worked out again.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import platformdirs
+
+from featstore.errors import StoreError
+from featstore.hashing import canonical_json, fingerprint
+from featstore.store.atomic import TEMPORARY_PREFIX, sync_folder, write_text
+
+__all__ = [
+    "ConvertedNetwork",
+    "cache_folder",
+    "file_digest",
+    "recall",
+    "recall_network",
+    "remember",
+    "remember_network",
+]
+
+_log = logging.getLogger(__name__)
+
+_NETWORK_FILES = ("network.bin", "network.xml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertedNetwork:
+    """A network in OpenVINO's intermediate representation.
+
+    Parameters
+    ----------
+    xml, weights : bytes
+        The two files of the representation.
+    facts : dict
+        What was written beside them: ``feature_dim`` and the versions that made them.
+    """
+
+    xml: bytes
+    weights: bytes
+    facts: dict[str, Any]
+
+
+def cache_folder() -> str:
+    """Name the folder of the memory: ``$FEATSTORE_CACHE``, else the user's cache folder of this system."""
+    return os.environ.get("FEATSTORE_CACHE") or platformdirs.user_cache_dir("featstore", appauthor=False)
+
+
+def file_digest(path: str) -> str:
+    """Hash a file's bytes with SHA-256, or recall the hash where the file has not changed since.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    path = os.path.abspath(path)
+    state = os.stat(path)
+    # The inode and its change time too: copying tools set the time of modification back.
+    key = {
+        "path": os.fsencode(path).hex(),
+        "size": state.st_size,
+        "mtime_ns": state.st_mtime_ns,
+        "ctime_ns": state.st_ctime_ns,
+        "inode": state.st_ino,
+    }
+    known = recall("files", key)
+    if known is not None and isinstance(known.get("sha256"), str):
+        return str(known["sha256"])
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    remember("files", key, {"sha256": digest})
+    return digest
+
+
+def recall(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Look up what :func:`remember` was told, or None; a damaged entry counts as none.
+
+    Parameters
+    ----------
+    kind : str
+        Names the folder of such entries.
+    key : mapping of str to JSON values
+    """
+    try:
+        with open(_entry_path(kind, key), encoding="utf-8") as file:
+            found = json.load(file)
+        if found["key"] == json.loads(canonical_json(key)) and found["digest"] == fingerprint(found["entry"]):
+            return dict(found["entry"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(error, FileNotFoundError):
+            _log.debug("ignoring a damaged entry of the memory of %s: %s", kind, error)
+    return None
+
+
+def remember(kind: str, key: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    """Keep an entry for :func:`recall`; where the cache folder cannot be written, nothing is kept.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     os.environ["FEATSTORE_CACHE"] = folder
+    ...     remember("colours", {"name": "sky"}, {"colour": "blue"})
+    ...     recall("colours", {"name": "sky"})
+    {'colour': 'blue'}
+    >>> del os.environ["FEATSTORE_CACHE"]
+    """
+    path = _entry_path(kind, key)
+    whole = {"key": json.loads(canonical_json(key)), "entry": dict(entry), "digest": fingerprint(entry)}
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        write_text(path, json.dumps(whole, indent=1) + "\n")
+    except (OSError, StoreError) as error:
+        _log.debug("cannot remember in %s: %s", path, error)
+
+
+def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
+    """Look up a converted network; a damaged one is removed and counts as none.
+
+    Parameters
+    ----------
+    key : mapping of str to JSON values
+        What decides the network, and the version of OpenVINO that converted it.
+    """
+    folder = _network_folder(key)
+    try:
+        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+            manifest = json.load(file)
+        contents = {}
+        for name in _NETWORK_FILES:
+            with open(os.path.join(folder, name), "rb") as file:
+                contents[name] = file.read()
+        whole = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        damaged = [name for name, digest in whole.items() if digest != manifest["sha256"][name]]
+        facts = dict(manifest["facts"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        damaged = [f"manifest.json ({error})"]
+    if damaged:
+        _log.info("the converted network in %s is damaged and is made again: %s", folder, damaged[0])
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return ConvertedNetwork(xml=contents["network.xml"], weights=contents["network.bin"], facts=facts)
+
+
+def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[str, Any]]) -> ConvertedNetwork:
+    """Convert a network and keep it for :func:`recall_network`.
+
+    Parameters
+    ----------
+    key : mapping of str to JSON values
+        As for :func:`recall_network`.
+    convert : callable
+        Given a path that ends in ``network.xml``, it writes that file and ``network.bin`` beside it, and
+        returns the facts to keep.
+
+    Returns
+    -------
+    ConvertedNetwork
+        Whole also where the cache folder cannot be written.
+    """
+    target = _network_folder(key)
+    folder = _building_folder(os.path.dirname(target))
+    try:
+        facts = dict(convert(os.path.join(folder, "network.xml")))
+        contents = {}
+        for name in _NETWORK_FILES:
+            with open(os.path.join(folder, name), "rb") as file:
+                contents[name] = file.read()
+                os.fsync(file.fileno())
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        manifest = {"key": dict(key), "facts": facts, "sha256": digests}
+        with contextlib.suppress(OSError, StoreError):
+            write_text(os.path.join(folder, "manifest.json"), json.dumps(manifest, indent=1) + "\n")
+            _publish(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ConvertedNetwork(xml=contents["network.xml"], weights=contents["network.bin"], facts=facts)
+
+
+def _entry_path(kind: str, key: Mapping[str, Any]) -> str:
+    return os.path.join(cache_folder(), kind, f"{fingerprint(key)}.json")
+
+
+def _network_folder(key: Mapping[str, Any]) -> str:
+    return os.path.join(cache_folder(), "networks", fingerprint(key))
+
+
+def _building_folder(parent: str) -> str:
+    folder = os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(8))
+    try:
+        os.makedirs(folder)
+    except OSError as error:
+        _log.debug("the converted network is not kept: %s", error)
+        return tempfile.mkdtemp(prefix="featstore-")
+    return folder
+
+
+def _publish(folder: str, target: str) -> None:
+    if os.path.dirname(folder) != os.path.dirname(target):
+        return
+    try:
+        os.rename(folder, target)
+    except OSError:
+        # Another process was first, and its network is as good; or an older one is there in part.
+        if os.path.exists(os.path.join(target, "manifest.json")):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(folder, target)
+    sync_folder(os.path.dirname(target))

@@ -1,0 +1,47 @@
+"""Libraries that chatter when they are imported, made to hold their tongue."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+__all__ = ["quiet_import"]
+
+# TensorFlow's C++ parts log before they read the setting that would stop them.
+_CHATTER = re.compile(rb"^(WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] )")
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Hold back the standard error stream, and pass on all but the notices of TensorFlow's C++ parts.
+
+    Where the block raises, everything is passed on.
+    """
+    # 3: on a machine without a GPU TensorFlow reports that as an error, later than this block.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError, ValueError):
+        # There is no standard error stream: a service, or a window without a console.
+        yield
+        return
+    quiet = False
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+            quiet = True
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines = held.readlines()
+            told = [line for line in lines if not (quiet and _CHATTER.match(line))]
+            if told:
+                with contextlib.suppress(OSError):
+                    os.write(2, b"".join(told))

@@ -1,0 +1,255 @@
+"""Which network is asked for, and what it turns out to be: checked, and recalled, without building it."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from featstore.backbones.known import BackboneInfo, find_backbone, known_backbones
+from featstore.backbones.memory import file_digest, recall, remember
+from featstore.backbones.spec import digest_values
+from featstore.errors import BackboneError, WeightsError
+
+if TYPE_CHECKING:
+    from featstore.backbones.keras_models import BuiltNetwork
+
+__all__ = ["NetworkFacts", "NetworkRequest", "request_network", "settle"]
+
+_log = logging.getLogger(__name__)
+
+# Raised when a later version builds, from the same request, a network with another digest.
+_MEMORY_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRequest:
+    """Which network to build; made by :func:`request_network`.
+
+    Parameters
+    ----------
+    name : str
+        Of the table of known backbones, or the absolute path of a ``.keras`` file.
+    architecture : str
+        As in :class:`~featstore.backbones.BackboneSpec`.
+    weights : str
+        ``"imagenet"`` for Keras' own download, ``"closed-form"``, or the absolute path of a file.
+    layer : str, optional
+        Where to cut; None is the default cut.
+    pooling : {"avg", "max", "none"}
+    size_px : tuple of int, optional
+        Height and width of the input in pixels; None is that of the user's own model.
+    preprocessing : str
+        As in :class:`~featstore.backbones.BackboneSpec`.
+    alpha : float, optional
+        Width multiplier of the MobileNets; None is 1.
+    """
+
+    name: str
+    architecture: str
+    weights: str
+    layer: str | None = None
+    pooling: str = "avg"
+    size_px: tuple[int, int] | None = None
+    preprocessing: str
+    alpha: float | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a model of the user's own."""
+        return self.name.endswith(".keras")
+
+    @property
+    def file(self) -> str | None:
+        """The file that holds the weights, where there is one."""
+        return None if self.weights in ("imagenet", "closed-form") else self.weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """What is known of a network only once it has been built.
+
+    Parameters
+    ----------
+    weights_digest : str
+        SHA-256 over the values of the weights up to the cut, 64 hexadecimal digits. For a model of the user's
+        own the configuration of its layers is part of it, for there is no other record of its architecture.
+    layer : str
+        The layer that it is cut at.
+    pooling : str
+        As asked for, or ``"none"`` where the layer's output has no height and width.
+    size_px : tuple of int
+        Height and width of its input, in pixels.
+    feature_dim : int
+        Columns of its features.
+    """
+
+    weights_digest: str
+    layer: str
+    pooling: str
+    size_px: tuple[int, int]
+    feature_dim: int
+
+
+def request_network(
+    name: str,
+    *,
+    weights: str | None = None,
+    layer: str | None = None,
+    pooling: str = "avg",
+    size_px: tuple[int, int] | None = None,
+    preprocessing: str | None = None,
+    alpha: float | None = None,
+) -> NetworkRequest:
+    """Check what is asked for as far as that needs no network, and fill in what the table knows.
+
+    Raises
+    ------
+    BackboneError
+        There is no such backbone, or it cannot be had like this.
+
+    Examples
+    --------
+    >>> request_network("mobilenet_v2").preprocessing
+    'tf'
+    """
+    if name.endswith(".keras") or os.sep in name:
+        return _request_own(name, weights, layer, pooling, size_px, preprocessing, alpha)
+    info = find_backbone(name)
+    if size_px is not None and min(size_px) < info.min_size_px:
+        raise BackboneError(
+            f"{name} takes images of at least {info.min_size_px}x{info.min_size_px} pixels; "
+            f"found {size_px[0]}x{size_px[1]}"
+        )
+    if info.weights == "closed-form" and weights not in (None, info.weights):
+        raise BackboneError(f"{name} is a formula and takes no weights; leave --weights out")
+    if info.weights == "closed-form" and preprocessing not in (None, info.preprocessing):
+        raise BackboneError(f"{name} scales its pixels itself; leave --preprocess out")
+    if alpha is not None and not info.alphas:
+        widths = ", ".join(one.name for one in known_backbones() if one.alphas)
+        raise BackboneError(f"{name} has no width multiplier; --alpha is for {widths}")
+    if alpha is not None and not alpha > 0:
+        raise BackboneError(f"alpha is greater than 0; found {alpha:g}")
+    return NetworkRequest(
+        name=name,
+        architecture=name,
+        weights=_checked_weights(weights, info),
+        layer=layer,
+        pooling=pooling,
+        size_px=size_px or info.size_px,
+        preprocessing=preprocessing or info.preprocessing,
+        alpha=None if alpha == 1 else alpha,
+    )
+
+
+def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]":
+    """Find out what only the network knows: from memory, or else by building it.
+
+    Returns
+    -------
+    NetworkFacts
+    BuiltNetwork or None
+        The network, where it had to be built.
+
+    Raises
+    ------
+    BackboneError
+        It cannot be built.
+    """
+    if request.weights == "closed-form":
+        return _settle_scattering(request), None
+    key = _memory_key(request)
+    if (known := recall("weights", key)) is not None:
+        try:
+            return NetworkFacts(**{**known, "size_px": tuple(known["size_px"])}), None
+        except (KeyError, TypeError):
+            _log.debug("ignoring what is remembered of %s: it is not of this version", request.weights)
+    from featstore.backbones.keras_models import build_network
+
+    built = build_network(request)
+    remember("weights", key, {**asdict(built.facts), "size_px": list(built.facts.size_px)})
+    return built.facts, built
+
+
+def _request_own(
+    path: str,
+    weights: str | None,
+    layer: str | None,
+    pooling: str,
+    size_px: tuple[int, int] | None,
+    preprocessing: str | None,
+    alpha: float | None,
+) -> NetworkRequest:
+    from featstore.backbones.weights_files import check_keras_archive
+
+    if not path.endswith(".keras"):
+        raise BackboneError(
+            f"a model of your own is a .keras file, as model.save('name.keras') writes it; found {path}"
+        )
+    check_keras_archive(path)
+    if preprocessing is None:
+        raise BackboneError(
+            f"{path} does not say how its pixels are to be scaled; say it with --preprocess: "
+            "tf ([-1, 1]), torch, caffe, unit ([0, 1]) or none ([0, 255], the model scales them itself)"
+        )
+    for option, given in (("weights", weights), ("alpha", alpha)):
+        if given is not None:
+            raise BackboneError(f"{path} is a whole model; leave --{option} out")
+    stem = re.sub(r"[^A-Za-z0-9_.]+", "_", os.path.basename(path).removesuffix(".keras")).strip("._")
+    # A name of the table would be taken for that network when the features' backbone is looked for again.
+    taken = stem in {info.name for info in known_backbones()}
+    return NetworkRequest(
+        name=os.path.abspath(path),
+        architecture=f"own_{stem}" if taken or not stem else stem,
+        weights=os.path.abspath(path),
+        layer=layer,
+        pooling=pooling,
+        size_px=size_px,
+        preprocessing=preprocessing,
+    )
+
+
+def _checked_weights(weights: str | None, info: BackboneInfo) -> str:
+    if weights is None or weights == info.weights:
+        return info.weights
+    from featstore.backbones.weights_files import weights_kind
+
+    path = os.path.abspath(weights)
+    weights_kind(path)
+    return path
+
+
+def _settle_scattering(request: NetworkRequest) -> NetworkFacts:
+    from featstore.backbones.scattering import wavelet_kernels
+
+    info = find_backbone(request.name)
+    if request.layer not in (None, info.layer):
+        raise BackboneError(f"{info.name} has no layer but {info.layer!r}; found {request.layer!r}")
+    return NetworkFacts(
+        weights_digest=digest_values(wavelet_kernels().values()),
+        layer=info.layer,
+        pooling="none",
+        size_px=request.size_px or info.size_px,
+        feature_dim=info.feature_dim,
+    )
+
+
+def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
+    if request.file is None:
+        weights = f"imagenet of keras {metadata.version('keras')}"
+    else:
+        try:
+            weights = file_digest(request.file)
+        except OSError as error:
+            raise WeightsError(f"cannot read {request.file}: {error.strerror}") from error
+    return {
+        "version": _MEMORY_VERSION,
+        "architecture": request.architecture,
+        "weights": weights,
+        "layer": request.layer,
+        "pooling": request.pooling,
+        "size_px": None if request.size_px is None else list(request.size_px),
+        "alpha": request.alpha,
+    }

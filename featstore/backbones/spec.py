@@ -1,0 +1,148 @@
+"""What decides a backbone's numbers, as data: no network is built and no TensorFlow imported here."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import BackboneError
+from featstore.hashing import fingerprint
+
+__all__ = ["BackboneSpec", "digest_values"]
+
+_CHOICES = {
+    "pooling": ("avg", "max", "none"),
+    "resize": ("stretch", "crop", "pad"),
+    "preprocessing": ("caffe", "none", "tf", "torch", "unit"),
+    "precision": ("float32", "bfloat16"),
+    "dtype": ("float32", "float16"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """Everything that decides the numbers that a backbone gives for an image.
+
+    Two specs with one fingerprint give the same features. Which library ran the network is provenance and
+    not part of it.
+
+    Parameters
+    ----------
+    architecture : str
+        ``"mobilenet_v2"``, ``"scattering"``, … or, for a model of the user's own, its file's stem.
+    weights_digest : str
+        SHA-256 over the values of the weights up to ``layer``, 64 hexadecimal digits.
+    layer : str
+        Where the network is cut: the name of the layer whose output becomes the features.
+    pooling : {"avg", "max", "none"}
+        How the height and width of that output are pooled; ``"none"`` flattens it. ``"none"`` too where it
+        has no height and width.
+    size_px : tuple of int
+        Height and width of the network's input, in pixels.
+    resize : {"stretch", "crop", "pad"}
+        How an image of another shape is brought to ``size_px``.
+    preprocessing : {"tf", "torch", "caffe", "unit", "none"}
+        How pixels in [0, 255] are scaled, in Keras' words: ``"tf"`` to [-1, 1]; ``"torch"`` to [0, 1], then
+        standardised by ImageNet's mean and deviation per channel; ``"caffe"`` to BGR less ImageNet's mean;
+        ``"unit"`` to [0, 1]; ``"none"`` leaves them to the network.
+    alpha : float, optional
+        The width multiplier of the MobileNets, where it is not 1.
+    precision : {"float32", "bfloat16"}
+        The arithmetic of the forward pass.
+    dtype : {"float32", "float16"}
+        How the features are stored.
+
+    Raises
+    ------
+    BackboneError
+        A field has a value that it cannot have.
+    """
+
+    architecture: str
+    weights_digest: str
+    layer: str
+    pooling: str = "avg"
+    size_px: tuple[int, int]
+    resize: str = "stretch"
+    preprocessing: str
+    alpha: float | None = None
+    precision: str = "float32"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size_px", tuple(int(side) for side in self.size_px))
+        if len(self.size_px) != 2 or min(self.size_px) < 1:
+            raise BackboneError(
+                f"size_px is (height, width) in pixels, each at least 1; found {self.size_px}"
+            )
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                found = getattr(self, field)
+                raise BackboneError(f"{field} is one of {', '.join(allowed)}; found {found!r}")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON of :meth:`to_dict`, 64 hexadecimal digits."""
+        return fingerprint(self.to_dict())
+
+    @property
+    def name(self) -> str:
+        """The name of its space: architecture and the fingerprint's first twelve digits."""
+        return f"{self.architecture}-{self.fingerprint[:12]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; those that are None are left out."""
+        present = {field.name: getattr(self, field.name) for field in fields(self)}
+        present["size_px"] = list(self.size_px)
+        return {name: value for name, value in present.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a spec from :meth:`to_dict`.
+
+        Raises
+        ------
+        BackboneError
+            A field is missing, unknown or has a value that it cannot have.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise BackboneError(
+                "the backbone's specification has fields that this version does not know: "
+                f"{', '.join(unknown)}; it was written by a newer version of featstore"
+            )
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise BackboneError(f"the backbone's specification is incomplete: {error}") from error
+
+
+def digest_values(values: Iterable[NDArray[Any]], *, salt: bytes = b"") -> str:
+    """Digest weights by their values alone: whatever file they came from, the same weights have one digest.
+
+    Parameters
+    ----------
+    values : iterable of ndarray
+        In the network's order. Shapes and dtypes count; names do not.
+    salt : bytes
+        Goes before the values.
+
+    Returns
+    -------
+    str
+        SHA-256 over each array's dtype, shape and little-endian bytes in C order, 64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> digest_values([np.zeros(3, dtype=np.float32)])[:12]
+    '0d4e93239ef8'
+    """
+    digest = hashlib.sha256(salt)
+    for value in values:
+        value = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+        digest.update(f"{value.dtype.name}{list(value.shape)}".encode("ascii"))
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,120 @@
+"""Everything that featstore raises on purpose.
+
+Each kind is a :class:`FeatstoreError` and also the built-in that a caller would expect::
+
+    FeatstoreError
+    ├── SourceError (ValueError)              a folder, CSV or list of images cannot be used
+    ├── ImageError (ValueError)               bytes that cannot be decoded into an image
+    ├── BackboneError (ValueError)            a backbone cannot be built as asked
+    │   ├── UnknownBackboneError (LookupError)
+    │   ├── WeightsError                      a weights file is unreadable or of another architecture
+    │   └── WeightsUnavailableError (OSError) no weights file was given and none can be downloaded
+    ├── StoreError (OSError)                  a store, segment or catalog cannot be used
+    │   ├── StoreNotFoundError (FileNotFoundError)
+    │   ├── FormatVersionError                written by a newer version
+    │   └── DamagedError                      the bytes are not what was written
+    ├── NotInStoreError (LookupError)         no such space, catalog, head or row
+    ├── SplitError (ValueError)               a split rule is wrong or leaves a split empty
+    ├── ExtractionError (RuntimeError)        extraction stopped: every image failed, or ``strict``
+    └── HeadError (ValueError)                a head cannot be fitted, saved, loaded or used
+        ├── UnknownHeadError (LookupError)
+        ├── FingerprintMismatchError          features or a backbone of another space
+        └── UntrustedTypeError (PermissionError)
+"""
+
+__all__ = [
+    "BackboneError",
+    "DamagedError",
+    "ExtractionError",
+    "FeatstoreError",
+    "FingerprintMismatchError",
+    "FormatVersionError",
+    "HeadError",
+    "ImageError",
+    "NotInStoreError",
+    "SourceError",
+    "SplitError",
+    "StoreError",
+    "StoreNotFoundError",
+    "UnknownBackboneError",
+    "UnknownHeadError",
+    "UntrustedTypeError",
+    "WeightsError",
+    "WeightsUnavailableError",
+]
+
+
+class FeatstoreError(Exception):
+    """The root of all errors that featstore raises on purpose."""
+
+    def __str__(self) -> str:
+        # LookupError and OSError format their arguments in their own ways; ours are plain sentences.
+        return str(self.args[0]) if self.args else ""
+
+
+class SourceError(FeatstoreError, ValueError):
+    """A folder, CSV or list of images cannot be used."""
+
+
+class ImageError(FeatstoreError, ValueError):
+    """Bytes that cannot be decoded into an image."""
+
+
+class BackboneError(FeatstoreError, ValueError):
+    """A backbone cannot be built as asked."""
+
+
+class UnknownBackboneError(BackboneError, LookupError):
+    """No backbone has this name."""
+
+
+class WeightsError(BackboneError):
+    """A weights file is unreadable or belongs to another architecture."""
+
+
+class WeightsUnavailableError(BackboneError, OSError):
+    """No weights file was given and none can be downloaded."""
+
+
+class StoreError(FeatstoreError, OSError):
+    """A store, a segment or a catalog cannot be used."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """There is no store at this path."""
+
+
+class FormatVersionError(StoreError):
+    """A file was written by a newer version of featstore."""
+
+
+class DamagedError(StoreError):
+    """The bytes in a file are not the bytes that were written."""
+
+
+class NotInStoreError(FeatstoreError, LookupError):
+    """The store has no such space, catalog, head or row."""
+
+
+class SplitError(FeatstoreError, ValueError):
+    """A split rule is wrong, or it leaves a split empty."""
+
+
+class ExtractionError(FeatstoreError, RuntimeError):
+    """An extraction stopped: every image failed, or one did under ``strict``."""
+
+
+class HeadError(FeatstoreError, ValueError):
+    """A head cannot be fitted, saved, loaded or used."""
+
+
+class UnknownHeadError(HeadError, LookupError):
+    """No head has this name."""
+
+
+class FingerprintMismatchError(HeadError):
+    """A head was given features, or a backbone, of another fingerprint than its own."""
+
+
+class UntrustedTypeError(HeadError, PermissionError):
+    """A head file holds types that featstore does not trust."""

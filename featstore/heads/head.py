@@ -1,0 +1,312 @@
+"""A fitted head, with all that it takes to use it rightly, as an object and as a file."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import FingerprintMismatchError, HeadError
+from featstore.heads.calibration import class_scores, softmax
+from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
+from featstore.splits import SplitRule
+
+__all__ = ["Head", "usable_features"]
+
+_BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Head:
+    """A classifier fitted on the features of one space.
+
+    Made by :func:`featstore.fit` or :meth:`Head.load`.
+
+    Parameters
+    ----------
+    name : str
+        ``"logistic"``, ``"svm"``, or the lowercased class name of the user's own estimator.
+    classes : ndarray of shape (n_classes,), str
+        The labels, sorted; columns of probabilities are in this order.
+    spec : BackboneSpec
+        The backbone whose features it was fitted on.
+    fingerprint : str
+        The spec's fingerprint, 64 hexadecimal digits.
+    feature_dim : int
+        The number of features of an image.
+    split_rule : SplitRule
+        How train, validation and test were dealt.
+    params : dict
+        The classifier's parameters, the chosen ones included.
+    counts : dict
+        Images used: ``{"train": {label: n}, "validation": {…}, "test": {…}}``.
+    unlabelled : int
+        Images left out because they have no label.
+    sweep : list of dict
+        One ``{"params": {…}, "top1": accuracy on the validation split}`` for each setting that was tried.
+    validation, test : dict
+        ``{"n", "top1", "top1_ci"}``; accuracy in [0, 1] and its 95% interval, both None where n is 0.
+    leaks : int
+        Contents (images by their bytes) that occur in more than one split.
+    label_conflicts : int
+        Contents that occur with more than one label.
+    temperature : float or None
+        What decisions are divided by before the softmax; None for a classifier with its own probabilities.
+    weights : str
+        Where the backbone's weights came from, as the space records it; may be empty.
+    catalog, space : str
+        The names of what it was fitted on.
+    created : str
+        ISO 8601 date and time, UTC.
+    versions : dict
+        Versions of featstore, scikit-learn, numpy and skops.
+    estimator : Any
+        The fitted scikit-learn estimator; a ``Pipeline`` for featstore's own heads.
+    """
+
+    name: str
+    classes: NDArray[np.str_]
+    spec: BackboneSpec
+    fingerprint: str
+    feature_dim: int
+    split_rule: SplitRule
+    params: dict[str, Any]
+    counts: dict[str, dict[str, int]]
+    unlabelled: int = 0
+    sweep: list[dict[str, Any]] = field(default_factory=list)
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    leaks: int = 0
+    label_conflicts: int = 0
+    temperature: float | None = None
+    weights: str = ""
+    catalog: str = ""
+    space: str = ""
+    created: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    estimator: Any
+
+    def __repr__(self) -> str:
+        return f"<Head {self.name}: {len(self.classes)} classes on {self.space or self.spec.name}>"
+
+    def predict(self, X: Any) -> NDArray[np.str_]:
+        """Label images by their features.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim), float
+
+        Returns
+        -------
+        ndarray of shape (n,), str
+
+        Raises
+        ------
+        HeadError
+            ``X`` has another shape, or holds NaN or infinity.
+        """
+        parts = [np.asarray(self.estimator.predict(block), dtype=np.str_) for block in self._blocks(X)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=self.classes.dtype)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Give each class's probability for images by their features.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim), float
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+            In [0, 1], each row with the sum 1; columns in the order of ``classes``. Where the classifier has
+            only decisions, the softmax of these divided by ``temperature``.
+
+        Raises
+        ------
+        HeadError
+            ``X`` has another shape, or holds NaN or infinity.
+        """
+        parts = [self._probabilities(block) for block in self._blocks(X)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
+
+    def top(self, X: Any, k: int = 5) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+        """Give the most probable labels of each image, the best first.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim), float
+        k : int
+            How many, at least 1; more than there are classes gives all classes.
+
+        Returns
+        -------
+        labels : ndarray of shape (n, k), str
+        probabilities : ndarray of shape (n, k), float64
+
+        Raises
+        ------
+        HeadError
+            ``k`` is below 1, or ``X`` is unfit.
+        """
+        if k < 1:
+            raise HeadError(f"the number of labels for an image is at least 1; found {k}")
+        probabilities = self.predict_proba(X)
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        return self.classes[best], np.take_along_axis(probabilities, best, axis=1)
+
+    def check_fingerprint(self, fingerprint: str, *, spec: BackboneSpec | None = None) -> None:
+        """Refuse features, or a backbone, other than the head's own.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of the features or the backbone at hand.
+        spec : BackboneSpec, optional
+            Its specification, for a message that names what differs.
+
+        Raises
+        ------
+        FingerprintMismatchError
+        """
+        if fingerprint == self.fingerprint:
+            return
+        message = (
+            f"the head {self.name} was fitted on features of {self.spec.name}; "
+            f"found {spec.name if spec else 'the fingerprint ' + fingerprint[:12]}"
+        )
+        if spec is not None:
+            own, other = self.spec.to_dict(), spec.to_dict()
+            differing = [
+                f"{key} is {_short(own.get(key))} in the head and {_short(other.get(key))} here"
+                for key in sorted({*own, *other})
+                if own.get(key) != other.get(key)
+            ]
+            message += ": " + ", ".join(differing)
+        raise FingerprintMismatchError(
+            message + "; use the head's own backbone and weights, or fit another head"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the estimator as JSON values; these keys stay the same."""
+        return {
+            "head": self.name,
+            "space": self.space,
+            "catalog": self.catalog,
+            "classes": self.classes.tolist(),
+            **{f"n_{split}": sum(counts.values()) for split, counts in self.counts.items()},
+            "params": self.params,
+            "validation": self.validation,
+            "test": self.test,
+            "sweep": self.sweep,
+            "counts": self.counts,
+            "unlabelled": self.unlabelled,
+            "leaks": self.leaks,
+            "label_conflicts": self.label_conflicts,
+            "temperature": self.temperature,
+            "split_rule": self.split_rule.to_dict(),
+            "spec": self.spec.to_dict(),
+            "fingerprint": self.fingerprint,
+            "feature_dim": self.feature_dim,
+            "weights": self.weights,
+            "created": self.created,
+            "versions": self.versions,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the head to a file: a zip of ``manifest.json`` and ``estimator.skops``, whole or not at all.
+
+        Parameters
+        ----------
+        path : path_like
+            An existing head there is replaced.
+
+        Raises
+        ------
+        HeadError
+            The estimator cannot be saved without pickle.
+        StoreError
+            The file cannot be written.
+        """
+        manifest = {name: self._manifest_value(name) for name in FIELDS}
+        write_head_file(os.path.abspath(os.fspath(path)), manifest, self.estimator)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Self:
+        """Read a head from a file; nothing in the file is run.
+
+        Parameters
+        ----------
+        path : path_like
+        trusted : sequence of str or type
+            Types (``"module.Class"``) that may be made beyond scikit-learn's estimators and NumPy's arrays.
+            Name only those whose code you trust.
+
+        Returns
+        -------
+        Head
+
+        Raises
+        ------
+        HeadError
+            There is no such file, or it is no head, or is damaged.
+        FormatVersionError
+            A newer version of featstore wrote it.
+        UntrustedTypeError
+            It holds other types; the message names them.
+        """
+        location = os.path.abspath(os.fspath(path))
+        values, estimator = read_head_file(location, trusted=trusted)
+        head = cls(**values, estimator=estimator)
+        classes = np.asarray(getattr(estimator, "classes_", ()))
+        feature_dim = getattr(estimator, "n_features_in_", head.feature_dim)
+        if not np.array_equal(classes, head.classes) or feature_dim != head.feature_dim:
+            raise HeadError(f"{location} is damaged: its estimator and its manifest do not agree")
+        return head
+
+    def _manifest_value(self, name: str) -> Any:
+        value = getattr(self, name)
+        if name == "classes":
+            return value.tolist()
+        return value.to_dict() if name in {"spec", "split_rule"} else value
+
+    def _blocks(self, X: Any) -> Iterator[NDArray[Any]]:
+        """Yield checked runs of rows, in at least single precision."""
+        rows = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
+        if len(rows.shape) != 2 or rows.shape[1] != self.feature_dim:
+            raise HeadError(
+                f"the head {self.name} takes features of shape (n, {self.feature_dim}); "
+                f"found {tuple(rows.shape)}"
+            )
+        for start in range(0, rows.shape[0], _BLOCK_ROWS):
+            yield usable_features(rows[start : start + _BLOCK_ROWS])
+
+    def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
+        if self.temperature is None:
+            return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
+        return softmax(class_scores(self.estimator, block) / self.temperature)
+
+
+def usable_features(rows: Any) -> NDArray[Any]:
+    """Return rows as float32 or float64, refusing what is not finite; no copy where none is needed.
+
+    Raises
+    ------
+    HeadError
+        Something is NaN, infinite or no number.
+    """
+    block = np.asarray(rows)
+    if block.dtype.kind not in "fiu":
+        raise HeadError(f"features are numbers; found {block.dtype}")
+    if block.dtype not in (np.float32, np.float64):
+        block = block.astype(np.float32)
+    if not np.isfinite(block).all():
+        n_bad = int((~np.isfinite(block).all(axis=1)).sum())
+        raise HeadError(f"{n_bad} of {len(block)} rows of features hold NaN or infinity; extract them again")
+    return block
+
+
+def _short(value: object) -> object:
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

@@ -1,0 +1,258 @@
+"""The file that a head is kept in.
+
+A zip, uncompressed, of two members:
+
+- ``manifest.json``: ``format`` (``"featstore head"``), ``format_version`` and all that :class:`Head` holds
+  but the estimator;
+- ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle).
+"""
+
+import io
+import json
+import logging
+import os
+import struct
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import FeatstoreError, FormatVersionError, HeadError, UntrustedTypeError
+from featstore.splits import SPLITS, SplitRule
+from featstore.store import replacing
+
+__all__ = ["FIELDS", "FORMAT_VERSION", "read_head_file", "write_head_file"]
+
+FORMAT_VERSION = 1
+
+FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "name": str,
+    "classes": list,
+    "spec": dict,
+    "fingerprint": str,
+    "feature_dim": int,
+    "split_rule": dict,
+    "params": dict,
+    "counts": dict,
+    "unlabelled": int,
+    "sweep": list,
+    "validation": dict,
+    "test": dict,
+    "leaks": int,
+    "label_conflicts": int,
+    "temperature": (float, int, type(None)),
+    "weights": str,
+    "catalog": str,
+    "space": str,
+    "created": str,
+    "versions": dict,
+}
+
+_FORMAT = "featstore head"
+_MANIFEST = "manifest.json"
+_ESTIMATOR = "estimator.skops"
+_LARGEST_MANIFEST = 64 * 2**20
+
+# What our heads need beyond the types that skops trusts of itself (scikit-learn's estimators, NumPy's arrays,
+# SciPy's matrices): nothing, and a test says so.
+_TRUSTED: tuple[str, ...] = ()
+
+_logger = logging.getLogger(__name__)
+
+
+def write_head_file(path: str, manifest: Mapping[str, Any], estimator: Any) -> None:
+    """Write a head whole, or not at all.
+
+    Parameters
+    ----------
+    path : str
+        Absolute; a file that is there is replaced.
+    manifest : mapping
+        JSON values, one for each of ``FIELDS``.
+    estimator : Any
+        A fitted scikit-learn estimator.
+
+    Raises
+    ------
+    HeadError
+        The estimator cannot be saved without pickle.
+    StoreError
+        The file cannot be written.
+    """
+    described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
+    text = json.dumps(described, indent=1, allow_nan=False)
+    data = _dump_estimator(estimator)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_MANIFEST, text)
+        archive.writestr(_ESTIMATOR, data)
+
+
+def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> tuple[dict[str, Any], Any]:
+    """Read a head's fields and its estimator; nothing in the file is run.
+
+    Parameters
+    ----------
+    path : str
+        Absolute.
+    trusted : sequence of str or type
+        Types that may be created beyond those that are always trusted.
+
+    Returns
+    -------
+    values : dict
+        One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects.
+    estimator : Any
+
+    Raises
+    ------
+    HeadError
+        There is no such file, or it is no head, or is damaged.
+    FormatVersionError
+        A newer version of featstore wrote it.
+    UntrustedTypeError
+        It holds types that are not trusted.
+    """
+    manifest, data = _read_members(path)
+    try:
+        values = _checked_values(manifest)
+    except FeatstoreError as error:
+        raise HeadError(f"{path} is damaged: {error}") from error
+    return values, _load_estimator(data, path=path, trusted=trusted, versions=values["versions"])
+
+
+def _read_members(path: str) -> tuple[dict[str, Any], bytes]:
+    try:
+        if not zipfile.is_zipfile(path):
+            with open(path, "rb"):
+                raise HeadError(f"{path} is not a head file; featstore fit writes one")
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, n_bytes=os.path.getsize(path))
+            names = archive.namelist()
+            if names.count(_MANIFEST) != 1 or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
+                raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
+            manifest = json.loads(archive.read(_MANIFEST))
+            _check_format(manifest, path=path)
+            if sorted(names) != sorted([_ESTIMATOR, _MANIFEST]):
+                raise HeadError(
+                    f"{path} is damaged: it must hold {_MANIFEST} and {_ESTIMATOR} and nothing else"
+                )
+            return manifest, archive.read(_ESTIMATOR)
+    except FeatstoreError:
+        raise
+    except FileNotFoundError as error:
+        raise HeadError(f"there is no head file {path}") from error
+    except OSError as error:
+        raise HeadError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
+        raise HeadError(f"{path} is damaged: {_first_line(error)}") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, *, n_bytes: int) -> None:
+    """Refuse members that would unpack to more than the file holds; ours are stored as they are."""
+    members = archive.infolist()
+    stored = all(
+        member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
+        for member in members
+    )
+    if not stored or sum(member.file_size for member in members) > n_bytes:
+        raise HeadError(
+            f"{archive.filename or 'the estimator'} is not a head file: its members are compressed, "
+            "or claim to be larger than the file"
+        )
+
+
+def _check_format(manifest: Any, *, path: str) -> None:
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if not isinstance(version, int) or manifest.get("format") != _FORMAT:
+        raise HeadError(f"{path} is not a head file: its {_MANIFEST} is not one of a head")
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {version}, and this version of featstore reads up to "
+            f"{FORMAT_VERSION}; upgrade featstore"
+        )
+
+
+def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    for name, kind in FIELDS.items():
+        if name not in manifest:
+            raise HeadError(f"its {_MANIFEST} lacks {name}")
+        if not isinstance(manifest[name], kind) or isinstance(manifest[name], bool):
+            raise HeadError(f"its {_MANIFEST} has an unfit {name}: {str(manifest[name])[:80]}")
+    values = {name: manifest[name] for name in FIELDS}
+    fit = {
+        "classes": len(values["classes"]) > 1 and all(isinstance(label, str) for label in values["classes"]),
+        "counts": sorted(values["counts"]) == sorted(SPLITS)
+        and all(map(_are_counts, values["counts"].values())),
+        "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},
+        "test": set(values["test"]) == {"n", "top1", "top1_ci"},
+        "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
+    }
+    if unfit := [name for name, is_fit in fit.items() if not is_fit]:
+        raise HeadError(f"its {_MANIFEST} has an unfit {unfit[0]}: {str(values[unfit[0]])[:80]}")
+    values["classes"] = np.array(values["classes"], dtype=np.str_)
+    values["spec"] = BackboneSpec.from_dict(values["spec"])
+    values["split_rule"] = SplitRule.from_dict(values["split_rule"])
+    if values["spec"].fingerprint != values["fingerprint"]:
+        raise HeadError("its fingerprint is not that of its backbone's specification")
+    return values
+
+
+def _are_counts(counts: Any) -> bool:
+    return isinstance(counts, dict) and all(isinstance(n_images, int) for n_images in counts.values())
+
+
+def _dump_estimator(estimator: Any) -> bytes:
+    import skops.io
+
+    try:
+        data = bytes(skops.io.dumps(estimator))
+        unknown = _untrusted_types(data)
+    except Exception as error:  # an estimator of the user's own may raise anything
+        name = type(estimator).__name__
+        raise HeadError(f"{name} cannot be saved without pickle: {_first_line(error)}") from error
+    if unknown:
+        _logger.warning("loading this head will need trusted=[%s]", ", ".join(map(repr, unknown)))
+    return data
+
+
+def _load_estimator(
+    data: bytes, *, path: str, trusted: Sequence[str | type], versions: Mapping[str, str]
+) -> Any:
+    import skops.io
+
+    allowed = [*_TRUSTED]
+    allowed += [
+        entry if isinstance(entry, str) else f"{entry.__module__}.{entry.__qualname__}" for entry in trusted
+    ]
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_sizes(archive, n_bytes=len(data))
+        unknown = _untrusted_types(data, allowed)
+        if not unknown:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                estimator = skops.io.loads(data, trusted=allowed)
+            if any("version" in type(entry.message).__name__.lower() for entry in caught):
+                written = versions.get("scikit-learn", "?")
+                _logger.warning("%s was written with scikit-learn %s; its results may differ", path, written)
+            return estimator
+    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+        raise HeadError(f"{path} is damaged: its estimator cannot be read: {_first_line(error)}") from error
+    listed = ", ".join(map(repr, unknown))
+    raise UntrustedTypeError(
+        f"{path} holds types that are not trusted: {', '.join(unknown)}; if you trust their code and whoever "
+        f"wrote the file, load it with trusted=[{listed}]"
+    )
+
+
+def _untrusted_types(data: bytes, allowed: Sequence[str] = _TRUSTED) -> list[str]:
+    import skops.io
+
+    return sorted({*skops.io.get_untrusted_types(data=data)} - {*allowed})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -1,0 +1,350 @@
+"""From a table of features to a fitted head."""
+
+import itertools
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import FeatstoreError, HeadError, SplitError
+from featstore.heads.calibration import fit_temperature
+from featstore.heads.evaluation import score
+from featstore.heads.head import Head, usable_features
+from featstore.heads.registry import HeadInfo, find_head, known_heads
+from featstore.splits import SPLITS, HashHoldout, HashKFold, SplitRule
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = ["Progress", "fit"]
+
+Progress = Callable[[int, int, Mapping[str, Any]], None]
+
+_logger = logging.getLogger(__name__)
+
+
+def fit(
+    table: "FeatureTable",
+    *,
+    head: Any = "logistic",
+    params: Mapping[str, Any] | None = None,
+    rule: SplitRule | None = None,
+    progress: Progress | None = None,
+) -> Head:
+    """Fit a classifier on the training split of a table of features.
+
+    A head known by its name is fitted once for each setting of its grid; the one with the best accuracy on
+    the validation split is kept, and of equal ones the most regularised. The test split is looked at once,
+    at the end. The same table, rule and parameters give the same head, bit for bit, on one machine.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        Images without a label are left out.
+    head : str or scikit-learn classifier
+        A name that :func:`featstore.known_heads` lists, or a classifier of your own, of which a copy is
+        fitted as it is. A search such as ``GridSearchCV`` gets the content hashes as its groups where its
+        ``cv`` is a :class:`featstore.HashKFold`, and its best estimator becomes the head's.
+    params : mapping, optional
+        Parameters to fix, such as ``{"C": 0.3}``; what stays open in the grid is still chosen.
+    rule : SplitRule, optional
+        Default: ``SplitRule()``. A split that the catalog gives wins over it.
+    progress : callable, optional
+        Called as ``progress(done, total, {"params": {…}, "top1": accuracy})`` after each setting.
+
+    Returns
+    -------
+    Head
+
+    Raises
+    ------
+    UnknownHeadError
+        No head has this name.
+    HeadError
+        There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier.
+    SplitError
+        A class is missing from train, or the validation split is empty while there is something to choose.
+    """
+    recipe = _recipe(head, params)
+    rule = SplitRule() if rule is None else rule
+    labels = np.asarray(table.y)
+    rows = _rows_by_split(table, labels, rule)
+    classes = _checked_classes(table, labels, rows)
+    if recipe.n_settings > 1 and not len(rows["validation"]):
+        fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
+        raise SplitError(
+            f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
+            f"--validation larger than {rule.validation:g}, or fix them with {fixed}"
+        )
+    leaks, label_conflicts = _report_leaks(table, labels, rows)
+
+    y = {split: labels[rows[split]] for split in SPLITS}
+    X = {split: _gather(table.X, rows[split], split=split) for split in ("train", "validation")}
+    groups = np.asarray(table.content_hash)[rows["train"]]
+    fitted = _fit_recipe(recipe, X, y, groups=groups, progress=progress)
+    temperature = None
+    if not hasattr(fitted.estimator, "predict_proba"):
+        temperature = fit_temperature(fitted.estimator, X["validation"], y["validation"], classes)
+
+    values: dict[str, Any] = {
+        "name": recipe.name,
+        "classes": classes,
+        "spec": table.spec,
+        "fingerprint": table.fingerprint,
+        "feature_dim": int(table.X.shape[1]),
+        "split_rule": rule,
+        "params": fitted.params,
+        "counts": {split: {str(c): int((y[split] == c).sum()) for c in classes} for split in SPLITS},
+        "unlabelled": int((labels == "").sum()),
+        "sweep": fitted.sweep,
+        "leaks": leaks,
+        "label_conflicts": label_conflicts,
+        "temperature": temperature,
+        "weights": str(getattr(table, "weights", "")),
+        "catalog": str(table.catalog_name),
+        "space": str(table.space_name),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "estimator": fitted.estimator,
+    }
+    unscored = Head(**values, validation=score(labels[:0], labels[:0]), test=score(labels[:0], labels[:0]))
+    validation = score(y["validation"], unscored.predict(X["validation"]))
+    del X
+    test = score(y["test"], unscored.predict(_gather(table.X, rows["test"], split="test")))
+    return Head(**values, validation=validation, test=test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What to fit: an unfitted estimator, and what is to be chosen."""
+
+    name: str
+    estimator: Any
+    fixed: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    is_ours: bool = True
+
+    @property
+    def n_settings(self) -> int:
+        return int(np.prod([len(values) for values in self.grid.values()]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    estimator: Any
+    params: dict[str, Any]
+    sweep: list[dict[str, Any]]
+
+
+def _recipe(head: Any, params: Mapping[str, Any] | None) -> _Recipe:
+    if isinstance(head, str):
+        info = find_head(head)
+        fixed = _checked_params(info, params or {})
+        grid = {name: values for name, values in info.grid.items() if name not in fixed}
+        return _Recipe(name=info.name, estimator=info.make(), fixed=fixed, grid=grid)
+    if not _is_classifier(head):
+        names = ", ".join(info.name for info in known_heads())
+        found = f"the class {head.__name__}" if isinstance(head, type) else type(head).__name__
+        raise HeadError(
+            f"a head is one of {names}, or an instance of a scikit-learn classifier; found {found}"
+        )
+    if params:
+        raise HeadError(
+            f"set {', '.join(params)} on the {type(head).__name__} itself; params are for named heads"
+        )
+    return _Recipe(name=type(head).__name__.lower(), estimator=head, is_ours=False)
+
+
+def _is_classifier(head: Any) -> bool:
+    from sklearn.base import BaseEstimator, is_classifier
+
+    return isinstance(head, BaseEstimator) and is_classifier(head)
+
+
+def _checked_params(info: HeadInfo, params: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(set(params) - set(info.settings)):
+        raise HeadError(
+            f"{info.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(info.settings))}"
+        )
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise HeadError(f"parameters are numbers, texts and dicts of them; found {plain}") from error
+    return plain
+
+
+def _rows_by_split(
+    table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule
+) -> dict[str, NDArray[np.intp]]:
+    splits = np.asarray(table.splits(rule))
+    return {split: np.flatnonzero((labels != "") & (splits == split)) for split in SPLITS}
+
+
+def _checked_classes(
+    table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]]
+) -> NDArray[np.str_]:
+    catalog = table.catalog_name
+    classes, totals = np.unique(labels[labels != ""], return_counts=True)
+    if not len(classes):
+        raise HeadError(
+            f"the catalog {catalog} has no labels ({len(labels)} images); "
+            "extract from class folders, or from a CSV with a label column"
+        )
+    if len(classes) == 1:
+        raise HeadError(
+            f"the catalog {catalog} has one class only, {classes[0]} ({totals[0]} images); "
+            "a head needs at least 2"
+        )
+    missing = {split: np.isin(classes, labels[at], invert=True) for split, at in rows.items()}
+    if missing["train"].any():
+        absent = missing["train"]
+        named = [f"{c} ({n} in all)" for c, n in zip(classes[absent], totals[absent], strict=True)]
+        raise SplitError(
+            f"no image is in train for {_listed(named)}; "
+            "add images, make --test and --validation smaller, or try another --salt"
+        )
+    for split in ("validation", "test"):
+        if not len(rows[split]):
+            _logger.warning("no labelled image is in %s", split)
+        elif missing[split].any():
+            _logger.warning("no image is in %s for %s", split, _listed(classes[missing[split]].tolist()))
+    return classes
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _report_leaks(
+    table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]]
+) -> tuple[int, int]:
+    used = np.concatenate([rows[split] for split in SPLITS])
+    split_of = np.repeat(np.arange(len(SPLITS)), [len(rows[split]) for split in SPLITS])
+    hashes = np.ascontiguousarray(np.asarray(table.content_hash_bytes)[used])
+    _, content = np.unique(hashes.view("V32").ravel(), return_inverse=True)
+    leaks = _n_mixed(content, split_of)
+    if leaks:
+        _logger.warning(
+            "%d images occur in more than one split under the same bytes: scores on them are too good", leaks
+        )
+    conflicts = _n_mixed(content, np.unique(labels[used], return_inverse=True)[1])
+    if conflicts:
+        _logger.warning("%d images occur with more than one label under the same bytes", conflicts)
+    return leaks, conflicts
+
+
+def _n_mixed(content: NDArray[np.intp], mark: NDArray[np.intp]) -> int:
+    """Count the contents that carry more than one mark."""
+    n_marks = int(mark.max()) + 1
+    return int((np.bincount(np.unique(content * n_marks + mark) // n_marks) > 1).sum())
+
+
+def _gather(X: Any, rows: NDArray[np.intp], *, split: str) -> NDArray[Any]:
+    """Return the rows in at least single precision; one run of rows stays a view."""
+    is_run = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
+    picked = X[rows[0] : rows[-1] + 1] if is_run else X[rows]
+    try:
+        return usable_features(picked)
+    except HeadError as error:
+        raise HeadError(f"in {split}, {error}") from error
+
+
+def _fit_recipe(
+    recipe: _Recipe,
+    X: Mapping[str, NDArray[Any]],
+    y: Mapping[str, NDArray[np.str_]],
+    *,
+    groups: NDArray[np.str_],
+    progress: Progress | None,
+) -> _Fitted:
+    try:
+        if recipe.is_ours:
+            return _sweep(recipe, X, y, progress)
+        return _fit_as_is(recipe, X["train"], y["train"], groups)
+    except FeatstoreError:
+        raise
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HeadError(f"{recipe.name} cannot be fitted: {reason}") from error
+
+
+def _sweep(
+    recipe: _Recipe,
+    X: Mapping[str, NDArray[Any]],
+    y: Mapping[str, NDArray[np.str_]],
+    progress: Progress | None,
+) -> _Fitted:
+    """Fit the classifier for each setting; the scaling, which does not depend on it, is fitted once."""
+    from sklearn.base import clone
+    from sklearn.pipeline import Pipeline
+
+    preparation, (step, classifier) = recipe.estimator[:-1], recipe.estimator.steps[-1]
+    prepared = preparation.fit_transform(X["train"], y["train"])
+    checked = preparation.transform(X["validation"]) if len(X["validation"]) else None
+    best: tuple[float, Any, dict[str, Any], list[str]] | None = None
+    sweep = []
+    for values in itertools.product(*recipe.grid.values()):
+        chosen = dict(zip(recipe.grid, values, strict=True))
+        params = recipe.fixed | chosen
+        candidate = clone(classifier).set_params(**params)
+        notes = _fit_quietly(candidate, prepared, y["train"])
+        top1 = float((candidate.predict(checked) == y["validation"]).mean()) if checked is not None else 0.0
+        if best is None or top1 > best[0]:
+            best = (top1, candidate, params, notes)
+        if recipe.n_settings > 1:
+            sweep.append({"params": chosen, "top1": top1})
+            if progress is not None:
+                progress(len(sweep), recipe.n_settings, sweep[-1])
+    assert best is not None
+    _, candidate, params, notes = best
+    for note in notes:
+        _logger.warning("%s with %s: %s", recipe.name, params, note)
+    return _Fitted(estimator=Pipeline([*preparation.steps, (step, candidate)]), params=params, sweep=sweep)
+
+
+def _fit_as_is(recipe: _Recipe, X: NDArray[Any], y: NDArray[np.str_], groups: NDArray[np.str_]) -> _Fitted:
+    from sklearn.base import clone
+
+    estimator = clone(recipe.estimator)
+    is_grouped = isinstance(getattr(estimator, "cv", None), HashKFold | HashHoldout)
+    for note in _fit_quietly(estimator, X, y, **({"groups": groups} if is_grouped else {})):
+        _logger.warning("%s: %s", recipe.name, note)
+    params = getattr(estimator, "best_params_", None) or estimator.get_params(deep=False)
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "decision_function"):
+        raise HeadError(
+            f"{type(estimator).__name__} gives neither probabilities nor decisions; "
+            "use a classifier that has predict_proba or decision_function"
+        )
+    plain = {name: value for name, value in params.items() if _is_plain(value)}
+    return _Fitted(estimator=estimator, params=plain, sweep=[])
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and np.isfinite(value))
+
+
+def _fit_quietly(estimator: Any, X: NDArray[Any], y: NDArray[np.str_], **extra: Any) -> list[str]:
+    """Fit, and return the first lines of what was warned about, such as that it did not converge."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator.fit(X, y, **extra)
+    return sorted({str(entry.message).strip().splitlines()[0] for entry in caught})
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    import featstore
+
+    return {
+        "featstore": featstore.__version__,
+        **{name: version(name) for name in ("numpy", "scikit-learn", "skops")},
+    }

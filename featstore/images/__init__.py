@@ -1,0 +1,24 @@
+"""From somewhere to pixels: sources of images, their bytes, and the decoding of these into arrays."""
+
+from typing import TYPE_CHECKING
+
+from featstore.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from featstore.images.decode import decode_image
+    from featstore.images.digits import write_digits
+    from featstore.images.records import ImageRecord, Source
+    from featstore.images.sources import open_source
+
+__all__ = ["ImageRecord", "Source", "decode_image", "open_source", "write_digits"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ImageRecord": "records",
+        "Source": "records",
+        "decode_image": "decode",
+        "open_source": "sources",
+        "write_digits": "digits",
+    },
+)

@@ -1,0 +1,155 @@
+"""Which file formats are read, told by their first bytes, and how Pillow is kept to them.
+
+The plugins are called by name, each for its own signature. ``Image.open`` would try others too (EPS runs
+Ghostscript), would warn where we raise, and would take a photo with a second picture behind it for an album.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from featstore.errors import ImageError
+
+__all__ = ["MAX_PIXELS", "format_name", "open_image"]
+
+MAX_PIXELS = 2 * (1024**3 // 4 // 3)
+"""The largest width x height that is decoded, 178,956,970: where Pillow itself refuses by default."""
+
+_HEADER_READERS = r"PIL\.(Png|Tiff)ImagePlugin$"
+
+
+def open_image(data: bytes) -> ImageFile:
+    """Read the header of an image; its pixels are not decoded yet.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file of JPEG, PNG, GIF, BMP, TIFF, WebP or PPM (P1 to P6).
+
+    Returns
+    -------
+    PIL.ImageFile.ImageFile
+        At its first frame.
+
+    Raises
+    ------
+    ImageError
+        The data are empty, not of these formats, or claim more than :data:`MAX_PIXELS`.
+    Exception
+        Whatever Pillow raises over a broken header.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    name = format_name(data)
+    if name is None:
+        raise ImageError(
+            f"not an image: {_describe(data)}; JPEG, PNG, GIF, BMP, TIFF, WebP and PPM files are read"
+        )
+    image = _FORMATS[name][1](data)
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"the image has no pixels: its size is {width} x {height}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"a decompression bomb? the header says {width} x {height} pixels; at most {MAX_PIXELS:,} are "
+            "decoded"
+        )
+    if width * height > MAX_PIXELS // 2:
+        _ignore_warnings(Image.DecompressionBombWarning, r"PIL\.Image$")
+    return image
+
+
+def format_name(data: bytes) -> str | None:
+    """Tell the format by the file's first bytes.
+
+    Examples
+    --------
+    >>> format_name(b"GIF89a..."), format_name(b"<html>")
+    ('GIF', None)
+    """
+    for name, (signature, _) in _FORMATS.items():
+        if signature.match(data):
+            return name
+    return None
+
+
+class _Jpeg(JpegImageFile):
+    """A JPEG whose EXIF is not parsed for its resolution: that is slow, and warns of broken tags."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+def _open_png(data: bytes) -> ImageFile:
+    if data.find(b"acTL", 0, max(data.find(b"IDAT"), 0)) >= 0:
+        _ignore_warnings(UserWarning, _HEADER_READERS)
+    image = PngImageFile(BytesIO(data))
+    if data[24:25] == b"\x10":
+        # A transparent colour of 16 bits a channel cannot be found among the 8 bits that Pillow keeps of it.
+        image.info.pop("transparency", None)
+    return image
+
+
+def _open_tiff(data: bytes) -> ImageFile:
+    _ignore_warnings(UserWarning, _HEADER_READERS)
+    return TiffImageFile(BytesIO(data))
+
+
+def _ignore_warnings(category: type[Warning], module: str) -> None:
+    """Silence some of Pillow's modules for good.
+
+    ``warnings.catch_warnings`` would do it for the time of a call, but it is not safe among threads. The
+    filter is put back where something has removed it or put another before it, and only then, because each
+    change makes Python forget which warnings it has shown.
+    """
+    wanted = ("ignore", None, category, re.compile(module), 0)
+    if next(iter(warnings.filters), None) != wanted:
+        warnings.filterwarnings("ignore", category=category, module=module)
+
+
+_FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], ImageFile]]] = {
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), lambda data: _Jpeg(BytesIO(data))),
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), _open_png),
+    "GIF": (re.compile(rb"GIF8[79]a"), lambda data: GifImageFile(BytesIO(data))),
+    "WebP": (re.compile(rb"RIFF....WEBPVP8[ LX]", re.DOTALL), lambda data: WebPImageFile(BytesIO(data))),
+    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), _open_tiff),
+    "BMP": (re.compile(rb"BM"), lambda data: BmpImageFile(BytesIO(data))),
+    "PPM": (re.compile(rb"P[1-6]\s"), lambda data: PpmImageFile(BytesIO(data))),
+}
+
+_OTHERS = (
+    (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), "an AVIF picture, to be converted first"),
+    (re.compile(rb"....ftyp(hei[cfsx]|hev[cx]|mif1)", re.DOTALL), "an HEIC picture, to be converted first"),
+    (re.compile(rb"....ftyp", re.DOTALL), "a video or another MP4 container"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL picture, to be converted first"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture, to be converted first"),
+    (re.compile(rb"8BPS"), "a Photoshop document"),
+    (re.compile(rb"%PDF|%!PS"), "a PDF or PostScript document"),
+    (re.compile(rb"\s*<\?xml|\s*<svg", re.IGNORECASE), "an SVG or other XML document"),
+    (re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE), "a web page"),
+    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!"), "an archive"),
+    (re.compile(rb"\x89HDF"), "an HDF5 file"),
+    (re.compile(rb"\0\0[\1\2]\0"), "a Windows icon or cursor"),
+)
+
+
+def _describe(data: bytes) -> str:
+    """Say what the file is instead, by its first bytes."""
+    for signature, name in _OTHERS:
+        if signature.match(data):
+            return name
+    head = data[:24]
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        return f"text that begins {head.decode('ascii')!r}"
+    return f"its first bytes are {head[:8].hex(' ')}"

@@ -1,0 +1,92 @@
+"""From a path to a file's bytes, read once and never blocking; and the order-keeping look-ahead over many."""
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from featstore.errors import ImageError
+
+__all__ = ["default_workers", "map_ahead", "read_image"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+MAX_FILE_BYTES = 2**30
+
+
+def read_image(path: str) -> bytes:
+    """Read a whole image file.
+
+    Parameters
+    ----------
+    path : str
+        Links are followed. A pipe, socket or device is refused without waiting for it.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ImageError
+        The file is missing, unreadable, not a regular file or larger than 1 GiB.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise ImageError(
+                    f"the file has {status.st_size:,} bytes; an image may have {MAX_FILE_BYTES:,}"
+                )
+            return file.read()
+    except OSError as error:
+        raise ImageError((error.strerror or str(error)).lower()) from error
+
+
+def default_workers() -> int:
+    """Return how many threads decode at once: one for each core that this process may use, at most 32."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    return min(cores, 32)
+
+
+def map_ahead(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int, ahead: int
+) -> Iterator[_Result]:
+    """Apply a function on threads, in order, with a bounded number of results waiting.
+
+    Parameters
+    ----------
+    function : callable
+        Called with one item; an exception that it raises is raised here when its turn comes.
+    items : iterable
+        Drawn lazily, at most ``ahead`` items before the result that is being waited for.
+    workers : int
+        Number of threads.
+    ahead : int
+        How many items may be drawn and not yet yielded: this bounds the memory.
+
+    Yields
+    ------
+    object
+        ``function(item)`` for each item, in the items' order.
+    """
+    waiting: deque[Future[_Result]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="featstore")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,147 @@
+"""Where images come from: a folder of class folders, a flat folder, or a CSV list."""
+
+import os
+import re
+import stat
+
+from featstore.errors import SourceError
+from featstore.images.csv_list import read_csv_list
+from featstore.images.folders import FolderListing, unusable_reason, walk_folder
+from featstore.images.records import IMAGE_SUFFIXES, ImageRecord, Source, is_image_name
+
+__all__ = ["ImageRecord", "Source", "is_image_name", "open_source"]
+
+_LIST_SUFFIXES = (".csv", ".tsv")
+_MAX_NAME = 100
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """List the images of a folder or a CSV, opening none of them.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A folder, in which the folder that an image lies in below ``path`` is its label (see
+        :func:`~featstore.images.folders.walk_folder`), or a ``.csv`` or ``.tsv`` file with a column ``path``
+        (see :func:`~featstore.images.csv_list.read_csv_list`).
+
+    Returns
+    -------
+    Source
+        With at least one image.
+
+    Raises
+    ------
+    SourceError
+        There is nothing at ``path``, it is neither folder nor list, the list is malformed, or no image was
+        found; the message says what was there and what to do.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("roses/1.jpg", "roses/2.png", "tulips/old/3.jpg", "tulips/notes.txt"):
+    ...         file = pathlib.Path(folder, name)
+    ...         file.parent.mkdir(parents=True, exist_ok=True)
+    ...         _ = file.write_bytes(b"...")
+    ...     source = open_source(folder)
+    >>> [(record.path, record.label) for record in source.records]
+    [('roses/1.jpg', 'roses'), ('roses/2.png', 'roses'), ('tulips/old/3.jpg', 'tulips')]
+    >>> source.ignored
+    1
+    """
+    given = os.fsdecode(path)
+    if not given:
+        raise SourceError("the source's path is empty; give a folder of images or a .csv list")
+    location = os.path.abspath(given)
+    try:
+        status = os.stat(location)
+    except (OSError, ValueError) as error:
+        raise SourceError(_missing(given, location, error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        return _open_folder(location)
+    stem, suffix = os.path.splitext(os.path.basename(location))
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{given!r} is {unusable_reason(status)}; give a folder of images or a .csv list")
+    if suffix.lower() not in _LIST_SUFFIXES:
+        raise SourceError(_wrong_file(given, location))
+    try:
+        records, failures = read_csv_list(location)
+    except OSError as error:
+        raise SourceError(f"{given!r} cannot be read: {unusable_reason(error)}") from error
+    return Source(
+        name=_catalog_name(stem),
+        root=os.path.dirname(location),
+        location=location,
+        records=records,
+        failures=failures,
+        ignored=0,
+    )
+
+
+def _open_folder(location: str) -> Source:
+    try:
+        listing = walk_folder(location)
+    except OSError as error:
+        raise SourceError(
+            f"the folder {location!r} cannot be read: {unusable_reason(error)}; look at its permissions"
+        ) from error
+    if not listing.records:
+        raise SourceError(_no_image(location, listing))
+    return Source(
+        name=_catalog_name(os.path.basename(location)),
+        root=location,
+        location=location,
+        records=listing.records,
+        failures=listing.failures,
+        ignored=listing.other_endings.total(),
+    )
+
+
+def _catalog_name(stem: str) -> str:
+    """Make a name that is a safe file name everywhere.
+
+    Examples
+    --------
+    >>> _catalog_name("my flowers (2024)"), _catalog_name("цветы")
+    ('my-flowers-2024', 'images')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:_MAX_NAME]
+    return re.sub(r"^[^A-Za-z0-9]+|-+$", "", name) or "images"
+
+
+def _missing(given: str, location: str, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return f"{given!r} is not a path: it holds a NUL character"
+    if not isinstance(error, FileNotFoundError):
+        return f"{given!r} cannot be used: {unusable_reason(error)}"
+    if os.path.lexists(location):
+        return f"{given!r} is a dangling link: what it points to does not exist"
+    where = "" if os.path.isabs(given) else f" (looked for {location!r})"
+    hint = "; '~' is expanded by shells only" if given.startswith("~") else ""
+    return f"there is nothing at {given!r}{where}; give a folder of images or a .csv list{hint}"
+
+
+def _wrong_file(given: str, location: str) -> str:
+    if is_image_name(os.path.basename(location)):
+        return (
+            f"{given!r} is a single image; give the folder that it is in, or label it with an existing head: "
+            "featstore predict HEAD IMAGE"
+        )
+    return (
+        f"{given!r} is a file, and not a list of images by its name; give a folder of images, or a .csv "
+        "(commas) or .tsv (tabs) with a column named path"
+    )
+
+
+def _no_image(location: str, listing: FolderListing) -> str:
+    looked = f"looked in it and below it for files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, in any case"
+    n_others = listing.other_endings.total()
+    found = "found no file at all" if not n_others else f"found {n_others} other file{'s' * (n_others != 1)}"
+    if n_others:
+        common = [ending or "no ending" for ending, _ in listing.other_endings.most_common(5)]
+        found += f" ({', '.join(common)})"
+    if listing.failures:
+        path, reason = listing.failures[0]
+        found += f" and {len(listing.failures)} that cannot be used, first {path!r}: {reason}"
+    return f"no image in {location!r}: {looked}; {found}. Hidden files are skipped. Is it the right folder?"

@@ -1,0 +1,344 @@
+"""What the user says about images, in one small file: path, label, group, given split, content hash.
+
+``docs/FORMAT.md`` describes the file byte for byte.
+"""
+
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5s, h5t
+from numpy.typing import NDArray
+
+from featstore.errors import StoreError
+from featstore.splits import SPLITS
+from featstore.store.atomic import replacing
+from featstore.store.hdf5 import (
+    FILE_TYPES,
+    access_properties,
+    check_version,
+    damaged,
+    open_dataset,
+    open_hdf5,
+    read_attribute,
+)
+from featstore.store.keys import HASH_BYTES
+
+__all__ = ["Catalog", "checked_name", "read_catalog", "text_blocks", "write_catalog"]
+
+FORMAT_VERSION = 1
+
+_FORMAT = "featstore-catalog"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TEXTS = {"path": "paths", "label": "labels", "group": "groups", "split": "splits", "reason": "reasons"}
+_NUMBERS = {
+    "content_hash": ("content_hash", "u1"),
+    "size": ("sizes", "<i8"),
+    "mtime_ns": ("mtimes_ns", "<i8"),
+}
+_CHUNK_BYTES = 2**20
+_MAX_CHUNK_BYTES = 2**26
+_MAX_TEXT_BYTES = 2**16
+# What a column may take once it is unpacked: one long text makes every row of its column as wide, but a file
+# that grows by more than this was made to exhaust the reader.
+_MAX_EXPANSION = 256
+_MIN_EXPANDED_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Catalog:
+    """The images of one source, and what is known and said about them; row i of each column is one image.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits, ``.``, ``_`` and ``-``, at most 100, beginning with a letter or digit.
+    root : str
+        Absolute folder from which relative paths start.
+    location : str
+        Absolute path of the source: the folder or the CSV.
+    paths : sequence of n str
+        Relative to ``root`` with ``/``, or absolute. Names that are not UTF-8 carry surrogate escapes.
+    labels, groups : sequence of n str or None
+        The empty text means None.
+    splits : sequence of n str or None
+        Splits that the user has fixed: ``"train"``, ``"validation"`` or ``"test"``.
+    content_hash : ndarray of shape (n, 32), uint8
+        Zeros where the file could not be read.
+    sizes, mtimes_ns : ndarray of shape (n,), int64
+        Size in bytes and modification time in ns since 1970 of the file when it was hashed; -1 where unknown.
+    reasons : sequence of n str or None
+        Why the image could not be used; None where it could.
+
+    Raises
+    ------
+    StoreError
+        Lengths differ, or a value is one that it cannot have.
+    """
+
+    name: str
+    root: str
+    location: str
+    paths: Sequence[str]
+    labels: Sequence[str | None]
+    groups: Sequence[str | None]
+    splits: Sequence[str | None]
+    content_hash: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    mtimes_ns: NDArray[np.int64]
+    reasons: Sequence[str | None]
+
+    def __post_init__(self) -> None:
+        checked_name(self.name, "catalog")
+        for field in ("root", "location"):
+            _encoded(getattr(self, field), field)
+        n_images = len(self.paths)
+        for field in _TEXTS.values():
+            values = tuple(value or None for value in getattr(self, field))
+            if len(values) != n_images:
+                raise StoreError(
+                    f"{field} must have one entry for each of {n_images} paths; found {len(values)}"
+                )
+            object.__setattr__(self, field, values)
+        if None in self.paths:
+            raise StoreError(f"image {self.paths.index(None)} has no path")
+        if unknown := set(self.splits) - {None, *SPLITS}:
+            raise StoreError(f"a split is one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}")
+        for field, kind in _NUMBERS.values():
+            column = np.array(getattr(self, field), dtype=np.dtype(kind))
+            wanted = (n_images, HASH_BYTES) if field == "content_hash" else (n_images,)
+            if column.shape != wanted:
+                raise StoreError(f"{field} must have the shape {wanted}; found {column.shape}")
+            column.flags.writeable = False
+            object.__setattr__(self, field, column)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Whether each image could be used: it has a content hash and no reason against it; shape (n,)."""
+        fine = np.fromiter((reason is None for reason in self.reasons), np.bool_, count=len(self))
+        return fine & self.content_hash.any(axis=1)
+
+    def absolute_paths(self) -> list[str]:
+        """Return the paths, joined to the root where they are relative."""
+        root = os.path.join(self.root, "")
+        return [path if path.startswith("/") else os.path.join(root, path) for path in self.paths]
+
+    def equals(self, other: "Catalog") -> bool:
+        """Say whether the other catalog has the same name, source, images and entries."""
+        texts = ("name", "root", "location", *_TEXTS.values())
+        return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
+            np.array_equal(getattr(self, field), getattr(other, field)) for field, _ in _NUMBERS.values()
+        )
+
+
+def checked_name(name: str, kind: str) -> str:
+    """Return a name that is safe as a file's name.
+
+    Parameters
+    ----------
+    name : str
+    kind : str
+        What is named: ``"catalog"``, ``"head"``.
+
+    Raises
+    ------
+    StoreError
+        It has other characters than letters, digits, ``.``, ``_`` and ``-``, begins with one of the last
+        three, or is longer than 100 characters.
+
+    Examples
+    --------
+    >>> checked_name("flowers-2024", "catalog")
+    'flowers-2024'
+    """
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"{name!r} cannot be the name of a {kind}: a name has 1 to 100 letters, digits, '.', '_' "
+            "and '-', and begins with a letter or digit"
+        )
+    return name
+
+
+def write_catalog(path: str, catalog: Catalog) -> None:
+    """Write a catalog, replacing the one that is there.
+
+    Raises
+    ------
+    StoreError
+        A text cannot be stored, or the file cannot be written.
+    """
+    access = access_properties()
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+    texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in _TEXTS.items()}
+    with (
+        replacing(path) as temporary,
+        h5py.File(h5f.create(os.fsencode(temporary), h5f.ACC_EXCL, fapl=access)) as file,
+    ):
+        file.attrs["format"] = np.bytes_(_FORMAT.encode())
+        file.attrs["format_version"] = np.int64(FORMAT_VERSION)
+        for field in ("name", "root", "location"):
+            text = _encoded(getattr(catalog, field), field)
+            file.attrs[field] = np.array(text, f"S{len(text) or 1}")
+        for name, column in texts.items():
+            _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
+        for name, (field, kind) in _NUMBERS.items():
+            values = getattr(catalog, field)
+            _write_column(file, name, kind, values.shape, values)
+
+
+def read_catalog(path: str) -> Catalog:
+    """Read a catalog and check it against its checksums.
+
+    Returns
+    -------
+    Catalog
+        Under the name of its file.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no such file.
+    FormatVersionError
+        A newer version of featstore wrote it.
+    DamagedError
+        It is no catalog, or not as it was written.
+    StoreError
+        It cannot be read.
+    """
+    with open_hdf5(path) as (file_id, file_bytes):
+        if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
+            raise ValueError("it is an HDF5 file, but not a catalog of featstore")
+        check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
+        columns: dict[str, Any] = {
+            field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
+        }
+        links = file_id.links
+        for name, field in _TEXTS.items():
+            columns[field] = _read_texts(open_dataset(links, file_id, name), name, file_bytes)
+        for name, (field, kind) in _NUMBERS.items():
+            columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)
+        try:
+            catalog = Catalog(**columns)
+        except StoreError as error:
+            raise damaged(path, str(error)) from error
+    return replace(catalog, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
+
+
+def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterator[NDArray[np.bytes_]]:
+    """Yield texts as arrays of fixed-length UTF-8, ``n_rows`` at a time; None becomes the empty text."""
+    for start in range(0, len(column), n_rows):
+        yield np.array([_encoded(text or "", "text") for text in column[start : start + n_rows]], f"S{width}")
+
+
+def _write_column(
+    file: h5py.File, name: str, kind: str, shape: tuple[int, ...], values: Sequence[bytes] | NDArray[Any]
+) -> None:
+    """Write a column in chunks, with the CRC-32 of its bytes as an attribute."""
+    dtype = np.dtype(kind)
+    row_bytes = dtype.itemsize * math.prod(shape[1:])
+    n_rows = min(shape[0], max(1, _CHUNK_BYTES // row_bytes))
+    # Hashes do not compress.
+    packing = (
+        {} if name == "content_hash" else {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    )
+    layout = {"chunks": (n_rows, *shape[1:]), **packing} if n_rows else {}
+    dataset = file.create_dataset(name, shape, dtype, track_times=False, **layout)
+    checksum = 0
+    for start in range(0, shape[0], max(1, n_rows)):
+        block = np.ascontiguousarray(values[start : start + n_rows], dtype)
+        checksum = zlib.crc32(block.view(np.uint8).data, checksum)
+        dataset[start : start + len(block)] = block
+    dataset.attrs["crc32"] = np.int64(checksum)
+
+
+def _read_texts(dataset: Any, name: str, file_bytes: int) -> list[str | None]:
+    kind = dataset.get_type()
+    if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str():
+        raise ValueError(f"/{name} does not consist of fixed-length texts")
+    if not 1 <= kind.get_size() <= _MAX_TEXT_BYTES:
+        raise ValueError(f"/{name} has texts of {kind.get_size():,} bytes")
+    known: dict[bytes, str | None] = {b"": None}
+    texts: list[str | None] = []
+    for block in _read_column(dataset, name, np.dtype(f"S{kind.get_size()}"), (), file_bytes):
+        for text in block.tolist():
+            if text in known:
+                texts.append(known[text])
+            elif name == "path":
+                texts.append(_decoded(text))
+            else:
+                texts.append(known.setdefault(text, _decoded(text)))
+    return texts
+
+
+def _read_numbers(dataset: Any, name: str, kind: str, file_bytes: int) -> NDArray[Any]:
+    if not dataset.get_type().equal(FILE_TYPES[kind]):
+        raise ValueError(f"/{name} does not have the type {kind}")
+    width = (HASH_BYTES,) if name == "content_hash" else ()
+    blocks = list(_read_column(dataset, name, np.dtype(kind), width, file_bytes))
+    return np.concatenate(blocks) if blocks else np.empty((0, *width), kind)
+
+
+def _read_column(
+    dataset: Any, name: str, dtype: np.dtype[Any], width: tuple[int, ...], file_bytes: int
+) -> Iterator[NDArray[Any]]:
+    """Read a column chunk by chunk, having checked that it cannot take more than it should."""
+    shape = tuple(dataset.shape)
+    if len(shape) != 1 + len(width) or shape[1:] != width:
+        raise ValueError(f"/{name} has the shape {shape}; it must be {('images', *width)}")
+    n_rows, row_bytes = shape[0], dtype.itemsize * math.prod(width)
+    if n_rows * row_bytes > max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes):
+        raise ValueError(
+            f"/{name} would unpack to {n_rows * row_bytes:,} bytes from a file of {file_bytes:,}"
+        )
+    if n_rows:
+        properties = dataset.get_create_plist()
+        if properties.get_layout() != h5d.CHUNKED:
+            raise ValueError(f"/{name} is not stored in chunks")
+        step = int(properties.get_chunk()[0])
+        if tuple(properties.get_chunk()[1:]) != width or step * row_bytes > _MAX_CHUNK_BYTES:
+            raise ValueError(f"/{name} has chunks of the shape {properties.get_chunk()}")
+        if dataset.get_num_chunks() != -(-n_rows // step):
+            raise ValueError(f"/{name} has chunks that were never written")
+    checksum = 0
+    for start in range(0, n_rows, step if n_rows else 1):
+        block = np.empty((min(step, n_rows - start), *width), dtype)
+        file_space = h5s.create_simple(shape)
+        file_space.select_hyperslab((start, *(0 for _ in width)), block.shape)
+        dataset.read(h5s.create_simple(block.shape), file_space, block)
+        checksum = zlib.crc32(block.view(np.uint8).data, checksum)
+        yield block
+    if checksum != read_attribute(dataset, "crc32", int):
+        raise ValueError(f"/{name} does not agree with its checksum")
+
+
+def _encoded_column(column: Sequence[str | None], name: str) -> list[bytes]:
+    known: dict[str | None, bytes] = {None: b""}
+    for text in column:
+        if text not in known:
+            known[text] = _encoded(text or "", name)
+    return [known[text] for text in column]
+
+
+def _encoded(text: str, what: str) -> bytes:
+    try:
+        encoded = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise StoreError(f"the {what} {text!r} cannot be written in UTF-8") from error
+    if b"\0" in encoded or len(encoded) > _MAX_TEXT_BYTES - 1:
+        raise StoreError(
+            f"the {what} {text[:80]!r} holds a zero byte or has over {_MAX_TEXT_BYTES - 1:,} bytes"
+        )
+    return encoded
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")

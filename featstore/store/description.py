@@ -1,0 +1,121 @@
+"""The store's two kinds of JSON files: what a store is, and what a space is."""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import BackboneError, StoreError
+from featstore.hashing import fingerprint
+from featstore.store.atomic import failure_reason, write_text
+from featstore.store.hdf5 import check_version, damaged
+
+__all__ = ["STORE_VERSION", "read_json", "read_space_description", "write_space_description"]
+
+STORE_VERSION = 1
+SPACE_VERSION = 1
+
+_SPACE_FORMAT = "featstore-space"
+_MAX_JSON_BYTES = 2**20
+_MAX_FEATURE_DIM = 2**28
+
+
+def read_space_description(folder: str) -> tuple[BackboneSpec, int, dict[str, Any]]:
+    """Read a space's ``space.json``.
+
+    Returns
+    -------
+    tuple of (BackboneSpec, int, dict)
+        The specification, the number of features and the provenance of the first rows.
+
+    Raises
+    ------
+    FormatVersionError
+        A newer version of featstore wrote it.
+    DamagedError
+        It is damaged or describes another space than its folder's name says.
+    StoreError
+        It cannot be read.
+    """
+    path = os.path.join(folder, "space.json")
+    data = read_json(path, kind=_SPACE_FORMAT, version=SPACE_VERSION)
+    described, feature_dim = data.get("spec"), data.get("feature_dim")
+    provenance = data.get("provenance", {})
+    if not isinstance(described, dict) or not isinstance(provenance, dict):
+        raise damaged(path, "spec and provenance must be objects")
+    if type(feature_dim) is not int or not 1 <= feature_dim <= _MAX_FEATURE_DIM:
+        raise damaged(path, f"feature_dim must be from 1 to {_MAX_FEATURE_DIM:,}; found {feature_dim!r}")
+    try:
+        agrees = fingerprint(described) == data.get("fingerprint")
+        spec = BackboneSpec.from_dict(described)
+    except BackboneError as error:
+        raise StoreError(f"cannot use {path}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    if not agrees:
+        raise damaged(path, "the specification does not have the fingerprint that stands beside it")
+    if spec.name != os.path.basename(folder):
+        raise damaged(path, f"it describes {spec.name}, not {os.path.basename(folder)}")
+    return spec, feature_dim, provenance
+
+
+def write_space_description(
+    folder: str, spec: BackboneSpec, *, feature_dim: int, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Make a space's folder and write its ``space.json``.
+
+    Raises
+    ------
+    StoreError
+        A value is out of range, or the file cannot be written.
+    """
+    if not 1 <= feature_dim <= _MAX_FEATURE_DIM:
+        raise StoreError(f"feature_dim must be from 1 to {_MAX_FEATURE_DIM:,}; found {feature_dim}")
+    about = {
+        "format": _SPACE_FORMAT,
+        "format_version": SPACE_VERSION,
+        "fingerprint": spec.fingerprint,
+        "feature_dim": int(feature_dim),
+        "spec": spec.to_dict(),
+        "provenance": dict(provenance or {}),
+    }
+    try:
+        text = json.dumps(about, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"provenance must consist of JSON values: {error}") from error
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {folder}: {failure_reason(error)}") from error
+    write_text(os.path.join(folder, "space.json"), text + "\n")
+
+
+def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
+    """Read one of the store's JSON files and check its format and version.
+
+    Raises
+    ------
+    FormatVersionError
+        A newer version of featstore wrote it.
+    DamagedError
+        It is not JSON, or of another kind.
+    StoreError
+        It cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise damaged(path, "it is not a regular file")
+        with open(path, "rb") as file:
+            data = json.loads(file.read(_MAX_JSON_BYTES))
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
+    except (RecursionError, ValueError) as error:
+        raise damaged(path, f"it is not JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != kind:
+        raise damaged(path, f"it is not a {kind}")
+    check_version(path, data.get("format_version"), version)
+    return data

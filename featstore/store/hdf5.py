@@ -1,0 +1,197 @@
+"""HDF5 files that may come from anyone: opened without locks, and nothing in them is followed elsewhere."""
+
+import errno
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from h5py import h5a, h5d, h5f, h5l, h5p, h5s, h5t
+
+from featstore.errors import DamagedError, FormatVersionError, StoreError, StoreNotFoundError
+from featstore.store.atomic import failure_reason
+
+__all__ = [
+    "FILE_TYPES",
+    "access_properties",
+    "check_version",
+    "damaged",
+    "locate",
+    "open_dataset",
+    "open_hdf5",
+    "read_attribute",
+]
+
+FILE_TYPES = {
+    "<f4": h5t.IEEE_F32LE,
+    "<f2": h5t.IEEE_F16LE,
+    "u1": h5t.STD_U8LE,
+    "<u2": h5t.STD_U16LE,
+    "<u4": h5t.STD_U32LE,
+    "<i8": h5t.STD_I64LE,
+}
+
+_MAX_ATTRIBUTE_BYTES = 2**16
+_NOT_THE_FILE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+@contextmanager
+def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
+    """Open a file for reading; whatever is wrong with it becomes one of our errors.
+
+    Yields
+    ------
+    tuple of (h5py.h5f.FileID, int)
+        The open file, and its size in bytes.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no such file.
+    DamagedError
+        It is no regular file, no HDF5 file, or the block that inspects it raises a ``ValueError``,
+        ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it cannot read.
+    StoreError
+        The operating system does not let it be read.
+    """
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise damaged(path, "it is not a regular file")
+        file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_READING)
+        try:
+            yield file_id, status.st_size
+        finally:
+            file_id.close()
+    except StoreError:
+        raise
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(f"there is no file {path}") from error
+    except OSError as error:
+        if error.errno in _NOT_THE_FILE:
+            raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
+        raise damaged(path, failure_reason(error)) from error
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise damaged(path, failure_reason(error)) from error
+
+
+def access_properties() -> Any:
+    """Return how files are opened: without locks, and closed with all that was opened in them."""
+    access = h5p.create(h5p.FILE_ACCESS)
+    # Sealed files never change: locks would only get in the way on read-only and network file systems.
+    with suppress(AttributeError, ValueError):
+        access.set_file_locking(False, True)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    return access
+
+
+def check_version(path: str, found: object, known: int) -> None:
+    """Refuse a file that a newer version of featstore wrote.
+
+    Raises
+    ------
+    FormatVersionError
+        ``found`` is above ``known``.
+    DamagedError
+        ``found`` is no version number at all.
+    """
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise damaged(path, f"format version {found!r} does not exist")
+    if found > known:
+        raise FormatVersionError(
+            f"{path} has format version {found}, and this featstore reads up to {known}; "
+            "upgrade it with: pip install --upgrade featstore"
+        )
+
+
+def damaged(path: str, found: str) -> DamagedError:
+    """Return the error that names a damaged file and says what to do next."""
+    return DamagedError(
+        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store"
+    )
+
+
+def read_attribute(object_id: Any, name: str, kind: type) -> Any:
+    """Read a scalar attribute as ``int``, or as the ``bytes`` of a fixed-length string.
+
+    Raises
+    ------
+    ValueError
+        It is not there, or of another kind.
+    """
+    try:
+        attribute = h5a.open(object_id, name.encode())
+        # h5py does not compare the attribute's shape with that of the array it is read into.
+        scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
+        size = attribute.get_storage_size()
+        if scalar and kind is int:
+            number = np.empty((), np.int64)
+            attribute.read(number, mtype=h5t.NATIVE_INT64)
+            return int(number)
+        if scalar and kind is bytes and 0 < size <= _MAX_ATTRIBUTE_BYTES:
+            text = np.empty((), f"S{size}")
+            attribute.read(text)
+            return bytes(text[()])
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"the attribute {name!r} is missing or not of its kind") from error
+    raise ValueError(f"the attribute {name!r} is not of its kind")
+
+
+def open_dataset(links: Any, file_id: Any, name: str) -> Any:
+    """Open a dataset that lies in this very file.
+
+    Raises
+    ------
+    KeyError, ValueError
+        It is not there, or the name is a link to somewhere else.
+    """
+    if links.get_info(name.encode()).type != h5l.TYPE_HARD:
+        raise ValueError(f"/{name} is a link to somewhere else, which featstore never follows")
+    return h5d.open(file_id, name.encode())
+
+
+def locate(
+    links: Any, file_id: Any, name: str, kinds: Sequence[str], file_bytes: int
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Find a dataset that is one plain run of bytes inside this file.
+
+    Parameters
+    ----------
+    links, file_id
+        The file, and its ``links``.
+    name : str
+    kinds : sequence of str
+        Keys of ``FILE_TYPES`` that it may have.
+    file_bytes : int
+        Size of the file.
+
+    Returns
+    -------
+    tuple of (shape, dtype, int)
+        The last is where it begins, in bytes from the file's start.
+
+    Raises
+    ------
+    KeyError, ValueError
+        It is not there, of another type, not contiguous, or not inside the file.
+    """
+    dataset = open_dataset(links, file_id, name)
+    found = dataset.get_type()
+    kind = next((kind for kind in kinds if found.equal(FILE_TYPES[kind])), None)
+    if kind is None:
+        raise ValueError(f"/{name} does not have the type {' or '.join(kinds)}")
+    # HDF5 gives no offset for what is chunked, compact, virtual, in an external file or not written.
+    offset = dataset.get_offset()
+    if offset is None:
+        raise ValueError(f"/{name} is not stored as one contiguous run in this file")
+    shape, dtype = tuple(map(int, dataset.shape)), np.dtype(kind)
+    end = offset + math.prod(shape) * dtype.itemsize
+    if end > file_bytes:
+        raise ValueError(f"the file has {file_bytes:,} bytes and /{name} ends at {end:,}")
+    return shape, dtype, int(offset)
+
+
+_READING = access_properties()

@@ -1,0 +1,163 @@
+"""Where in a space a key is: an index over millions of hashes in 42 bytes each."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import StoreError
+
+__all__ = ["HASH_BYTES", "KeyIndex"]
+
+HASH_BYTES = 32
+
+_MAX_ROWS = 2**32
+_BLOCK_ROWS = 2**16
+_ROW_BITS = np.uint64(32)
+_ROW_MASK = np.uint64(_MAX_ROWS - 1)
+# Knuth's multiplicative hash (TAOCP 3, section 6.4): spreads the views of one image over the whole range.
+_VIEW_SPREAD = np.uint32(2654435769)
+
+
+class KeyIndex:
+    """Finds rows by (content hash, view); rows are numbered in the order in which they were added.
+
+    Each row is one sorted 64-bit entry: 32 bits of its key above 32 bits of its row number. A search goes to
+    the first entry with the key's 32 bits and compares the whole hash and view from there on, so that keys
+    that share these bits are still told apart; of equal keys the first one added is found. Added rows form a
+    sorted part of their own, and neighbouring parts of like size are merged: adding n rows in any number of
+    steps costs O(n log n).
+
+    Examples
+    --------
+    >>> index = KeyIndex()
+    >>> hashes = np.arange(96, dtype=np.uint8).reshape(3, 32)
+    >>> index.extend(hashes, np.zeros(3, np.uint16))
+    >>> index.find(hashes[[2, 0]], 0), index.find(hashes[:1], 7)
+    (array([2, 0]), array([-1]))
+    """
+
+    def __init__(self, n_rows: int = 0) -> None:
+        self._hashes: NDArray[np.uint64] = np.empty((n_rows, HASH_BYTES // 8), np.uint64)
+        self._views: NDArray[np.uint16] = np.empty(n_rows, np.uint16)
+        self._parts: list[NDArray[np.uint64]] = []
+        self._n_sorted = 0
+        self._n_rows = 0
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    @property
+    def content_hash(self) -> NDArray[np.uint8]:
+        """The hashes of all rows, uint8 of shape (n, 32); not a copy."""
+        return self._hashes[: self._n_rows].view(np.uint8)
+
+    @property
+    def view(self) -> NDArray[np.uint16]:
+        """The views of all rows, uint16 of shape (n,); not a copy."""
+        return self._views[: self._n_rows]
+
+    def extend(self, content_hash: NDArray[np.uint8], view: NDArray[np.uint16]) -> None:
+        """Add rows.
+
+        Parameters
+        ----------
+        content_hash : ndarray of shape (n, 32), uint8
+        view : ndarray of shape (n,), uint16
+        """
+        start, stop = self._n_rows, self._n_rows + len(view)
+        if stop > _MAX_ROWS:
+            raise StoreError(f"a space holds at most {_MAX_ROWS:,} rows; found {stop:,}")
+        if stop > len(self._views):
+            capacity = max(stop, len(self._views) + len(self._views) // 2)
+            self._hashes = _grown(self._hashes, capacity, start)
+            self._views = _grown(self._views, capacity, start)
+        self._hashes[start:stop] = np.ascontiguousarray(content_hash).view(np.uint64)
+        self._views[start:stop] = view
+        self._n_rows = stop
+
+    def find(self, content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16]) -> NDArray[np.int64]:
+        """Return the row of each key.
+
+        Parameters
+        ----------
+        content_hash : ndarray of shape (n, 32), uint8
+        view : int or ndarray of shape (n,), uint16
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            -1 where there is no such row.
+        """
+        self._sort_new()
+        hashes = np.ascontiguousarray(content_hash).view(np.uint64)
+        views = np.broadcast_to(np.asarray(view, np.uint16), len(hashes))
+        if len(hashes) > _MAX_ROWS:
+            raise StoreError(f"at most {_MAX_ROWS:,} keys can be looked up at once; found {len(hashes):,}")
+        rows = np.full(len(hashes), -1, np.int64)
+        # Ascending keys walk through the sorted entries instead of jumping about in memory, and a block of
+        # them stays in the processor's cache.
+        queries = np.sort(_keys(hashes, views) | np.arange(len(hashes), dtype=np.uint64))
+        for start in range(0, len(queries), _BLOCK_ROWS):
+            self._find_block(queries[start : start + _BLOCK_ROWS], hashes, views, rows)
+        return rows
+
+    def _find_block(
+        self,
+        queries: NDArray[np.uint64],
+        hashes: NDArray[np.uint64],
+        views: NDArray[np.uint16],
+        rows: NDArray[np.int64],
+    ) -> None:
+        """Fill in the rows of some keys; a query is 32 bits of a key above its number among all of them."""
+        for part in self._parts:
+            prefixes, numbers = queries >> _ROW_BITS, (queries & _ROW_MASK).astype(np.int64)
+            positions = np.searchsorted(part, prefixes << _ROW_BITS)
+            while len(numbers):
+                entries = part[np.minimum(positions, len(part) - 1)]
+                near = (positions < len(part)) & (entries >> _ROW_BITS == prefixes)
+                prefixes, numbers, positions = prefixes[near], numbers[near], positions[near]
+                found = (entries[near] & _ROW_MASK).astype(np.int64)
+                differing = np.bitwise_or.reduce(self._hashes[found] ^ hashes[numbers], axis=1)
+                same = (differing == 0) & (self._views[found] == views[numbers])
+                rows[numbers[same]] = found[same]
+                prefixes, numbers, positions = prefixes[~same], numbers[~same], positions[~same] + 1
+            queries = queries[rows[queries & _ROW_MASK] < 0]
+
+    def find_one(self, content_hash: bytes, view: int) -> int:
+        """Return the row of one key, or -1; some 5 µs."""
+        self._sort_new()
+        prefix = int.from_bytes(content_hash[:4], sys.byteorder) ^ (view * int(_VIEW_SPREAD) % 2**32)
+        key = np.uint64(prefix << 32)
+        for part in self._parts:
+            for entry in map(int, part[part.searchsorted(key) :]):
+                if entry >> 32 != prefix:
+                    break
+                row = entry % 2**32
+                if self._hashes[row].tobytes() == content_hash and self._views[row] == view:
+                    return row
+        return -1
+
+    def _sort_new(self) -> None:
+        start, stop = self._n_sorted, self._n_rows
+        if start == stop:
+            return
+        numbers = np.arange(start, stop, dtype=np.uint64)
+        part = np.sort(_keys(self._hashes[start:stop], self._views[start:stop]) | numbers)
+        while self._parts and len(self._parts[-1]) < 2 * len(part):
+            part = np.sort(np.concatenate([self._parts.pop(), part]))
+        self._parts.append(part)
+        self._n_sorted = stop
+
+
+def _keys(hashes: NDArray[np.uint64], views: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """Return 32 bits of each key, in the upper half of a uint64."""
+    prefixes = hashes.view(np.uint32)[:, 0] ^ (views.astype(np.uint32) * _VIEW_SPREAD)
+    return prefixes.astype(np.uint64) << _ROW_BITS
+
+
+def _grown(column: NDArray[Any], capacity: int, n_used: int) -> NDArray[Any]:
+    grown = np.empty((capacity, *column.shape[1:]), column.dtype)
+    grown[:n_used] = column[:n_used]
+    return grown

@@ -1,0 +1,177 @@
+"""Two stores become one by copying files: segments under other names never conflict."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from featstore.errors import StoreError
+from featstore.store.atomic import failure_reason, replacing
+from featstore.store.catalog import read_catalog, write_catalog
+from featstore.store.hdf5 import damaged
+from featstore.store.segment import Segment, damaged_rows, open_segment
+from featstore.store.space import Space
+
+if TYPE_CHECKING:
+    from featstore.store.store import FeatureStore
+
+__all__ = ["MergeReport", "merge_stores"]
+
+_CHOICES = ("error", "keep", "replace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeReport:
+    """What a merge brought in.
+
+    Attributes
+    ----------
+    spaces : tuple of str
+        Spaces that were not here before.
+    segments, rows : int
+        Sealed files that were copied, and their rows.
+    skipped : int
+        Segments of which every key was here already.
+    catalogs, heads : tuple of str
+        Those that were copied.
+    kept : tuple of str
+        Catalogs and heads that stayed as they were although the other store has different ones of the same
+        name.
+    """
+
+    spaces: tuple[str, ...]
+    segments: int
+    rows: int
+    skipped: int
+    catalogs: tuple[str, ...]
+    heads: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def merge_stores(
+    ours: "FeatureStore",
+    other: "FeatureStore",
+    *,
+    on_conflict: str = "error",
+    progress: Callable[[int, int], None] | None = None,
+) -> MergeReport:
+    """Copy into one store what another has; see :meth:`FeatureStore.merge`."""
+    if on_conflict not in _CHOICES:
+        raise StoreError(f"on_conflict is one of {', '.join(_CHOICES)}; found {on_conflict!r}")
+    if os.path.realpath(ours.path) == os.path.realpath(other.path):
+        raise StoreError(f"{other.path} is this very store; merge another one into it")
+    theirs = [other.space(name) for name in other.space_names]
+    total = sum(segment.n_bytes for space in theirs for segment in space.segments)
+    catalogs, clashing_catalogs = _new_catalogs(ours, other)
+    heads, clashing_heads = _new_heads(ours, other)
+    clashing = [*clashing_catalogs, *clashing_heads]
+    if clashing and on_conflict == "error":
+        raise StoreError(
+            f"both stores have {', '.join(clashing)}, with different contents; nothing was copied. "
+            "Say whether to keep this store's or replace them by the other's"
+        )
+    if on_conflict == "replace":
+        catalogs += clashing_catalogs
+        heads += clashing_heads
+        clashing = []
+    n_segments = n_rows = n_skipped = n_bytes = 0
+    created = tuple(space.name for space in theirs if space.name not in ours.space_names)
+    for source in theirs:
+        target = ours.create_space(source.spec, feature_dim=source.feature_dim, provenance=source.provenance)
+        names = {segment.name for segment in target.segments}
+        for segment in source.segments:
+            if segment.name not in names and not _is_covered(segment, target):
+                _copy_segment(segment, target)
+                n_segments += 1
+                n_rows += segment.n_rows
+            else:
+                n_skipped += 1
+            n_bytes += segment.n_bytes
+            if progress is not None:
+                progress(n_bytes, total)
+    for entry in catalogs:
+        name = entry.removeprefix("catalog ")
+        write_catalog(ours.catalog_path(name), other.catalog(name))
+    for entry in heads:
+        name = entry.removeprefix("head ")
+        _copy_file(other.head_path(name), ours.head_path(name))
+    return MergeReport(
+        spaces=created,
+        segments=n_segments,
+        rows=n_rows,
+        skipped=n_skipped,
+        catalogs=tuple(entry.removeprefix("catalog ") for entry in catalogs),
+        heads=tuple(entry.removeprefix("head ") for entry in heads),
+        kept=tuple(clashing),
+    )
+
+
+def _is_covered(segment: Segment, target: Space) -> bool:
+    hashes, views = segment.keys()
+    return bool((target.lookup(hashes, views) >= 0).all())
+
+
+def _copy_segment(segment: Segment, target: Space) -> None:
+    """Copy a segment under its own name, having checked every row of the copy."""
+    with replacing(os.path.join(target.path, segment.name)) as temporary:
+        _copy_bytes(segment.path, temporary)
+        copy = open_segment(temporary, expected_fingerprint=target.fingerprint)
+        if (copy.feature_dim, copy.dtype) != (target.feature_dim, target.dtype):
+            raise damaged(segment.path, f"its rows are {copy.feature_dim} x {copy.dtype}")
+        wrong = sum(len(damaged_rows(rows)) for rows in copy.blocks())
+        if wrong:
+            raise damaged(segment.path, f"{wrong:,} rows do not agree with their checksums")
+
+
+def _copy_file(source: str, target: str) -> None:
+    with replacing(target) as temporary:
+        _copy_bytes(source, temporary)
+
+
+def _copy_bytes(source: str, target: str) -> None:
+    try:
+        file = open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise StoreError(f"cannot read {source}: {failure_reason(error)}") from error
+    with file, open(target, "xb") as copy:
+        shutil.copyfileobj(file, copy, 2**20)
+
+
+def _new_catalogs(ours: "FeatureStore", other: "FeatureStore") -> tuple[list[str], list[str]]:
+    """Return which of the other's catalogs are missing here, and which are here with other contents."""
+    new, clashing = [], []
+    for name in other.catalog_names:
+        catalog = other.catalog(name)
+        if name not in ours.catalog_names:
+            new.append(f"catalog {name}")
+        elif not read_catalog(ours.catalog_path(name)).equals(catalog):
+            clashing.append(f"catalog {name}")
+    return new, clashing
+
+
+def _new_heads(ours: "FeatureStore", other: "FeatureStore") -> tuple[list[str], list[str]]:
+    new, clashing = [], []
+    for name in other.head_names:
+        if name not in ours.head_names:
+            new.append(f"head {name}")
+        elif not _same_bytes(ours.head_path(name), other.head_path(name)):
+            clashing.append(f"head {name}")
+    return new, clashing
+
+
+def _same_bytes(path: str, other: str) -> bool:
+    try:
+        with open(path, "rb") as mine, open(other, "rb") as theirs:
+            while True:
+                block = mine.read(2**20)
+                if block != theirs.read(2**20):
+                    return False
+                if not block:
+                    return True
+    except OSError as error:
+        raise StoreError(f"cannot compare {path} and {other}: {failure_reason(error)}") from error

@@ -1,0 +1,429 @@
+"""One sealed file of rows: written whole, mapped into memory, checked row by row.
+
+``docs/FORMAT.md`` describes the file byte for byte.
+"""
+
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5p, h5s
+from numpy.typing import NDArray
+
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import StoreError, StoreNotFoundError
+from featstore.hashing import canonical_json, fingerprint
+from featstore.store.atomic import failure_reason, replacing
+from featstore.store.hdf5 import (
+    FILE_TYPES,
+    access_properties,
+    check_version,
+    damaged,
+    locate,
+    open_hdf5,
+    read_attribute,
+)
+from featstore.store.keys import HASH_BYTES
+
+__all__ = [
+    "FILE_DTYPES",
+    "FORMAT_VERSION",
+    "FeatureArray",
+    "Rows",
+    "Segment",
+    "SegmentWriter",
+    "damaged_rows",
+    "open_segment",
+    "read_description",
+    "row_checksums",
+    "segment_writer",
+]
+
+FORMAT_VERSION = 1
+FILE_DTYPES = {"float32": "<f4", "float16": "<f2"}
+BLOCK_BYTES = 16 * 2**20
+
+FeatureArray = NDArray[np.float32] | NDArray[np.float16]
+
+_FORMAT = "featstore-segment"
+_KEY_BYTES = HASH_BYTES + 2
+# HDF5 keeps an attribute within the 64 KiB of an object header's message.
+_MAX_PROVENANCE_BYTES = 60_000
+# A multiple of every item size, so that mapped arrays are aligned, and of a cache line.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Some rows of a segment.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n, feature_dim), float32 or float16
+    content_hash : ndarray of shape (n, 32), uint8
+    view : ndarray of shape (n,), uint16
+    checksum : ndarray of shape (n,), uint32
+    """
+
+    features: FeatureArray
+    content_hash: NDArray[np.uint8]
+    view: NDArray[np.uint16]
+    checksum: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A sealed file, and where its rows lie in it.
+
+    Attributes
+    ----------
+    path : str
+    fingerprint : str
+        Of the backbone's specification.
+    n_rows, feature_dim : int
+    dtype : numpy.dtype
+        Little-endian float32 or float16.
+    created_ns : int
+        When it was written, in ns since 1970; where segments were folded, when the first of them was.
+    offsets : tuple of int
+        Where features, content hashes, views and checksums begin, in bytes from the file's start.
+    """
+
+    path: str
+    fingerprint: str
+    n_rows: int
+    feature_dim: int
+    dtype: np.dtype[Any]
+    created_ns: int
+    offsets: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return os.path.basename(self.path)
+
+    @property
+    def n_bytes(self) -> int:
+        """What its rows take on disk, keys and checksums included."""
+        return self.n_rows * (self.feature_dim * self.dtype.itemsize + _KEY_BYTES + 4)
+
+    def features(self) -> FeatureArray:
+        """Map the features: a read-only array of shape (n_rows, feature_dim) that takes no memory of its own.
+
+        Raises
+        ------
+        StoreNotFoundError
+            The file has been removed since it was opened, as compaction does.
+        """
+        shape = (self.n_rows, self.feature_dim)
+        with self._reading():
+            return np.memmap(self.path, self.dtype, mode="r", offset=self.offsets[0], shape=shape)
+
+    def keys(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """Read all content hashes, uint8 of shape (n_rows, 32), and views, uint16 of shape (n_rows,)."""
+        with self._reading(), open(self.path, "rb") as file:
+            return self._column(file, 1, 0, self.n_rows), self._column(file, 2, 0, self.n_rows)
+
+    def blocks(self) -> Iterator[Rows]:
+        """Read all rows in order, some 16 MiB at a time."""
+        step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
+        with self._reading(), open(self.path, "rb") as file:
+            for start in range(0, self.n_rows, step):
+                features, *keys = (
+                    self._column(file, number, start, min(start + step, self.n_rows)) for number in range(4)
+                )
+                yield Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
+
+    def _column(self, file: BinaryIO, number: int, start: int, stop: int) -> NDArray[Any]:
+        """Read some rows of the features, hashes, views or checksums."""
+        dtype = (self.dtype, np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))[number]
+        width = ((self.feature_dim,), (HASH_BYTES,), (), ())[number]
+        column = np.empty((stop - start, *width), dtype)
+        file.seek(self.offsets[number] + start * column[:1].nbytes)
+        if file.readinto(column.data.cast("B")) != column.nbytes:  # type: ignore[attr-defined]
+            raise damaged(self.path, "it has been cut short")
+        return column
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except FileNotFoundError as error:
+            raise StoreNotFoundError(f"{self.path} has been removed") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {failure_reason(error)}") from error
+
+
+def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
+    """Open a sealed file and check that it is one: kind, version, types, shapes and extents.
+
+    The rows' checksums are not computed: see :func:`damaged_rows`.
+
+    Parameters
+    ----------
+    path : str
+    expected_fingerprint : str
+        The space's, 64 hexadecimal digits.
+
+    Returns
+    -------
+    Segment
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no such file.
+    FormatVersionError
+        A newer version of featstore wrote it.
+    DamagedError
+        It is no segment, not of this space, or not whole.
+    StoreError
+        It cannot be read.
+    """
+    with open_hdf5(path) as (file_id, file_bytes):
+        _check_format(path, file_id)
+        if (found := read_attribute(file_id, "fingerprint", bytes)) != expected_fingerprint.encode():
+            raise ValueError(f"it belongs to the fingerprint {found[:12]!r}, not {expected_fingerprint[:12]}")
+        links = file_id.links
+        shape, dtype, offset = locate(links, file_id, "features", list(FILE_DTYPES.values()), file_bytes)
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(
+                f"/features has the shape {shape}; it must be (rows, feature_dim), at least 1 each"
+            )
+        n_rows, feature_dim = shape
+        offsets = [offset]
+        for name, (kind, wanted) in _columns(n_rows, feature_dim, dtype.str).items():
+            if name != "features":
+                shape, _, offset = locate(links, file_id, name, [kind], file_bytes)
+                offsets.append(offset)
+            if shape != wanted:
+                raise ValueError(f"/{name} has the shape {shape}; with these features it must be {wanted}")
+        return Segment(
+            path=path,
+            fingerprint=expected_fingerprint,
+            n_rows=n_rows,
+            feature_dim=feature_dim,
+            dtype=dtype,
+            created_ns=read_attribute(file_id, "created_ns", int),
+            offsets=tuple(offsets),
+        )
+
+
+def read_description(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what a segment says of itself: the backbone's specification, and its provenance.
+
+    Returns
+    -------
+    tuple of (dict, dict)
+        As JSON values.
+
+    Raises
+    ------
+    DamagedError
+        The file is no segment, or the specification is not that of its fingerprint.
+    """
+    with open_hdf5(path) as (file_id, _):
+        _check_format(path, file_id)
+        spec, provenance = (
+            json.loads(read_attribute(file_id, name, bytes)) for name in ("spec", "provenance")
+        )
+        if not isinstance(spec, dict) or not isinstance(provenance, dict):
+            raise TypeError("its specification and provenance must be JSON objects")
+        if fingerprint(spec).encode() != read_attribute(file_id, "fingerprint", bytes):
+            raise ValueError("its specification does not have its fingerprint")
+        return spec, provenance
+
+
+class SegmentWriter:
+    """Fills a new segment block by block; made by :func:`segment_writer`.
+
+    Attributes
+    ----------
+    segment : Segment
+        What the file will be once it is sealed.
+    """
+
+    def __init__(self, file: BinaryIO, segment: Segment) -> None:
+        self.segment = segment
+        self._file = file
+        self._n_written = 0
+
+    def write(self, rows: Rows) -> None:
+        """Append rows; their features must be finite and of the segment's type."""
+        if self._n_written + len(rows.view) > self.segment.n_rows:
+            raise ValueError(f"the segment was laid out for {self.segment.n_rows} rows")
+        columns = (rows.features, rows.content_hash, rows.view, rows.checksum)
+        for column, offset in zip(columns, self.segment.offsets, strict=True):
+            data = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
+            self._file.seek(offset + self._n_written * data[:1].nbytes)
+            self._file.write(data.view(np.uint8).data)
+        self._n_written += len(rows.view)
+
+    def finish(self) -> None:
+        """Hand everything to the operating system."""
+        if self._n_written != self.segment.n_rows:
+            raise ValueError(
+                f"the segment was laid out for {self.segment.n_rows} rows; {self._n_written} came"
+            )
+        self._file.flush()
+
+
+@contextmanager
+def segment_writer(
+    folder: str,
+    spec: BackboneSpec,
+    *,
+    n_rows: int,
+    feature_dim: int,
+    created_ns: int,
+    provenance: Mapping[str, Any] | None = None,
+) -> Iterator[SegmentWriter]:
+    """Write a segment into a space's folder; it is sealed when the block ends without an error.
+
+    Parameters
+    ----------
+    folder : str
+    spec : BackboneSpec
+        Its ``dtype`` is how features are stored.
+    n_rows, feature_dim : int
+        Exactly so many rows must be written.
+    created_ns : int
+        Decides the segment's place among the others.
+    provenance : mapping, optional
+        What computed the rows, as JSON values.
+
+    Yields
+    ------
+    SegmentWriter
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    target = os.path.join(folder, f"{secrets.token_hex(16)}.h5")
+    attributes: dict[str, str | int] = {
+        "format": _FORMAT,
+        "format_version": FORMAT_VERSION,
+        "spec": canonical_json(spec.to_dict()),
+        "fingerprint": spec.fingerprint,
+        "provenance": _provenance_text(provenance),
+        "created_ns": created_ns,
+    }
+    with replacing(target) as temporary:
+        offsets = _lay_out(temporary, _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype]), attributes)
+        with open(temporary, "rb+") as file:
+            writer = SegmentWriter(
+                file,
+                Segment(
+                    path=target,
+                    fingerprint=spec.fingerprint,
+                    n_rows=n_rows,
+                    feature_dim=feature_dim,
+                    dtype=np.dtype(FILE_DTYPES[spec.dtype]),
+                    created_ns=created_ns,
+                    offsets=offsets,
+                ),
+            )
+            yield writer
+            writer.finish()
+
+
+def row_checksums(
+    features: FeatureArray, content_hash: NDArray[np.uint8], view: NDArray[np.uint16]
+) -> NDArray[np.uint32]:
+    """Return each row's CRC-32 (as zlib's, RFC 1952) over its features, its hash and its view.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, feature_dim), float32 or float16
+    content_hash : ndarray of shape (n, 32), uint8
+    view : ndarray of shape (n,), uint16
+
+    Returns
+    -------
+    ndarray of shape (n,), uint32
+        Over the little-endian bytes, in this order.
+
+    Examples
+    --------
+    >>> hashes, views = np.zeros((1, 32), np.uint8), np.zeros(1, np.uint16)
+    >>> row_checksums(np.ones((1, 2), np.float32), hashes, views)
+    array([1], dtype=uint32)
+    """
+    n_rows = len(view)
+    keys = np.empty((n_rows, _KEY_BYTES), np.uint8)
+    keys[:, :HASH_BYTES] = content_hash
+    keys[:, HASH_BYTES:] = view.astype("<u2").view(np.uint8).reshape(n_rows, 2)
+    values = np.ascontiguousarray(features, features.dtype.newbyteorder("<"))
+    row_bytes = values.shape[1] * values.itemsize
+    value_bytes, key_bytes, crc = values.view(np.uint8).data.cast("B"), keys.data.cast("B"), zlib.crc32
+    starts = zip(range(0, n_rows * row_bytes, row_bytes), range(0, keys.size, _KEY_BYTES), strict=True)
+    return np.fromiter(
+        (crc(key_bytes[k : k + _KEY_BYTES], crc(value_bytes[v : v + row_bytes])) for v, k in starts),
+        np.uint32,
+        count=n_rows,
+    )
+
+
+def damaged_rows(rows: Rows) -> NDArray[np.int64]:
+    """Return the numbers of those rows that do not agree with their checksums, int64."""
+    return np.flatnonzero(row_checksums(rows.features, rows.content_hash, rows.view) != rows.checksum)
+
+
+def _check_format(path: str, file_id: Any) -> None:
+    if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
+        raise ValueError("it is an HDF5 file, but not a segment of featstore")
+    check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
+
+
+def _columns(n_rows: int, feature_dim: int, kind: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {
+        "features": (kind, (n_rows, feature_dim)),
+        "content_hash": ("u1", (n_rows, HASH_BYTES)),
+        "view": ("<u2", (n_rows,)),
+        "checksum": ("<u4", (n_rows,)),
+    }
+
+
+def _lay_out(
+    path: str, columns: Mapping[str, tuple[str, tuple[int, ...]]], attributes: Mapping[str, str | int]
+) -> tuple[int, ...]:
+    """Create the file with room for the columns, and return where each begins."""
+    plain = h5p.create(h5p.DATASET_CREATE)
+    plain.set_layout(h5d.CONTIGUOUS)
+    plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    plain.set_fill_time(h5d.FILL_TIME_NEVER)
+    plain.set_obj_track_times(False)
+    access = access_properties()
+    access.set_alignment(_ALIGNMENT, _ALIGNMENT)
+    # The headers of HDF5 1.8 (2008) carry checksums of their own, and every reader since then knows them.
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+    with h5py.File(h5f.create(os.fsencode(path), h5f.ACC_EXCL, fapl=access)) as file:
+        for name, value in attributes.items():
+            file.attrs[name] = np.bytes_(value.encode("ascii")) if isinstance(value, str) else np.int64(value)
+        return tuple(
+            h5d.create(
+                file.id, name.encode(), FILE_TYPES[kind], h5s.create_simple(shape), dcpl=plain
+            ).get_offset()
+            for name, (kind, shape) in columns.items()
+        )
+
+
+def _provenance_text(provenance: Mapping[str, Any] | None) -> str:
+    try:
+        text = canonical_json(provenance or {})
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"provenance must consist of JSON values: {error}") from error
+    if len(text) > _MAX_PROVENANCE_BYTES:
+        raise StoreError(f"provenance may have {_MAX_PROVENANCE_BYTES:,} bytes as JSON; found {len(text):,}")
+    return text

@@ -1,0 +1,399 @@
+"""All features of one backbone specification in one store: look-up, gathering, appending."""
+
+import os
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featstore.errors import NotInStoreError, StoreError
+from featstore.store.atomic import failure_reason
+from featstore.store.description import read_space_description
+from featstore.store.hdf5 import damaged
+from featstore.store.keys import HASH_BYTES, KeyIndex
+from featstore.store.segment import (
+    FILE_DTYPES,
+    FeatureArray,
+    Rows,
+    Segment,
+    open_segment,
+    row_checksums,
+    segment_writer,
+)
+
+__all__ = ["Space", "segment_paths"]
+
+_SEGMENT_NAME = re.compile(r"[0-9a-f]{32}\.h5")
+_MAX_VIEW = 2**16 - 1
+# Each mapped file holds a descriptor open, and processes are often limited to 1,024 of them.
+_MAX_MAPPED = 256
+_MAX_RETRIES = 20
+_GATHER_BYTES = 4 * 2**20
+
+
+class Space:
+    """The rows of one space, numbered from 0 in the order of their segments.
+
+    Opening one reads nothing but ``space.json``; the segments are opened, and their keys read, at the first
+    look-up. From then on the rows keep their numbers: what other processes append is not seen, and what they
+    compact is found again. :meth:`FeatureStore.space` gives a fresh one where the folder has changed. A space
+    may be used by several threads at once.
+
+    Parameters
+    ----------
+    path : str
+        Its folder.
+
+    Attributes
+    ----------
+    path, name : str
+    spec : BackboneSpec
+    feature_dim : int
+    provenance : dict
+        What made the space's first rows, as JSON values.
+
+    Raises
+    ------
+    FormatVersionError
+        A newer version of featstore wrote it.
+    DamagedError
+        ``space.json`` is damaged or describes another space.
+    StoreError
+        It cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.spec, self.feature_dim, self.provenance = read_space_description(path)
+        self._lock = threading.RLock()
+        self._loaded = False
+        self._segments: list[Segment] = []
+        self._starts: list[int] = []
+        self._index = KeyIndex()
+        self._mapped: OrderedDict[int, FeatureArray] = OrderedDict()
+        self._latest_ns = 0
+        self._compacted: Space | None = None
+
+    def __repr__(self) -> str:
+        count = f"{len(self._index):,} rows" if self._loaded else "rows"
+        return f"<Space {self.name}: {count} of {self.feature_dim} x {self.spec.dtype}>"
+
+    @property
+    def fingerprint(self) -> str:
+        """The specification's fingerprint, 64 hexadecimal digits."""
+        return self.spec.fingerprint
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How features are stored: little-endian float32 or float16."""
+        return np.dtype(FILE_DTYPES[self.spec.dtype])
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows; keys that are there twice count twice."""
+        self._load()
+        return len(self._index)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The sealed files, in the order of their rows."""
+        self._load()
+        return tuple(self._segments)
+
+    @property
+    def content_hash(self) -> NDArray[np.uint8]:
+        """The content hash of every row, uint8 of shape (n_rows, 32), read-only."""
+        self._load()
+        return _read_only(self._index.content_hash)
+
+    @property
+    def view(self) -> NDArray[np.uint16]:
+        """The view of every row, uint16 of shape (n_rows,), read-only."""
+        self._load()
+        return _read_only(self._index.view)
+
+    def lookup(
+        self, content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16] = 0
+    ) -> NDArray[np.int64]:
+        """Find the rows of many keys.
+
+        Parameters
+        ----------
+        content_hash : ndarray of shape (n, 32), uint8
+        view : int or ndarray of shape (n,), uint16
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
+            Row numbers; -1 where the space lacks the key. Of a key that is there twice, the first row.
+
+        Raises
+        ------
+        DamagedError
+            A segment is damaged.
+        """
+        hashes, views = _checked_keys(content_hash, view)
+        with self._lock:
+            self._load()
+            return self._index.find(hashes, views)
+
+    def contains(self, content_hash: bytes, view: int = 0) -> bool:
+        """Say whether the space has a row for one key; takes microseconds."""
+        if len(content_hash) != HASH_BYTES:
+            raise StoreError(f"a content hash has {HASH_BYTES} bytes; found {len(content_hash)}")
+        with self._lock:
+            self._load()
+            return self._index.find_one(content_hash, view) >= 0
+
+    def rows(self, numbers: ArrayLike) -> FeatureArray:
+        """Return features by row number.
+
+        Parameters
+        ----------
+        numbers : array_like of shape (m,), int64
+
+        Returns
+        -------
+        ndarray of shape (m, feature_dim), float32 or float16
+            Where the numbers are one ascending run within one segment, a read-only memory map of the file;
+            otherwise a copy of these rows.
+
+        Raises
+        ------
+        NotInStoreError
+            A number is that of no row.
+        DamagedError
+            A segment is damaged.
+        """
+        self._load()
+        wanted = np.asarray(numbers, np.int64).reshape(-1)
+        if len(wanted) == 0:
+            return np.empty((0, self.feature_dim), self.dtype)
+        order = None if (wanted[1:] > wanted[:-1]).all() else np.argsort(wanted, kind="stable")
+        ascending = wanted if order is None else wanted[order]
+        first, last = int(ascending[0]), int(ascending[-1])
+        if first < 0 or last >= len(self._index):
+            wrong = first if first < 0 else last
+            raise NotInStoreError(
+                f"the space {self.name} has the rows 0 to {len(self._index) - 1}, not {wrong}"
+            )
+        numbers_of_segments = np.searchsorted(self._starts, ascending, side="right") - 1
+        cuts = [0, *(np.flatnonzero(np.diff(numbers_of_segments)) + 1).tolist(), len(ascending)]
+        if order is None and len(cuts) == 2 and last - first == len(wanted) - 1:
+            number = int(numbers_of_segments[0])
+            mapped = self._map(number)
+            if mapped is not None:
+                start = first - self._starts[number]
+                return mapped[start : start + len(wanted)]
+        gathered = np.empty((len(wanted), self.feature_dim), self.dtype)
+        step = max(1, _GATHER_BYTES // (self.feature_dim * self.dtype.itemsize))
+        for begin, end in pairwise(cuts):
+            number = int(numbers_of_segments[begin])
+            mapped = self._map(number)
+            for start in range(begin, end, step):
+                stop = min(start + step, end)
+                if mapped is None:
+                    block = self._rows_elsewhere(ascending[start:stop])
+                else:
+                    block = mapped[ascending[start:stop] - self._starts[number]]
+                gathered[slice(start, stop) if order is None else order[start:stop]] = block
+        return gathered
+
+    def append(
+        self,
+        features: NDArray[np.floating[Any]],
+        content_hash: NDArray[np.uint8],
+        view: NDArray[np.uint16] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Seal rows as one new segment; when this returns they are on the disk and can be looked up.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, feature_dim), floating
+            Finite. Converted to the space's type.
+        content_hash : ndarray of shape (n, 32), uint8
+        view : ndarray of shape (n,), uint16, optional
+            Zeros by default.
+        provenance : mapping, optional
+            What computed these rows, as JSON values; by default the space's own.
+
+        Raises
+        ------
+        StoreError
+            Shapes do not agree, a feature is not finite in the space's type, or the file cannot be written.
+        """
+        hashes, views = _checked_keys(content_hash, 0 if view is None else view)
+        values = self._converted(features, len(hashes))
+        if len(values) == 0:
+            return
+        if provenance is None:
+            provenance = self.provenance
+        rows = Rows(
+            features=values, content_hash=hashes, view=views, checksum=row_checksums(values, hashes, views)
+        )
+        with self._lock:
+            # A clock that was set back must not put later rows before earlier ones.
+            created_ns = self._latest_ns = max(time.time_ns(), self._latest_ns + 1)
+        with segment_writer(
+            self.path,
+            self.spec,
+            n_rows=len(values),
+            feature_dim=self.feature_dim,
+            created_ns=created_ns,
+            provenance=provenance,
+        ) as writer:
+            writer.write(rows)
+        with self._lock:
+            if self._loaded:
+                self._segments.append(writer.segment)
+                self._starts.append(len(self._index))
+                self._index.extend(hashes, views)
+
+    def is_current(self) -> bool:
+        """Say whether the folder still holds exactly the segments that this object has opened."""
+        with self._lock:
+            known = {segment.path for segment in self._segments}
+            return not self._loaded or known == set(segment_paths(self.path))
+
+    def _load(self) -> None:
+        """Open all segments and read their keys, once."""
+        if self._loaded:
+            return None
+        with self._lock:
+            for _ in range(_MAX_RETRIES):
+                try:
+                    return self._load_listed(segment_paths(self.path))
+                except FileNotFoundError:
+                    # Compaction elsewhere removed a segment after it was listed: its rows are in a new one.
+                    continue
+            raise StoreError(f"the segments of {self.path} keep vanishing; is another program removing them?")
+
+    def _load_listed(self, paths: list[str]) -> None:
+        if self._loaded:
+            return
+        fingerprint = self.fingerprint
+        segments = [open_segment(path, expected_fingerprint=fingerprint) for path in paths]
+        for segment in segments:
+            if segment.feature_dim != self.feature_dim or segment.dtype != self.dtype:
+                raise damaged(
+                    segment.path,
+                    f"its rows are {segment.feature_dim} x {segment.dtype}; "
+                    f"the space's are {self.feature_dim} x {self.dtype}",
+                )
+        segments.sort(key=lambda segment: (segment.created_ns, segment.name))
+        index = KeyIndex(sum(segment.n_rows for segment in segments))
+        starts = []
+        for segment in segments:
+            starts.append(len(index))
+            index.extend(*segment.keys())
+        if segments:
+            self._latest_ns = max(self._latest_ns, segments[-1].created_ns)
+        self._segments, self._starts, self._index = segments, starts, index
+        self._loaded = True
+
+    def _map(self, number: int) -> FeatureArray | None:
+        """Return a segment's features, or None where its file has been removed since."""
+        with self._lock:
+            mapped = self._mapped.get(number)
+            if mapped is not None:
+                self._mapped.move_to_end(number)
+                return mapped
+            try:
+                mapped = self._segments[number].features()
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise damaged(self._segments[number].path, failure_reason(error)) from error
+            self._mapped[number] = mapped
+            if len(self._mapped) > _MAX_MAPPED:
+                self._mapped.popitem(last=False)
+            return mapped
+
+    def _rows_elsewhere(self, numbers: NDArray[np.int64]) -> FeatureArray:
+        """Gather rows whose segment was compacted away, from the segment that now holds them."""
+        hashes, views = self._index.content_hash[numbers], self._index.view[numbers]
+        with self._lock:
+            if self._compacted is not None:
+                found = self._compacted.lookup(hashes, views)
+                if (found >= 0).all():
+                    return self._compacted.rows(found)
+            self._compacted = Space(self.path)
+            found = self._compacted.lookup(hashes, views)
+            if (found >= 0).all():
+                return self._compacted.rows(found)
+        raise StoreError(
+            f"{int((found < 0).sum())} rows of the space {self.name} have been removed since it was opened; "
+            "extract these images again"
+        )
+
+    def _converted(self, features: NDArray[np.floating[Any]], n_rows: int) -> FeatureArray:
+        given = np.asarray(features)
+        if given.shape != (n_rows, self.feature_dim) or given.dtype.kind != "f":
+            raise StoreError(
+                f"features must be floating-point of shape ({n_rows}, {self.feature_dim}); "
+                f"found {given.dtype} of shape {given.shape}"
+            )
+        with np.errstate(over="ignore"):
+            values: FeatureArray = np.ascontiguousarray(given, self.dtype)
+        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(wrong):
+            shown = ", ".join(map(str, wrong[:10].tolist())) + (", …" if len(wrong) > 10 else "")
+            if np.isfinite(given[wrong]).all():
+                raise StoreError(
+                    f"features in {len(wrong)} rows ({shown}) are too large for {self.spec.dtype}, "
+                    f"which ends at {np.finfo(self.dtype).max:g}; store them as float32"
+                )
+            raise StoreError(
+                f"features in {len(wrong)} rows ({shown}) are not finite; nothing was stored. "
+                "Check the backbone's weights and preprocessing."
+            )
+        return values
+
+
+def segment_paths(folder: str) -> list[str]:
+    """List a space's sealed files, in no particular order; other files are passed over.
+
+    Raises
+    ------
+    StoreError
+        The folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry in entries if _SEGMENT_NAME.fullmatch(entry.name)]
+    except OSError as error:
+        raise StoreError(f"cannot read the space {folder}: {failure_reason(error)}") from error
+
+
+def _checked_keys(
+    content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    hashes = np.asarray(content_hash)
+    if hashes.dtype != np.uint8 or hashes.ndim != 2 or hashes.shape[1] != HASH_BYTES:
+        raise StoreError(
+            f"content hashes must be uint8 of shape (n, {HASH_BYTES}); "
+            f"found {hashes.dtype} of shape {hashes.shape}"
+        )
+    views = np.asarray(view)
+    if views.ndim > 1 or views.dtype.kind not in "iu" or (views.ndim and len(views) != len(hashes)):
+        raise StoreError(
+            f"views must be integers, one for each of the {len(hashes)} hashes; "
+            f"found {views.dtype} of shape {views.shape}"
+        )
+    if views.size and (views.min() < 0 or views.max() > _MAX_VIEW):
+        raise StoreError(f"views go from 0 to {_MAX_VIEW}; found {int(views.min())} to {int(views.max())}")
+    return hashes, np.broadcast_to(views.astype(np.uint16), len(hashes))
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    view = column.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,96 @@
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from featstore.backbones.weights_files import (
+    LayerShapes,
+    check_keras_archive,
+    check_layers,
+    read_layers,
+    weights_kind,
+)
+from featstore.errors import BackboneError, WeightsError
+
+
+def layers(*shapes):
+    return [LayerShapes(name=f"layer{number}", shapes=(shape,)) for number, shape in enumerate(shapes)]
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "no weights file at"),
+        (lambda path: path.mkdir(), "not a regular file"),
+        (lambda path: path.write_text("these are no weights"), "is no weights file"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40)), "cut short"),
+        (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "x"), "no Keras model"),
+    ],
+)
+def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path, write, message):
+    path = tmp_path / "weights.h5"
+    write(path)
+    with pytest.raises(WeightsError, match=message) as caught:
+        weights_kind(str(path))
+    assert "expected a .h5 file" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_hdf5_file_of_something_else_is_refused(tmp_path):
+    path = str(tmp_path / "features.h5")
+    with h5py.File(path, "w") as file:
+        file["features"] = np.zeros((3, 4))
+    with pytest.raises(WeightsError, match="without a network's weights"):
+        weights_kind(path)
+
+
+def test_lists_of_layers_that_keras_cut_into_chunks_are_read_whole(tmp_path):
+    path = str(tmp_path / "weights.h5")
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names0"] = [b"first"]
+        file.attrs["layer_names1"] = [b"without", b"second"]
+        for name in ("first", "without", "second"):
+            group = file.create_group(name)
+            group.attrs["weight_names"] = np.array([b"w"] if name != "without" else [], dtype="S1")
+            if name != "without":
+                group["w"] = np.ones(2)
+    assert [layer.name for layer in read_layers(path)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("found", [[(3, 3), (4,)], [(3, 3), (4,), (5,)]])
+def test_a_file_with_or_without_the_classifier_fits(found):
+    check_layers("w.h5", "net", layers((3, 3), (4,)), layers(*found), top_layers=1)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([(3, 3), (5,)], "layer 2 is layer1 with shapes 5, expected layer1 with 4"),
+        ([(3, 3)], "has 1 layers with weights, net has 2 or 3 with its classifier"),
+        ([(3, 3), (4,), (5,), (6,)], "has 4 layers"),
+        ([], "has 0 layers"),
+    ],
+)
+def test_a_file_of_other_layers_is_refused(found, message):
+    with pytest.raises(WeightsError, match=message):
+        check_layers("w.h5", "net", layers((3, 3), (4,)), layers(*found), top_layers=1)
+
+
+def test_a_lambda_is_found_however_deep_it_is(tmp_path):
+    path = tmp_path / "model.keras"
+    config = {"config": {"layers": [{"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda"}]}}]}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    with pytest.raises(BackboneError, match="Lambda layer, which is Python code"):
+        check_keras_archive(str(path))
+
+
+def test_what_is_no_keras_archive_is_refused(tmp_path):
+    path = tmp_path / "model.keras"
+    with pytest.raises(BackboneError, match="no model file"):
+        check_keras_archive(str(path))
+    path.write_text("not an archive")
+    with pytest.raises(BackboneError, match=r"not a \.keras file"):
+        check_keras_archive(str(path))

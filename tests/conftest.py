@@ -1,0 +1,11 @@
+"""What every test runs with."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder_of_the_tests(tmp_path_factory):
+    """Keep what the tests remember of backbones apart from what the user's runs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATSTORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from featstore.heads.calibration import class_scores, fit_temperature, softmax
+
+CLASSES = np.array(["a", "b", "c"])
+
+
+class Deciding:
+    """A classifier whose decisions are its features."""
+
+    def decision_function(self, X):
+        return X[:, 0] if X.shape[1] == 1 else X
+
+
+def labels_drawn_from(logits, seed=0):
+    random = np.random.default_rng(seed)
+    return CLASSES[[random.choice(3, p=row) for row in softmax(logits)]]
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature):
+    logits = np.random.default_rng(1).normal(scale=2, size=(4000, 3))
+    found = fit_temperature(Deciding(), logits * temperature, labels_drawn_from(logits), CLASSES)
+
+    assert found == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_faultless_validation_split_makes_nobody_certain():
+    scores = np.eye(3)[np.arange(30) % 3]
+    temperature = fit_temperature(Deciding(), scores, CLASSES[np.arange(30) % 3], CLASSES)
+
+    assert 0.9 < softmax(scores / temperature).max() < 0.999
+
+
+def test_an_empty_validation_split_gives_one_and_a_warning(caplog):
+    assert fit_temperature(Deciding(), np.empty((0, 3)), CLASSES[:0], CLASSES) == 1
+    assert "not calibrated" in caplog.text
+
+
+def test_a_binary_decision_becomes_the_logistic_function():
+    scores = class_scores(Deciding(), np.array([[-2.0], [0.0], [3.0]]))
+
+    np.testing.assert_allclose(softmax(scores)[:, 1], 1 / (1 + np.exp([2.0, 0.0, -3.0])))
+
+
+def test_softmax_stands_large_scores():
+    np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])

@@ -1,0 +1,289 @@
+"""CSV lists of images: what they may say, and what is said of those that may not."""
+
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featstore.errors import SourceError
+from featstore.images.sources import open_source
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("a.jpg", "b.jpg", "sub/c.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not looked at")
+    return tmp_path / "photos"
+
+
+def listed(folder, content, name="list.csv"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return open_source(path)
+
+
+def rows(source):
+    return [(record.path, record.label, record.group, record.split) for record in source.records]
+
+
+def test_a_list_with_all_columns(photos):
+    source = listed(photos, "path,label,group,split\nb.jpg,roses,plant 1,train\na.jpg,tulips,plant 2,test\n")
+    assert rows(source) == [("b.jpg", "roses", "plant 1", "train"), ("a.jpg", "tulips", "plant 2", "test")]
+    assert source.root == str(photos)
+    assert source.location == str(photos / "list.csv")
+    assert source.name == "list"
+    assert source.ignored == 0
+    assert source.failures == []
+    assert [record.size for record in source.records] == [13, 13]
+    assert source.records[0].mtime_ns == os.stat(photos / "b.jpg").st_mtime_ns
+
+
+def test_only_paths(photos):
+    assert rows(listed(photos, "path\na.jpg\n")) == [("a.jpg", None, None, None)]
+
+
+def test_columns_in_another_order_and_others_between(photos):
+    source = listed(photos, "id,Label, PATH ,photographer\n7,roses,a.jpg,Ann\n")
+    assert rows(source) == [("a.jpg", "roses", None, None)]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("last", [True, False])
+def test_line_ends_and_byte_order_marks(photos, ending, mark, last):
+    text = (
+        mark + ending.join(["path,label", "a.jpg,roses", "", "sub/c.png,tulips"]) + (ending if last else "")
+    )
+    assert rows(listed(photos, text)) == [("a.jpg", "roses", None, None), ("sub/c.png", "tulips", None, None)]
+
+
+def test_quoted_fields(photos):
+    (photos / 'odd, "name"\n.jpg').write_bytes(b"")
+    source = listed(photos, 'path,label\n"odd, ""name""\n.jpg","red, yellow"\na.jpg,"x"\n')
+    assert rows(source) == [('odd, "name"\n.jpg', "red, yellow", None, None), ("a.jpg", "x", None, None)]
+
+
+def test_tabs_in_a_tsv(photos):
+    source = listed(photos, "path\tlabel\na.jpg\tred, yellow\n", name="LIST.TSV")
+    assert rows(source) == [("a.jpg", "red, yellow", None, None)]
+    assert source.name == "LIST"
+
+
+def test_white_space_around_labels_is_dropped_and_empty_means_none(photos):
+    source = listed(photos, "path,label,group,split\na.jpg, roses ,,  \nb.jpg,  ,g,\n")
+    assert rows(source) == [("a.jpg", "roses", None, None), ("b.jpg", None, "g", None)]
+
+
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [
+        *((word, "train") for word in ("train", "Training", " TRAIN ")),
+        *((word, "validation") for word in ("validation", "valid", "val", "Dev")),
+        *((word, "test") for word in ("test", "Testing")),
+        ("", None),
+    ],
+)
+def test_words_for_splits(photos, word, split):
+    assert rows(listed(photos, f"path,split\na.jpg,{word}\n")) == [("a.jpg", None, None, split)]
+
+
+def test_paths_are_normalised_and_may_leave_the_folder(photos):
+    (photos.parent / "outside.jpg").write_bytes(b"")
+    source = listed(photos, "path\n./a.jpg\nsub//../b.jpg\nsub/./c.png\n../outside.jpg\n../photos/a.jpg\n")
+    assert [row[0] for row in rows(source)] == [
+        "a.jpg",
+        "b.jpg",
+        "sub/c.png",
+        "../outside.jpg",
+        "../photos/a.jpg",
+    ]
+
+
+@posix
+def test_absolute_paths_stay_absolute(photos):
+    absolute = str(photos / "a.jpg")
+    source = listed(photos, f"path\n{absolute}\n/{photos}/sub/../b.jpg\n")
+    assert [row[0] for row in rows(source)] == [absolute, str(photos / "b.jpg")]
+
+
+def test_a_tilde_is_a_name_like_others(photos):
+    (photos / "~").mkdir()
+    (photos / "~/a.jpg").write_bytes(b"")
+    assert rows(listed(photos, "path\n~/a.jpg\n")) == [("~/a.jpg", None, None, None)]
+
+
+@posix
+def test_names_that_are_not_utf8_and_names_that_are_odd(photos):
+    raw = b"latin \xe9\xff.jpg"
+    for name in (os.fsdecode(raw), "🌹.jpg", " spaced .jpg", "back\\slash.jpg"):
+        (photos / name).write_bytes(b"")
+    source = listed(photos, b"path\n" + raw + "\n🌹.jpg\n spaced .jpg\nback\\slash.jpg\n".encode())
+    assert [row[0] for row in rows(source)] == [os.fsdecode(raw), "🌹.jpg", " spaced .jpg", "back\\slash.jpg"]
+
+
+def test_a_row_that_repeats_another_is_kept_once(photos):
+    source = listed(photos, "path,label\na.jpg,roses\nb.jpg,roses\n./a.jpg,roses\ngone.jpg,x\ngone.jpg,x\n")
+    assert [row[0] for row in rows(source)] == ["a.jpg", "b.jpg"]
+    assert source.failures == [("gone.jpg", "no such file")]
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [("label", "roses", "tulips"), ("label", "roses", ""), ("group", "1", "2"), ("split", "train", "test")],
+)
+def test_rows_that_contradict_each_other_are_refused(photos, column, first, second):
+    text = f"path,{column}\na.jpg,{first}\nb.jpg,{first}\n./a.jpg,{second}\n"
+    with pytest.raises(
+        SourceError, match=f"line 4: 'a.jpg' has {column} '{second or 'none'}' here and '{first}' on line 2"
+    ):
+        listed(photos, text)
+
+
+def test_a_contradiction_over_a_missing_file_is_refused(photos):
+    with pytest.raises(SourceError, match="line 4"):
+        listed(photos, "path,label\na.jpg,x\ngone.jpg,roses\ngone.jpg,tulips\n")
+
+
+@posix
+def test_what_is_no_regular_file_is_a_failure_and_is_not_opened(photos):
+    os.mkfifo(photos / "pipe.jpg")
+    os.symlink("loop.jpg", photos / "loop.jpg")
+    os.symlink("gone.jpg", photos / "dangling.jpg")
+    source = listed(
+        photos, "path\ngone.jpg\na.jpg\npipe.jpg\nsub\n/dev/zero\nloop.jpg\ndangling.jpg\na.jpg/b.jpg\n.\n"
+    )
+    assert [row[0] for row in rows(source)] == ["a.jpg"]
+    assert [path for path, _ in source.failures] == [
+        *("gone.jpg", "pipe.jpg", "sub", "/dev/zero", "loop.jpg", "dangling.jpg", "a.jpg/b.jpg", "."),
+    ]
+    reasons = dict(source.failures)
+    assert reasons["gone.jpg"] == reasons["a.jpg/b.jpg"] == "no such file"
+    assert "named pipe" in reasons["pipe.jpg"]
+    assert "a folder" in reasons["sub"]
+    assert "device" in reasons["/dev/zero"]
+    assert "symbolic links" in reasons["loop.jpg"]
+
+
+@posix
+def test_a_name_too_long_for_the_system_is_a_failure(photos):
+    source = listed(photos, f"path\na.jpg\n{'x' * 300}.jpg\n")
+    assert "too long" in source.failures[0][1]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"\n\n", "line 1: the first line has to name the columns"),
+        (b"a.jpg,roses\nb.jpg,roses\n", "first line has to name the columns.*found 'a.jpg', 'roses'"),
+        (b"file,label\na.jpg,roses\n", "has to name the columns"),
+        (b"path;label\na.jpg;roses\n", "semicolons"),
+        (b"path\tlabel\na.jpg\troses\n", "tabs"),
+        (b"path,label,path\na.jpg,roses,b.jpg\n", "'path' is named more than once"),
+        (b"path,label\n", "header but no rows"),
+        (b"path,label\n\n\n", "header but no rows"),
+        (b"path,label\na.jpg,roses\nb.jpg\n", "line 3: expected 2 columns, as in the header, found 1"),
+        (b"path,label\na.jpg,roses,red\n", "line 2: expected 2 columns.*found 3"),
+        (b'path,label\n"a\n.jpg",x\nb.jpg\n', "line 4: expected 2"),
+        (b"path,label\n,roses\n", "line 2: the path is empty"),
+        (b"path,split\na.jpg,train\nb.jpg,holdout\n", "line 3: split is .*found 'holdout'"),
+        (b"path,label\na\0.jpg,roses\n", "line 2: .*NUL"),
+        (b"path,label\na.jpg,ro\0ses\n", "line 2: .*NUL"),
+        (b"path,label\na.jpg,ros\xe9\n", "line 2: the label is not UTF-8"),
+        (b'path,label\na.jpg,roses\n"b.jpg,roses\n', "line 3: .*quote left open"),
+        (b'path,label\n"a.jpg"x,roses\n', "line 2: "),
+        (b"path,label\na.jpg," + b"x" * 200_000 + b"\n", "line 2: .*field larger than field limit"),
+        ("path,label\na.jpg,roses\n".encode("utf-16"), "UTF-8"),
+        (
+            b"path\ngone.jpg\nlost.jpg\n",
+            r"none of the 2 files .*'gone\.jpg': no such file.*Relative paths start from",
+        ),
+    ],
+)
+def test_a_malformed_list_is_refused_by_its_line(photos, content, reason):
+    with pytest.raises(SourceError, match=reason) as caught:
+        listed(photos, content)
+    assert "\n" not in str(caught.value)
+
+
+@posix
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may read everything")
+def test_a_list_without_permission(photos):
+    path = photos / "list.csv"
+    path.write_text("path\na.jpg\n")
+    path.chmod(0)
+    with pytest.raises(SourceError, match="permission denied"):
+        open_source(path)
+
+
+def test_a_list_that_is_a_folder_by_its_nature_is_a_folder(photos):
+    os.rename(photos, photos.parent / "photos.csv")
+    assert len(open_source(photos.parent / "photos.csv").records) == 3
+
+
+def test_the_number_of_open_files_does_not_grow_with_errors(photos):
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(SourceError):
+            listed(photos, "path,split\na.jpg,never\n")
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_twenty_thousand_rows(photos):
+    lines = "".join(f"../photos/{'./' * (number % 3)}a.jpg,roses,{number}\n" for number in range(3))
+    with pytest.raises(SourceError, match="group"):
+        listed(photos, "path,label,group\n" + lines)
+    many = "".join(f"{number}.jpg,roses,{number}\n" for number in range(20_000))
+    source = listed(photos, "path,label,group\na.jpg,roses,x\n" + many)
+    assert len(source.failures) == 20_000
+    assert sys.getsizeof(source.records) < 1000
+
+
+CELLS = st.sampled_from(
+    [
+        "a.jpg",
+        "b.jpg",
+        "sub/c.png",
+        "path",
+        "label",
+        "split",
+        "train",
+        "",
+        '"',
+        "\0",
+        "é",
+        "\ud800",
+        "\r",
+        "..",
+        "/",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.lists(st.lists(CELLS | st.text(max_size=5), max_size=4), max_size=6).map(
+            lambda table: "\n".join(",".join(row) for row in table).encode("utf-8", "surrogatepass")
+        ),
+        st.binary(max_size=100).map(lambda tail: b"path,label,split\na.jpg,x,train\n" + tail),
+    ),
+    st.sampled_from(["fuzz.csv", "fuzz.tsv"]),
+)
+def test_any_bytes_are_a_source_or_a_source_error(photos, content, name):
+    try:
+        source = listed(photos, content, name)
+    except SourceError:
+        return
+    assert source.records
+    assert all(record.split in (None, "train", "validation", "test") for record in source.records)

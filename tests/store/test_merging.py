@@ -1,0 +1,122 @@
+import os
+
+import numpy as np
+import pytest
+
+from featstore.errors import DamagedError, StoreError, StoreNotFoundError
+from featstore.store import FeatureStore
+
+
+@pytest.fixture
+def other(tmp_path):
+    return FeatureStore(tmp_path / "other.fstore", create=True)
+
+
+def head(store, name, text):
+    with open(store.head_path(name), "w") as file:
+        file.write(text)
+
+
+def test_the_union_of_both(store, other, fill, make_catalog, make_hashes, make_features, make_spec):
+    fill(store, n=10, n_segments=2)
+    fill(other, n=10, n_segments=2, first=20)
+    fill(other, n=3, layer="other")
+    store.write_catalog(make_catalog(name="ours"))
+    other.write_catalog(make_catalog(name="theirs"))
+    head(other, "logistic", "fitted")
+    report = store.merge(other)
+    assert (report.segments, report.rows, report.skipped) == (3, 23, 0)
+    assert report.spaces == (make_spec(layer="other").name,)
+    assert (report.catalogs, report.heads, report.kept) == (("theirs",), ("logistic",), ())
+    space = store.space(make_spec().name)
+    np.testing.assert_array_equal(space.rows(space.lookup(make_hashes(40))), make_features(make_hashes(40)))
+    assert store.catalog_names == ("ours", "theirs")
+    assert store.head_names == ("logistic",)
+    assert store.verify().ok
+    assert store.verify().leftovers == ()
+    assert other.verify().segments == 3
+
+
+def test_merging_again_copies_nothing_even_after_compaction(store, other, fill, make_catalog):
+    fill(other, n=10, n_segments=3)
+    other.write_catalog(make_catalog())
+    store.merge(other.path)
+    for _ in range(2):
+        report = store.merge(other.path)
+        assert (report.segments, report.skipped, report.catalogs, report.kept) == (0, 3, (), ())
+        store.compact()
+    assert store.space().n_rows == 30
+
+
+def test_rows_that_both_have_are_harmless(store, other, fill, make_hashes):
+    fill(store, n=10)
+    fill(other, n=10, first=5)
+    store.merge(other)
+    assert (store.space().lookup(make_hashes(15)) >= 0).all()
+    store.compact()
+    np.testing.assert_array_equal(store.space().content_hash, make_hashes(15))
+
+
+def test_a_conflict_copies_nothing(store, other, fill, make_catalog):
+    fill(other)
+    for there, label in ((store, "a"), (other, "b")):
+        there.write_catalog(make_catalog(2, labels=[label] * 2))
+        head(there, "svm", label)
+    with pytest.raises(
+        StoreError, match="both stores have catalog photos, head svm, with different contents"
+    ):
+        store.merge(other)
+    assert store.space_names == ()
+    assert store.catalog().labels == ("a", "a")
+
+
+@pytest.mark.parametrize(
+    ("choice", "label", "kept"), [("keep", "a", ("catalog photos", "head svm")), ("replace", "b", ())]
+)
+def test_a_conflict_is_settled_as_asked(choice, label, kept, store, other, fill, make_catalog):
+    fill(other)
+    for there, told in ((store, "a"), (other, "b")):
+        there.write_catalog(make_catalog(2, labels=[told] * 2))
+        head(there, "svm", told)
+    report = store.merge(other, on_conflict=choice)
+    assert report.kept == kept
+    assert store.catalog().labels == (label, label)
+    with open(store.head_path("svm")) as file:
+        assert file.read() == label
+    assert store.space().n_rows == 10
+
+
+def test_a_damaged_store_is_refused_before_anything_is_copied(store, other, fill):
+    space = fill(other, n_segments=3)
+    os.truncate(space.segments[2].path, 100)
+    with pytest.raises(DamagedError, match=space.segments[2].path):
+        store.merge(FeatureStore(other.path))
+    assert store.space_names == ()
+
+
+def test_a_segment_with_a_damaged_row_is_left_out(store, other, fill):
+    space = fill(other)
+    with open(space.segments[0].path, "rb+") as file:
+        file.seek(space.segments[0].offsets[0])
+        file.write(b"\xff\xff")
+    with pytest.raises(DamagedError, match=f"{space.segments[0].path} is damaged: 1 rows"):
+        store.merge(other)
+    assert store.space().n_rows == 0
+    assert store.verify().leftovers == ()
+
+
+def test_what_cannot_be_merged(store, other, tmp_path):
+    with pytest.raises(StoreError, match="is this very store"):
+        store.merge(store.path)
+    with pytest.raises(StoreNotFoundError):
+        store.merge(tmp_path / "absent")
+    with pytest.raises(StoreError, match="error, keep, replace; found 'ask'"):
+        store.merge(other, on_conflict="ask")
+
+
+def test_progress_ends_at_its_total(store, other, fill):
+    fill(other, n_segments=3)
+    told = []
+    store.merge(other, progress=lambda done, total: told.append((done, total)))
+    assert len(told) == 3
+    assert told[-1][0] == told[-1][1]
