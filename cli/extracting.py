@@ -18,7 +18,7 @@ __all__ = ["backbones", "extract"]
 _LISTED_FAILURES = 20
 
 
-class _ImageSize(click.ParamType):
+class _ImageSize(click.ParamType[int | tuple[int, int]]):
     """``224`` or ``224x320`` (height x width)."""
 
     name = "PIXELS"

@@ -25,7 +25,7 @@ __all__ = ["evaluate", "fit", "heads", "predict"]
 _LISTED_MISTAKES = 20
 
 
-class _Parameter(click.ParamType):
+class _Parameter(click.ParamType[tuple[str, str | int | float]]):
     """``C=0.3``: a hyper-parameter's name and value, a number where it looks like one."""
 
     name = "NAME=VALUE"
@@ -159,7 +159,7 @@ def _print_fit(head: "Head") -> None:
     click.echo()
     click.echo(f"{head.name} on {head.spec.name}" + (f", {chosen}" if chosen else ""))
     for split, scores in (("validation", head.validation), ("test", head.test)):
-        if scores:
+        if scores["n"]:
             low, high = scores["top1_ci"]
             click.echo(
                 f"{split} accuracy {share(scores['top1'])} "
@@ -197,7 +197,11 @@ def _find_head(head: str, store: str | None) -> tuple[str, str | None]:
     "--catalog", metavar="NAME", multiple=True, help="Labels to score on.  [default: the head's own]"
 )
 @click.option(
-    "--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True
+    "--split",
+    type=click.Choice(["train", "validation", "test", "all"]),
+    default="test",
+    show_default=True,
+    help="Which images to score on.",
 )
 @json_option
 def evaluate(head: str, store: str | None, catalog: tuple[str, ...], split: str, as_json: bool) -> None:
@@ -279,7 +283,11 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
 )
 @click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
 @click.option(
-    "--engine", type=click.Choice(["auto", "openvino", "tensorflow"]), default="auto", show_default=True
+    "--engine",
+    type=click.Choice(["auto", "openvino", "tensorflow"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network.",
 )
 @quiet_option
 @json_option

@@ -14,6 +14,7 @@ Examples
 from typing import TYPE_CHECKING
 
 from featstore.lazy import lazy_names
+from featstore.version import __version__
 
 if TYPE_CHECKING:
     from featstore.backbones import Backbone, BackboneSpec, known_backbones, load_backbone
@@ -49,8 +50,6 @@ __all__ = [
     "load_backbone",
     "predict",
 ]
-
-__version__ = "0.1.0"
 
 __getattr__, __dir__ = lazy_names(
     __name__,

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -188,7 +187,7 @@ def _known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | 
     if name not in store.catalog_names:
         return None
     known = store.catalog(name)
-    if known.location != images.location and os.path.lexists(known.location):
+    if os.path.lexists(known.location) and not os.path.samefile(known.location, images.location):
         raise SourceError(
             f"the catalog {name!r} of {store.path} describes {known.location}, not {images.location}; "
             "give this source a name of its own with --catalog NAME"
@@ -262,8 +261,6 @@ class _Run:
         self._pending = _Pending()
         self._on_the_way: set[bytes] = set()
         self._space = store.space(network.spec.name) if network.spec.name in store.space_names else None
-        # The space's index changes when rows are sealed, which the worker threads must not see half done.
-        self._space_lock = threading.Lock()
         self._recall()
 
     def settle(self) -> None:
@@ -291,16 +288,15 @@ class _Run:
             return
         features = np.concatenate(self._pending.features)
         hashes = np.frombuffer(b"".join(self._pending.content_hash), np.uint8).reshape(-1, 32)
-        with self._space_lock:
-            # Made with its first rows, so that a run that fails before them leaves no empty space behind.
-            if self._space is None:
-                self._space = self.store.create_space(
-                    self.network.spec,
-                    feature_dim=self.network.feature_dim,
-                    provenance={"weights": self.network.weights},
-                )
-            self._space.append(features, hashes, provenance=self.network.provenance)
-            self._on_the_way.difference_update(self._pending.content_hash)
+        # Made with its first rows, so that a run that fails before them leaves no empty space behind.
+        if self._space is None:
+            self._space = self.store.create_space(
+                self.network.spec,
+                feature_dim=self.network.feature_dim,
+                provenance={"weights": self.network.weights},
+            )
+        self._space.append(features, hashes, provenance=self.network.provenance)
+        self._on_the_way.difference_update(self._pending.content_hash)
         self._pending = _Pending()
 
     def keep(self, name: str) -> None:
@@ -385,7 +381,8 @@ class _Run:
         height, width = self.network.spec.size_px
         size = self.network.batch_size
         unsettled = (number for number, row in enumerate(self.rows) if not row.settled)
-        pixels, hashes = np.empty((size, height, width, 3), np.uint8), []
+        pixels = np.empty((size, height, width, 3), np.uint8)
+        hashes: list[bytes] = []
         for loaded in map_ahead(self._load, unsettled, workers=self.workers, ahead=2 * size + self.workers):
             self.read += 1
             self._note(loaded)
@@ -433,9 +430,9 @@ class _Run:
                 raise _strict_error(record.path, loaded.reason)
 
     def _is_there(self, content_hash: bytes) -> bool:
-        with self._space_lock:
-            known = self._space is not None and self._space.contains(content_hash)
-        return known or content_hash in self._on_the_way
+        if content_hash in self._on_the_way:
+            return True
+        return self._space is not None and self._space.contains(content_hash)
 
     def _report_progress(self) -> None:
         if self.progress is not None:

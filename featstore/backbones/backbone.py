@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-import featstore
 from featstore.backbones.compiling import compile_engine, converted_before
 from featstore.backbones.engines import ENGINES, Engine, preferred_batch_size
 from featstore.backbones.known import known_backbones
 from featstore.backbones.request import NetworkRequest, request_network, settle
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
+from featstore.version import __version__
 
 if TYPE_CHECKING:
     from featstore.backbones.keras_models import BuiltNetwork
@@ -68,7 +68,7 @@ class Backbone:
     def provenance(self) -> dict[str, str]:
         """Which versions make the features, and of which weights; the engine's once an image has passed."""
         engine = {} if self._engine is None else self._engine.provenance
-        return {"featstore": featstore.__version__, "weights": self.weights, **engine}
+        return {"featstore": __version__, "weights": self.weights, **engine}
 
     def forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of some images.

@@ -93,7 +93,7 @@ def _converted(spec: "BackboneSpec", build: "Callable[[bool], BuiltNetwork]") ->
 
 def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str, Any]:
     """Write the network to ``path`` in OpenVINO's format, and hold it against Keras on two images."""
-    from featstore.backbones.keras_models import export_openvino
+    from featstore.backbones.keras_models import export_openvino, forward_once
 
     _log.info("converting %s for OpenVINO; this is done once", spec.name)
     facts = {
@@ -111,7 +111,7 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise _ConversionError(f"OpenVINO cannot convert {spec.name}: {reason[-1][:200]}") from error
     pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.size_px, 3), dtype=np.uint8)
-    wanted, found = np.asarray(built.model.predict_on_batch(pixels)), engine(pixels)
+    wanted, found = forward_once(built, pixels), engine(pixels)
     difference = float(np.linalg.norm(found - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
     if np.isfinite(wanted).all() and not difference <= _TOLERANCE:
         raise _ConversionError(

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.keras_weights import (
@@ -32,7 +33,7 @@ from featstore.errors import BackboneError
 with quiet_import():
     import keras
 
-__all__ = ["BuiltNetwork", "build_network", "export_openvino", "gpu_count"]
+__all__ = ["BuiltNetwork", "build_network", "export_openvino", "forward_once", "gpu_count"]
 
 # Mean of ImageNet's channels, R, G, B in [0, 1] and B, G, R in [0, 255]: the constants of
 # keras.applications.imagenet_utils.preprocess_input.
@@ -118,6 +119,12 @@ def export_openvino(network: BuiltNetwork, path: str) -> None:
         network.model.export(path, format="openvino", verbose=False)
 
 
+def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute the rows of one small batch without compiling anything for it."""
+    with _keras_settings(half=False):
+        return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
+
+
 def gpu_count() -> int:
     """Count the GPUs that Keras' back end can use."""
     return len(keras.distribution.list_devices("gpu"))
@@ -166,7 +173,7 @@ def _own_model(request: NetworkRequest) -> _Cut:
         if len(model.outputs) != 1:
             raise BackboneError(f"{file} has {len(model.outputs)} outputs; say which with --layer")
         # Cut like at any other layer, so that its digest is the same when the layer is named.
-        cut = keras.Model(model.inputs, model.outputs[0])
+        cut = keras.Model(inputs[0], model.outputs[0])
         layer = str(model.outputs[0]._keras_history.operation.name)
     else:
         layer = request.layer
@@ -185,7 +192,7 @@ def _cut(network: Any, names: dict[str, str], layer: str, of: str) -> Any:
         raise BackboneError(f"{of} cannot be cut at {layer!r}: it is used in more than one place") from error
     if not hasattr(output, "shape"):
         raise BackboneError(f"{of} cannot be cut at {layer!r}: it has more than one output")
-    return keras.Model(network.inputs, output)
+    return keras.Model(network.inputs[0], output)
 
 
 def _stable_names(network: Any) -> dict[str, str]:
@@ -299,7 +306,10 @@ def _keras_settings(*, half: bool) -> Iterator[None]:
     keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
     keras.config.disable_interactive_logging()
     try:
-        yield
+        with warnings.catch_warnings():
+            # Between TensorFlow's variables and NumPy 2; nothing that we could do about.
+            warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+            yield
     finally:
         keras.config.set_image_data_format(data_format)
         keras.config.set_dtype_policy(policy)

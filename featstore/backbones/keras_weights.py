@@ -136,7 +136,7 @@ def load_weights(network: Any, info: BackboneInfo, request: NetworkRequest, *, t
         else:
             _load_layers(network, path, kind, info.name, top_layers)
     except WeightsError as error:
-        hint = _alpha_that_fits(path, kind, info, request)
+        hint = _alpha_that_fits(path, kind, info, network)
         raise WeightsError(f"{error}{hint}") from error
     for variable in network.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
@@ -211,16 +211,17 @@ def _imagenet(info: BackboneInfo, request: NetworkRequest, *, top: bool) -> Any:
         socket.setdefaulttimeout(timeout)
 
 
-def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, request: NetworkRequest) -> str:
+def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, network: Any) -> str:
+    """Say which width multiplier the file is for, where only that is wrong."""
     if not info.alphas or kind != "layers":
         return ""
     found = read_layers(path)
+    if len(found) - len(_weighted_layers(network)) not in (0, info.top_layers):
+        return ""
     for alpha in info.alphas:
-        if alpha == (request.alpha or 1.0):
-            continue
-        network = make_application(info, info.size_px, alpha)
+        other = make_application(info, (info.min_size_px, info.min_size_px), alpha)
         with contextlib.suppress(WeightsError):
-            check_layers(path, info.name, _layer_shapes(network), found, info.top_layers)
+            check_layers(path, info.name, _layer_shapes(other), found, info.top_layers)
             return f"; they fit with --alpha {alpha:g}"
     return ""
 

@@ -4,11 +4,11 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from featstore.backbones.known import BackboneInfo, find_backbone, known_backbones
+from featstore.backbones.known import find_backbone, known_backbones
 from featstore.backbones.memory import file_digest, recall, remember
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, WeightsError
@@ -135,7 +135,7 @@ def request_network(
     return NetworkRequest(
         name=name,
         architecture=name,
-        weights=_checked_weights(weights, info),
+        weights=info.weights if weights in (None, info.weights) else os.path.abspath(str(weights)),
         layer=layer,
         pooling=pooling,
         size_px=size_px or info.size_px,
@@ -166,11 +166,20 @@ def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]
             return NetworkFacts(**{**known, "size_px": tuple(known["size_px"])}), None
         except (KeyError, TypeError):
             _log.debug("ignoring what is remembered of %s: it is not of this version", request.weights)
+    if request.file is not None:
+        # Before Keras is imported, which takes seconds: what is no such file is refused at once.
+        from featstore.backbones.weights_files import check_keras_archive, weights_kind
+
+        (check_keras_archive if request.is_own else weights_kind)(request.file)
     from featstore.backbones.keras_models import build_network
 
     built = build_network(request)
-    remember("weights", key, {**asdict(built.facts), "size_px": list(built.facts.size_px)})
-    return built.facts, built
+    facts = built.facts
+    # The same network is asked for by its specification later, with all that was left open filled in.
+    settled = replace(request, layer=facts.layer, pooling=facts.pooling, size_px=facts.size_px)
+    for known_key in (key, _memory_key(settled)):
+        remember("weights", known_key, {**asdict(facts), "size_px": list(facts.size_px)})
+    return facts, built
 
 
 def _request_own(
@@ -182,13 +191,12 @@ def _request_own(
     preprocessing: str | None,
     alpha: float | None,
 ) -> NetworkRequest:
-    from featstore.backbones.weights_files import check_keras_archive
-
     if not path.endswith(".keras"):
         raise BackboneError(
             f"a model of your own is a .keras file, as model.save('name.keras') writes it; found {path}"
         )
-    check_keras_archive(path)
+    if not os.path.isfile(path):
+        raise BackboneError(f"there is no model file at {path}")
     if preprocessing is None:
         raise BackboneError(
             f"{path} does not say how its pixels are to be scaled; say it with --preprocess: "
@@ -209,16 +217,6 @@ def _request_own(
         size_px=size_px,
         preprocessing=preprocessing,
     )
-
-
-def _checked_weights(weights: str | None, info: BackboneInfo) -> str:
-    if weights is None or weights == info.weights:
-        return info.weights
-    from featstore.backbones.weights_files import weights_kind
-
-    path = os.path.abspath(weights)
-    weights_kind(path)
-    return path
 
 
 def _settle_scattering(request: NetworkRequest) -> NetworkFacts:
@@ -242,6 +240,8 @@ def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
     else:
         try:
             weights = file_digest(request.file)
+        except FileNotFoundError as error:
+            raise WeightsError(f"there is no weights file at {request.file}") from error
         except OSError as error:
             raise WeightsError(f"cannot read {request.file}: {error.strerror}") from error
     return {

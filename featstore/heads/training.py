@@ -342,9 +342,9 @@ def _fit_quietly(estimator: Any, X: NDArray[Any], y: NDArray[np.str_], **extra: 
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    import featstore
+    from featstore.version import __version__
 
     return {
-        "featstore": featstore.__version__,
+        "featstore": __version__,
         **{name: version(name) for name in ("numpy", "scikit-learn", "skops")},
     }

@@ -78,15 +78,16 @@ def sync_folder(folder: str) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder or ".", os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         # Some network file systems cannot sync a folder; they order renames themselves.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
+            raise StoreError(f"cannot flush the folder {folder}: {failure_reason(error)}") from error
 
 
 def failure_reason(error: BaseException) -> str:

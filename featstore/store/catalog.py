@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import h5py
 import numpy as np
-from h5py import h5d, h5f, h5s, h5t
+from h5py import h5d, h5s, h5t
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError
@@ -21,8 +20,8 @@ from featstore.splits import SPLITS
 from featstore.store.atomic import replacing
 from featstore.store.hdf5 import (
     FILE_TYPES,
-    access_properties,
     check_version,
+    create_hdf5,
     damaged,
     open_dataset,
     open_hdf5,
@@ -176,13 +175,8 @@ def write_catalog(path: str, catalog: Catalog) -> None:
     StoreError
         A text cannot be stored, or the file cannot be written.
     """
-    access = access_properties()
-    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
     texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in _TEXTS.items()}
-    with (
-        replacing(path) as temporary,
-        h5py.File(h5f.create(os.fsencode(temporary), h5f.ACC_EXCL, fapl=access)) as file,
-    ):
+    with replacing(path) as temporary, create_hdf5(temporary) as file:
         file.attrs["format"] = np.bytes_(_FORMAT.encode())
         file.attrs["format_version"] = np.int64(FORMAT_VERSION)
         for field in ("name", "root", "location"):
@@ -240,7 +234,7 @@ def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterat
 
 
 def _write_column(
-    file: h5py.File, name: str, kind: str, shape: tuple[int, ...], values: Sequence[bytes] | NDArray[Any]
+    file: Any, name: str, kind: str, shape: tuple[int, ...], values: Sequence[bytes] | NDArray[Any]
 ) -> None:
     """Write a column in chunks, with the CRC-32 of its bytes as an attribute."""
     dtype = np.dtype(kind)

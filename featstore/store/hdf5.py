@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import h5py
 import numpy as np
 from h5py import h5a, h5d, h5f, h5l, h5p, h5s, h5t
 
@@ -16,8 +17,8 @@ from featstore.store.atomic import failure_reason
 
 __all__ = [
     "FILE_TYPES",
-    "access_properties",
     "check_version",
+    "create_hdf5",
     "damaged",
     "locate",
     "open_dataset",
@@ -78,7 +79,38 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
         raise damaged(path, failure_reason(error)) from error
 
 
-def access_properties() -> Any:
+@contextmanager
+def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
+    """Create a file for writing.
+
+    Parameters
+    ----------
+    path : str
+        Must not exist.
+    alignment : int
+        Datasets begin at multiples of so many bytes.
+
+    Yields
+    ------
+    h5py.File
+
+    Raises
+    ------
+    OSError
+        The operating system refused. (h5py makes a ``RuntimeError`` of what fails as the file is closed.)
+    """
+    access = _access()
+    access.set_alignment(alignment, alignment)
+    # The headers of HDF5 1.8 (2008) carry checksums of their own, and every reader since then knows them.
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+    try:
+        with h5py.File(h5f.create(os.fsencode(path), h5f.ACC_EXCL, fapl=access)) as file:
+            yield file
+    except RuntimeError as error:
+        raise OSError(failure_reason(error)) from error
+
+
+def _access() -> Any:
     """Return how files are opened: without locks, and closed with all that was opened in them."""
     access = h5p.create(h5p.FILE_ACCESS)
     # Sealed files never change: locks would only get in the way on read-only and network file systems.
@@ -194,4 +226,4 @@ def locate(
     return shape, dtype, int(offset)
 
 
-_READING = access_properties()
+_READING = _access()

@@ -73,7 +73,7 @@ def merge_stores(
     if clashing and on_conflict == "error":
         raise StoreError(
             f"both stores have {', '.join(clashing)}, with different contents; nothing was copied. "
-            "Say whether to keep this store's or replace them by the other's"
+            "Choose with on_conflict (--on-conflict): keep this store's, or replace them by the other's"
         )
     if on_conflict == "replace":
         catalogs += clashing_catalogs

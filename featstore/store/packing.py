@@ -9,6 +9,7 @@ from featstore.hashing import canonical_json
 from featstore.splits import SplitRule
 from featstore.store.atomic import replacing
 from featstore.store.catalog import text_blocks
+from featstore.store.hdf5 import create_hdf5
 from featstore.store.table import FeatureTable
 
 __all__ = ["pack_table"]
@@ -35,7 +36,7 @@ def pack_table(
     if os.path.isdir(target):
         raise StoreError(f"{target} is a folder; name the file to write")
     if os.path.lexists(target) and not overwrite:
-        raise StoreError(f"{target} exists; remove it, name another file, or ask to overwrite it")
+        raise StoreError(f"{target} exists; name another file, or replace it with overwrite=True (--force)")
     if not os.path.isdir(os.path.dirname(target)):
         raise StoreError(f"there is no folder {os.path.dirname(target)} to write {target} into")
     texts = {
@@ -45,7 +46,7 @@ def pack_table(
         "group": table.groups.tolist(),
     }
     n_rows, feature_dim = len(table), table.feature_dim
-    with replacing(target) as temporary, h5py.File(os.fsencode(temporary), "x", locking=False) as file:
+    with replacing(target) as temporary, create_hdf5(temporary, alignment=64) as file:
         file.attrs["format"] = "featstore-pack"
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["spec"] = canonical_json(table.spec.to_dict())

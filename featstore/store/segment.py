@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import h5py
 import numpy as np
-from h5py import h5d, h5f, h5p, h5s
+from h5py import h5d, h5p, h5s
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
@@ -23,8 +22,8 @@ from featstore.hashing import canonical_json, fingerprint
 from featstore.store.atomic import failure_reason, replacing
 from featstore.store.hdf5 import (
     FILE_TYPES,
-    access_properties,
     check_version,
+    create_hdf5,
     damaged,
     locate,
     open_hdf5,
@@ -358,7 +357,7 @@ def row_checksums(
     --------
     >>> hashes, views = np.zeros((1, 32), np.uint8), np.zeros(1, np.uint16)
     >>> row_checksums(np.ones((1, 2), np.float32), hashes, views)
-    array([1], dtype=uint32)
+    array([798013223], dtype=uint32)
     """
     n_rows = len(view)
     keys = np.empty((n_rows, _KEY_BYTES), np.uint8)
@@ -368,11 +367,8 @@ def row_checksums(
     row_bytes = values.shape[1] * values.itemsize
     value_bytes, key_bytes, crc = values.view(np.uint8).data.cast("B"), keys.data.cast("B"), zlib.crc32
     starts = zip(range(0, n_rows * row_bytes, row_bytes), range(0, keys.size, _KEY_BYTES), strict=True)
-    return np.fromiter(
-        (crc(key_bytes[k : k + _KEY_BYTES], crc(value_bytes[v : v + row_bytes])) for v, k in starts),
-        np.uint32,
-        count=n_rows,
-    )
+    checksums = [crc(key_bytes[k : k + _KEY_BYTES], crc(value_bytes[v : v + row_bytes])) for v, k in starts]
+    return np.array(checksums, np.uint32)
 
 
 def damaged_rows(rows: Rows) -> NDArray[np.int64]:
@@ -404,11 +400,7 @@ def _lay_out(
     plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     plain.set_fill_time(h5d.FILL_TIME_NEVER)
     plain.set_obj_track_times(False)
-    access = access_properties()
-    access.set_alignment(_ALIGNMENT, _ALIGNMENT)
-    # The headers of HDF5 1.8 (2008) carry checksums of their own, and every reader since then knows them.
-    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
-    with h5py.File(h5f.create(os.fsencode(path), h5f.ACC_EXCL, fapl=access)) as file:
+    with create_hdf5(path, alignment=_ALIGNMENT) as file:
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value.encode("ascii")) if isinstance(value, str) else np.int64(value)
         return tuple(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from featstore.backbones.spec import BackboneSpec
@@ -229,7 +230,11 @@ class FeatureStore:
         StoreError
             No head can have this name.
         """
-        return os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
+        path = os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
+        # Archives and git drop empty folders; a store that cannot be written has no use for one.
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
 
     def table(self, space: str | None = None, catalog: str | Sequence[str] | None = None) -> FeatureTable:
         """Join a catalog's images with their features.
@@ -293,7 +298,7 @@ class FeatureStore:
         Parameters
         ----------
         progress : callable, optional
-            Called as ``progress(done, total)`` with numbers of bytes.
+            Called as ``progress(done, total)`` with numbers of rows.
 
         Returns
         -------

@@ -86,6 +86,11 @@ class FeatureTable:
         return self._space.dtype
 
     @property
+    def weights(self) -> str:
+        """Where the backbone's weights came from: ``"imagenet"``, ``"closed-form"`` or a file's path."""
+        return str(self._space.provenance.get("weights", ""))
+
+    @property
     def fingerprint(self) -> str:
         """The specification's fingerprint, 64 hexadecimal digits."""
         return self.spec.fingerprint

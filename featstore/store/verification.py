@@ -85,39 +85,45 @@ class VerifyReport:
 def verify_store(store: "FeatureStore", progress: Progress | None = None) -> VerifyReport:
     """Read every segment and catalog of a store; see :meth:`FeatureStore.verify`."""
     damage: list[Damage] = []
-    listed: list[tuple[str, Space | None, str]] = []
+    opened: list[tuple[str, Segment]] = []
+    n_segments = 0
     for name in store.space_names:
         folder = os.path.join(store.path, "spaces", name)
         try:
             space = Space(folder)
         except FeatstoreError as error:
             space = None
-            damage.append(Damage(path=os.path.join(folder, "space.json"), space=name, reason=str(error)))
-        listed.extend((name, space, path) for path in sorted(segment_paths(folder)))
-    total = sum(map(_file_bytes, (path for _, _, path in listed)))
-    seen = n_rows = n_segments = 0
-    for name, space, path in listed:
-        done = seen
-
-        def advance(n_bytes: int, done: int = done) -> None:
-            if progress is not None:
-                progress(done + n_bytes, total)
-
-        seen += _file_bytes(path)
+            damage.append(
+                Damage(path=os.path.join(folder, "space.json"), space=name, reason=_without_advice(error))
+            )
+        for path in sorted(segment_paths(folder)):
+            try:
+                opened.append((name, _checked_segment(path, space)))
+            except StoreNotFoundError:
+                # Compaction elsewhere removed it since it was listed.
+                continue
+            except FeatstoreError as error:
+                damage.append(Damage(path=path, space=name, reason=_without_advice(error)))
+            n_segments += 1
+    n_rows = n_seen = 0
+    total = sum(segment.n_rows for _, segment in opened)
+    for name, segment in opened:
         try:
-            segment = _checked_segment(path, space)
-            wrong = _damaged_rows(segment, advance)
+            wrong = _damaged_rows(segment)
         except StoreNotFoundError:
+            n_segments -= 1
             continue
         except FeatstoreError as error:
-            n_segments += 1
-            damage.append(Damage(path=path, space=name, reason=_without_advice(error)))
+            damage.append(Damage(path=segment.path, space=name, reason=_without_advice(error)))
             continue
-        n_segments += 1
+        finally:
+            n_seen += segment.n_rows
+            if progress is not None:
+                progress(n_seen, total)
         n_rows += segment.n_rows - len(wrong)
         if wrong:
             reason = f"{len(wrong):,} of {segment.n_rows:,} rows do not agree with their checksums"
-            damage.append(Damage(path=path, space=name, rows=tuple(wrong), reason=reason))
+            damage.append(Damage(path=segment.path, space=name, rows=tuple(wrong), reason=reason))
     for name in store.catalog_names:
         path = store.catalog_path(name)
         try:
@@ -147,13 +153,12 @@ def _checked_segment(path: str, space: Space | None) -> Segment:
     return segment
 
 
-def _damaged_rows(segment: Segment, advance: Callable[[int], None]) -> list[int]:
+def _damaged_rows(segment: Segment) -> list[int]:
     wrong: list[int] = []
     start = 0
     for rows in segment.blocks():
         wrong.extend((damaged_rows(rows) + start).tolist())
         start += len(rows.view)
-        advance(start * segment.n_bytes // segment.n_rows)
     return wrong
 
 
@@ -168,13 +173,6 @@ def _leftovers(store: "FeatureStore") -> list[str]:
         known.update(segment_paths(folder))
     found = (os.path.join(folder, name) for folder, _, names in os.walk(store.path) for name in names)
     return sorted(set(found) - known)
-
-
-def _file_bytes(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
 
 
 def _without_advice(error: FeatstoreError) -> str:

@@ -13,7 +13,9 @@ KERAS = [info for info in known_backbones() if info.keras_name]
 
 
 def test_every_network_of_keras_applications_is_known(keras):
-    functions = {name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))}
+    functions = {
+        name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))
+    }
     assert {info.keras_name for info in KERAS} == functions
 
 
@@ -89,7 +91,13 @@ def _zeros_for_random_numbers(keras, monkeypatch):
     """Make large networks quick to build: their weights do not matter here."""
     initializers = sys.modules["keras.src.initializers.random_initializers"]
     for one in vars(initializers).values():
-        if inspect.isclass(one) and issubclass(one, keras.initializers.Initializer) and "__call__" in vars(one):
+        if (
+            inspect.isclass(one)
+            and issubclass(one, keras.initializers.Initializer)
+            and "__call__" in vars(one)
+        ):
             monkeypatch.setattr(
-                one, "__call__", lambda self, shape, dtype=None, **_: keras.ops.zeros(shape, dtype or "float32")
+                one,
+                "__call__",
+                lambda self, shape, dtype=None, **_: keras.ops.zeros(shape, dtype or "float32"),
             )

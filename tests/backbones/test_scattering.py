@@ -263,13 +263,13 @@ def test_weights_are_the_documented_kernels_and_constant():
         np.testing.assert_array_equal(expected.sum((0, 1, 2), dtype=np.float64), 0)
 
 
-def test_openvino_converts_the_network_and_agrees(tmp_path):
+# OpenVINO's converter calls a Keras model with a tuple of inputs, which Keras remarks on.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`:UserWarning")
+def test_openvino_converts_the_network_and_agrees():
     openvino = pytest.importorskip("openvino")
     pictures = random_pictures(2, seed=13)
-    network().export(str(tmp_path / "scattering"), verbose=False)
-    compiled = openvino.compile_model(
-        openvino.convert_model(str(tmp_path / "scattering")), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    converted = openvino.convert_model(network())
+    compiled = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     (found,) = compiled(pictures.astype(np.float32)).values()
     np.testing.assert_allclose(found, features(pictures), atol=1e-4)
 
@@ -296,5 +296,5 @@ def test_a_linear_head_reads_handwritten_digits():
     batches = np.split(np.repeat(np.stack(pixels)[..., None], 3, axis=-1), 12)
     X = np.concatenate([features(batch) for batch in batches])
     in_test = np.arange(len(X)) % 4 == 0
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300, tol=1e-3))
     assert head.fit(X[~in_test], labels[~in_test]).score(X[in_test], labels[in_test]) >= 0.97

@@ -80,7 +80,9 @@ def test_a_file_of_other_layers_is_refused(found, message):
 
 def test_a_lambda_is_found_however_deep_it_is(tmp_path):
     path = tmp_path / "model.keras"
-    config = {"config": {"layers": [{"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda"}]}}]}}
+    config = {
+        "config": {"layers": [{"class_name": "Functional", "config": {"layers": [{"class_name": "Lambda"}]}}]}
+    }
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", json.dumps(config))
     with pytest.raises(BackboneError, match="Lambda layer, which is Python code"):

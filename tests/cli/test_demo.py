@@ -158,7 +158,7 @@ def test_evaluate_shows_the_confusion_and_the_mistakes(run):
         ("fit digits.fstore --param D=1", 1, "C"),
         ("fit digits.fstore --space resnet50", 1, "scattering-"),
         ("fit digits.fstore --catalog cats", 1, "digits"),
-        ("fit digits.fstore --test 0.6 --validation 0.5", 1, "below 1"),
+        ("fit digits.fstore --test 0.6 --validation 0.5", 1, "leave something for train"),
         ("fit digits.fstore --validation 0", 1, "--validation"),
         ("fit nowhere.fstore", 1, "nowhere.fstore"),
         ("evaluate svm3", 2, "logistic"),
@@ -183,22 +183,20 @@ def commands():
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[0] if command else "featstore")
-def test_the_help_ends_in_an_example_that_works(run, command, tmp_path, monkeypatch):
+def test_the_help_ends_in_an_example_that_works(run, command):
     lines = run(" ".join([*command, "--help"])).stdout.rstrip().splitlines()
-    example = lines[-1].strip()
+    example = shlex.split(lines[-1])
     assert lines[-2].strip().startswith("Example")
-    assert shlex.split(example)[:1] == ["featstore"]
+    assert example[0] == "featstore"
     if command:
-        assert shlex.split(example)[1] == command[0]
-    here = os.getcwd()
-    for name in ("digits", "digits.fstore"):
-        os.symlink(os.path.join(here, name), tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    run(example.removeprefix("featstore "))
+        assert example[1] == command[0]
+    # The demo itself has just run, as the fixture of these tests.
+    if example[1:] != ["demo"]:
+        run(shlex.join(example[1:]))
 
 
 def test_every_option_explains_itself():
     for command in main.commands.values():
         for param in command.params:
             if isinstance(param, click.Option):
-                assert param.help or param.name == "split", f"{command.name} --{param.name}"
+                assert param.help, f"{command.name} --{param.name}"

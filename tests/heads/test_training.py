@@ -77,6 +77,7 @@ def test_counts_add_up_to_the_labelled_images(table):
     splits = table.splits(SplitRule())
 
     assert head.unlabelled == 5
+    assert head.estimator.classes_.tolist() == head.classes.tolist() == ["class 0", "class 1", "class 2"]
     for split, counts in head.counts.items():
         chosen = (splits == split) & (table.y != "")
         assert counts == {label: int((table.y[chosen] == label).sum()) for label in head.classes}

@@ -81,11 +81,12 @@ def make_catalog(make_hashes: Any) -> Callable[..., Catalog]:
             "labels": ["ab"[number % 2] for number in range(n)],
             "groups": [None] * n,
             "splits": [None] * n,
-            "content_hash": make_hashes(n),
             "sizes": np.arange(n),
             "mtimes_ns": np.arange(n) * 10**9,
             "reasons": [None] * n,
         }
+        if "content_hash" not in changes:
+            given["content_hash"] = make_hashes(n)
         return Catalog(**{**given, **changes})
 
     return make

@@ -1,5 +1,6 @@
 import os
 import time
+import zlib
 
 import h5py
 import numpy as np
@@ -196,6 +197,25 @@ def open_bytes(path):
 
 def bomb(file, name, values):
     file.create_dataset(name, (2**40,), values.dtype, chunks=(2**16,), compression="gzip")
+
+
+def test_chunks_that_were_never_written_are_refused_even_with_a_right_checksum(make_catalog, store):
+    store.write_catalog(make_catalog())
+    with h5py.File(store.catalog_path("photos"), "r+") as file:
+        del file["label"]
+        dataset = file.create_dataset("label", (10,), "S1", chunks=(10,))
+        dataset.attrs["crc32"] = zlib.crc32(bytes(10))
+    with pytest.raises(DamagedError, match="chunks that were never written"):
+        store.catalog()
+
+
+def test_a_column_that_unpacks_to_far_more_than_its_file_is_refused(make_catalog, store, monkeypatch):
+    store.write_catalog(make_catalog(1000, labels=["x" * 1000] * 1000))
+    assert len(store.catalog()) == 1000
+    monkeypatch.setattr("featstore.store.catalog._MIN_EXPANDED_BYTES", 2**16)
+    monkeypatch.setattr("featstore.store.catalog._MAX_EXPANSION", 4)
+    with pytest.raises(DamagedError, match="would unpack to 1,000,000 bytes"):
+        store.catalog()
 
 
 @pytest.mark.parametrize(

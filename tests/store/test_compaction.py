@@ -74,6 +74,14 @@ def test_rows_appended_later_stay_behind_the_folded_ones(store, fill, make_hashe
     np.testing.assert_array_equal(fresh(store).content_hash, make_hashes(20))
 
 
+def test_folded_rows_stay_before_a_large_segment_that_is_left_alone(store, fill, make_hashes, monkeypatch):
+    monkeypatch.setattr("featstore.store.compaction.SMALL_BYTES", 1000)
+    fill(store, n=5, n_segments=2)
+    fill(store, n=90, first=10)
+    assert store.compact().segments_after == 2
+    np.testing.assert_array_equal(fresh(store).content_hash, make_hashes(100))
+
+
 def test_one_segment_is_left_alone(store, fill):
     path = fill(store).segments[0].path
     for full in (False, True):
