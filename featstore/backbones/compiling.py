@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.backbones.engines import Engine, KerasEngine, OpenVINOEngine, gpu_in_sight, openvino_version
+from featstore.backbones.engines import (
+    Engine,
+    KerasEngine,
+    OpenVINOEngine,
+    gpu_in_sight,
+    keep_only_output,
+    openvino_version,
+)
 from featstore.backbones.memory import (
     ConvertedNetwork,
     recall,
@@ -103,8 +110,8 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
     }
     try:
         export_openvino(built, path)
-        with open(path, "rb") as xml, open(f"{os.path.splitext(path)[0]}.bin", "rb") as weights:
-            engine = OpenVINOEngine(ConvertedNetwork(xml=xml.read(), weights=weights.read(), facts=facts))
+        keep_only_output(_read_network(path, facts), path)
+        engine = OpenVINOEngine(_read_network(path, facts))
     except (OSError, MemoryError):
         raise
     except Exception as error:
@@ -118,6 +125,11 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
             f"OpenVINO's features of {spec.name} differ from Keras' by {difference:.1e} of their length"
         )
     return facts
+
+
+def _read_network(path: str, facts: dict[str, Any]) -> ConvertedNetwork:
+    with open(path, "rb") as xml, open(f"{os.path.splitext(path)[0]}.bin", "rb") as weights:
+        return ConvertedNetwork(xml=xml.read(), weights=weights.read(), facts=facts)
 
 
 def _network_key(spec: "BackboneSpec") -> Mapping[str, Any]:

@@ -116,6 +116,14 @@ def load_weights(network: Any, info: BackboneInfo, request: NetworkRequest, *, t
     WeightsUnavailableError
         Keras cannot fetch its own.
     """
+    _fill(network, info, request, top=top)
+    for layer in network.layers:
+        # Normalization keeps what it computes from its weights; EfficientNets begin with one.
+        if hasattr(layer, "finalize_state") and layer.weights:
+            layer.finalize_state()
+
+
+def _fill(network: Any, info: BackboneInfo, request: NetworkRequest, *, top: bool) -> None:
     if request.weights == "imagenet":
         values = _imagenet(info, request, top=top).get_weights()
         try:

@@ -28,6 +28,10 @@ Progress = Callable[[int, int, Mapping[str, Any]], None]
 
 _logger = logging.getLogger(__name__)
 
+# Multiplications in one pass over the features, below which the threads of the linear algebra wait for each
+# other longer than they work: 1,000 x 1,280 features of 5 classes are fitted five times as fast by one.
+_ONE_THREAD_BELOW = 2 * 10**8
+
 
 def fit(
     table: "FeatureTable",
@@ -264,10 +268,14 @@ def _fit_recipe(
     groups: NDArray[np.str_],
     progress: Progress | None,
 ) -> _Fitted:
+    from threadpoolctl import threadpool_limits
+
+    work = X["train"].size * len(np.unique(y["train"]))
     try:
-        if recipe.is_ours:
-            return _sweep(recipe, X, y, progress)
-        return _fit_as_is(recipe, X["train"], y["train"], groups)
+        with threadpool_limits(1 if work < _ONE_THREAD_BELOW else None):
+            if recipe.is_ours:
+                return _sweep(recipe, X, y, progress)
+            return _fit_as_is(recipe, X["train"], y["train"], groups)
     except FeatstoreError:
         raise
     except (TypeError, ValueError) as error:

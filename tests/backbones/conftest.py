@@ -59,7 +59,9 @@ def randomize(network, seed=0):
         elif variable.path.endswith(("gamma", "scale")):
             values = rng.uniform(0.8, 1.2, shape)
         elif len(shape) > 1:
-            values = rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
+            # What enters a depthwise convolution's output is one channel, not all.
+            fan_in = np.prod(shape[:2] if "depthwise" in variable.path or shape[-1] == 1 else shape[:-1])
+            values = rng.normal(0, (2 / fan_in) ** 0.5, shape)
         else:
             values = rng.normal(0, 0.1, shape)
         variable.assign(values.astype(variable.dtype))

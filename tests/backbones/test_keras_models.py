@@ -188,16 +188,17 @@ def test_efficientnet_from_a_file_is_the_network_that_keras_builds_for_its_downl
         pixels, training=False
     )
     network = build("efficientnet_b0", weights=path, size_px=(32, 32))
-    np.testing.assert_allclose(rows(network, pixels), np.asarray(expected), rtol=1e-4, atol=1e-5)
+    difference = np.linalg.norm(rows(network, pixels) - np.asarray(expected))
+    assert difference <= 1e-5 * np.linalg.norm(np.asarray(expected))
 
 
 def test_convnext_is_normalised_after_the_pooling_as_in_keras(build, tmp_path, keras):
     path = str(tmp_path / "convnext.h5")
-    size = {"include_top": False, "pooling": "avg", "input_shape": (32, 32, 3)}
+    size = {"include_top": False, "pooling": "avg", "input_shape": (64, 64, 3)}
     reference = randomize(keras.applications.ConvNeXtTiny(weights=None, **size))
     save_legacy(reference, path)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    network = build("convnext_tiny", weights=path, size_px=(32, 32))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    network = build("convnext_tiny", weights=path, size_px=(64, 64))
     np.testing.assert_allclose(rows(network, pixels), np.asarray(reference(pixels)), atol=1e-4)
     assert network.facts.pooling == "avg"
 
