@@ -7,6 +7,7 @@ Keras' back ends serves.
 
 import contextlib
 import difflib
+import logging
 import os
 import re
 import warnings
@@ -302,6 +303,10 @@ def _keras_settings(*, half: bool) -> Iterator[None]:
     """Build with our settings, whatever the user's are: channels last, float32, nothing printed."""
     data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
     interactive = keras.config.is_interactive_logging_enabled()
+    # TensorFlow's advice on retracing is for those who call their functions more than once.
+    advice = logging.getLogger("tensorflow")
+    level = advice.level
+    advice.setLevel(logging.ERROR)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
     keras.config.disable_interactive_logging()
@@ -311,6 +316,7 @@ def _keras_settings(*, half: bool) -> Iterator[None]:
             warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
             yield
     finally:
+        advice.setLevel(level)
         keras.config.set_image_data_format(data_format)
         keras.config.set_dtype_policy(policy)
         if interactive:

@@ -103,7 +103,7 @@ _HEADS: Mapping[str, HeadInfo] = MappingProxyType(
             ),
             HeadInfo(
                 name="svm",
-                summary="linear support vector machine on standardised features of unit length: for few images",
+                summary="linear support vector machine on standardised, unit-length features: for few images",
                 make=_make_svm,
                 grid={"C": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)},
                 settings=("C", "class_weight", "dual", "fit_intercept", "loss", "max_iter", "tol"),

@@ -10,14 +10,6 @@ import pytest
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items):
-    """Let Keras be used: between TensorFlow's variables and NumPy 2 there is a warning that is not ours."""
-    folder = Path(__file__).parent
-    for item in items:
-        if folder in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"))
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache folder."""

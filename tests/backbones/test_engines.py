@@ -273,3 +273,16 @@ def test_nothing_is_held_back_where_the_import_fails(capfd):
     with pytest.raises(ImportError), quiet_import():
         fail()
     assert "libfoo.so is missing" in capfd.readouterr().err
+
+
+def test_activations_that_keep_something_for_their_gradient_add_no_output(cache, tmp_path, keras, pixels):
+    path = str(tmp_path / "swish.keras")
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, activation="swish")(inputs)
+    keras.Model(inputs, keras.layers.Conv2D(5, 3, activation="swish")(x)).save(path)
+    found, expected = (
+        load_backbone(path, preprocessing="unit", engine=engine).forward(pixels[:4]) for engine in ENGINES
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    (network,) = (cache / "networks").glob("*/network.xml")
+    assert network.read_text().count('type="Result"') == 1
