@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: bench demo test lint clean
 
 demo: .venv/.installed
 	$(BIN)/featstore demo
@@ -20,6 +20,13 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# All of it takes about an hour; `make bench-store` and the like run a part.
+bench: bench-extraction bench-rerun bench-store bench-startup bench-memory
+
+bench-%: .venv/.installed-dev
+	@mkdir -p build
+	$(BIN)/python benchmarks/$*.py --json build/bench-$*.json
 
 clean:
 	rm -rf .venv build dist featstore.egg-info featstore-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,10 +21,9 @@ from featstore.images.decode import decode_image
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WEIGHTS = DATA / "weights" / "mobilenet_v2_1.0_224_no_top.h5"
 
-pytestmark = [
-    pytest.mark.skipif(not DATA.is_dir(), reason="needs the real photos and weights beside the checkout"),
-    pytest.mark.xdist_group("real photos"),
-]
+pytestmark = pytest.mark.skipif(
+    not DATA.is_dir(), reason="needs the real photos and weights beside the checkout"
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ from click.testing import CliRunner
 import featstore
 from featstore_cli.main import main
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
