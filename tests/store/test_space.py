@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -245,23 +244,27 @@ def test_rows_removed_for_good_are_one_clear_error(store, fill, make_hashes):
         reader.rows(np.arange(10))
 
 
-def _append_many(path, writer):
-    space = FeatureStore(path).space()
-    for number in range(5):
-        hashes = np.full((3, 32), writer, np.uint8)
-        hashes[:, 0] = np.arange(3)
-        hashes[:, 1] = number
-        space.append(np.full((3, 4), writer + number / 8, np.float32), hashes)
+_APPEND_MANY = """
+import sys
+import numpy as np
+from featstore.store import FeatureStore
+
+path, writer = sys.argv[1], int(sys.argv[2])
+space = FeatureStore(path).space()
+for number in range(5):
+    hashes = np.full((3, 32), writer, np.uint8)
+    hashes[:, 0] = np.arange(3)
+    hashes[:, 1] = number
+    space.append(np.full((3, 4), writer + number / 8, np.float32), hashes)
+"""
 
 
 def test_processes_that_append_to_one_space_need_no_agreement(store, fill):
     fill(store, n=1)
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(store.path, number)) for number in range(1, 3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _APPEND_MANY, store.path, str(number)]) for number in (1, 2)
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0]
     space = store.space()
     assert space.n_rows == 1 + 2 * 5 * 3
     for number in range(1, 3):
