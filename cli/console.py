@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bar",
+    "count",
     "example",
     "json_option",
     "note",
@@ -23,6 +24,7 @@ __all__ = [
     "print_table",
     "quiet_option",
     "share",
+    "short_path",
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -44,6 +46,16 @@ def print_json(value: Any) -> None:
 def note(message: str) -> None:
     """Tell the user something that is not the result."""
     click.echo(message, err=True)
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things: ``1 image``, ``1,250 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def short_path(path: str) -> str:
+    """Write a path as seen from the current folder where that is shorter."""
+    return min(path, os.path.relpath(path), key=len)
 
 
 def share(part: float, *, digits: int = 1) -> str:

@@ -34,8 +34,8 @@ def demo(ctx: click.Context, folder: str) -> None:
     _run(ctx, "fit", store, "--head", "logistic")
     head = os.path.join(store, "heads", "logistic.head")
     _run(ctx, "evaluate", head)
-    unseen = featstore.FeatureStore(store).table(catalog="digits").split("test").paths[:5]
-    _run(ctx, "predict", head, *(os.path.relpath(path) for path in unseen))
+    unseen = featstore.FeatureStore(store).table(catalog="digits").split("test").paths
+    _run(ctx, "predict", head, *(os.path.relpath(path) for path in unseen[:: len(unseen) // 5]))
     click.echo()
     click.echo("Now your own photos, a folder of them for each class (the default backbone is mobilenet_v2):")
     click.echo("  featstore extract PHOTOS")

@@ -1,6 +1,5 @@
 """`featstore extract` and `featstore backbones`."""
 
-import os
 import signal
 import sys
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import bar, example, json_option, note, print_json, print_table, quiet_option
+from .console import bar, count, example, json_option, note, print_json, print_table, quiet_option, short_path
 
 if TYPE_CHECKING:
     from featstore import ExtractionReport
@@ -139,17 +138,17 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         return
     settled = report.extracted + report.reused
     click.echo(
-        f"{settled + report.failed:,} of {report.images:,} images in {report.seconds:.1f} s: "
+        f"{settled + report.failed:,} of {count(report.images, 'image')} in {report.seconds:.1f} s: "
         f"{report.extracted:,} extracted, {report.reused:,} reused, {report.failed:,} failed "
         f"({report.images_per_second:,.0f} images/s)"
     )
-    click.echo(f"store    {os.path.relpath(report.store)}")
+    click.echo(f"store    {short_path(report.store)}")
     click.echo(f"space    {report.space}")
     click.echo(f"catalog  {report.catalog}")
     if report.ignored:
-        click.echo(f"{report.ignored:,} other files are no images by their name and were left alone")
+        click.echo(f"{count(report.ignored, 'file')} left alone: no images by their names")
     if report.failures:
-        click.echo(f"{report.failed:,} images have no features:")
+        click.echo(f"{count(report.failed, 'image')} without features:")
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")
         if (more := len(report.failures) - _LISTED_FAILURES) > 0:
             click.echo(f"  and {more:,} more: `featstore info` counts them, --json lists them")

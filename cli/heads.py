@@ -15,6 +15,7 @@ from .console import (
     print_table,
     quiet_option,
     share,
+    short_path,
 )
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def fit(
         print_json({**fitted.to_dict(), "path": path})
         return
     _print_fit(fitted)
-    click.echo(f"saved to {os.path.relpath(path)}")
+    click.echo(f"saved to {short_path(path)}")
 
 
 def _output_path(store: "FeatureStore", output: str) -> str:
@@ -261,7 +262,7 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
     if evaluation.misclassified:
         click.echo()
         rows_ = [
-            (wrong["label"], wrong["predicted"], share(wrong["probability"]), wrong["path"])
+            (wrong["label"], wrong["predicted"], share(wrong["probability"]), short_path(wrong["path"]))
             for wrong in evaluation.to_dict()["misclassified"][:_LISTED_MISTAKES]
         ]
         print_table(("true", "predicted", "probability", "image"), rows_, left=4)

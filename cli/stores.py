@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from .console import bar, example, json_option, open_store, print_json, print_table, quiet_option
+from .console import (
+    bar,
+    count,
+    example,
+    json_option,
+    open_store,
+    print_json,
+    print_table,
+    quiet_option,
+    short_path,
+)
 
 __all__ = ["compact", "info", "merge", "pack", "verify"]
 
@@ -25,7 +35,7 @@ def info(store: str | None, as_json: bool) -> None:
     if as_json:
         print_json(told)
         return
-    click.echo(os.path.relpath(told["path"]))
+    click.echo(short_path(told["path"]))
     click.echo()
     print_table(
         ("space", "images", "features", "dtype", "segments", "MB"),
@@ -54,7 +64,7 @@ def _mb(size: int) -> str:
 
 
 def _print_catalog(catalog: dict[str, Any]) -> None:
-    click.echo(f"catalog {catalog['name']}: {catalog['images']:,} images of {catalog['location']}")
+    click.echo(f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location']}")
     classes = catalog["classes"]
     splits = ("train", "validation", "test")
     rows = [(one["label"], one["images"], *(one[split] for split in splits)) for one in classes[:50]]
@@ -64,19 +74,21 @@ def _print_catalog(catalog: dict[str, Any]) -> None:
         rows.append(("all", catalog["labeled"], *(catalog["splits"][split] for split in splits)))
         print_table(("class", "images", *splits), rows, indent="  ")
     if unlabelled := catalog["images"] - catalog["failed"] - catalog["labeled"]:
-        click.echo(f"  {unlabelled:,} images have no label")
+        click.echo(f"  {count(unlabelled, 'image')} without a label")
     if catalog["failed"]:
-        click.echo(f"  {catalog['failed']:,} images could not be decoded")
+        click.echo(f"  {count(catalog['failed'], 'image')} could not be decoded")
     for space, present in catalog["spaces"].items():
         if missing := catalog["images"] - catalog["failed"] - present:
-            click.echo(f"  {missing:,} images have no features in {space}: run extract with that backbone")
+            click.echo(
+                f"  {count(missing, 'image')} without features in {space}: run extract with that backbone"
+            )
     if catalog["duplicates"]:
-        click.echo(f"  {len(catalog['duplicates']):,} images are there under several paths:")
+        click.echo(f"  {count(len(catalog['duplicates']), 'image')} under several paths:")
         for duplicate in catalog["duplicates"][:_LISTED]:
             click.echo("    " + _names(duplicate["paths"]))
         _more(catalog["duplicates"])
     if catalog["label_conflicts"]:
-        click.echo(f"  {len(catalog['label_conflicts']):,} images have several labels:")
+        click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with several labels:")
         for conflict in catalog["label_conflicts"][:_LISTED]:
             click.echo(
                 "    " + "; ".join(f"{label}: {_names(paths)}" for label, paths in conflict["labels"].items())
@@ -105,7 +117,7 @@ def verify(store: str | None, quiet: bool, as_json: bool) -> None:
         print_json(report.to_dict())
     else:
         click.echo(
-            f"{report.segments:,} segments, {report.rows:,} rows: "
+            f"{count(report.segments, 'segment')}, {count(report.rows, 'row')}: "
             + ("all right" if report.ok else "DAMAGED")
         )
         for damage in report.to_dict()["damaged"]:
@@ -142,8 +154,8 @@ def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -
         return
     for store, report in zip(stores, reports, strict=True):
         click.echo(
-            f"{store}: {report['segments']:,} segments with {report['rows']:,} rows, "
-            f"{len(report['catalogs']):,} catalogs and {len(report['heads']):,} heads copied"
+            f"{store}: {count(report['segments'], 'segment')} with {count(report['rows'], 'row')}, "
+            f"{count(len(report['catalogs']), 'catalog')} and {count(len(report['heads']), 'head')} copied"
         )
 
 
@@ -160,8 +172,8 @@ def compact(store: str | None, space: str | None, as_json: bool) -> None:
         print_json(report)
         return
     click.echo(
-        f"{report['segments_before']:,} segments became {report['segments_after']:,}; "
-        f"{report['duplicates']:,} double rows dropped"
+        f"{count(report['segments_before'], 'segment')} became {report['segments_after']:,}; "
+        f"{count(report['duplicates'], 'double row')} dropped"
     )
 
 
@@ -183,4 +195,4 @@ def pack(store: str, output: str, space: str | None, catalog: str | None, force:
     if as_json:
         print_json({"path": os.path.abspath(output), "rows": rows})
         return
-    click.echo(f"{rows:,} rows in {output}")
+    click.echo(f"{count(rows, 'row')} in {output}")
