@@ -1,5 +1,6 @@
 """The group that all commands hang on."""
 
+import logging
 from typing import Any
 
 import click
@@ -50,6 +51,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 )
 def main() -> None:
     """Push every image through a frozen network once; train any classifier on its features in seconds."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
 
 for command in (demo, extract, fit, evaluate, predict, info, verify, merge, compact, pack, backbones, heads):

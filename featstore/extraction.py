@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -154,22 +155,27 @@ def extract(
         raise TypeError(f"a loaded backbone takes no further options: {', '.join(sorted(backbone_options))}")
     else:
         network = backbone
+    made = False
     if not isinstance(store, FeatureStore):
-        store = FeatureStore(f"{images.name}.fstore" if store is None else store, create=True)
+        path = f"{images.name}.fstore" if store is None else store
+        made = not os.path.lexists(path)
+        store = FeatureStore(path, create=True)
     name = catalog or images.name
     known = _known_catalog(store, name, images)
     run = _Run(
         images, store, network, known, workers=workers or default_workers(), strict=strict, progress=progress
     )
     try:
-        run.settle()
+        try:
+            run.settle()
+        finally:
+            run.keep(name)
     except KeyboardInterrupt as interruption:
-        run.keep(name)
         raise ExtractionInterrupted(run.report(name, time.monotonic() - started)) from interruption
-    except BaseException:
-        run.keep(name)
-        raise
-    run.keep(name)
+    finally:
+        if made and not store.space_names:
+            # Nothing came of it: no empty store is left in the way.
+            shutil.rmtree(store.path, ignore_errors=True)
     if run.extracted:
         store.compact(network.spec.name)
     finished = run.report(name, time.monotonic() - started)

@@ -24,7 +24,6 @@ hashed the file's name.
 """
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -42,7 +41,6 @@ SPLITS = ("train", "validation", "test")
 _RULES = ("content", "group", "filename")
 _RANGE = 2**64
 _HASH_BYTES = 32
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,7 +358,10 @@ def _keys(
         if groups is None:
             raise SplitError("a split by group needs the groups; found none")
         if keys and not any(groups):
-            _logger.warning("no image has a group: the split by group goes by content instead")
+            raise SplitError(
+                'a split by group needs groups, and no image has one; give them in the column "group" of a '
+                "CSV, or split by content"
+            )
         keys = [
             b"group:" + _text_bytes(name) if name else key for name, key in zip(groups, keys, strict=True)
         ]

@@ -176,6 +176,7 @@ def test_all_bad_is_an_error_that_says_why(tmp_path):
     (tmp_path / "bad" / "a.jpg").write_text("not an image")
     with pytest.raises(ExtractionError, match=r"none of the 1 images could be used; the first, a\.jpg: "):
         featstore.extract(tmp_path / "bad", tmp_path / "bad.fstore", backbone=CountingBackbone())
+    assert not (tmp_path / "bad.fstore").exists()
 
 
 def test_ctrl_c_seals_and_the_same_call_goes_on(photos, store):
@@ -208,13 +209,17 @@ def test_an_interrupted_second_backbone_leaves_the_first_ones_table_whole(photos
     assert len(featstore.FeatureStore(store).table(space="fake0")) == 12
 
 
-def test_a_failing_network_leaves_no_empty_space_behind(photos, store):
+def test_a_failing_network_leaves_no_empty_space_or_store_behind(photos, store):
     def fail(number):
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
         featstore.extract(photos, store, backbone=CountingBackbone(before_batch=fail))
-    assert featstore.FeatureStore(store).space_names == ()
+    assert not store.exists()
+    featstore.extract(photos, store, backbone=CountingBackbone(seed=0))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        featstore.extract(photos, store, backbone=CountingBackbone(seed=1, before_batch=fail))
+    assert len(featstore.FeatureStore(store).space_names) == 1
 
 
 def test_two_sources_make_two_catalogs_of_one_store(photos, store):

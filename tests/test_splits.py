@@ -166,7 +166,7 @@ def test_given_splits_win_and_leave_the_others_alone(rule, hashes, data):
 @given(st.text(max_size=20), st.text(max_size=20))
 @settings(max_examples=50)
 def test_any_text_can_be_a_group(first, second):
-    splits = drawn(SplitRule(by="group", test=0.5), HASHES[:3], groups=[first, second, first])
+    splits = drawn(SplitRule(by="group", test=0.5), HASHES[:4], groups=[first, second, first, "other"])
 
     assert first == "" or splits[0] == splits[2]
 
@@ -215,10 +215,9 @@ def test_hashes_of_another_shape_are_refused():
         assign_splits(SplitRule(), content_hash=np.zeros((3, 32)))
 
 
-def test_a_split_by_group_without_any_group_is_warned_about(caplog):
-    drawn(SplitRule(by="group"), groups=[None] * 12)
-
-    assert "no image has a group" in caplog.text
+def test_a_split_by_group_without_any_group_is_refused():
+    with pytest.raises(SplitError, match="no image has one"):
+        drawn(SplitRule(by="group"), groups=[None] * 12)
 
 
 def random_hashes(n, seed=0):
