@@ -24,7 +24,7 @@ __all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
 
 _log = logging.getLogger(__name__)
 
-SEAL_BYTES = 64 * 2**20
+SEAL_BYTES = 16 * 2**20
 SEAL_SECONDS = 60.0
 # A file written this short a time before it was read may be written again within the same tick of the
 # file system's clock, so its size and time would not tell: it is read again next time.
