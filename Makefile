@@ -21,7 +21,7 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# All of it takes about an hour; `make bench-store` and the like run a part.
+# All of it takes a quarter of an hour; `make bench-store` and the like run a part.
 bench: bench-extraction bench-rerun bench-store bench-startup bench-memory
 
 bench-%: .venv/.installed-dev

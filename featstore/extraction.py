@@ -1,8 +1,8 @@
 """From a source of images to features at rest: each distinct content passes the backbone once, ever."""
 
+import contextlib
 import logging
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -174,8 +174,7 @@ def extract(
         raise ExtractionInterrupted(run.report(name, time.monotonic() - started)) from interruption
     finally:
         if made and not store.space_names:
-            # Nothing came of it: no empty store is left in the way.
-            shutil.rmtree(store.path, ignore_errors=True)
+            _remove_empty(store, name)
     if run.extracted:
         store.compact(network.spec.name)
     finished = run.report(name, time.monotonic() - started)
@@ -186,6 +185,21 @@ def extract(
             "Check that the files are whole and are images."
         )
     return finished
+
+
+def _remove_empty(store: FeatureStore, catalog: str) -> None:
+    """Take away a store that this run made and that nothing came of, so that it is not in the way.
+
+    Folders are removed only while they are empty: rows that another process seals meanwhile stay.
+    """
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(store.path, "spaces"))
+        if catalog in store.catalog_names:
+            os.unlink(store.catalog_path(catalog))
+        for folder in ("catalogs", "heads"):
+            os.rmdir(os.path.join(store.path, folder))
+        os.unlink(os.path.join(store.path, "featstore.json"))
+        os.rmdir(store.path)
 
 
 def _known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | None:
