@@ -1,8 +1,9 @@
 """A fitted head, with all that it takes to use it rightly, as an object and as a file."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import FingerprintMismatchError, HeadError
 from featstore.heads.calibration import class_scores, softmax
 from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
+from featstore.heads.linear import LinearForm
 from featstore.splits import SplitRule
 
 __all__ = ["Head", "usable_features"]
@@ -63,8 +65,10 @@ class Head:
         ISO 8601 date and time, UTC.
     versions : dict
         Versions of featstore, scikit-learn, numpy and skops.
-    estimator : Any
-        The fitted scikit-learn estimator; a ``Pipeline`` for featstore's own heads.
+    linear : LinearForm or None
+        What a linear classifier comes to; predictions are computed with it, without scikit-learn.
+    load_estimator : callable
+        Returns the fitted scikit-learn estimator; see :attr:`estimator`.
     """
 
     name: str
@@ -87,10 +91,20 @@ class Head:
     space: str = ""
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    estimator: Any
+    linear: LinearForm | None = None
+    load_estimator: Callable[[], Any]
 
     def __repr__(self) -> str:
         return f"<Head {self.name}: {len(self.classes)} classes on {self.space or self.spec.name}>"
+
+    @cached_property
+    def estimator(self) -> Any:
+        """The fitted scikit-learn estimator: a ``Pipeline`` for featstore's own heads.
+
+        Of a linear head that was loaded from a file it is read when it is first asked for, with the errors
+        of :meth:`load`.
+        """
+        return self.load_estimator()
 
     def predict(self, X: Any) -> NDArray[np.str_]:
         """Label images by their features.
@@ -108,7 +122,7 @@ class Head:
         HeadError
             ``X`` has another shape, or holds NaN or infinity.
         """
-        parts = [np.asarray(self.estimator.predict(block), dtype=np.str_) for block in self._blocks(X)]
+        parts = [self._labels(block) for block in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=self.classes.dtype)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -216,7 +230,7 @@ class Head:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the head to a file: a zip of ``manifest.json`` and ``estimator.skops``, whole or not at all.
+        """Write the head to a file, without pickle, whole or not at all.
 
         Parameters
         ----------
@@ -231,7 +245,7 @@ class Head:
             The file cannot be written.
         """
         manifest = {name: self._manifest_value(name) for name in FIELDS}
-        write_head_file(os.path.abspath(os.fspath(path)), manifest, self.estimator)
+        write_head_file(os.path.abspath(os.fspath(path)), manifest, self.estimator, self.linear)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Self:
@@ -257,13 +271,11 @@ class Head:
         UntrustedTypeError
             It holds other types; the message names them.
         """
-        location = os.path.abspath(os.fspath(path))
-        values, estimator = read_head_file(location, trusted=trusted)
-        head = cls(**values, estimator=estimator)
-        classes = np.asarray(getattr(estimator, "classes_", ()))
-        feature_dim = getattr(estimator, "n_features_in_", head.feature_dim)
-        if not np.array_equal(classes, head.classes) or feature_dim != head.feature_dim:
-            raise HeadError(f"{location} is damaged: its estimator and its manifest do not agree")
+        values = read_head_file(os.path.abspath(os.fspath(path)), trusted=trusted)
+        head = cls(**values)
+        if head.linear is None:
+            # What is wrong with the file is said now, and not at the first prediction.
+            head.estimator  # noqa: B018
         return head
 
     def _manifest_value(self, name: str) -> Any:
@@ -283,7 +295,14 @@ class Head:
         for start in range(0, rows.shape[0], _BLOCK_ROWS):
             yield usable_features(rows[start : start + _BLOCK_ROWS])
 
+    def _labels(self, block: NDArray[Any]) -> NDArray[np.str_]:
+        if self.linear is not None:
+            return np.asarray(self.classes[self.linear.scores(block).argmax(axis=1)], dtype=np.str_)
+        return np.asarray(self.estimator.predict(block), dtype=np.str_)
+
     def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
+        if self.linear is not None:
+            return softmax(self.linear.scores(block) / (self.temperature or 1.0))
         if self.temperature is None:
             return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
         return softmax(class_scores(self.estimator, block) / self.temperature)

@@ -1,10 +1,12 @@
 """The file that a head is kept in.
 
-A zip, uncompressed, of two members:
+A zip, uncompressed, of these members:
 
 - ``manifest.json``: ``format`` (``"featstore head"``), ``format_version`` and all that :class:`Head` holds
   but the estimator;
-- ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle).
+- ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle);
+- ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
+  its version. The estimator beside it is read only when it is asked for.
 """
 
 import io
@@ -15,12 +17,15 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import FeatstoreError, FormatVersionError, HeadError, UntrustedTypeError
+from featstore.heads.linear import LinearForm
 from featstore.splits import SPLITS, SplitRule
 from featstore.store import replacing
 
@@ -54,6 +59,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
 _FORMAT = "featstore head"
 _MANIFEST = "manifest.json"
 _ESTIMATOR = "estimator.skops"
+_LINEAR = "linear.npz"
 _LARGEST_MANIFEST = 64 * 2**20
 
 # What our heads need beyond the types that skops trusts of itself (scikit-learn's estimators, NumPy's arrays,
@@ -63,7 +69,9 @@ _TRUSTED: tuple[str, ...] = ()
 _logger = logging.getLogger(__name__)
 
 
-def write_head_file(path: str, manifest: Mapping[str, Any], estimator: Any) -> None:
+def write_head_file(
+    path: str, manifest: Mapping[str, Any], estimator: Any, linear: LinearForm | None
+) -> None:
     """Write a head whole, or not at all.
 
     Parameters
@@ -74,6 +82,8 @@ def write_head_file(path: str, manifest: Mapping[str, Any], estimator: Any) -> N
         JSON values, one for each of ``FIELDS``.
     estimator : Any
         A fitted scikit-learn estimator.
+    linear : LinearForm or None
+        What it comes to.
 
     Raises
     ------
@@ -88,10 +98,14 @@ def write_head_file(path: str, manifest: Mapping[str, Any], estimator: Any) -> N
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
         archive.writestr(_MANIFEST, text)
         archive.writestr(_ESTIMATOR, data)
+        if linear is not None:
+            arrays: dict[str, Any] = {**linear.arrays()}
+            with archive.open(_LINEAR, "w", force_zip64=True) as member:
+                np.savez(member, **arrays)
 
 
-def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> tuple[dict[str, Any], Any]:
-    """Read a head's fields and its estimator; nothing in the file is run.
+def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str, Any]:
+    """Read what a head is made of; nothing in the file is run.
 
     Parameters
     ----------
@@ -102,9 +116,10 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> tuple[di
 
     Returns
     -------
-    values : dict
-        One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects.
-    estimator : Any
+    dict
+        One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects; and
+        ``linear`` and ``load_estimator``. The latter raises HeadError where the estimator is damaged or not
+        of this head, and UntrustedTypeError where it holds types that are not trusted.
 
     Raises
     ------
@@ -112,18 +127,30 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> tuple[di
         There is no such file, or it is no head, or is damaged.
     FormatVersionError
         A newer version of featstore wrote it.
-    UntrustedTypeError
-        It holds types that are not trusted.
     """
-    manifest, data = _read_members(path)
+    manifest, members = _read_members(path)
     try:
         values = _checked_values(manifest)
+        linear = None
+        if _LINEAR in members:
+            linear = _read_linear(members[_LINEAR])
+            if linear.coef.shape != (len(values["classes"]), values["feature_dim"]):
+                raise HeadError(f"its {_LINEAR} and its {_MANIFEST} do not agree")
     except FeatstoreError as error:
         raise HeadError(f"{path} is damaged: {error}") from error
-    return values, _load_estimator(data, path=path, trusted=trusted, versions=values["versions"])
+    load_estimator = partial(
+        _load_estimator,
+        members[_ESTIMATOR],
+        path=path,
+        trusted=tuple(trusted),
+        versions=values["versions"],
+        classes=values["classes"],
+        feature_dim=values["feature_dim"],
+    )
+    return {**values, "linear": linear, "load_estimator": load_estimator}
 
 
-def _read_members(path: str) -> tuple[dict[str, Any], bytes]:
+def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         if not zipfile.is_zipfile(path):
             with open(path, "rb"):
@@ -135,11 +162,12 @@ def _read_members(path: str) -> tuple[dict[str, Any], bytes]:
                 raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
             manifest = json.loads(archive.read(_MANIFEST))
             _check_format(manifest, path=path)
-            if sorted(names) != sorted([_ESTIMATOR, _MANIFEST]):
+            if sorted(names) not in ([_ESTIMATOR, _MANIFEST], sorted([_ESTIMATOR, _MANIFEST, _LINEAR])):
                 raise HeadError(
-                    f"{path} is damaged: it must hold {_MANIFEST} and {_ESTIMATOR} and nothing else"
+                    f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
+                    f"{_LINEAR}, and nothing else"
                 )
-            return manifest, archive.read(_ESTIMATOR)
+            return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
     except FeatstoreError:
         raise
     except FileNotFoundError as error:
@@ -195,6 +223,18 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _read_linear(data: bytes) -> LinearForm:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_sizes(archive, n_bytes=len(data))
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return LinearForm.from_arrays(dict(arrays))
+    except FeatstoreError:
+        raise
+    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+        raise HeadError(f"its {_LINEAR} cannot be read: {_first_line(error)}") from error
+
+
 def _are_counts(counts: Any) -> bool:
     return isinstance(counts, dict) and all(isinstance(n_images, int) for n_images in counts.values())
 
@@ -214,7 +254,13 @@ def _dump_estimator(estimator: Any) -> bytes:
 
 
 def _load_estimator(
-    data: bytes, *, path: str, trusted: Sequence[str | type], versions: Mapping[str, str]
+    data: bytes,
+    *,
+    path: str,
+    trusted: Sequence[str | type],
+    versions: Mapping[str, str],
+    classes: NDArray[np.str_],
+    feature_dim: int,
 ) -> Any:
     import skops.io
 
@@ -233,14 +279,19 @@ def _load_estimator(
             if any("version" in type(entry.message).__name__.lower() for entry in caught):
                 written = versions.get("scikit-learn", "?")
                 _logger.warning("%s was written with scikit-learn %s; its results may differ", path, written)
-            return estimator
+            known = np.asarray(getattr(estimator, "classes_", ()))
+            n_features = getattr(estimator, "n_features_in_", feature_dim)
     except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
         raise HeadError(f"{path} is damaged: its estimator cannot be read: {_first_line(error)}") from error
-    listed = ", ".join(map(repr, unknown))
-    raise UntrustedTypeError(
-        f"{path} holds types that are not trusted: {', '.join(unknown)}; if you trust their code and whoever "
-        f"wrote the file, load it with trusted=[{listed}]"
-    )
+    if unknown:
+        listed = ", ".join(map(repr, unknown))
+        raise UntrustedTypeError(
+            f"{path} holds types that are not trusted: {', '.join(unknown)}; if you trust their code and "
+            f"whoever wrote the file, load it with trusted=[{listed}]"
+        )
+    if n_features != feature_dim or not np.array_equal(known, classes):
+        raise HeadError(f"{path} is damaged: its estimator and its manifest do not agree")
+    return estimator
 
 
 def _untrusted_types(data: bytes, allowed: Sequence[str] = _TRUSTED) -> list[str]:

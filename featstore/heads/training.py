@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from featstore.errors import FeatstoreError, HeadError, SplitError
 from featstore.heads.calibration import fit_temperature
 from featstore.heads.evaluation import score
 from featstore.heads.head import Head, usable_features
+from featstore.heads.linear import linear_form
 from featstore.heads.registry import HeadInfo, find_head, known_heads
 from featstore.splits import SPLITS, HashHoldout, HashKFold, SplitRule
 
@@ -115,13 +117,18 @@ def fit(
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
-        "estimator": fitted.estimator,
+        "linear": linear_form(fitted.estimator, feature_dim=int(table.X.shape[1])),
+        "load_estimator": partial(_itself, fitted.estimator),
     }
     unscored = Head(**values, validation=score(labels[:0], labels[:0]), test=score(labels[:0], labels[:0]))
     validation = score(y["validation"], unscored.predict(X["validation"]))
     del X
     test = score(y["test"], unscored.predict(_gather(table.X, rows["test"], split="test")))
     return Head(**values, validation=validation, test=test)
+
+
+def _itself(estimator: Any) -> Any:
+    return estimator
 
 
 @dataclass(frozen=True, kw_only=True)

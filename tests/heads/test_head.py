@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -26,6 +27,11 @@ from featstore.errors import (
 from featstore.heads import Head, fit
 
 
+class Trap:
+    def __reduce__(self):
+        return (os.mkdir, ("sprung",))
+
+
 @pytest.fixture(params=["logistic", "svm"])
 def head(request, table):
     return fit(table, head=request.param, params={"C": 0.1})
@@ -43,15 +49,23 @@ def saved(logistic, tmp_path):
     return path
 
 
-def rewritten(path, *, manifest=None, estimator=None, compression=zipfile.ZIP_STORED):
-    """The same head file with another member."""
+def rewritten(path, *, manifest=None, estimator=None, linear=None, compression=zipfile.ZIP_STORED):
+    """The same head file with another member; the linear form is left out where none is given."""
     with zipfile.ZipFile(path) as archive:
         values = json.loads(archive.read("manifest.json"))
         data = archive.read("estimator.skops")
     with zipfile.ZipFile(path, "w", compression=compression) as archive:
         archive.writestr("manifest.json", json.dumps(values | (manifest or {})))
         archive.writestr("estimator.skops", data if estimator is None else estimator)
+        if linear is not None:
+            archive.writestr("linear.npz", linear)
     return path
+
+
+def npz(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def test_a_head_comes_back_as_it_was_saved(head, table, tmp_path):
@@ -86,6 +100,62 @@ def test_a_new_process_predicts_the_same_without_tensorflow(head, table, tmp_pat
 
     assert found.stdout.strip() == "set()"
     np.testing.assert_array_equal(np.load(arguments[2]), head.predict_proba(table.X))
+
+
+def test_a_linear_head_predicts_without_scikit_learn(head, table, tmp_path):
+    head.save(tmp_path / "a.head")
+    np.save(tmp_path / "X.npy", table.X)
+    code = (
+        "import sys, numpy as np, featstore\n"
+        "head = featstore.Head.load(sys.argv[1])\n"
+        "head.predict(np.load(sys.argv[2])), head.top(np.load(sys.argv[2]))\n"
+        "print({'sklearn', 'skops', 'scipy', 'joblib'} & set(sys.modules))"
+    )
+    arguments = [str(tmp_path / name) for name in ("a.head", "X.npy")]
+    found = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+
+    assert found.stdout.strip() == "set()"
+
+
+def test_the_estimator_of_a_loaded_head_says_the_same_as_the_head(head, table, tmp_path):
+    head.save(tmp_path / "a.head")
+    loaded = Head.load(tmp_path / "a.head")
+
+    np.testing.assert_array_equal(loaded.estimator.predict(table.X), loaded.predict(table.X))
+    np.testing.assert_array_equal(loaded.estimator.classes_, loaded.classes)
+
+
+def test_a_loaded_head_can_be_sent_to_another_process(head, table, tmp_path):
+    head.save(tmp_path / "a.head")
+    sent = pickle.loads(pickle.dumps(Head.load(tmp_path / "a.head")))
+
+    np.testing.assert_array_equal(sent.predict_proba(table.X), head.predict_proba(table.X))
+    np.testing.assert_array_equal(sent.estimator.predict(table.X), head.predict(table.X))
+
+
+@pytest.mark.parametrize(
+    ("linear", "message"),
+    [
+        (b"no archive", "linear.npz cannot be read"),
+        (npz(coef=np.zeros((3, 12))), "arrays of a linear classifier are not coef"),
+        (
+            npz(coef=np.zeros((3, 12)), intercept=np.zeros(3), more=np.zeros(3)),
+            "are not coef, intercept, more",
+        ),
+        (npz(coef=np.zeros((3, 11)), intercept=np.zeros(3)), "do not agree"),
+        (npz(coef=np.zeros((3, 12)), intercept=np.zeros(2)), "do not agree"),
+        (npz(coef=np.zeros((3, 12)), intercept=np.zeros(3), mean=np.zeros(12)), "do not agree"),
+        (npz(coef=np.full((3, 12), np.nan), intercept=np.zeros(3)), "finite float64"),
+        (npz(coef=np.zeros((3, 12), np.float32), intercept=np.zeros(3)), "finite float64"),
+        (npz(coef=np.array([Trap()]), intercept=np.zeros(3)), "linear.npz cannot be read"),
+    ],
+)
+def test_an_unfit_linear_form_is_refused(saved, linear, message):
+    rewritten(saved, linear=linear)
+    with pytest.raises(HeadError, match=message):
+        Head.load(saved)
 
 
 def test_our_own_heads_need_no_trust_and_hold_no_pickle(head, tmp_path, caplog):
@@ -241,11 +311,6 @@ def test_a_missing_field_is_named(saved):
         Head.load(saved)
 
 
-class Trap:
-    def __reduce__(self):
-        return (os.mkdir, ("sprung",))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -351,7 +416,9 @@ def test_another_version_of_scikit_learn_is_warned_about(logistic, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(sklearn.base, "__version__", "1.0")
         replace(logistic, versions=versions).save(tmp_path / "a.head")
-    Head.load(tmp_path / "a.head")
+    loaded = Head.load(tmp_path / "a.head")
+    assert not caplog.records
+    loaded.estimator  # noqa: B018
 
     assert "was written with scikit-learn 1.0" in caplog.text
 
@@ -377,7 +444,7 @@ def test_a_failed_save_leaves_the_old_head(logistic, saved, monkeypatch):
 
 def test_an_estimator_that_skops_cannot_write_is_refused(logistic, tmp_path):
     with pytest.raises(HeadError, match="generator cannot be saved without pickle"):
-        replace(logistic, estimator=(number for number in range(3))).save(tmp_path / "a.head")
+        replace(logistic, load_estimator=lambda: (number for number in range(3))).save(tmp_path / "a.head")
 
     assert not os.listdir(tmp_path)
 

@@ -1,0 +1,145 @@
+"""What a linear classifier comes to: one matrix and one vector, which need no scikit-learn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError
+from featstore.heads.calibration import class_scores, softmax
+
+__all__ = ["LinearForm", "linear_form"]
+
+# Between the form's scores and the estimator's, relative to the largest: rounding gives 1e-12.
+_TOLERANCE = 1e-8
+
+_CHECKED_ROWS = 64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearForm:
+    """The scores of a linear classifier as ``X @ coef.T + intercept``, its scaling folded in.
+
+    Where the classifier looks at features of unit length, ``X`` is first standardised and divided by its
+    length: ``mean`` and ``scale`` are not None.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (n_classes, feature_dim), float64
+    intercept : ndarray of shape (n_classes,), float64
+    mean, scale : ndarray of shape (feature_dim,), float64, optional
+        Both or neither.
+
+    Raises
+    ------
+    HeadError
+        Shapes or types do not agree, or a value is not finite.
+    """
+
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    mean: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        arrays = self.arrays()
+        shapes = {name: array.shape for name, array in arrays.items()}
+        wanted = {"coef": self.coef.shape, "intercept": self.coef.shape[:1]}
+        if self.mean is not None or self.scale is not None:
+            wanted |= dict.fromkeys(("mean", "scale"), self.coef.shape[1:])
+        if self.coef.ndim != 2 or shapes != wanted:
+            raise HeadError(f"the arrays of a linear classifier do not agree: {shapes}")
+        if any(array.dtype != np.float64 or not np.isfinite(array).all() for array in arrays.values()):
+            raise HeadError("the arrays of a linear classifier are finite float64")
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return the arrays by their names, without those that are None."""
+        named = {"coef": self.coef, "intercept": self.intercept, "mean": self.mean, "scale": self.scale}
+        return {name: array for name, array in named.items() if array is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild a form from :meth:`arrays`.
+
+        Raises
+        ------
+        HeadError
+            One is missing, unknown or unfit.
+        """
+        if not {"coef", "intercept"} <= set(arrays) <= {"coef", "intercept", "mean", "scale"}:
+            raise HeadError(f"the arrays of a linear classifier are not {', '.join(sorted(arrays))}")
+        return cls(**arrays)
+
+    def scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Give each class's score for images by their features.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, feature_dim), float
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+        """
+        rows = np.asarray(X, np.float64)
+        if self.mean is None or self.scale is None:
+            return rows @ self.coef.T + self.intercept
+        rows = (rows - self.mean) / self.scale
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        # As scikit-learn's Normalizer: a row without length stays as it is.
+        return (rows @ self.coef.T) / np.where(lengths > 0, lengths, 1.0) + self.intercept
+
+
+def linear_form(estimator: Any, *, feature_dim: int) -> LinearForm | None:
+    """Bring a fitted classifier into its linear form, if it has one.
+
+    Parameters
+    ----------
+    estimator : Any
+        A linear scikit-learn classifier, or a ``Pipeline`` of a ``StandardScaler``, a ``Normalizer`` and one,
+        the first two optional.
+    feature_dim : int
+        Columns of its features.
+
+    Returns
+    -------
+    LinearForm or None
+        None where the form would not give the estimator's scores and, where it has them, probabilities as
+        their softmax: both are compared on random features.
+    """
+    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+    kinds = [type(step).__name__ for step in steps[:-1]]
+    if kinds not in ([], ["StandardScaler"], ["Normalizer"], ["StandardScaler", "Normalizer"]):
+        return None
+    scaler = steps[0] if kinds[:1] == ["StandardScaler"] else None
+    mean, scale = np.zeros(feature_dim), np.ones(feature_dim)
+    if scaler is not None and scaler.with_mean:
+        mean = np.asarray(scaler.mean_, np.float64)
+    if scaler is not None and scaler.with_std:
+        scale = np.asarray(scaler.scale_, np.float64)
+    try:
+        coef = np.atleast_2d(np.asarray(steps[-1].coef_, np.float64))
+        intercept = np.atleast_1d(np.asarray(steps[-1].intercept_, np.float64))
+        if len(coef) == 1:
+            coef, intercept = np.stack([0 * coef[0], coef[0]]), np.array([0.0, intercept[0]])
+        intercept = np.broadcast_to(intercept, len(coef)).copy()
+        if "Normalizer" in kinds:
+            form = LinearForm(coef=coef, intercept=intercept, mean=mean, scale=scale)
+        else:
+            coef = coef / scale
+            form = LinearForm(coef=coef, intercept=intercept - coef @ mean)
+        return form if _agrees(form, estimator, mean, scale) else None
+    except (AttributeError, HeadError, TypeError, ValueError):
+        return None
+
+
+def _agrees(form: LinearForm, estimator: Any, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> bool:
+    X = mean + scale * np.random.default_rng(0).normal(size=(_CHECKED_ROWS, len(mean)))
+    wanted, found = class_scores(estimator, X), form.scores(X)
+    if wanted.shape != found.shape or np.abs(wanted - found).max() > _TOLERANCE * np.abs(wanted).max():
+        return False
+    if not hasattr(estimator, "predict_proba"):
+        return True
+    return bool(np.abs(estimator.predict_proba(X) - softmax(found)).max() < _TOLERANCE)
