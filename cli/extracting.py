@@ -31,6 +31,15 @@ class _ImageSize(click.ParamType[int | tuple[int, int]]):
         return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
+class _Devices(click.ParamType[list[str]]):
+    """``gpu:0,gpu:1``."""
+
+    name = "NAME,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        return value if isinstance(value, list) else str(value).split(",")
+
+
 @click.command(
     epilog=example("featstore extract digits --backbone scattering --store digits.fstore"),
     short_help="Push images through a backbone and keep the features.",
@@ -95,6 +104,11 @@ class _ImageSize(click.ParamType[int | tuple[int, int]]):
     default="auto",
     show_default=True,
     help="What runs the network.",
+)
+@click.option(
+    "--devices",
+    type=_Devices(),
+    help="Where Keras runs the network, such as gpu:0,gpu:1.  [default: on all GPUs]",
 )
 @click.option("--catalog", metavar="NAME", help="Name of this source in the store.  [default: after SOURCE]")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded.")

@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from featstore.hashing import content_hash
 from featstore.images.decode import decode_image
 from featstore.images.reading import default_workers, map_ahead, read_image
 from featstore.images.sources import ImageRecord, Source, open_source
-from featstore.store import Catalog, FeatureStore
+from featstore.store import Catalog, FeatureStore, Space
 
 __all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
 
@@ -128,7 +129,7 @@ def extract(
         Called as ``progress(done, total)`` with numbers of images.
     **backbone_options
         As for :func:`featstore.load_backbone`: ``weights``, ``layer``, ``pooling``, ``image_size``,
-        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``engine``.
+        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``engine``, ``devices``.
 
     Returns
     -------
@@ -244,12 +245,12 @@ class _Loaded:
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows that have been computed and not yet sealed."""
+    """Rows that one device has computed and that are not yet sealed."""
 
     features: list[NDArray[np.float32]] = field(default_factory=list)
     content_hash: list[bytes] = field(default_factory=list)
     bytes: int = 0
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0
 
 
 class _Run:
@@ -278,7 +279,9 @@ class _Run:
         self.reused = 0
         self.read = 0
         self._known = known
-        self._pending = _Pending()
+        self._pending: dict[str, _Pending] = {}
+        self._sealing: dict[str, Future[None]] = {}
+        self._writers = ThreadPoolExecutor(thread_name_prefix="featstore-writer")
         self._on_the_way: set[bytes] = set()
         self._space = store.space(network.spec.name) if network.spec.name in store.space_names else None
         self._recall()
@@ -289,39 +292,20 @@ class _Run:
         if self.strict and (failures := self.failures()):
             raise _strict_error(*failures[0])
         queues: deque[list[bytes]] = deque()
-        for rows in self.network.run(self._batches(queues)):
-            hashes = queues.popleft()
-            if not self._pending.features:
-                self._pending.since = time.monotonic()
-            self._pending.features.append(rows)
-            self._pending.content_hash.extend(hashes)
-            self._pending.bytes += rows.nbytes
-            self.extracted += len(hashes)
-            if self._pending.bytes >= SEAL_BYTES or time.monotonic() - self._pending.since >= SEAL_SECONDS:
-                self.seal()
+        for number, rows in enumerate(self.network.run(self._batches(queues))):
+            devices = self.network.devices
+            device = devices[number % len(devices)]
+            self._take(device, queues.popleft(), rows)
             self._report_progress()
         self._report_progress()
 
-    def seal(self) -> None:
-        """Write the pending rows to the space as one segment."""
-        if not self._pending.features:
-            return
-        features = np.concatenate(self._pending.features)
-        hashes = np.frombuffer(b"".join(self._pending.content_hash), np.uint8).reshape(-1, 32)
-        # Made with its first rows, so that a run that fails before them leaves no empty space behind.
-        if self._space is None:
-            self._space = self.store.create_space(
-                self.network.spec,
-                feature_dim=self.network.feature_dim,
-                provenance={"weights": self.network.weights},
-            )
-        self._space.append(features, hashes, provenance=self.network.provenance)
-        self._on_the_way.difference_update(self._pending.content_hash)
-        self._pending = _Pending()
-
     def keep(self, name: str) -> None:
         """Seal what is pending and write what is known of the source as its catalog."""
-        self.seal()
+        with self._writers:
+            for device in [*self._pending]:
+                self._seal(device)
+            for sealing in self._sealing.values():
+                sealing.result()
         catalog = self._catalog(name)
         if catalog.paths and (self._known is None or not catalog.equals(self._known)):
             self.store.write_catalog(catalog)
@@ -437,6 +421,38 @@ class _Run:
         except ImageError as error:
             loaded.reason = str(error)
         return loaded
+
+    def _take(self, device: str, hashes: list[bytes], rows: NDArray[np.float32]) -> None:
+        """Put computed rows with the others of their device, and seal these when they are enough."""
+        pending = self._pending.setdefault(device, _Pending())
+        pending.since = pending.since or time.monotonic()
+        pending.features.append(rows)
+        pending.content_hash.extend(hashes)
+        pending.bytes += rows.nbytes
+        self.extracted += len(hashes)
+        if pending.bytes >= SEAL_BYTES or time.monotonic() - pending.since >= SEAL_SECONDS:
+            self._seal(device)
+
+    def _seal(self, device: str) -> None:
+        """Have a device's pending rows written as one segment, while it computes the next."""
+        if device in self._sealing:
+            # One segment of each device on its way to the disk, so that memory is bounded.
+            self._sealing.pop(device).result()
+        # Made with its first rows, so that a run that fails before them leaves no empty space behind.
+        if self._space is None:
+            self._space = self.store.create_space(
+                self.network.spec,
+                feature_dim=self.network.feature_dim,
+                provenance={"weights": self.network.weights},
+            )
+        pending = self._pending.pop(device)
+        self._sealing[device] = self._writers.submit(self._write, self._space, device, pending)
+
+    def _write(self, space: Space, device: str, pending: _Pending) -> None:
+        features = np.concatenate(pending.features)
+        hashes = np.frombuffer(b"".join(pending.content_hash), np.uint8).reshape(-1, 32)
+        space.append(features, hashes, provenance={**self.network.provenance, "device": device})
+        self._on_the_way.difference_update(pending.content_hash)
 
     def _note(self, loaded: _Loaded) -> None:
         """Write into the record's row what its worker found."""

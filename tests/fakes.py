@@ -13,6 +13,7 @@ class CountingBackbone:
 
     weights: ClassVar[str] = "closed-form"
     provenance: ClassVar[dict[str, str]] = {"engine": "fake"}
+    devices: tuple[str, ...] = ("the only one",)
 
     def __init__(
         self,

@@ -290,3 +290,41 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
     backbone._before_batch = lambda number: waiting.append(decoded[0] - 4 * number)
     featstore.extract(tmp_path / "many", tmp_path / "many.fstore", backbone=backbone, workers=2)
     assert max(waiting) <= 4 + 2 * 4 + 2
+
+
+def test_a_segment_is_written_while_the_next_batch_is_computed(photos, store, monkeypatch):
+    monkeypatch.setattr("featstore.extraction.SEAL_BYTES", 1)
+    computed = threading.Event()
+    append = featstore.store.Space.append
+
+    def waiting(self, *arguments, **options):
+        # Written by the thread that computes, the first segment would wait for the second batch in vain.
+        assert computed.wait(timeout=10)
+        append(self, *arguments, **options)
+
+    monkeypatch.setattr(featstore.store.Space, "append", waiting)
+    backbone = CountingBackbone(before_batch=lambda number: computed.set() if number == 1 else None)
+    featstore.extract(photos, store, backbone=backbone)
+    assert len(featstore.FeatureStore(store).table()) == 12
+
+
+def test_a_segment_that_cannot_be_written_ends_the_run_and_is_computed_again(photos, store, monkeypatch):
+    featstore.extract(photos, store, backbone=CountingBackbone(seed=1))
+    monkeypatch.setattr("featstore.extraction.SEAL_BYTES", 1)
+    append, calls = featstore.store.Space.append, []
+
+    def failing(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise StoreError("the disk is full")
+        append(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(featstore.store.Space, "append", failing)
+        with pytest.raises(StoreError, match="the disk is full"):
+            featstore.extract(photos, store, backbone=CountingBackbone())
+
+    backbone = CountingBackbone()
+    report = featstore.extract(photos, store, backbone=backbone)
+    assert report.extracted == backbone.images == 4
+    assert len(rows_by_path(store, space=backbone.spec.name)) == 12

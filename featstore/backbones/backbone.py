@@ -1,15 +1,16 @@
 """A backbone: from pixels to features, with the specification that says exactly which features."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.compiling import compile_engine, converted_before
-from featstore.backbones.engines import ENGINES, Engine, preferred_batch_size
+from featstore.backbones.compiling import check_devices, compile_engine, converted_before
+from featstore.backbones.devices import preferred_batch_size
+from featstore.backbones.engines import ENGINES, Engine
 from featstore.backbones.known import known_backbones
 from featstore.backbones.request import NetworkRequest, request_network, settle
 from featstore.backbones.spec import BackboneSpec
@@ -45,13 +46,14 @@ class Backbone:
         feature_dim: int,
         request: NetworkRequest,
         engine: str = "auto",
+        devices: Sequence[str] | None = None,
         built: "BuiltNetwork | None" = None,
     ) -> None:
         self.spec = spec
         self.feature_dim = feature_dim
         self.weights = request.weights
         self._request = request
-        self._wanted = engine
+        self._wanted = engine, devices
         self._built = built
         self._engine: Engine | None = None
 
@@ -63,6 +65,11 @@ class Backbone:
     def batch_size(self) -> int:
         """Images in a batch that keeps the device busy; :meth:`forward` and :meth:`run` take any number."""
         return preferred_batch_size()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What computes, once an image has passed; batch ``k`` of a run goes to ``k % len(devices)``."""
+        return () if self._engine is None else self._engine.devices
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -123,16 +130,18 @@ class Backbone:
 
     def _compiled(self) -> Engine:
         if self._engine is None:
-            self._engine = compile_engine(self.spec, build=self._build, engine=self._wanted)
+            engine, devices = self._wanted
+            self._engine = compile_engine(self.spec, build=self._build, engine=engine, devices=devices)
             self._built = None
         return self._engine
 
-    def _build(self, half: bool) -> "BuiltNetwork":
-        if self._built is not None and not half:
-            return self._built
-        from featstore.backbones.keras_models import build_network
+    def _build(self, half: bool, device: str | None) -> "BuiltNetwork":
+        from featstore.backbones.keras_models import build_network, device_names
 
-        built = build_network(replace(self._request, layer=self.spec.layer), half=half)
+        if self._built is not None and not half and device in (None, device_names()[0]):
+            # Where it lies now is where Keras puts what it is not told a place for.
+            return self._built
+        built = build_network(replace(self._request, layer=self.spec.layer), half=half, device=device)
         if built.facts.weights_digest != self.spec.weights_digest:
             raise _mismatch(self._request, built.facts.weights_digest, self.spec)
         return built
@@ -151,6 +160,7 @@ def load_backbone(
     preprocessing: str | None = None,
     alpha: float | None = None,
     engine: str = "auto",
+    devices: Sequence[str] | None = None,
 ) -> Backbone:
     """Find a backbone by its name, or take a Keras model of your own.
 
@@ -186,6 +196,9 @@ def load_backbone(
         Width multiplier of MobileNet, MobileNetV2 and MobileNetV3.
     engine : {"auto", "openvino", "tensorflow"}
         What runs the network. ``"auto"``: Keras' back end on a GPU, else OpenVINO, else Keras' back end.
+    devices : sequence of str, optional
+        Where Keras' back end runs it, in Keras' names: ``["gpu:0", "gpu:1"]``. By default on all GPUs,
+        batch by batch in turn.
 
     Returns
     -------
@@ -209,6 +222,8 @@ def load_backbone(
     ((96, 96), 1932)
     """
     _check_engine(engine)
+    if devices is not None:
+        devices = check_devices(devices, engine=engine)
     request = request_network(
         os.fspath(name),
         weights=None if weights is None else os.fspath(weights),
@@ -239,7 +254,9 @@ def load_backbone(
         pooling=facts.pooling,
         size_px=facts.size_px,
     )
-    return Backbone(spec, feature_dim=facts.feature_dim, request=request, engine=engine, built=built)
+    return Backbone(
+        spec, feature_dim=facts.feature_dim, request=request, engine=engine, devices=devices, built=built
+    )
 
 
 def backbone_from_spec(

@@ -2,20 +2,15 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.backbones.engines import (
-    Engine,
-    KerasEngine,
-    OpenVINOEngine,
-    gpu_in_sight,
-    keep_only_output,
-    openvino_version,
-)
+from featstore.backbones.devices import gpu_in_sight
+from featstore.backbones.engines import Engine, OpenVINOEngine, keep_only_output, openvino_version
+from featstore.backbones.keras_engine import KerasEngine
 from featstore.backbones.memory import (
     ConvertedNetwork,
     recall,
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
     from featstore.backbones.keras_models import BuiltNetwork
     from featstore.backbones.spec import BackboneSpec
 
-__all__ = ["compile_engine", "converted_before"]
+__all__ = ["check_devices", "compile_engine", "converted_before"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,37 +39,69 @@ class _ConversionError(Exception):
     """OpenVINO cannot run a network as Keras does."""
 
 
-def compile_engine(spec: "BackboneSpec", *, build: "Callable[[bool], BuiltNetwork]", engine: str) -> Engine:
+def compile_engine(
+    spec: "BackboneSpec",
+    *,
+    build: "Callable[[bool, str | None], BuiltNetwork]",
+    engine: str,
+    devices: Sequence[str] | None = None,
+) -> Engine:
     """Make the engine that runs a network on this machine.
 
     Parameters
     ----------
     spec : BackboneSpec
     build : callable
-        Builds the network with Keras; called only where no earlier run has converted it. Its argument says
-        whether the network is to compute in bfloat16.
+        Called as ``build(half, device)``, builds the network with Keras: for OpenVINO only where no earlier
+        run has converted it. ``half`` says whether the network is to compute in bfloat16, ``device`` where.
     engine : {"auto", "openvino", "tensorflow"}
-        ``"auto"``: Keras' back end where it has a GPU, else OpenVINO, else Keras' back end.
+        ``"auto"``: Keras' back end where it has a GPU or devices are named, else OpenVINO, else Keras'
+        back end.
+    devices : sequence of str, optional
+        Of Keras' back end; by default all of its GPUs, or the processor.
 
     Raises
     ------
     BackboneError
-        The engine asked for cannot run it, or the device lacks the precision.
+        The engine asked for cannot run it, there is no such device, or the device lacks the precision.
     """
-    if engine == "openvino" or (engine == "auto" and not _keras_has_gpu()):
+    if engine == "openvino" or (engine == "auto" and devices is None and not _keras_has_gpu()):
         try:
             return OpenVINOEngine(_converted(spec, build), precision=spec.precision)
         except _ConversionError as error:
             if engine == "openvino":
                 raise BackboneError(f"{error}; use --engine tensorflow") from error
             _log.warning("%s; Keras runs it instead, which takes about twice as long", error)
-    from featstore.backbones.keras_models import gpu_count
+    from featstore.backbones.keras_models import device_names
 
-    on_gpu = gpu_count() > 0
+    names = device_names() if devices is None else tuple(devices)
     half = spec.precision == "bfloat16"
-    if half and not on_gpu:
+    if half and not all(name.startswith("gpu") for name in names):
         raise BackboneError("bfloat16 needs OpenVINO or a GPU; use --precision float32 or --engine openvino")
-    return KerasEngine(build(half).model, on_gpu=on_gpu)
+    return KerasEngine(lambda device: build(half, device).model, devices=names)
+
+
+def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
+    """Return the devices asked for, in the order asked for, as Keras names them.
+
+    Raises
+    ------
+    BackboneError
+        The engine takes none, one is named twice, or there is no such device.
+    """
+    if engine == "openvino":
+        raise BackboneError("OpenVINO runs on the processor; leave --devices out, or use --engine tensorflow")
+    named = tuple(device.strip().lower() for device in devices)
+    from featstore.backbones.keras_models import device_names
+
+    known = dict.fromkeys((*device_names(), *device_names("cpu")))
+    if unknown := [device for device in named if device not in known]:
+        raise BackboneError(
+            f"Keras has no device {', '.join(map(repr, unknown))} on this machine; it has {', '.join(known)}"
+        )
+    if not named or len(set(named)) < len(named):
+        raise BackboneError(f"devices are named once each, at least one; found {', '.join(named) or 'none'}")
+    return named
 
 
 def converted_before(spec: "BackboneSpec") -> int | None:
@@ -83,7 +110,7 @@ def converted_before(spec: "BackboneSpec") -> int | None:
     return None if network is None else int(network.facts["feature_dim"])
 
 
-def _converted(spec: "BackboneSpec", build: "Callable[[bool], BuiltNetwork]") -> ConvertedNetwork:
+def _converted(spec: "BackboneSpec", build: "Callable[[bool, str | None], BuiltNetwork]") -> ConvertedNetwork:
     if openvino_version() is None:
         raise _ConversionError("OpenVINO is not installed")
     key = _network_key(spec)
@@ -92,7 +119,7 @@ def _converted(spec: "BackboneSpec", build: "Callable[[bool], BuiltNetwork]") ->
     if failure := recall("unconvertible", key):
         raise _ConversionError(str(failure["reason"]))
     try:
-        return remember_network(key, lambda path: _convert(spec, build(False), path))
+        return remember_network(key, lambda path: _convert(spec, build(False, None), path))
     except _ConversionError as error:
         remember("unconvertible", key, {"reason": str(error)})
         raise
@@ -143,6 +170,6 @@ def _keras_has_gpu() -> bool:
     # Keras is asked only where the machine shows a GPU: asking imports it.
     if not gpu_in_sight():
         return False
-    from featstore.backbones.keras_models import gpu_count
+    from featstore.backbones.keras_models import device_names
 
-    return gpu_count() > 0
+    return device_names()[0].startswith("gpu")

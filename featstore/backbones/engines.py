@@ -1,11 +1,9 @@
-"""The forward pass, compiled: batches of uint8 pixels in, float32 rows out."""
+"""The forward pass, compiled: batches of uint8 pixels in, float32 rows out; with OpenVINO."""
 
 import contextlib
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from typing import Any, Protocol
@@ -19,11 +17,9 @@ from featstore.errors import BackboneError
 __all__ = [
     "ENGINES",
     "Engine",
-    "KerasEngine",
     "OpenVINOEngine",
-    "gpu_in_sight",
+    "keep_only_output",
     "openvino_version",
-    "preferred_batch_size",
 ]
 
 ENGINES = ("auto", "openvino", "tensorflow")
@@ -43,11 +39,14 @@ class Engine(Protocol):
     ----------
     name : str
         ``"openvino"`` or ``"tensorflow"``.
+    devices : tuple of str
+        What computes; batch ``k`` of a run is computed by device ``k % len(devices)``.
     provenance : dict of str
-        The engine, the library's version and the device.
+        The engine, the library's version and the devices.
     """
 
     name: str
+    devices: tuple[str, ...]
     provenance: dict[str, str]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,10 +104,11 @@ class OpenVINOEngine:
             ) from error
         self._feature_dim = int(self._compiled.output(0).shape[1])
         self._idle: list[Any] = []
+        self.devices: tuple[str, ...] = (str(core.get_property("CPU", "FULL_DEVICE_NAME")),)
         self.provenance = {
             "engine": self.name,
             "openvino": openvino_version() or "unknown",
-            "device": str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+            "device": self.devices[0],
         }
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -165,63 +165,6 @@ class _Started:
     parts: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
-class KerasEngine:
-    """Runs a network with Keras itself, on a GPU where its back end has one.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From uint8 pixels to float32 rows.
-    on_gpu : bool
-        Whether the back end has a GPU.
-    """
-
-    name = "tensorflow"
-
-    def __init__(self, model: Any, *, on_gpu: bool) -> None:
-        self._model = model
-        self._batch_size = preferred_batch_size()
-        backend = sys.modules["keras"].backend.backend()
-        self.provenance = {
-            "engine": backend,
-            "keras": metadata.version("keras"),
-            backend: _version(backend),
-            "device": "GPU" if on_gpu else "CPU",
-        }
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the rows of one batch; see :class:`Engine`."""
-        if not len(pixels):
-            return np.empty((0, self._model.output_shape[-1]), np.float32)
-        size = self._batch_size
-        return np.concatenate(
-            [self._fixed(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        )
-
-    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Compute batch after batch; see :class:`Engine`."""
-        started: deque[Future[NDArray[np.float32]]] = deque()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="featstore-engine") as worker:
-            try:
-                for pixels in batches:
-                    started.append(worker.submit(self, pixels))
-                    while len(started) >= _AHEAD:
-                        yield started.popleft().result()
-                while started:
-                    yield started.popleft().result()
-            finally:
-                for future in started:
-                    future.cancel()
-
-    def _fixed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # A function compiled for one shape: a smaller batch is filled up to the next power of two.
-        n_images = len(pixels)
-        size = min(self._batch_size, 1 << (n_images - 1).bit_length())
-        if n_images < size:
-            pixels = np.concatenate([pixels, np.zeros((size - n_images, *pixels.shape[1:]), np.uint8)])
-        return np.asarray(self._model.predict_on_batch(pixels), np.float32)[:n_images]
-
-
 def keep_only_output(network: ConvertedNetwork, path: str) -> None:
     """Write a converted network again with the one output that it is run for.
 
@@ -241,27 +184,11 @@ def keep_only_output(network: ConvertedNetwork, path: str) -> None:
     openvino.serialize(openvino.Model([*named, *results][:1], model.get_parameters()), path)
 
 
-def preferred_batch_size() -> int:
-    """Return how many images make a batch that keeps this machine's device busy.
-
-    A processor takes a batch apart again, a few images per core, so that its size matters little.
-    """
-    if gpu_in_sight():
-        return 256
-    return min(256, max(32, 16 * (os.cpu_count() or 1)))
-
-
 def openvino_version() -> str | None:
     """Return the installed version of OpenVINO, or None; nothing is imported."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version("openvino")
     return None
-
-
-def gpu_in_sight() -> bool:
-    """Tell whether this machine shows an NVIDIA GPU, without importing anything heavy."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and os.path.exists("/proc/driver/nvidia/version")
 
 
 def _import_openvino() -> Any:
@@ -274,12 +201,6 @@ def _import_openvino() -> Any:
         finally:
             del sys.modules["openvino_telemetry"]
     return import_module("openvino")
-
-
-def _version(package: str) -> str:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return "unknown"
 
 
 def _last_line(error: BaseException) -> str:

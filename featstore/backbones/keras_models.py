@@ -34,7 +34,7 @@ from featstore.errors import BackboneError
 with quiet_import():
     import keras
 
-__all__ = ["BuiltNetwork", "build_network", "export_openvino", "forward_once", "gpu_count"]
+__all__ = ["BuiltNetwork", "build_network", "device_names", "export_openvino", "forward_once"]
 
 # Mean of ImageNet's channels, R, G, B in [0, 1] and B, G, R in [0, 255]: the constants of
 # keras.applications.imagenet_utils.preprocess_input.
@@ -74,7 +74,7 @@ class _Cut:
     values: tuple[NDArray[Any], ...] = ()
 
 
-def build_network(request: NetworkRequest, *, half: bool = False) -> BuiltNetwork:
+def build_network(request: NetworkRequest, *, half: bool = False, device: str | None = None) -> BuiltNetwork:
     """Build a network: architecture, weights, cut, pooling and the scaling of pixels.
 
     Parameters
@@ -82,6 +82,8 @@ def build_network(request: NetworkRequest, *, half: bool = False) -> BuiltNetwor
     request : NetworkRequest
     half : bool
         Compute in bfloat16 with float32 weights, on devices that Keras itself drives.
+    device : str, optional
+        One of :func:`device_names`, where its weights are to lie; by default the back end's own choice.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def build_network(request: NetworkRequest, *, half: bool = False) -> BuiltNetwor
     BackboneError
         The layer, the size or something else is not possible with this network.
     """
-    with _keras_settings(half=half):
+    with _keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
         if request.weights == "closed-form":
             cut = _closed_form(request)
         elif request.is_own:
@@ -126,9 +128,20 @@ def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np
         return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
 
 
-def gpu_count() -> int:
-    """Count the GPUs that Keras' back end can use."""
-    return len(keras.distribution.list_devices("gpu"))
+def device_names(kind: str | None = None) -> tuple[str, ...]:
+    """Name what Keras' back end computes on.
+
+    Parameters
+    ----------
+    kind : {"cpu", "gpu"}, optional
+        By default all GPUs, or the processor where there is none.
+    """
+    if keras.backend.backend() == "torch":  # for which Keras lists none
+        from torch.cuda import device_count
+
+        gpus = tuple(f"gpu:{number}" for number in range(device_count()))
+        return {"cpu": ("cpu:0",), "gpu": gpus, None: gpus or ("cpu:0",)}[kind]
+    return tuple(keras.distribution.list_devices(kind))
 
 
 def _closed_form(request: NetworkRequest) -> _Cut:
