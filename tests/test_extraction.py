@@ -285,7 +285,7 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
             decoded[0] += 1
         return decode_image(*args, **kwargs)
 
-    monkeypatch.setattr("featstore.extraction.decode_image", counted)
+    monkeypatch.setattr("featstore.pipeline.decode_image", counted)
     backbone = CountingBackbone(batch_size=4)
     backbone._before_batch = lambda number: waiting.append(decoded[0] - 4 * number)
     featstore.extract(tmp_path / "many", tmp_path / "many.fstore", backbone=backbone, workers=2)
@@ -293,7 +293,7 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
 
 
 def test_a_segment_is_written_while_the_next_batch_is_computed(photos, store, monkeypatch):
-    monkeypatch.setattr("featstore.extraction.SEAL_BYTES", 1)
+    monkeypatch.setattr("featstore.pipeline.SEAL_BYTES", 1)
     computed = threading.Event()
     append = featstore.store.Space.append
 
@@ -310,7 +310,7 @@ def test_a_segment_is_written_while_the_next_batch_is_computed(photos, store, mo
 
 def test_a_segment_that_cannot_be_written_ends_the_run_and_is_computed_again(photos, store, monkeypatch):
     featstore.extract(photos, store, backbone=CountingBackbone(seed=1))
-    monkeypatch.setattr("featstore.extraction.SEAL_BYTES", 1)
+    monkeypatch.setattr("featstore.pipeline.SEAL_BYTES", 1)
     append, calls = featstore.store.Space.append, []
 
     def failing(self, *arguments, **options):

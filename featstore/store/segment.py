@@ -47,7 +47,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 FILE_DTYPES = {"float32": "<f4", "float16": "<f2"}
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 4 * 2**20
 
 FeatureArray = NDArray[np.float32] | NDArray[np.float16]
 
@@ -131,7 +131,7 @@ class Segment:
             return self._column(file, 1, 0, self.n_rows), self._column(file, 2, 0, self.n_rows)
 
     def blocks(self) -> Iterator[Rows]:
-        """Read all rows in order, some 16 MiB at a time."""
+        """Read all rows in order, some 4 MiB at a time."""
         step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
         with self._reading(), open(self.path, "rb") as file:
             for start in range(0, self.n_rows, step):

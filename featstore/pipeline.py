@@ -1,0 +1,312 @@
+"""What happens to the images of a source on their way to the store: everything at once, in bounded memory.
+
+Threads read, hash and decode; the engine computes a batch while the next one is gathered; another thread
+writes the rows of the batches before.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones import Backbone
+from featstore.errors import ExtractionError, ImageError
+from featstore.hashing import content_hash
+from featstore.images.decode import decode_image
+from featstore.images.reading import map_ahead, read_image
+from featstore.images.sources import Source
+from featstore.store import Catalog, FeatureStore, Space
+
+__all__ = ["ExtractionRun"]
+
+_log = logging.getLogger(__name__)
+
+SEAL_BYTES = 4 * 2**20
+SEAL_SECONDS = 60.0
+# A file written this short a time before it was read may be written again within the same tick of the
+# file system's clock, so its size and time would not tell: it is read again next time.
+RACY_NS = 50_000_000
+_NO_HASH = bytes(32)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """One record after a worker thread has dealt with it."""
+
+    number: int
+    content_hash: bytes = _NO_HASH
+    pixels: NDArray[np.uint8] | None = None
+    reason: str | None = None
+    racy: bool = False
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Rows that one device has computed and that are not yet sealed: the first of ``features``."""
+
+    features: NDArray[np.float32]
+    content_hash: list[bytes] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+
+class ExtractionRun:
+    """One extraction: the source's records, what is known of them, and the rows on their way to the store.
+
+    Parameters
+    ----------
+    source : Source
+    store : FeatureStore
+    network : Backbone
+    known : Catalog or None
+        What an earlier run wrote of this source.
+    workers : int
+        Threads that read and decode.
+    strict : bool
+        Stop at the first image that cannot be decoded.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of images.
+
+    Attributes
+    ----------
+    n_images : int
+        Of the source, those that could not even be opened included.
+    extracted, reused, read : int
+        As in :class:`~featstore.extraction.ExtractionReport`, so far.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: FeatureStore,
+        network: Backbone,
+        known: Catalog | None,
+        *,
+        workers: int,
+        strict: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.source = source
+        self.store = store
+        self.network = network
+        self.workers = workers
+        self.strict = strict
+        self.progress = progress
+        self.n_images = len(source.records) + len(source.failures)
+        # One entry for each record. As columns they take a quarter of the memory that objects would.
+        self._content_hash = np.zeros((len(source.records), len(_NO_HASH)), np.uint8)
+        self._is_settled = np.zeros(len(source.records), np.bool_)
+        self._is_racy = np.zeros(len(source.records), np.bool_)
+        self._reasons: dict[int, str] = {}
+        self.settled = len(source.failures)
+        self.extracted = 0
+        self.reused = 0
+        self.read = 0
+        self._known = known
+        self._pending: dict[str, _Pending] = {}
+        self._sealing: dict[str, Future[None]] = {}
+        self._writers = ThreadPoolExecutor(thread_name_prefix="featstore-writer")
+        self._on_the_way: set[bytes] = set()
+        self._space = store.space(network.spec.name) if network.spec.name in store.space_names else None
+        self._recall()
+
+    def settle(self) -> None:
+        """Bring every record to its row in the store, or to the reason why it has none."""
+        self._report_progress()
+        if self.strict and (failures := self.failures()):
+            raise _strict_error(*failures[0])
+        queues: deque[list[bytes]] = deque()
+        for number, rows in enumerate(self.network.run(self._batches(queues))):
+            devices = self.network.devices
+            device = devices[number % len(devices)]
+            self._take(device, queues.popleft(), rows)
+            self._report_progress()
+        self._report_progress()
+
+    def keep(self, name: str) -> None:
+        """Seal what is pending and write what is known of the source as its catalog."""
+        with self._writers:
+            # All of them are tried, also where an earlier one failed.
+            writing = [*self._sealing.values(), *(self._start_writing(device) for device in [*self._pending])]
+            for sealing in writing:
+                sealing.result()
+        catalog = self._catalog(name)
+        if catalog.paths and (self._known is None or not catalog.equals(self._known)):
+            self.store.write_catalog(catalog)
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return path and reason of each image without features."""
+        decoded = [
+            (self.source.records[number].path, reason)
+            for number, reason in self._reasons.items()
+            if self._is_settled[number]
+        ]
+        return sorted([*self.source.failures, *decoded], key=lambda failure: os.fsencode(failure[0]))
+
+    def _catalog(self, name: str) -> Catalog:
+        # It can say something of a record that is settled now, or was in an earlier run.
+        numbers = np.flatnonzero(self._is_settled | self._content_hash.any(axis=1)).tolist()
+        told = [self.source.records[number] for number in numbers]
+        failed = self.source.failures
+        none = [None] * len(failed)
+        hashes = np.concatenate([self._content_hash[numbers], np.zeros((len(failed), 32), np.uint8)])
+        stats = np.full((len(numbers) + len(failed), 2), -1, np.int64)
+        for at, (number, record) in enumerate(zip(numbers, told, strict=True)):
+            if not self._is_racy[number]:
+                stats[at] = record.size, record.mtime_ns
+        return Catalog(
+            name=name,
+            root=self.source.root,
+            location=self.source.location,
+            paths=[*(record.path for record in told), *(path for path, _ in failed)],
+            labels=[*(record.label for record in told), *none],
+            groups=[*(record.group for record in told), *none],
+            splits=[*(record.split for record in told), *none],
+            content_hash=hashes,
+            sizes=stats[:, 0],
+            mtimes_ns=stats[:, 1],
+            reasons=[*map(self._reasons.get, numbers), *(reason for _, reason in failed)],
+        )
+
+    def _recall(self) -> None:
+        """Take over what the known catalog says of files that are unchanged since it was written.
+
+        Such a file is settled if the space has its content, or if it could not be decoded.
+        """
+        if (known := self._known) is None or known.root != self.source.root:
+            return
+        numbers = {path: number for number, path in enumerate(known.paths)}
+        sizes, mtimes_ns = known.sizes.tolist(), known.mtimes_ns.tolist()
+        has_hash: list[bool] = known.content_hash.any(axis=1).tolist()
+        if self._space is None:
+            present = [False] * len(known.paths)
+        else:
+            present = (self._space.lookup(known.content_hash) >= 0).tolist()
+        for at, record in enumerate(self.source.records):
+            number = numbers.get(record.path, -1)
+            if number < 0 or sizes[number] != record.size or mtimes_ns[number] != record.mtime_ns:
+                continue
+            self._content_hash[at] = known.content_hash[number]
+            reason = known.reasons[number]
+            if reason is not None:
+                self._reasons[at] = reason
+            if has_hash[number] and (present[number] or reason is not None):
+                self._is_settled[at] = True
+                self.settled += 1
+                self.reused += reason is None
+
+    def _batches(self, queues: deque[list[bytes]]) -> Iterator[NDArray[np.uint8]]:
+        """Yield batches of decoded images; their hashes are queued in the same order."""
+        height, width = self.network.spec.size_px
+        size = self.network.batch_size
+        unsettled = iter(np.flatnonzero(~self._is_settled).tolist())
+        pixels = np.empty((size, height, width, 3), np.uint8)
+        hashes: list[bytes] = []
+        for loaded in map_ahead(self._load, unsettled, workers=self.workers, ahead=2 * size + self.workers):
+            self.read += 1
+            self._note(loaded)
+            if loaded.reason is not None:
+                continue
+            # Looked up again: another file with the same content may have gone ahead since it was loaded.
+            if loaded.pixels is None or self._is_there(loaded.content_hash):
+                self.reused += 1
+                continue
+            self._on_the_way.add(loaded.content_hash)
+            pixels[len(hashes)] = loaded.pixels
+            hashes.append(loaded.content_hash)
+            if len(hashes) == size:
+                queues.append(hashes)
+                yield pixels
+                pixels, hashes = np.empty((size, height, width, 3), np.uint8), []
+        if hashes:
+            queues.append(hashes)
+            yield pixels[: len(hashes)]
+
+    def _load(self, number: int) -> _Loaded:
+        """Read, hash and, where the space lacks it, decode one image; runs on a worker thread."""
+        record = self.source.records[number]
+        loaded = _Loaded(number)
+        spec = self.network.spec
+        try:
+            data = read_image(os.path.join(self.source.root, record.path))
+            loaded.racy = len(data) != record.size or abs(time.time_ns() - record.mtime_ns) < RACY_NS
+            loaded.content_hash = content_hash(data)
+            if not self._is_there(loaded.content_hash):
+                loaded.pixels = decode_image(data, size_px=spec.size_px, resize=spec.resize)
+        except ImageError as error:
+            loaded.reason = str(error)
+        return loaded
+
+    def _take(self, device: str, hashes: list[bytes], rows: NDArray[np.float32]) -> None:
+        """Put computed rows with the others of their device, and seal these when they are enough."""
+        pending = self._pending.get(device)
+        if pending is not None and len(pending.content_hash) + len(rows) > len(pending.features):
+            self._seal(device)
+            pending = None
+        if pending is None:
+            n_rows = max(SEAL_BYTES // rows[:1].nbytes, len(rows))
+            pending = _Pending(np.empty((n_rows, rows.shape[1]), rows.dtype))
+            self._pending[device] = pending
+        start = len(pending.content_hash)
+        pending.features[start : start + len(rows)] = rows
+        pending.content_hash.extend(hashes)
+        self.extracted += len(hashes)
+        if time.monotonic() - pending.since >= SEAL_SECONDS:
+            self._seal(device)
+
+    def _seal(self, device: str) -> None:
+        """Have a device's pending rows written as one segment, while it computes the next."""
+        if device in self._sealing:
+            # One segment of each device on its way to the disk, so that memory is bounded.
+            self._sealing.pop(device).result()
+        self._sealing[device] = self._start_writing(device)
+
+    def _start_writing(self, device: str) -> Future[None]:
+        # Made with its first rows, so that a run that fails before them leaves no empty space behind.
+        if self._space is None:
+            self._space = self.store.create_space(
+                self.network.spec,
+                feature_dim=self.network.feature_dim,
+                provenance={"weights": self.network.weights},
+            )
+        return self._writers.submit(self._write, self._space, device, self._pending.pop(device))
+
+    def _write(self, space: Space, device: str, pending: _Pending) -> None:
+        features = pending.features[: len(pending.content_hash)]
+        hashes = np.frombuffer(b"".join(pending.content_hash), np.uint8).reshape(-1, 32)
+        space.append(features, hashes, provenance={**self.network.provenance, "device": device})
+        self._on_the_way.difference_update(pending.content_hash)
+
+    def _note(self, loaded: _Loaded) -> None:
+        """Write into the record's row what its worker found."""
+        self._content_hash[loaded.number] = np.frombuffer(loaded.content_hash, np.uint8)
+        self._is_racy[loaded.number] = loaded.racy
+        self._is_settled[loaded.number] = True
+        self._reasons.pop(loaded.number, None)
+        self.settled += 1
+        if loaded.reason is not None:
+            path = self.source.records[loaded.number].path
+            self._reasons[loaded.number] = loaded.reason
+            _log.info("%s: %s", path, loaded.reason)
+            if self.strict:
+                raise _strict_error(path, loaded.reason)
+
+    def _is_there(self, content_hash: bytes) -> bool:
+        if content_hash in self._on_the_way:
+            return True
+        return self._space is not None and self._space.contains(content_hash)
+
+    def _report_progress(self) -> None:
+        if self.progress is not None:
+            self.progress(self.settled, self.n_images)
+
+
+def _strict_error(path: str, reason: str) -> ExtractionError:
+    return ExtractionError(
+        f"{path}: {reason}. Mend or remove it, or run without --strict to skip and list such images"
+    )
