@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: bench demo test lint clean
+.PHONY: bench bench-large-photos bench-networks demo test lint clean
 
 demo: .venv/.installed
 	$(BIN)/featstore demo
@@ -21,12 +21,22 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# All of it takes a quarter of an hour; `make bench-store` and the like run a part.
-bench: bench-extraction bench-rerun bench-store bench-startup bench-memory
+# All of it takes three quarters of an hour; `make bench-store` and the like run a part.
+bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store \
+	bench-startup bench-memory
 
 bench-%: .venv/.installed-dev
 	@mkdir -p build
 	$(BIN)/python benchmarks/$*.py --json build/bench-$*.json
+
+bench-networks: .venv/.installed-dev
+	@mkdir -p build
+	for network in resnet50 inception_v3; do $(BIN)/python benchmarks/extraction.py --backbone $$network \
+		--count 200 --json build/bench-$$network.json || exit 1; done
+
+bench-large-photos: .venv/.installed-dev
+	@mkdir -p build
+	$(BIN)/python benchmarks/extraction.py --megapixels 12 --count 100 --json build/bench-large-photos.json
 
 clean:
 	rm -rf .venv build dist featstore.egg-info featstore-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,15 +9,18 @@ from PIL import Image
 
 from featstore.images import open_source
 
-__all__ = ["choose", "find", "generate", "seeded_weights"]
+__all__ = ["beside_checkout", "choose", "find", "generate", "seeded_weights"]
 
-_BESIDE_CHECKOUT = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", "flowers")
+
+def beside_checkout(*names: str) -> str | None:
+    """Return the path of real data that lies beside the checkout, or None where it does not."""
+    path = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data", *names)
+    return os.path.abspath(path) if os.path.exists(path) else None
 
 
 def find(folder: str | None, work: str, count: int) -> tuple[str, str]:
     """Return a folder of class folders and what is in it, in words."""
-    if folder is None and os.path.isdir(_BESIDE_CHECKOUT):
-        folder = _BESIDE_CHECKOUT
+    folder = folder or beside_checkout("flowers")
     if folder is None:
         folder = os.path.join(work, "generated")
         generate(folder, count, side_px=(375, 500))

@@ -182,7 +182,7 @@ class ExtractionRun:
             return
         numbers = {path: number for number, path in enumerate(known.paths)}
         sizes, mtimes_ns = known.sizes.tolist(), known.mtimes_ns.tolist()
-        has_hash: list[bool] = known.content_hash.any(axis=1).tolist()
+        has_hash = np.asarray(known.content_hash.any(axis=1)).tolist()
         if self._space is None:
             present = [False] * len(known.paths)
         else:
