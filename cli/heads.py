@@ -83,8 +83,8 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 @click.option(
     "--group-pattern",
     metavar="REGEX",
-    help="For --split-by pattern: searched in CLASS/FILE; its first (group), or else all that it matches, is "
-    "what stays together.",
+    help="For --split-by pattern: searched in the path, CLASS/FILE; its first (group), or else all that it "
+    "matches, is what stays together.",
 )
 @click.option(
     "--retrain-prefix",

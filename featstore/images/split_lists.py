@@ -84,17 +84,17 @@ class _Missing:
 
 
 class _Index:
-    """The images of a source by their paths, with and without extension."""
+    """The images of a source by their paths from its root, with and without extension."""
 
     def __init__(self, source: Source) -> None:
         self._records: list[ImageRecord] = source.records
         self._root = source.root
-        self._by_path = {record.path: row for row, record in enumerate(source.records)}
+        self._by_path = {self._normalised(record.path): row for row, record in enumerate(source.records)}
         self._by_stem: dict[str, int] = {}
         for path, row in self._by_path.items():
             stem = os.path.splitext(path)[0]
             self._by_stem[stem] = _SEVERAL if stem in self._by_stem else row
-        unusable = [path for path, _ in source.failures]
+        unusable = [self._normalised(path) for path, _ in source.failures]
         self._unusable = {*unusable, *(os.path.splitext(path)[0] for path in unusable)}
 
     def rows(self, path: str) -> list[int]:
@@ -140,9 +140,7 @@ class _Index:
         return [self._normalised(name) for name in names]
 
     def _normalised(self, name: str) -> str:
-        if name.startswith("/") and name not in self._by_path:
-            name = os.path.relpath(name, self._root)
-        return posixpath.normpath(name)
+        return os.path.relpath(name, self._root) if name.startswith("/") else posixpath.normpath(name)
 
 
 def _read_lines(path: str) -> list[tuple[int, str]]:
