@@ -187,9 +187,7 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
 def _print_given(given: dict[str, int]) -> None:
     told = [f"{number:,} {split}" for split, number in given.items() if number and split != "rule"]
     if told:
-        rest = (
-            f"; {count(given['rule'], 'image')} left to the rule of `featstore fit`" if given["rule"] else ""
-        )
+        rest = f"; {count(given['rule'], 'image')} left to the rule of fit" if given["rule"] else ""
         click.echo(f"splits   given: {', '.join(told)}{rest}")
 
 

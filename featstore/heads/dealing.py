@@ -66,11 +66,11 @@ def deal(
         n_more = len(rows[split]) - n_given
         if n_given and n_more:
             _logger.warning(
-                "%d images are given to %s, and the rule adds %d of those without a given split; with --%s 0 "
-                "it adds none",
-                n_given,
-                split,
+                "%d of the %d images in %s have no given split, the rule puts them there; with --%s 0 it puts "
+                "none there",
                 n_more,
+                len(rows[split]),
+                split,
                 split,
             )
     _check_groups(table, labels, rule, rows)
