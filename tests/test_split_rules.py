@@ -152,8 +152,8 @@ def test_validation_from_train_leaves_other_given_splits_alone():
         (SplitRule(by="pattern", group_pattern="[0-9]"), {"paths": ["a/1.jpg", "2", "1"]}, ["1", "2", "1"]),
         (
             SplitRule(by="retrain", retrain_prefix="x"),
-            {"paths": ["a/1_nohash_2.jpg", "b", "/c"]},
-            ["x/a/1", "x/b", "/c"],
+            {"paths": ["a/1_nohash_2_nohash_3.jpg", "b_nohash.jpg", "/c"]},
+            ["x/a/1", "x/b_nohash.jpg", "/c"],
         ),
     ],
 )

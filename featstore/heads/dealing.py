@@ -66,8 +66,8 @@ def deal(
         n_more = len(rows[split]) - n_given
         if n_given and n_more:
             _logger.warning(
-                "%d of the %d images in %s have no given split, the rule puts them there; with --%s 0 it puts "
-                "none there",
+                "%d of the %d images in %s have no given split and are there by the rule; --%s 0 keeps such "
+                "images out",
                 n_more,
                 len(rows[split]),
                 split,

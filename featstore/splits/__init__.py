@@ -24,13 +24,14 @@ surrogate escapes of names that are not UTF-8 stand for their own bytes (PEP 383
 
 The rule ``"retrain"`` is that of TensorFlow's ``retrain.py`` (``create_image_lists`` in
 ``examples/image_retraining/retrain.py`` of tensorflow/hub), where ``name`` is ``retrain_prefix``, ``/`` where
-it does not end in one, and the path, without the first ``_nohash_`` and what follows it::
+it does not end in one, and the path (an absolute path stands alone), without the first ``_nohash_`` and what
+follows it::
 
     p     = (SHA-1(name) as a big-endian integer mod 2**27) * (100.0 / (2**27 - 1))    in doubles
     split = "validation" if p < validation, else "test" if p < test + validation, else "train"
 
-with ``test`` and ``validation`` in percent, rounded to nine decimals. The script hashed each path with its
-``--image_dir`` in front, so that is the prefix; its first version took 2**16 instead of 2**27.
+with ``test`` and ``validation`` in percent. The script hashed each path with its ``--image_dir`` in front, so
+that is the prefix; its first version took 2**16 instead of 2**27.
 
 A split that the user has given wins over the rule, with one exception that has to be asked for: under
 ``validation_from_train``, a row that is given to train and that the rule deals to validation goes there.

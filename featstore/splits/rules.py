@@ -185,8 +185,7 @@ def assign_splits(
     splits = np.full(len(hashes), "train", dtype="<U10")
     if rule.by == "retrain":
         percent = percentages(names or [])
-        # The script's percentages were whole numbers: 0.07 * 100 is not one in doubles.
-        validation, test = round(rule.validation * 100, 9), round(rule.test * 100, 9)
+        validation, test = 100 * rule.validation, 100 * rule.test
         splits[percent < test + validation] = "test"
         splits[percent < validation] = "validation"
     else:

@@ -109,10 +109,12 @@ def test_images_without_labels_tear_no_group_apart(listed):
     assert fit(listed.but(groups=groups, y=y), rule=SplitRule(by="group", validation=0.3)).test["n"] == 35
 
 
-def test_images_without_a_group_are_told_of(make_table, make_blobs, caplog):
+def test_labelled_images_without_a_group_are_told_of(make_table, make_blobs, caplog):
+    X, y = make_blobs()
+    y[:50] = ""
     groups = np.array([f"plant {number // 4}" if number < 200 else "" for number in range(240)])
-    fit(make_table(*make_blobs()).but(groups=groups), rule=SplitRule(by="group"))
-    assert "40 of 240 images have no group: they are dealt by content" in caplog.text
+    fit(make_table(X, y).but(groups=groups), rule=SplitRule(by="group"))
+    assert "40 of 190 images have no group: they are dealt by content" in caplog.text
 
 
 def test_groups_that_a_rule_pays_no_heed_to_are_told_of(make_table, make_blobs, caplog):
