@@ -110,6 +110,15 @@ class _Devices(click.ParamType[list[str]]):
     type=_Devices(),
     help="Where Keras runs the network, such as gpu:0,gpu:1.  [default: on all GPUs]",
 )
+@click.option(
+    "--train-list",
+    type=click.Path(),
+    metavar="FILE",
+    help="Text file that names training images, one CLASS/IMAGE a line, as seen from SOURCE, with or without "
+    "extension.",
+)
+@click.option("--validation-list", type=click.Path(), metavar="FILE", help="The same for validation images.")
+@click.option("--test-list", type=click.Path(), metavar="FILE", help="The same for test images.")
 @click.option("--catalog", metavar="NAME", help="Name of this source in the store.  [default: after SOURCE]")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded.")
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]")
@@ -119,7 +128,13 @@ def extract(source: str, preprocess: str | None, quiet: bool, as_json: bool, **o
     """Push every image of SOURCE through a frozen network, once, and keep the features.
 
     SOURCE is a folder with one folder of images per class, a folder of images without labels, or a CSV with
-    the columns path and, optionally, label, group and split.
+    the columns path and, optionally, label, group and split. If all folders in SOURCE are called train,
+    validation (or val, valid, dev) or test, train and another are there, and train holds class folders, then
+    they are splits.
+
+    Splits that this call gives, by lists, folders or the CSV, are kept for `featstore fit` in place of those
+    of the call before: without the lists, they are forgotten. Images in no list are left to the rule of fit;
+    its --test 0 keeps them out of the test images.
 
     What the store has already is not computed again: run the same command after adding images, or after
     Ctrl-C, and it goes on from there.
@@ -159,6 +174,7 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
     click.echo(f"store    {short_path(report.store)}")
     click.echo(f"space    {report.space}")
     click.echo(f"catalog  {report.catalog}")
+    _print_given(report.given_splits)
     if report.ignored:
         click.echo(f"{count(report.ignored, 'file')} left alone: no images by their names")
     if report.failures:
@@ -166,6 +182,13 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")
         if (more := len(report.failures) - _LISTED_FAILURES) > 0:
             click.echo(f"  and {more:,} more: `featstore info` counts them, --json lists them")
+
+
+def _print_given(given: dict[str, int]) -> None:
+    told = [f"{number:,} {split}" for split, number in given.items() if number and split != "rule"]
+    if told:
+        rest = f"; {count(given['rule'], 'image')} left to the rule of fit" if given["rule"] else ""
+        click.echo(f"splits   given: {', '.join(told)}{rest}")
 
 
 @click.command(epilog=example("featstore backbones"), short_help="List the networks that extract knows.")

@@ -74,10 +74,23 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 @click.option("--salt", default="", help="Any text; another one gives another split.")
 @click.option(
     "--split-by",
-    type=click.Choice(["content", "group", "filename"]),
+    type=click.Choice(["content", "group", "folder", "pattern", "filename", "retrain"]),
     default="content",
     show_default=True,
-    help="What stays together: equal files, the catalog's groups, or equal file names.",
+    help="What stays together: equal files, the catalog's groups, the images of one folder, what "
+    "--group-pattern finds, or equal file names; retrain deals as TensorFlow's retrain.py does.",
+)
+@click.option(
+    "--group-pattern",
+    metavar="REGEX",
+    help="For --split-by pattern: searched in the path, CLASS/FILE; its first (group), or else all that it "
+    "matches, is what stays together.",
+)
+@click.option(
+    "--retrain-prefix",
+    metavar="DIR",
+    help="For --split-by retrain: what retrain.py was given as --image_dir.  [default: nothing before "
+    "CLASS/FILE]",
 )
 @click.option(
     "--output",
@@ -97,6 +110,8 @@ def fit(
     validation: float,
     salt: str,
     split_by: str,
+    group_pattern: str | None,
+    retrain_prefix: str | None,
     output: str | None,
     quiet: bool,
     as_json: bool,
@@ -104,7 +119,9 @@ def fit(
     """Train a classifier on the features in STORE and save it.
 
     Images are divided into training, validation and test by a hash of their content, so that the division is
-    the same everywhere and stays the same when images are added. A column "split" of the source's CSV wins.
+    the same everywhere and stays the same when images are added. Splits that the source gives win, by lists
+    (`featstore extract --test-list`), by folders called train and test, or by the column "split" of a CSV.
+    Where they leave validation empty, images for it are taken out of train by the hash.
 
     STORE may be left out where the current folder has only one.
     """
@@ -112,7 +129,19 @@ def fit(
 
     opened = open_store(store)
     path = _output_path(opened, head if output is None else output)
-    rule = featstore.SplitRule(by=split_by, test=test, validation=validation, salt=salt)
+    rule = featstore.SplitRule(
+        by=split_by,
+        test=test,
+        validation=validation,
+        salt=salt,
+        group_pattern=group_pattern,
+        retrain_prefix=retrain_prefix,
+    )
+    if split_by == "retrain" and retrain_prefix is None:
+        note(
+            "retrain.py hashed its --image_dir with each path: to divide as an earlier run did, give that "
+            "text with --retrain-prefix"
+        )
     table = opened.table(space=space, catalog=catalog or None)
     with bar(None, quiet=quiet, unit="fit") as progress:
         fitted = featstore.fit(

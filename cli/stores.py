@@ -73,6 +73,10 @@ def _print_catalog(catalog: dict[str, Any]) -> None:
     if classes:
         rows.append(("all", catalog["labeled"], *(catalog["splits"][split] for split in splits)))
         print_table(("class", "images", *splits), rows, indent="  ")
+    given = catalog["given_splits"]
+    if told := [f"{given[split]:,} {split}" for split in splits if given[split]]:
+        rest = f"; {count(given['rule'], 'image')} left to the rule" if given["rule"] else ""
+        click.echo(f"  given splits: {', '.join(told)}{rest}")
     if unlabelled := catalog["images"] - catalog["failed"] - catalog["labeled"]:
         click.echo(f"  {count(unlabelled, 'image')} without a label")
     if catalog["failed"]:

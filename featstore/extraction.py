@@ -1,6 +1,7 @@
 """From a source of images to features at rest: each distinct content passes the backbone once, ever."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from featstore.pipeline import ExtractionRun
 from featstore.store import Catalog, FeatureStore
 
 __all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,9 @@ class ExtractionReport:
         Files of the source that are no images by their name.
     read : int
         Files that were opened.
+    given_splits : dict of str to int
+        How many files the source gives to ``"train"``, ``"validation"`` and ``"test"``, and under ``"rule"``
+        how many it leaves to the split rule.
     seconds, images_per_second : float
         Wall time, and images settled in it.
     """
@@ -55,6 +61,7 @@ class ExtractionReport:
     failures: tuple[tuple[str, str], ...]
     ignored: int
     read: int
+    given_splits: dict[str, int]
     seconds: float
     images_per_second: float
 
@@ -84,6 +91,9 @@ def extract(
     *,
     backbone: str | os.PathLike[str] | Backbone = "mobilenet_v2",
     catalog: str | None = None,
+    train_list: str | os.PathLike[str] | None = None,
+    validation_list: str | os.PathLike[str] | None = None,
+    test_list: str | os.PathLike[str] | None = None,
     strict: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -97,14 +107,18 @@ def extract(
     Parameters
     ----------
     source : path
-        A folder of class folders, a flat folder, or a CSV with the columns ``path`` and, optionally,
-        ``label``, ``group`` and ``split``.
+        A folder of class folders, a flat folder, a folder whose folders ``train``, ``test``, … hold class
+        folders, or a CSV with the columns ``path`` and, optionally, ``label``, ``group`` and ``split``.
     store : path or FeatureStore, optional
         Made where it does not exist. By default ``NAME.fstore`` in the current folder, after the source.
     backbone : str or Backbone
         Name of a known backbone, path of a ``.keras`` model, or a loaded one.
     catalog : str, optional
         Name for this source's paths and labels in the store; by default after the source.
+    train_list, validation_list, test_list : path, optional
+        Text files with one image of the source a line, such as ``apple_pie/1005649``: its path in the source,
+        with or without its extension. The images get these splits; those in no list are left to the split
+        rule, and so is every image when a later call gives no lists.
     strict : bool
         Stop at the first image that cannot be decoded instead of recording its reason and going on.
     workers : int, optional
@@ -122,7 +136,7 @@ def extract(
     Raises
     ------
     SourceError
-        The source cannot be used, or its catalog's name is taken by another source.
+        The source cannot be used, a list does not fit it, or its catalog's name is taken by another source.
     BackboneError
         The backbone cannot be built.
     StoreError
@@ -133,7 +147,7 @@ def extract(
         Ctrl-C; what was done is sealed.
     """
     started = time.monotonic()
-    images = open_source(source)
+    images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
     if isinstance(backbone, str | os.PathLike):
         network = load_backbone(os.fspath(backbone), **backbone_options)
     elif backbone_options:
@@ -185,6 +199,7 @@ def _report(run: ExtractionRun, catalog: str, seconds: float) -> ExtractionRepor
         failures=failures,
         ignored=run.source.ignored,
         read=run.read,
+        given_splits=run.source.given_splits(),
         seconds=seconds,
         images_per_second=(run.extracted + run.reused + len(failures)) / seconds,
     )
@@ -214,5 +229,13 @@ def _known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | 
         raise SourceError(
             f"the catalog {name!r} of {store.path} describes {known.location}, not {images.location}; "
             "give this source a name of its own with --catalog NAME"
+        )
+    n_given = len(known) - known.splits.count(None)
+    if n_given and not any(record.split for record in images.records):
+        _log.warning(
+            "%d images of the catalog %s had given splits, and this call gives none: a rule deals them now; "
+            "to keep the splits, give the lists again",
+            n_given,
+            name,
         )
     return known

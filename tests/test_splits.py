@@ -179,7 +179,7 @@ def test_a_rule_survives_its_dict(rule):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"by": "colour"}, "content, group, filename; found 'colour'"),
+        ({"by": "colour"}, "content, group, folder, pattern, filename, retrain; found 'colour'"),
         ({"test": 1.0}, "test is a fraction"),
         ({"test": -0.1}, "test is a fraction"),
         ({"test": float("nan")}, "test is a fraction"),

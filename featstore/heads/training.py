@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import FeatstoreError, HeadError, SplitError
 from featstore.heads.calibration import fit_temperature
+from featstore.heads.dealing import checked_classes, deal, report_leaks
 from featstore.heads.evaluation import score
 from featstore.heads.head import Head, usable_features
 from featstore.heads.linear import linear_form
@@ -55,12 +56,14 @@ def fit(
         Images without a label are left out.
     head : str or scikit-learn classifier
         A name that :func:`featstore.known_heads` lists, or a classifier of your own, of which a copy is
-        fitted as it is. A search such as ``GridSearchCV`` gets the content hashes as its groups where its
-        ``cv`` is a :class:`featstore.HashKFold`, and its best estimator becomes the head's.
+        fitted as it is. A search such as ``GridSearchCV`` gets what the rule keeps together as its groups
+        where its ``cv`` is a :class:`featstore.HashKFold`, and its best estimator becomes the head's.
     params : mapping, optional
         Parameters to fix, such as ``{"C": 0.3}``; what stays open in the grid is still chosen.
     rule : SplitRule, optional
-        Default: ``SplitRule()``. A split that the catalog gives wins over it.
+        Default: ``SplitRule()``. A split that the catalog gives wins over it. Where the catalog gives none to
+        validation and there is something to choose, the rule's share of the images given to train is taken;
+        the head's own rule then says ``validation_from_train``.
     progress : callable, optional
         Called as ``progress(done, total, {"params": {…}, "top1": accuracy})`` after each setting.
 
@@ -75,24 +78,25 @@ def fit(
     HeadError
         There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier.
     SplitError
-        A class is missing from train, or the validation split is empty while there is something to choose.
+        A class is missing from train, the validation split is empty while there is something to choose, or
+        given splits tear apart what the rule keeps together.
     """
     recipe = _recipe(head, params)
     rule = SplitRule() if rule is None else rule
     labels = np.asarray(table.y)
-    rows = _rows_by_split(table, labels, rule)
-    classes = _checked_classes(table, labels, rows)
+    rule, rows = deal(table, labels, rule, chooses=recipe.n_settings > 1)
+    classes = checked_classes(table, labels, rows, rule)
     if recipe.n_settings > 1 and not len(rows["validation"]):
         fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
         raise SplitError(
             f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
             f"--validation larger than {rule.validation:g}, or fix them with {fixed}"
         )
-    leaks, label_conflicts = _report_leaks(table, labels, rows)
+    leaks, label_conflicts = report_leaks(table, labels, rows)
 
     y = {split: labels[rows[split]] for split in SPLITS}
     X = {split: _gather(table.X, rows[split], split=split) for split in ("train", "validation")}
-    groups = np.asarray(table.content_hash)[rows["train"]]
+    groups = np.asarray(table.group_keys(rule))[rows["train"]]
     fitted = _fit_recipe(recipe, X, y, groups=groups, progress=progress)
     temperature = None
     if not hasattr(fitted.estimator, "predict_proba"):
@@ -189,72 +193,6 @@ def _checked_params(info: HeadInfo, params: Mapping[str, Any]) -> dict[str, Any]
     except (TypeError, ValueError) as error:
         raise HeadError(f"parameters are numbers, texts and dicts of them; found {plain}") from error
     return plain
-
-
-def _rows_by_split(
-    table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule
-) -> dict[str, NDArray[np.intp]]:
-    splits = np.asarray(table.splits(rule))
-    return {split: np.flatnonzero((labels != "") & (splits == split)) for split in SPLITS}
-
-
-def _checked_classes(
-    table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]]
-) -> NDArray[np.str_]:
-    catalog = table.catalog_name
-    classes, totals = np.unique(labels[labels != ""], return_counts=True)
-    if not len(classes):
-        raise HeadError(
-            f"the catalog {catalog} has no labels ({len(labels)} images); "
-            "extract from class folders, or from a CSV with a label column"
-        )
-    if len(classes) == 1:
-        raise HeadError(
-            f"the catalog {catalog} has one class only, {classes[0]} ({totals[0]} images); "
-            "a head needs at least 2"
-        )
-    missing = {split: np.isin(classes, labels[at], invert=True) for split, at in rows.items()}
-    if missing["train"].any():
-        absent = missing["train"]
-        named = [f"{c} ({n} in all)" for c, n in zip(classes[absent], totals[absent], strict=True)]
-        raise SplitError(
-            f"no image is in train for {_listed(named)}; "
-            "add images, make --test and --validation smaller, or try another --salt"
-        )
-    for split in ("validation", "test"):
-        if not len(rows[split]):
-            _logger.warning("no labelled image is in %s", split)
-        elif missing[split].any():
-            _logger.warning("no image is in %s for %s", split, _listed(classes[missing[split]].tolist()))
-    return classes
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _report_leaks(
-    table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]]
-) -> tuple[int, int]:
-    used = np.concatenate([rows[split] for split in SPLITS])
-    split_of = np.repeat(np.arange(len(SPLITS)), [len(rows[split]) for split in SPLITS])
-    hashes = np.ascontiguousarray(np.asarray(table.content_hash_bytes)[used])
-    _, content = np.unique(hashes.view("V32").ravel(), return_inverse=True)
-    leaks = _n_mixed(content, split_of)
-    if leaks:
-        _logger.warning(
-            "%d images occur in more than one split under the same bytes: scores on them are too good", leaks
-        )
-    conflicts = _n_mixed(content, np.unique(labels[used], return_inverse=True)[1])
-    if conflicts:
-        _logger.warning("%d images occur with more than one label under the same bytes", conflicts)
-    return leaks, conflicts
-
-
-def _n_mixed(content: NDArray[np.intp], mark: NDArray[np.intp]) -> int:
-    """Count the contents that carry more than one mark."""
-    n_marks = int(mark.max()) + 1
-    return int((np.bincount(np.unique(content * n_marks + mark) // n_marks) > 1).sum())
 
 
 def _gather(X: Any, rows: NDArray[np.intp], *, split: str) -> NDArray[Any]:

@@ -8,19 +8,13 @@ from collections.abc import Iterator
 
 from featstore.errors import SourceError
 from featstore.images.folders import unusable_reason
-from featstore.images.records import ImageRecord
+from featstore.images.records import ImageRecord, split_of_word
 
 __all__ = ["read_csv_list"]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _COLUMNS = ("path", "label", "group", "split")
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
 _Fields = tuple[str | None, str | None, str | None]
 
 
@@ -30,7 +24,10 @@ def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str
     The first row names the columns: ``path``, and optionally ``label``, ``group`` and ``split``; others are
     not used. The text is UTF-8, with or without a byte-order mark, in which paths may hold any bytes that a
     file name can; fields are separated by commas in a ``.csv`` and by tabs in a ``.tsv``, and quoted as
-    spreadsheets do. White space around a label, group or split is dropped, and an empty one means none.
+    spreadsheets do. White space around a label, group or split is dropped, and an empty one means none. No
+    word does: ``nan``, ``NA`` and ``none`` are labels and groups like any other, and not splits. A split is
+    written ``train`` or ``training``; ``validation``, ``valid``, ``val`` or ``dev``; ``test`` or ``testing``;
+    in any case.
 
     A path is taken as it stands (``~`` means nothing) and then normalised as :func:`os.path.normpath` does:
     relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. It is
@@ -165,9 +162,12 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
                 "in UTF-8"
             ) from error
     label, group, word = (values.get(name, "").strip() or None for name in _COLUMNS[1:])
-    split = None if word is None else _SPLIT_WORDS.get(word.lower())
+    split = None if word is None else split_of_word(word)
     if word is not None and split is None:
-        raise SourceError(f"{_at(location, line)}: split is train, validation or test; found {word!r}")
+        raise SourceError(
+            f"{_at(location, line)}: split is train, validation (val, valid, dev) or test, or empty to leave "
+            f"it to the rule; found {word!r}"
+        )
     return label, group, split
 
 

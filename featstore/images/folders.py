@@ -5,7 +5,7 @@ import stat
 from collections import Counter
 from dataclasses import dataclass, field
 
-from featstore.images.records import ImageRecord, is_image_name
+from featstore.images.records import ImageRecord, is_image_name, split_of_word
 
 __all__ = ["FolderListing", "unusable_reason", "walk_folder"]
 
@@ -46,7 +46,15 @@ def walk_folder(root: str) -> FolderListing:
     """List the images below a folder.
 
     The label is the first folder below the root, however deep the image lies; an image directly in the root
-    has none. Hidden names (a leading dot) and ``__MACOSX`` are skipped. Links are followed, to files and to
+    has none.
+
+    A root whose folders are splits is recognised, and then each of these gives its images their split, and
+    the folder below it is the label. For this all folders in the root that hold images must be named like a
+    split (see :func:`~featstore.images.records.split_of_word`), one of them train and one another; no image
+    may lie in the root itself, and none in train outside of class folders. Images that lie in a validation or
+    test folder itself have no label.
+
+    Hidden names (a leading dot) and ``__MACOSX`` are skipped. Links are followed, to files and to
     folders: a folder that is reached in two ways is listed under both, but never inside itself, and at most
     16 times. Each file costs one ``stat``; none is opened, so that pipes and devices cannot block.
 
@@ -87,8 +95,31 @@ def walk_folder(root: str) -> FolderListing:
             below = f"{prefix}{name}/"
             pending.append((os.path.join(folder, name), below, name if label is None else label, inside))
     listing.records.sort(key=lambda record: os.fsencode(record.path))
+    if _is_split_by_folders(listing.records):
+        listing.records = [_split_by_folder(record) for record in listing.records]
     listing.failures.sort(key=lambda failure: os.fsencode(failure[0]))
     return listing
+
+
+def _is_split_by_folders(records: list[ImageRecord]) -> bool:
+    """Say whether the folders in the root are splits, by the rule of :func:`walk_folder`."""
+    labels = {record.label for record in records}
+    splits = {None if label is None else split_of_word(label) for label in labels}
+    if None in splits or "train" not in splits or len(splits) == 1:
+        return False
+    train = {label for label in labels if label is not None and split_of_word(label) == "train"}
+    return all(record.path.count("/") > 1 for record in records if record.label in train)
+
+
+def _split_by_folder(record: ImageRecord) -> ImageRecord:
+    folder, *below = record.path.split("/")
+    return ImageRecord(
+        path=record.path,
+        label=below[0] if len(below) > 1 else None,
+        split=split_of_word(folder),
+        size=record.size,
+        mtime_ns=record.mtime_ns,
+    )
 
 
 def _list_entries(

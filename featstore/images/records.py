@@ -1,8 +1,9 @@
 """What a source says about its images, before any of them is opened."""
 
+from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["IMAGE_SUFFIXES", "ImageRecord", "Source", "is_image_name"]
+__all__ = ["IMAGE_SUFFIXES", "ImageRecord", "Source", "is_image_name", "split_of_word"]
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -13,6 +14,12 @@ IMAGE_SUFFIXES = frozenset(
 """The endings, in lower case, by which a file in a folder is taken for an image."""
 
 _ENDINGS = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
+
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +81,11 @@ class Source:
     failures: list[tuple[str, str]]
     ignored: int
 
+    def given_splits(self) -> dict[str, int]:
+        """Count the images given to ``"train"``, ``"validation"``, ``"test"``, and to none as ``"rule"``."""
+        counts = Counter(record.split for record in self.records)
+        return {split or "rule": counts[split] for split in ("train", "validation", "test", None)}
+
 
 def is_image_name(name: str) -> bool:
     """Tell by its ending, in any case, whether a file is taken for an image.
@@ -90,3 +102,14 @@ def is_image_name(name: str) -> bool:
     """
     stem, _, ending = name.rpartition(".")
     return bool(stem) and ending.lower() in _ENDINGS
+
+
+def split_of_word(word: str) -> str | None:
+    """Return the split that a word means, in any case; None if it means none.
+
+    Examples
+    --------
+    >>> split_of_word("Val"), split_of_word("training"), split_of_word("trainer")
+    ('validation', 'train', None)
+    """
+    return _SPLIT_WORDS.get(word.lower())

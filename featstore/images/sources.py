@@ -8,6 +8,7 @@ from featstore.errors import SourceError
 from featstore.images.csv_list import read_csv_list
 from featstore.images.folders import FolderListing, unusable_reason, walk_folder
 from featstore.images.records import IMAGE_SUFFIXES, ImageRecord, Source, is_image_name
+from featstore.images.split_lists import with_split_lists
 
 __all__ = ["ImageRecord", "Source", "is_image_name", "open_source"]
 
@@ -15,7 +16,13 @@ _LIST_SUFFIXES = (".csv", ".tsv")
 _MAX_NAME = 100
 
 
-def open_source(path: str | os.PathLike[str]) -> Source:
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    train_list: str | os.PathLike[str] | None = None,
+    validation_list: str | os.PathLike[str] | None = None,
+    test_list: str | os.PathLike[str] | None = None,
+) -> Source:
     """List the images of a folder or a CSV, opening none of them.
 
     Parameters
@@ -24,6 +31,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         A folder, in which the folder that an image lies in below ``path`` is its label (see
         :func:`~featstore.images.folders.walk_folder`), or a ``.csv`` or ``.tsv`` file with a column ``path``
         (see :func:`~featstore.images.csv_list.read_csv_list`).
+    train_list, validation_list, test_list : str or path-like, optional
+        Text files that name images of the source, one a line, and give them their split (see
+        :func:`~featstore.images.split_lists.with_split_lists`).
 
     Returns
     -------
@@ -33,8 +43,8 @@ def open_source(path: str | os.PathLike[str]) -> Source:
     Raises
     ------
     SourceError
-        There is nothing at ``path``, it is neither folder nor list, the list is malformed, or no image was
-        found; the message says what was there and what to do.
+        There is nothing at ``path``, it is neither folder nor list, the list is malformed, no image was
+        found, or a list of a split does not fit; the message says what was there and what to do.
 
     Examples
     --------
@@ -50,7 +60,11 @@ def open_source(path: str | os.PathLike[str]) -> Source:
     >>> source.ignored
     1
     """
-    given = os.fsdecode(path)
+    lists = {"train": train_list, "validation": validation_list, "test": test_list}
+    return with_split_lists(_open(os.fsdecode(path)), lists)
+
+
+def _open(given: str) -> Source:
     if not given:
         raise SourceError("the source's path is empty; give a folder of images or a .csv list")
     location = os.path.abspath(given)

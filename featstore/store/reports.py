@@ -52,6 +52,7 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
     splits = assign_splits(
         SplitRule(), content_hash=hashes, given=[catalog.splits[number] for number in numbers]
     ).tolist()
+    given = Counter(catalog.splits[number] for number in numbers)
     labels = [catalog.labels[number] for number in numbers]
     counts = Counter(zip(labels, splits, strict=True))
     rows_by_content = defaultdict(list)
@@ -73,6 +74,7 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
             for label in sorted({label for label in labels if label is not None})
         ],
         "splits": {split: splits.count(split) for split in SPLITS},
+        "given_splits": {split or "rule": given[split] for split in (*SPLITS, None)},
         "duplicates": [
             {"content_hash": content.hex(), "paths": [catalog.paths[row] for row in rows]}
             for content, rows in copies.items()

@@ -278,7 +278,8 @@ class FeatureStore:
               (how many different ones), ``segments``, ``bytes``, ``fingerprint``, ``spec``, ``provenance``;
             - ``catalogs``: for each ``name``, ``location``, ``images``, ``failed``, ``labeled``, ``classes``
               (``label``, ``images``, ``train``, ``validation``, ``test``), ``splits`` (``train``,
-              ``validation``, ``test``), ``duplicates`` (``content_hash``, ``paths``), ``label_conflicts``
+              ``validation``, ``test``), ``given_splits`` (the same and ``rule``: images left to the rule),
+              ``duplicates`` (``content_hash``, ``paths``), ``label_conflicts``
               (``content_hash``, ``labels``: paths by label) and ``spaces`` (images with features, by space);
             - ``heads``: for each ``name``, ``path``, ``bytes``.
 

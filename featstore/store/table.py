@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import NotInStoreError, SplitError, StoreError
-from featstore.splits import SPLITS, SplitRule, assign_splits
+from featstore.splits import SPLITS, SplitRule, assign_splits, group_keys
 
 if TYPE_CHECKING:
     from featstore.backbones.spec import BackboneSpec
@@ -168,6 +168,38 @@ class FeatureTable:
             groups=self._columns.groups.tolist(),
             paths=self._columns.paths.tolist(),
             given=self._columns.splits.tolist(),
+        )
+
+    def group_keys(self, rule: SplitRule) -> NDArray[np.str_]:
+        """Return what a rule keeps together, as ``groups`` for :class:`~featstore.HashKFold`.
+
+        Parameters
+        ----------
+        rule : SplitRule
+
+        Returns
+        -------
+        ndarray of shape (n,), str
+            The group, folder, match or name that the rule goes by; the content hash where it goes by
+            content, or where the image has none of these.
+
+        Raises
+        ------
+        SplitError
+            No image has what the rule goes by.
+
+        Examples
+        --------
+        >>> rule = SplitRule(by="pattern", group_pattern="plant[0-9]+")
+        >>> folds = HashKFold(5).split(table.X, groups=table.group_keys(rule))  # doctest: +SKIP
+        """
+        if rule.by == "content":
+            return self.content_hash
+        return group_keys(
+            rule,
+            content_hash=self._columns.content_hash,
+            groups=self._columns.groups.tolist(),
+            paths=self._columns.paths.tolist(),
         )
 
     def split(self, name: str, rule: SplitRule | None = None) -> "FeatureTable":

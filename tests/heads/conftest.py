@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.splits import SplitRule, assign_splits
+from featstore.splits import SplitRule, assign_splits, group_keys
 
 
 def spec_of(architecture="scattering", **changes):
@@ -49,6 +49,11 @@ class FakeTable:
             groups=self.groups,
             paths=self.paths,
             given=self.given_splits,
+        )
+
+    def group_keys(self, rule):
+        return group_keys(
+            rule, content_hash=self.content_hash_bytes, groups=self.groups, paths=self.paths.tolist()
         )
 
     def but(self, **changes):

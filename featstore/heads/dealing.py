@@ -1,0 +1,203 @@
+"""Which images a head is fitted, chosen and tested on, and what is wrong with that division."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError, SplitError
+from featstore.splits import SPLITS, SplitRule
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = ["checked_classes", "deal", "report_leaks"]
+
+_Rows = dict[str, NDArray[np.intp]]
+
+_logger = logging.getLogger(__name__)
+
+_SHOWN = 3
+
+
+def deal(
+    table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, *, chooses: bool
+) -> tuple[SplitRule, _Rows]:
+    """Divide the labelled images.
+
+    Parameters
+    ----------
+    table : FeatureTable
+    labels : ndarray of shape (n,), str
+    rule : SplitRule
+    chooses : bool
+        Whether validation images are needed. Where the given splits have none, the rule's share of those
+        that are given to train is taken, and the rule that is returned says so.
+
+    Returns
+    -------
+    rule : SplitRule
+    rows : dict of str to ndarray of int
+        The rows of each split.
+
+    Raises
+    ------
+    SplitError
+        Given splits tear apart what the rule keeps together.
+    """
+    given = np.where(labels == "", "", np.asarray(table.given_splits))
+    rows = _rows_by_split(table, labels, rule)
+    if chooses and not len(rows["validation"]) and (given == "train").any():
+        wider = replace(rule, validation_from_train=True)
+        wider_rows = _rows_by_split(table, labels, wider)
+        if n_taken := len(wider_rows["validation"]):
+            rule, rows = wider, wider_rows
+            _logger.warning(
+                "no image is given to validation, which is needed to choose parameters: %d of the %d images "
+                "given to train are used for it",
+                n_taken,
+                (given == "train").sum(),
+            )
+    for split in ("validation", "test"):
+        n_given = int((given == split).sum())
+        n_more = len(rows[split]) - n_given
+        if n_given and n_more:
+            _logger.warning(
+                "%d of the %d images in %s have no given split and are there by the rule; --%s 0 keeps such "
+                "images out",
+                n_more,
+                len(rows[split]),
+                split,
+                split,
+            )
+    _check_groups(table, labels, rule, rows)
+    return rule, rows
+
+
+def _rows_by_split(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule) -> _Rows:
+    splits = np.asarray(table.splits(rule))
+    return {split: np.flatnonzero((labels != "") & (splits == split)) for split in SPLITS}
+
+
+def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, rows: _Rows) -> None:
+    """Refuse groups that given splits tear apart, and tell of those that the rule pays no heed to."""
+    by_content = rule.by == "content"
+    groups = np.asarray(table.groups)
+    keys = groups if by_content else np.asarray(table.group_keys(rule))
+    grouped = (keys != "") & (keys != np.asarray(table.content_hash)) & (labels != "")
+    n_labelled, n_grouped = int((labels != "").sum()), int(grouped.sum())
+    if n_grouped < n_labelled and not by_content:
+        _logger.warning(
+            "%d of %d images have no %s: they are dealt by content",
+            n_labelled - n_grouped,
+            n_labelled,
+            "match for the pattern" if rule.by == "pattern" else rule.by,
+        )
+    if not grouped.any():
+        return
+    names, numbers = np.unique(keys, return_inverse=True)
+    counts = np.zeros((len(names), len(SPLITS)), dtype=np.intp)
+    for column, split in enumerate(SPLITS):
+        at = rows[split][grouped[rows[split]]]
+        counts[:, column] = np.bincount(numbers[at], minlength=len(names))
+    torn = np.flatnonzero((counts > 0).sum(axis=1) > 1)
+    if not len(torn):
+        return
+    n_groups = int((counts > 0).any(axis=1).sum())
+    if by_content:
+        _logger.warning(
+            "%d of the catalog's %d groups have images in more than one split; --split-by group keeps each "
+            "together",
+            len(torn),
+            n_groups,
+        )
+        return
+    told = [f"{str(names[at])!r} ({_counts(counts[at])})" for at in torn[:_SHOWN]]
+    more = f" and {len(torn) - _SHOWN} more" if len(torn) > _SHOWN else ""
+    raise SplitError(
+        f"{len(torn)} of {n_groups} groups by {rule.by} have images in more than one split, because the "
+        f"catalog gives their images different splits: {', '.join(told)}{more}; mend the given splits, or "
+        "take them as they are with --split-by content"
+    )
+
+
+def _counts(counts: NDArray[np.intp]) -> str:
+    return ", ".join(f"{n} in {split}" for n, split in zip(counts, SPLITS, strict=True) if n)
+
+
+def checked_classes(
+    table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]], rule: SplitRule
+) -> NDArray[np.str_]:
+    """Return the classes, str of shape (n_classes,), or say why no head can tell them apart.
+
+    Raises
+    ------
+    HeadError
+        There are no labels, or one class only.
+    SplitError
+        A class is missing from train.
+    """
+    catalog = table.catalog_name
+    classes, totals = np.unique(labels[labels != ""], return_counts=True)
+    if not len(classes):
+        raise HeadError(
+            f"the catalog {catalog} has no labels ({len(labels)} images); "
+            "extract from class folders, or from a CSV with a label column"
+        )
+    if len(classes) == 1:
+        raise HeadError(
+            f"the catalog {catalog} has one class only, {classes[0]} ({totals[0]} images); "
+            "a head needs at least 2"
+        )
+    missing = {split: np.isin(classes, labels[at], invert=True) for split, at in rows.items()}
+    if missing["train"].any():
+        absent = missing["train"]
+        named = [f"{c} ({n} in all)" for c, n in zip(classes[absent], totals[absent], strict=True)]
+        given = np.asarray(table.given_splits)[np.isin(labels, classes[absent])]
+        if (given != "").all():
+            remedy = "the catalog gives all of these other splits: mend its lists or its column split"
+        else:
+            remedy = "add images, make --test and --validation smaller, or try another --salt"
+            if rule.by == "retrain":
+                remedy = "add images, or make --test and --validation smaller"
+            elif rule.by != "content":
+                remedy += f"; the split goes by {rule.by}, which may hold a whole class together"
+        raise SplitError(f"no image is in train for {_listed(named)}; {remedy}")
+    for split in ("validation", "test"):
+        if not len(rows[split]):
+            _logger.warning("no labelled image is in %s", split)
+        elif missing[split].any():
+            _logger.warning("no image is in %s for %s", split, _listed(classes[missing[split]].tolist()))
+    return classes
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def report_leaks(
+    table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]]
+) -> tuple[int, int]:
+    """Return how many contents are in more than one split, and how many have more than one label."""
+    used = np.concatenate([rows[split] for split in SPLITS])
+    split_of = np.repeat(np.arange(len(SPLITS)), [len(rows[split]) for split in SPLITS])
+    hashes = np.ascontiguousarray(np.asarray(table.content_hash_bytes)[used])
+    _, content = np.unique(hashes.view("V32").ravel(), return_inverse=True)
+    leaks = _n_mixed(content, split_of)
+    if leaks:
+        _logger.warning(
+            "%d images occur in more than one split under the same bytes: scores on them are too good", leaks
+        )
+    conflicts = _n_mixed(content, np.unique(labels[used], return_inverse=True)[1])
+    if conflicts:
+        _logger.warning("%d images occur with more than one label under the same bytes", conflicts)
+    return leaks, conflicts
+
+
+def _n_mixed(content: NDArray[np.intp], mark: NDArray[np.intp]) -> int:
+    """Count the contents that carry more than one mark."""
+    n_marks = int(mark.max()) + 1
+    return int((np.bincount(np.unique(content * n_marks + mark) // n_marks) > 1).sum())

@@ -1,0 +1,190 @@
+"""Folds and hold-outs decided by a hash, as scikit-learn cross-validators."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import SplitError
+from featstore.splits.keys import (
+    HASH_BYTES,
+    RANGE,
+    checked_fraction,
+    checked_hashes,
+    draws,
+    rows_as_bytes,
+    salt_bytes,
+    text_bytes,
+)
+
+__all__ = ["HashHoldout", "HashKFold"]
+
+
+@dataclass(frozen=True)
+class HashKFold:
+    """K folds decided by a hash, as a scikit-learn cross-validator.
+
+    Rows with the same entry in ``groups`` are always in one fold, and a row's fold stays the same when others
+    are added. The fold is ``u mod n_splits``, where ``u`` is bytes 8 to 15 of the digest that
+    :mod:`featstore.splits` defines, as a big-endian unsigned integer.
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of folds, at least 2.
+    salt : str
+        Any text; another salt deals anew. Give one of its own to the inner of two nested searches: with the
+        outer's salt and a number of folds that shares a factor with the outer's, inner folds come out uneven.
+
+    Raises
+    ------
+    SplitError
+        ``n_splits`` is below 2.
+
+    Examples
+    --------
+    >>> groups = ["fen", "fen", "forest", "dune", "dune", "swamp"]
+    >>> for train, test in HashKFold(2).split(range(6), groups=groups):
+    ...     print(train, test)
+    [2 5] [0 1 3 4]
+    [0 1 3 4] [2 5]
+    """
+
+    n_splits: int = 5
+    salt: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_splits, bool) or not isinstance(self.n_splits, int) or self.n_splits < 2:
+            raise SplitError(f"n_splits is a whole number of folds, at least 2; found {self.n_splits!r}")
+        salt_bytes(self.salt)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds; the arguments are there for scikit-learn and not looked at."""
+        return self.n_splits
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the row numbers of train and test, once for each fold.
+
+        Parameters
+        ----------
+        X : array_like of length n
+            Only its length is looked at.
+        y : ignored
+        groups : array_like
+            What must stay together: ``table.content_hash`` (n hexadecimal str), the hashes' bytes of shape
+            (n, 32), or n labels of any kind, such as the names of patients or sites.
+
+        Returns
+        -------
+        iterator of (ndarray of int, ndarray of int)
+
+        Raises
+        ------
+        SplitError
+            There are no groups, one is empty, or a fold is.
+        """
+        folds = draws(_group_keys(X, groups), salt=self.salt, first_byte=8) % np.uint64(self.n_splits)
+        sizes = np.bincount(folds.astype(np.intp), minlength=self.n_splits)
+        if not sizes.all():
+            raise SplitError(
+                f"{int((sizes == 0).sum())} of {self.n_splits} folds would be empty with {len(folds)} rows; "
+                "use fewer folds, or another salt where these rows are themselves a fold's training part"
+            )
+        return (
+            (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(self.n_splits)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashHoldout:
+    """One test part decided by a hash, as a scikit-learn cross-validator with a single split.
+
+    A row is in the test part where ``u < floor(test * 2**64)``, with ``u`` as in :class:`HashKFold`.
+
+    Parameters
+    ----------
+    test : float
+        The fraction that the test part gets, in (0, 1).
+    salt : str
+        Any text; another salt deals anew.
+
+    Raises
+    ------
+    SplitError
+        ``test`` is not a fraction.
+
+    Examples
+    --------
+    >>> [(train, test)] = HashHoldout(test=0.5).split(range(4), groups=["fen", "fen", "forest", "moor"])
+    >>> train, test
+    (array([0, 1, 3]), array([2]))
+    """
+
+    test: float = 0.2
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "test", checked_fraction("test", self.test))
+        if not self.test:
+            raise SplitError("test is the fraction that is held out, above 0 and below 1; found 0")
+        salt_bytes(self.salt)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return 1; the arguments are there for scikit-learn and not looked at."""
+        return 1
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the row numbers of train and test, once.
+
+        Parameters, returns and errors are those of :meth:`HashKFold.split`.
+        """
+        drawn = draws(_group_keys(X, groups), salt=self.salt, first_byte=8)
+        held_out = drawn < np.uint64(int(self.test * RANGE))
+        if not held_out.any() or held_out.all():
+            part = "train" if held_out.any() else "test"
+            raise SplitError(
+                f"{part} would be empty with {len(drawn)} rows and test={self.test}; "
+                "use another fraction or salt"
+            )
+        return iter([(np.flatnonzero(~held_out), np.flatnonzero(held_out))])
+
+
+def _group_keys(X: Any, groups: Any) -> list[bytes]:
+    """Return the keys for ``groups``: hashes give their bytes, whichever way they are written."""
+    if groups is None:
+        raise SplitError(
+            "no groups were given; pass groups=table.content_hash, "
+            "so that copies of an image stay in one fold"
+        )
+    entries = np.asarray(groups)
+    n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+    if entries.ndim == 0 or len(entries) != n_rows:
+        raise SplitError(
+            f"groups must have one entry for each of the {n_rows} rows; found shape {entries.shape}"
+        )
+    if entries.ndim > 1:
+        return rows_as_bytes(checked_hashes(entries))
+    names = [str(entry) if entry is not None else "" for entry in entries.tolist()]
+    if n_missing := names.count(""):
+        raise SplitError(
+            f"{n_missing} of {n_rows} rows have no group; pass "
+            'groups=np.where(table.groups == "", table.content_hash, table.groups)'
+        )
+    return [_label_key(name) for name in names]
+
+
+def _label_key(name: str) -> bytes:
+    if len(name) == 2 * HASH_BYTES:
+        try:
+            key = bytes.fromhex(name)
+        except ValueError:
+            key = b""
+        if len(key) == HASH_BYTES:
+            return key
+    return b"group:" + text_bytes(name)
