@@ -204,7 +204,7 @@ class ExtractionRun:
         """Yield batches of decoded images; their hashes are queued in the same order."""
         height, width = self.network.spec.size_px
         size = self.network.batch_size
-        unsettled = iter(np.flatnonzero(~self._is_settled).tolist())
+        unsettled = map(int, np.flatnonzero(~self._is_settled))
         pixels = np.empty((size, height, width, 3), np.uint8)
         hashes: list[bytes] = []
         for loaded in map_ahead(self._load, unsettled, workers=self.workers, ahead=2 * size + self.workers):
