@@ -278,6 +278,7 @@ class _Run:
         self.reused = 0
         self.read = 0
         self._known = known
+        self._near_groups = {} if known is None else known.near_group_by_content()
         self._pending = _Pending()
         self._on_the_way: set[bytes] = set()
         self._space = store.space(network.spec.name) if network.spec.name in store.space_names else None
@@ -371,6 +372,7 @@ class _Run:
             sizes=np.array([row.size for _, row in told], np.int64),
             mtimes_ns=np.array([row.mtime_ns for _, row in told], np.int64),
             reasons=[row.reason for _, row in told],
+            near_groups=[self._near_groups.get(row.content_hash) for _, row in told],
         )
 
     def _recall(self) -> None:

@@ -360,7 +360,7 @@ def _keys(
         if keys and not any(groups):
             raise SplitError(
                 'a split by group needs groups, and no image has one; give them in the column "group" of a '
-                "CSV, or split by content"
+                "CSV, note near-duplicates with featstore duplicates --write-groups, or split by content"
             )
         keys = [
             b"group:" + _text_bytes(name) if name else key for name, key in zip(groups, keys, strict=True)
