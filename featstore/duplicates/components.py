@@ -38,12 +38,14 @@ class Components:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        edges = np.unique(np.column_stack([a[new], b[new]]), axis=0)
+        a, b = a[new], b[new]
         # Only the components that the edges touch take part, so that few edges cost little among many things.
-        touched, places = np.unique(edges, return_inverse=True)
-        places = places.reshape(edges.shape)
+        place = np.zeros(len(self.labels), np.int64)
+        place[a] = place[b] = 1
+        touched = np.flatnonzero(place)
+        place[touched] = np.arange(len(touched))
         graph = coo_array(
-            (np.ones(len(edges), np.int8), (places[:, 0], places[:, 1])), shape=(len(touched), len(touched))
+            (np.ones(len(a), np.float32), (place[a], place[b])), shape=(len(touched), len(touched))
         )
         _, component = connected_components(graph, directed=False)
         smallest = np.full(int(component.max()) + 1, len(self.labels), np.int64)

@@ -24,8 +24,10 @@ __all__ = ["Likeness", "fit_likeness"]
 _SAMPLE_ROWS = 1024
 _DIRECTIONS = 256
 _DAMPING = 10.0
-# Copies among the sample would become a direction of their own, which is then scaled down.
-_SAMPLE_COPIES_ABOVE = 0.8
+# Copies in the sample would become a direction of their own, and that be damped. Two images are taken for
+# copies where their squared distance is below this share of what parts an image from the one least like it;
+# that holds even where most of the sample are copies, and its mean is no more than a copy's features.
+_COPY_DISTANCE = 0.08
 _FLAT = 1e-5
 
 
@@ -72,11 +74,7 @@ class Likeness:
         np.subtract(X, self.mean, out=centred, casting="same_kind")
         scale = float(np.linalg.norm(self.mean)) or 1.0
         lengths = np.linalg.norm(centred, axis=1)
-        if not np.isfinite(lengths).all():
-            raise DuplicatesError(
-                f"{int((~np.isfinite(lengths)).sum())} of {len(X)} rows of features hold NaN or infinity; "
-                "extract them again"
-            )
+        _check_finite(np.isfinite(lengths))
         flat = lengths <= _FLAT * scale
         centred -= ((centred @ self.directions) * self.damping) @ self.directions.T
         centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.finfo(np.float32).tiny)
@@ -89,8 +87,7 @@ def fit_likeness(X: Any, content_hash: NDArray[np.uint8]) -> Likeness:
     """Take the reference from a table's own features.
 
     Nothing is drawn: the sample is the 1,024 images whose content hashes are the smallest, so that it depends
-    neither on chance nor on the rows' order; of images in it that are copies of each other by the cosine
-    after centring (above 0.8), one stays.
+    neither on chance nor on the rows' order; of images in it that are copies of each other one stays.
 
     Parameters
     ----------
@@ -101,28 +98,48 @@ def fit_likeness(X: Any, content_hash: NDArray[np.uint8]) -> Likeness:
     Returns
     -------
     Likeness
+
+    Raises
+    ------
+    DuplicatesError
+        A feature is NaN or infinite.
     """
+    from threadpoolctl import threadpool_limits
+
     keys = np.ascontiguousarray(content_hash).view("V32").ravel()
     rows = np.unique(keys, return_index=True)[1][:_SAMPLE_ROWS]
     sample = np.asarray(X[rows], np.float32)
-    plain = Likeness(
-        mean=sample.mean(axis=0, dtype=np.float64).astype(np.float32),
-        directions=np.empty((sample.shape[1], 0), np.float32),
-        damping=np.empty(0, np.float32),
-        n_sample=len(sample),
-    )
-    vectors = plain.vectors(sample)
-    found = Components(len(sample))
-    found.join(*np.nonzero(np.triu(vectors @ vectors.T >= _SAMPLE_COPIES_ABOVE, 1)))
-    sample = sample[np.unique(found.labels, return_index=True)[1]]
-    mean = sample.mean(axis=0, dtype=np.float64)
-    directions, variances, average = _leading_directions(sample - mean)
+    _check_finite(np.asarray(np.isfinite(sample).all(axis=1)))
+    # Threads wait for each other longer than they work on a matrix of this size.
+    with threadpool_limits(1):
+        found = Components(len(sample))
+        found.join(*_copies(sample))
+        sample = sample[np.unique(found.labels, return_index=True)[1]]
+        mean = sample.mean(axis=0, dtype=np.float64)
+        directions, variances, average = _leading_directions(sample - mean)
     return Likeness(
         mean=mean.astype(np.float32),
         directions=directions.astype(np.float32),
         damping=(1 - np.sqrt(_DAMPING * average / (variances + _DAMPING * average))).astype(np.float32),
         n_sample=len(sample),
     )
+
+
+def _copies(sample: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pairs of rows that are close together."""
+    centred = sample - sample.mean(axis=0, dtype=np.float64)
+    squares = (centred**2).sum(axis=1)
+    distances = squares[:, None] + squares - 2 * (centred @ centred.T)
+    first, second = np.nonzero(np.triu(distances <= _COPY_DISTANCE * np.median(distances.max(axis=1)), 1))
+    return first, second
+
+
+def _check_finite(is_finite: NDArray[np.bool_]) -> None:
+    if not is_finite.all():
+        raise DuplicatesError(
+            f"{int((~is_finite).sum())} of {len(is_finite)} rows of features hold NaN or infinity; "
+            "extract them again"
+        )
 
 
 def _leading_directions(

@@ -76,46 +76,14 @@ def close_pairs(
     -------
     ClosePairs
     """
-    n_rows = len(rows)
-    found, kept, best = Components(n_rows), _Closest(max_pairs), np.zeros(n_rows, np.float32)
-    total, n_pairs, done = n_rows * (n_rows - 1) // 2, 0, 0
-    n_held = max(1, _HELD_BYTES // (4 * _TILE_ROWS * (len(likeness.mean) + 1))) * _TILE_ROWS
-    for start in range(0, n_rows, n_held):
-        held = _vectors(X, rows[start : start + n_held], likeness)
-        for column in range(start, n_rows, _TILE_ROWS):
-            is_held = column < start + len(held)
-            across = (
-                held[column - start : column - start + _TILE_ROWS]
-                if is_held
-                else _vectors(X, rows[column : column + _TILE_ROWS], likeness)
-            )
-            for row in range(start, min(start + len(held), column + 1), _TILE_ROWS):
-                part = held[row - start : row - start + _TILE_ROWS]
-                tile = part @ across.T
-                close = tile >= threshold - _ROUNDING
-                if row == column:
-                    close = np.triu(close, 1)
-                first, second = np.nonzero(close)
-                n_pairs += len(first)
-                done += len(part) * (len(part) - 1) // 2 if row == column else tile.size
-                if len(first):
-                    similarity = tile[first, second]
-                    first, second = first + row, second + column
-                    kept.add(first, second, similarity)
-                    found.join(first, second)
-                    np.maximum.at(best, first, similarity)
-                    np.maximum.at(best, second, similarity)
-            if progress is not None:
-                progress(done, total)
-    closest = kept.result()
-    return ClosePairs(
-        n_pairs=n_pairs,
-        first=closest[0],
-        second=closest[1],
-        similarity=closest[2],
-        best=best,
-        components=found.labels,
-    )
+    found = _Found(len(rows), threshold=threshold - _ROUNDING, max_pairs=max_pairs)
+    total, done = len(rows) * (len(rows) - 1) // 2, 0
+    for row, column, tile in _tiles(X, rows, likeness):
+        found.add(row, column, tile)
+        done += len(tile) * (len(tile) - 1) // 2 if row == column else tile.size
+        if progress is not None:
+            progress(done, total)
+    return found.result()
 
 
 def best_matches(
@@ -135,7 +103,7 @@ def best_matches(
     ndarray of shape (len(rows),), float32
     """
     best = np.full(len(rows), -1, np.float32)
-    n_held = max(1, _HELD_BYTES // (4 * _TILE_ROWS * (len(likeness.mean) + 1))) * _TILE_ROWS
+    n_held = _n_held(likeness)
     for start in range(0, len(rows), n_held):
         held = _vectors(X, rows[start : start + n_held], likeness)
         for other in _blocks(others):
@@ -144,6 +112,32 @@ def best_matches(
                 at = slice(start + row, start + min(row + _TILE_ROWS, len(held)))
                 best[at] = np.maximum(best[at], (held[row : row + _TILE_ROWS] @ across).max(axis=1))
     return best
+
+
+def _tiles(
+    X: Any, rows: NDArray[np.int64], likeness: Likeness
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Yield the similarities of each pair of rows once, as (first row, first column, tile).
+
+    A tile on the diagonal holds -1 on and below it.
+    """
+    n_held = _n_held(likeness)
+    for start in range(0, len(rows), n_held):
+        held = _vectors(X, rows[start : start + n_held], likeness)
+        for column in range(start, len(rows), _TILE_ROWS):
+            if column < start + len(held):
+                across = held[column - start : column - start + _TILE_ROWS]
+            else:
+                across = _vectors(X, rows[column : column + _TILE_ROWS], likeness)
+            for row in range(start, min(start + len(held), column + 1), _TILE_ROWS):
+                tile = held[row - start : row - start + _TILE_ROWS] @ across.T
+                if row == column:
+                    tile[np.tril_indices(len(tile))] = -1
+                yield row, column, tile
+
+
+def _n_held(likeness: Likeness) -> int:
+    return max(1, _HELD_BYTES // (4 * _TILE_ROWS * (len(likeness.mean) + 1))) * _TILE_ROWS
 
 
 def _vectors(X: Any, rows: NDArray[np.int64], likeness: Likeness) -> NDArray[np.float32]:
@@ -162,27 +156,70 @@ def _picked(X: Any, rows: NDArray[np.int64]) -> Any:
     return X[rows[0] : rows[-1] + 1] if is_run else X[rows]
 
 
+class _Found:
+    """What has been found so far; what is kept is bounded, however many pairs are close."""
+
+    def __init__(self, n_rows: int, *, threshold: float, max_pairs: int) -> None:
+        self._threshold = threshold
+        self._n_pairs = 0
+        self._best = np.zeros(n_rows, np.float32)
+        self._components = Components(n_rows)
+        self._closest = _Closest(max_pairs)
+
+    def add(self, row: int, column: int, tile: NDArray[np.float32]) -> None:
+        """Take in the similarities of the rows from ``row`` on to those from ``column`` on."""
+        by_row = tile.max(axis=1)
+        if not (by_row >= self._threshold).any():
+            return
+        close = tile >= self._threshold
+        self._n_pairs += int(np.count_nonzero(close))
+        rows, columns = slice(row, row + len(tile)), slice(column, column + tile.shape[1])
+        for part, most in ((rows, by_row), (columns, tile.max(axis=0))):
+            most = np.where(most >= self._threshold, most, 0)
+            self._best[part] = np.maximum(self._best[part], most)
+        first, second = np.nonzero(close & (tile > self._closest.above))
+        self._closest.add(first + row, second + column, tile[first, second])
+        labels = self._components.labels
+        first, second = np.nonzero(close & (labels[rows, None] != labels[None, columns]))
+        self._components.join(first + row, second + column)
+
+    def result(self) -> ClosePairs:
+        first, second, similarity = self._closest.result()
+        return ClosePairs(
+            n_pairs=self._n_pairs,
+            first=first,
+            second=second,
+            similarity=similarity,
+            best=self._best,
+            components=self._components.labels,
+        )
+
+
 class _Closest:
-    """The closest pairs among those seen so far; of equally close ones the first seen stay."""
+    """The closest pairs among those seen so far; of equally close ones the first seen stay.
+
+    Attributes
+    ----------
+    above : float
+        Only pairs with a greater similarity still have a chance.
+    """
 
     def __init__(self, size: int) -> None:
+        self.above = -np.inf if size else np.inf
         self._size = size
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
         self._n_held = 0
-        self._above = -np.inf
 
     def add(
         self, first: NDArray[np.int64], second: NDArray[np.int64], similarity: NDArray[np.float32]
     ) -> None:
-        chosen = similarity > self._above
-        if chosen.any():
-            self._parts.append((first[chosen], second[chosen], similarity[chosen]))
-            self._n_held += int(chosen.sum())
+        """Take in pairs that are above."""
+        self._parts.append((first, second, similarity))
+        self._n_held += len(first)
         if self._n_held > 2 * self._size:
             self._parts = [self._cut()]
-            self._n_held = len(self._parts[0][0])
-            if self._size:
-                self._above = float(self._parts[0][2][-1])
+            self._n_held = self._size
+            self.above = float(self._parts[0][2][-1]) if self._size else np.inf
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Return them, the closest first, equally close ones by their rows."""

@@ -20,8 +20,8 @@ _logger = logging.getLogger(__name__)
 
 # Multiplications, n_test * n_train * feature_dim: half a minute of two cores.
 _MAX_WORK = 2 * 10**12
-# Cosines of vectors drawn at random have the standard deviation 1 / sqrt(feature_dim): with fewer features than
-# this, chance alone comes within six of them of the threshold.
+# Cosines of vectors drawn at random have the standard deviation 1 / sqrt(feature_dim): with fewer features
+# than this, the threshold is less than six of them from 0.
 _MIN_FEATURE_DIM = 64
 
 
