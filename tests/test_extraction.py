@@ -290,3 +290,22 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
     backbone._before_batch = lambda number: waiting.append(decoded[0] - 4 * number)
     featstore.extract(tmp_path / "many", tmp_path / "many.fstore", backbone=backbone, workers=2)
     assert max(waiting) <= 4 + 2 * 4 + 2
+
+
+def test_groups_of_near_duplicates_outlive_a_new_extraction(photos, store):
+    backbone = CountingBackbone()
+    featstore.extract(photos, store, backbone=backbone)
+    opened = featstore.FeatureStore(store)
+    table = opened.table()
+    opened.write_near_groups([[table.content_hash[0], table.content_hash[1]]])
+    noted = dict(zip(table.content_hash.tolist(), opened.table().groups.tolist(), strict=True))
+    assert sum(map(bool, noted.values())) == 2
+
+    moved = next(photos.glob("*/00.png"))
+    moved.rename(moved.with_name("moved.png"))
+    write_picture(str(photos / "cat" / "new.png"), 99)
+    featstore.extract(photos, store, backbone=backbone)
+    again = opened.table()
+    assert len(again) == 13
+    for content, group in zip(again.content_hash.tolist(), again.groups.tolist(), strict=True):
+        assert group == noted.get(content, "")
