@@ -2,7 +2,7 @@
 
 The rows are made up (50 classes, features behind a ReLU, a hundredth of them nearly the same as another) and
 lie in a memory map. Of n rows n^2 / 2 pairs are compared, so the last row of the table, 100,000 images, is
-**not measured but extrapolated** from the largest run by the square of the number of rows. The bare product is
+**not measured but extrapolated** from the largest run by the square of their number. The bare product is
 that of two tiles of 2,048 rows, which the search does over and over; it is the limit of the machine.
 
     python benchmarks/duplicates.py --rows 5000 20000
