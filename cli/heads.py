@@ -17,6 +17,7 @@ from .console import (
     share,
     short_path,
 )
+from .quality import print_near_duplicates
 
 if TYPE_CHECKING:
     from featstore import Evaluation, FeatureStore, Head
@@ -195,6 +196,7 @@ def _print_fit(head: "Head") -> None:
                 f"{split} accuracy {share(scores['top1'])} "
                 f"(95% interval {share(low)} to {share(high)}, n = {scores['n']:,})"
             )
+    print_near_duplicates(head.near_duplicates)
 
 
 def _find_head(head: str, store: str | None) -> tuple[str, str | None]:

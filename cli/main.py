@@ -10,6 +10,7 @@ from featstore import FeatstoreError
 from .demo import demo
 from .extracting import backbones, extract
 from .heads import evaluate, fit, heads, predict
+from .quality import duplicates, suspects
 from .stores import compact, info, merge, pack, verify
 
 __all__ = ["main"]
@@ -54,5 +55,8 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
 
-for command in (demo, extract, fit, evaluate, predict, info, verify, merge, compact, pack, backbones, heads):
+for command in (
+    *(demo, extract, fit, evaluate, predict, duplicates, suspects),
+    *(info, verify, merge, compact, pack, backbones, heads),
+):
     main.add_command(command)

@@ -18,10 +18,26 @@ from featstore.version import __version__
 
 if TYPE_CHECKING:
     from featstore.backbones import Backbone, BackboneSpec, known_backbones, load_backbone
+    from featstore.duplicates import (
+        DuplicateGroup,
+        DuplicateImage,
+        DuplicatePair,
+        Duplicates,
+        find_duplicates,
+    )
     from featstore.errors import FeatstoreError
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
-    from featstore.heads import Evaluation, Head, evaluate, fit, known_heads
+    from featstore.heads import (
+        Evaluation,
+        Head,
+        Suspect,
+        Suspects,
+        evaluate,
+        find_suspects,
+        fit,
+        known_heads,
+    )
     from featstore.prediction import Prediction, predict
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
     from featstore.store import FeatureStore, FeatureTable
@@ -29,6 +45,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Backbone",
     "BackboneSpec",
+    "DuplicateGroup",
+    "DuplicateImage",
+    "DuplicatePair",
+    "Duplicates",
     "Evaluation",
     "ExtractionReport",
     "FeatstoreError",
@@ -39,11 +59,15 @@ __all__ = [
     "Head",
     "Prediction",
     "SplitRule",
+    "Suspect",
+    "Suspects",
     "__version__",
     "assign_splits",
     "content_hash",
     "evaluate",
     "extract",
+    "find_duplicates",
+    "find_suspects",
     "fit",
     "known_backbones",
     "known_heads",
@@ -56,6 +80,10 @@ __getattr__, __dir__ = lazy_names(
     {
         "Backbone": "backbones",
         "BackboneSpec": "backbones",
+        "DuplicateGroup": "duplicates",
+        "DuplicateImage": "duplicates",
+        "DuplicatePair": "duplicates",
+        "Duplicates": "duplicates",
         "Evaluation": "heads",
         "ExtractionReport": "extraction",
         "FeatstoreError": "errors",
@@ -66,10 +94,14 @@ __getattr__, __dir__ = lazy_names(
         "Head": "heads",
         "Prediction": "prediction",
         "SplitRule": "splits",
+        "Suspect": "heads",
+        "Suspects": "heads",
         "assign_splits": "splits",
         "content_hash": "hashing",
         "evaluate": "heads",
         "extract": "extraction",
+        "find_duplicates": "duplicates",
+        "find_suspects": "heads",
         "fit": "heads",
         "known_backbones": "backbones",
         "known_heads": "heads",

@@ -16,6 +16,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     ├── NotInStoreError (LookupError)         no such space, catalog, head or row
     ├── SplitError (ValueError)               a split rule is wrong or leaves a split empty
     ├── ExtractionError (RuntimeError)        extraction stopped: every image failed, or ``strict``
+    ├── DuplicatesError (ValueError)          images cannot be compared as asked
     └── HeadError (ValueError)                a head cannot be fitted, saved, loaded or used
         ├── UnknownHeadError (LookupError)
         ├── FingerprintMismatchError          features or a backbone of another space
@@ -25,6 +26,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
 __all__ = [
     "BackboneError",
     "DamagedError",
+    "DuplicatesError",
     "ExtractionError",
     "FeatstoreError",
     "FingerprintMismatchError",
@@ -102,6 +104,10 @@ class SplitError(FeatstoreError, ValueError):
 
 class ExtractionError(FeatstoreError, RuntimeError):
     """An extraction stopped: every image failed, or one did under ``strict``."""
+
+
+class DuplicatesError(FeatstoreError, ValueError):
+    """Images cannot be compared as asked."""
 
 
 class HeadError(FeatstoreError, ValueError):

@@ -108,6 +108,7 @@ class ExtractionRun:
         self.reused = 0
         self.read = 0
         self._known = known
+        self._near_groups = {} if known is None else known.near_group_by_content()
         self._pending: dict[str, _Pending] = {}
         self._sealing: dict[str, Future[None]] = {}
         self._writers = ThreadPoolExecutor(thread_name_prefix="featstore-writer")
@@ -171,7 +172,13 @@ class ExtractionRun:
             sizes=stats[:, 0],
             mtimes_ns=stats[:, 1],
             reasons=[*map(self._reasons.get, numbers), *(reason for _, reason in failed)],
+            near_groups=self._near_groups_of(hashes),
         )
+
+    def _near_groups_of(self, hashes: NDArray[np.uint8]) -> list[str | None]:
+        if not self._near_groups:
+            return [None] * len(hashes)
+        return [self._near_groups.get(row.tobytes()) for row in hashes]
 
     def _recall(self) -> None:
         """Take over what the known catalog says of files that are unchanged since it was written.

@@ -328,3 +328,22 @@ def test_a_segment_that_cannot_be_written_ends_the_run_and_is_computed_again(pho
     report = featstore.extract(photos, store, backbone=backbone)
     assert report.extracted == backbone.images == 4
     assert len(rows_by_path(store, space=backbone.spec.name)) == 12
+
+
+def test_groups_of_near_duplicates_outlive_a_new_extraction(photos, store):
+    backbone = CountingBackbone()
+    featstore.extract(photos, store, backbone=backbone)
+    opened = featstore.FeatureStore(store)
+    table = opened.table()
+    opened.write_near_groups([[table.content_hash[0], table.content_hash[1]]])
+    noted = dict(zip(table.content_hash.tolist(), opened.table().groups.tolist(), strict=True))
+    assert sum(map(bool, noted.values())) == 2
+
+    moved = next(photos.glob("*/00.png"))
+    moved.rename(moved.with_name("moved.png"))
+    write_picture(str(photos / "cat" / "new.png"), 99)
+    featstore.extract(photos, store, backbone=backbone)
+    again = opened.table()
+    assert len(again) == 13
+    for content, group in zip(again.content_hash.tolist(), again.groups.tolist(), strict=True):
+        assert group == noted.get(content, "")

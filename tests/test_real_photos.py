@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -94,3 +95,62 @@ def test_other_weights_than_the_heads_own_are_refused(store, tmp_path):
     keras.applications.MobileNetV2(include_top=False, weights=None).save_weights(other)
     with pytest.raises(FingerprintMismatchError):
         list(featstore.predict(head, [store.table().paths[0]], weights=other))
+
+
+def _planted(photo, kind):
+    """Return a copy of a photo as it goes around: encoded again, smaller, cropped, mirrored or brighter."""
+    picture = Image.open(photo).convert("RGB")
+    width, height = picture.size
+    if kind == "smaller":
+        picture = picture.resize((int(0.7 * width), int(0.7 * height)), Image.Resampling.LANCZOS)
+    elif kind == "cropped":
+        edge = (0.05 * width, 0.05 * height, 0.95 * width, 0.95 * height)
+        picture = picture.crop(tuple(int(side) for side in edge))
+    elif kind == "mirrored":
+        picture = ImageOps.mirror(picture)
+    elif kind == "brighter":
+        picture = ImageEnhance.Brightness(picture).enhance(1.1)
+    return picture
+
+
+def test_planted_copies_are_found_and_no_two_others_taken_for_copies(store, tmp_path):
+    photos = store.table(catalog="flowers").paths[::50]
+    kinds = ("encoded", "smaller", "cropped", "mirrored", "brighter")
+    for kind in kinds:
+        (tmp_path / "copies" / kind).mkdir(parents=True)
+        for photo in photos:
+            quality = 60 if kind == "encoded" else 90
+            _planted(photo, kind).save(tmp_path / "copies" / kind / Path(photo).name, quality=quality)
+    scratch = featstore.FeatureStore(tmp_path / "scratch.fstore", create=True)
+    scratch.merge(store)
+    featstore.extract(tmp_path / "copies", scratch, backbone="mobilenet_v2", weights=WEIGHTS)
+    found = featstore.find_duplicates(scratch.table(catalog=["flowers", "copies"]))
+
+    paired = {frozenset(Path(path).name for path in pair.paths) for pair in found.pairs}
+    together = [{Path(image.path).name for image in group.images} for group in found.groups]
+    planted = [Path(photo).name for photo in photos]
+    hits = sum(
+        any(Path(image.path) == tmp_path / "copies" / kind / name for image in group.images)
+        for kind in kinds
+        for name in planted
+        for group in found.groups
+        if name in {Path(image.path).name for image in group.images if "copies" not in image.path}
+    )
+    assert hits >= 0.92 * len(kinds) * len(planted)
+    # Seven pairs of these flowers are the same scene; each may have copies of its own.
+    assert len({pair for pair in paired if len(pair) == 2}) <= 10
+    assert max(map(len, together)) <= 2
+
+
+def test_planted_label_errors_are_among_the_first_suspects(store):
+    table = store.table(catalog="flowers")
+    random = np.random.default_rng(0)
+    wrong = random.choice(len(table), 62, replace=False)
+    labels = table.y.copy()
+    for row in wrong:
+        labels[row] = random.choice(table.classes[table.classes != table.y[row]])
+    table.__dict__["y"] = labels
+    found = featstore.find_suspects(table, params={"C": 0.003}, folds=5)
+    first = {suspect.row for suspect in found.suspects[:62]}
+    assert len(first & set(wrong.tolist())) >= 36
+    assert len({suspect.row for suspect in found.suspects} & set(wrong.tolist())) >= 56

@@ -51,6 +51,10 @@ class Head:
         One ``{"params": {…}, "top1": accuracy on the validation split}`` for each setting that was tried.
     validation, test : dict
         ``{"n", "top1", "top1_ci"}``; accuracy in [0, 1] and its 95% interval, both None where n is 0.
+    near_duplicates : dict
+        Test images that are nearly the same as a training image, and the accuracy on the others:
+        ``{"threshold", "n_test", "n_without", "top1_without", "top1_ci_without", "skipped"}``; empty in heads
+        of the first version.
     leaks : int
         Contents (images by their bytes) that occur in more than one split.
     label_conflicts : int
@@ -83,6 +87,7 @@ class Head:
     sweep: list[dict[str, Any]] = field(default_factory=list)
     validation: dict[str, Any]
     test: dict[str, Any]
+    near_duplicates: dict[str, Any] = field(default_factory=dict)
     leaks: int = 0
     label_conflicts: int = 0
     temperature: float | None = None
@@ -214,6 +219,7 @@ class Head:
             "params": self.params,
             "validation": self.validation,
             "test": self.test,
+            "near_duplicates": self.near_duplicates,
             "sweep": self.sweep,
             "counts": self.counts,
             "unlabelled": self.unlabelled,

@@ -46,6 +46,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "sweep": list,
     "validation": dict,
     "test": dict,
+    "near_duplicates": dict,
     "leaks": int,
     "label_conflicts": int,
     "temperature": (float, int, type(None)),
@@ -199,6 +200,8 @@ def _check_format(manifest: Any, *, path: str) -> None:
 
 
 def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    # The first heads do not have it.
+    manifest = {"near_duplicates": {}, **manifest}
     for name, kind in FIELDS.items():
         if name not in manifest:
             raise HeadError(f"its {_MANIFEST} lacks {name}")

@@ -19,6 +19,7 @@ from featstore.heads.dealing import checked_classes, deal, report_leaks
 from featstore.heads.evaluation import score
 from featstore.heads.head import Head, usable_features
 from featstore.heads.linear import linear_form
+from featstore.heads.near_duplicates import score_without_duplicates
 from featstore.heads.registry import HeadInfo, find_head, known_heads
 from featstore.splits import SPLITS, HashHoldout, HashKFold, SplitRule
 
@@ -127,8 +128,12 @@ def fit(
     unscored = Head(**values, validation=score(labels[:0], labels[:0]), test=score(labels[:0], labels[:0]))
     validation = score(y["validation"], unscored.predict(X["validation"]))
     del X
-    test = score(y["test"], unscored.predict(_gather(table.X, rows["test"], split="test")))
-    return Head(**values, validation=validation, test=test)
+    predicted = unscored.predict(_gather(table.X, rows["test"], split="test"))
+    near_duplicates = score_without_duplicates(
+        table, train=rows["train"], test=rows["test"], labels=y["test"], predicted=predicted
+    )
+    test = score(y["test"], predicted)
+    return Head(**values, validation=validation, test=test, near_duplicates=near_duplicates)
 
 
 def _itself(estimator: Any) -> Any:

@@ -270,7 +270,7 @@ def _names(
         names = [name or "" for name in groups]
         missing = (
             'a split by group needs groups, and no image has one; give them in the column "group" of a CSV, '
-            "or split by content"
+            "note near-duplicates with featstore duplicates --write-groups, or split by content"
         )
     else:
         if paths is None:

@@ -36,6 +36,8 @@ FORMAT_VERSION = 1
 _FORMAT = "featstore-catalog"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEXTS = {"path": "paths", "label": "labels", "group": "groups", "split": "splits", "reason": "reasons"}
+# A column that files may lack: older versions neither write nor miss it.
+_OPTIONAL_TEXTS = {"near_group": "near_groups"}
 _NUMBERS = {
     "content_hash": ("content_hash", "u1"),
     "size": ("sizes", "<i8"),
@@ -74,6 +76,8 @@ class Catalog:
         Size in bytes and modification time in ns since 1970 of the file when it was hashed; -1 where unknown.
     reasons : sequence of n str or None
         Why the image could not be used; None where it could.
+    near_groups : sequence of n str or None, optional
+        Groups of near-duplicates that were found; the user's own stay in ``groups``.
 
     Raises
     ------
@@ -92,13 +96,15 @@ class Catalog:
     sizes: NDArray[np.int64]
     mtimes_ns: NDArray[np.int64]
     reasons: Sequence[str | None]
+    near_groups: Sequence[str | None] = ()
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
         for field in ("root", "location"):
             _encoded(getattr(self, field), field)
         n_images = len(self.paths)
-        for field in _TEXTS.values():
+        object.__setattr__(self, "near_groups", tuple(self.near_groups) or (None,) * n_images)
+        for field in (_TEXTS | _OPTIONAL_TEXTS).values():
             values = tuple(value or None for value in getattr(self, field))
             if len(values) != n_images:
                 raise StoreError(
@@ -131,9 +137,14 @@ class Catalog:
         root = os.path.join(self.root, "")
         return [path if path.startswith("/") else os.path.join(root, path) for path in self.paths]
 
+    def near_group_by_content(self) -> dict[bytes, str]:
+        """Return the group of near-duplicates of each content hash that is in one."""
+        told = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
+        return {content.tobytes(): name for content, name in told if name}
+
     def equals(self, other: "Catalog") -> bool:
         """Say whether the other catalog has the same name, source, images and entries."""
-        texts = ("name", "root", "location", *_TEXTS.values())
+        texts = ("name", "root", "location", *(_TEXTS | _OPTIONAL_TEXTS).values())
         return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
             np.array_equal(getattr(self, field), getattr(other, field)) for field, _ in _NUMBERS.values()
         )
@@ -175,7 +186,8 @@ def write_catalog(path: str, catalog: Catalog) -> None:
     StoreError
         A text cannot be stored, or the file cannot be written.
     """
-    texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in _TEXTS.items()}
+    written = _TEXTS | (_OPTIONAL_TEXTS if any(catalog.near_groups) else {})
+    texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
     with replacing(path) as temporary, create_hdf5(temporary) as file:
         file.attrs["format"] = np.bytes_(_FORMAT.encode())
         file.attrs["format_version"] = np.int64(FORMAT_VERSION)
@@ -216,7 +228,8 @@ def read_catalog(path: str) -> Catalog:
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
         links = file_id.links
-        for name, field in _TEXTS.items():
+        present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
+        for name, field in (_TEXTS | present).items():
             columns[field] = _read_texts(open_dataset(links, file_id, name), name, file_bytes)
         for name, (field, kind) in _NUMBERS.items():
             columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)

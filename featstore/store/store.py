@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from featstore.backbones.spec import BackboneSpec
@@ -14,6 +15,7 @@ from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, write_text
 from featstore.store.catalog import Catalog, checked_name, read_catalog, write_catalog
 from featstore.store.compaction import CompactReport, compact_space, remove_stale
 from featstore.store.description import STORE_VERSION, read_json, write_space_description
+from featstore.store.grouping import name_near_groups
 from featstore.store.merging import MergeReport, merge_stores
 from featstore.store.packing import pack_table
 from featstore.store.reports import describe_store
@@ -221,6 +223,47 @@ class FeatureStore:
         """
         self._make_folder("catalogs")
         write_catalog(self.catalog_path(catalog.name), catalog)
+
+    def write_near_groups(
+        self, content_groups: Iterable[Sequence[str]], catalog: str | Sequence[str] | None = None
+    ) -> int:
+        """Note which images are near-duplicates, so that ``SplitRule(by="group")`` keeps them together.
+
+        They replace those noted before. The user's own groups stay as they are: images that share either are
+        in one group of the table. A later extraction keeps what is noted here, by content; images that are
+        new to the catalog are in no such group until they have been compared.
+
+        Parameters
+        ----------
+        content_groups : iterable of sequence of str
+            The content hashes in each group, such as ``find_duplicates(table).content_groups``; each in one
+            group at most. None at all takes away what was noted before. A group that was there before keeps
+            its name, and so its split.
+        catalog : str or sequence of str, optional
+            As for :meth:`table`.
+
+        Returns
+        -------
+        int
+            Images in such groups, over all the catalogs.
+
+        Raises
+        ------
+        NotInStoreError
+            There is no such catalog.
+        StoreError
+            A content hash is none or in two groups, or a catalog cannot be written.
+        """
+        names = [catalog] if isinstance(catalog, str) or catalog is None else list(catalog)
+        catalogs = [self.catalog(name) for name in names]
+        named = name_near_groups(content_groups, catalogs)
+        n_images = 0
+        for known in catalogs:
+            near_groups = [named.get(content.tobytes()) for content in known.content_hash]
+            n_images += sum(name is not None for name in near_groups)
+            if tuple(near_groups) != known.near_groups:
+                self.write_catalog(replace(known, near_groups=near_groups))
+        return n_images
 
     def head_path(self, name: str) -> str:
         """Return where a head of this name is, or would be.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import NotInStoreError, SplitError, StoreError
 from featstore.splits import SPLITS, SplitRule, assign_splits, group_keys
+from featstore.store.grouping import join_groups
 
 if TYPE_CHECKING:
     from featstore.backbones.spec import BackboneSpec
@@ -31,6 +32,7 @@ class _Columns:
     roots: NDArray[np.object_]
     labels: NDArray[np.object_]
     groups: NDArray[np.object_]
+    near_groups: NDArray[np.object_]
     splits: NDArray[np.object_]
 
     def take(self, index: Any) -> "_Columns":
@@ -141,7 +143,10 @@ class FeatureTable:
 
     @cached_property
     def groups(self) -> NDArray[np.str_]:
-        """The groups, str of shape (n,); ``""`` where there is none."""
+        """The groups, str of shape (n,); ``""`` where there is none.
+
+        Near-duplicates that :meth:`FeatureStore.write_near_groups` has noted share one.
+        """
         return _texts(self._columns.groups)
 
     @cached_property
@@ -308,6 +313,7 @@ def build_table(space: "Space", catalogs: Sequence["Catalog"]) -> FeatureTable:
             roots=_objects([catalog.root] * len(catalog)),
             labels=_objects(catalog.labels),
             groups=_objects(catalog.groups),
+            near_groups=_objects(catalog.near_groups),
             splits=_objects(catalog.splits),
         )
         usable, there = catalog.usable, columns.rows >= 0
@@ -320,6 +326,9 @@ def build_table(space: "Space", catalogs: Sequence["Catalog"]) -> FeatureTable:
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Columns.__slots__}
         )
         columns = columns.take(np.fromiter(_first_tellings(columns), np.int64))
+    columns = replace(
+        columns, groups=_objects(join_groups(columns.groups.tolist(), columns.near_groups.tolist()))
+    )
     name = "+".join(catalog.name for catalog in catalogs)
     if len(columns.rows) == 0:
         raise NotInStoreError(

@@ -36,7 +36,11 @@ def test_help_comes_at_once():
 
 
 @pytest.mark.parametrize(
-    "name", ["FeatureStore", "fit", "evaluate", "Head", "HashKFold", "known_backbones", "extract"]
+    "name",
+    [
+        *("FeatureStore", "fit", "evaluate", "Head", "HashKFold", "known_backbones", "extract"),
+        *("find_duplicates", "find_suspects"),
+    ],
 )
 def test_a_public_name_comes_without_tensorflow(name):
     loaded = modules_after(f"import featstore\nfeatstore.{name}")

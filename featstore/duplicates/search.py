@@ -1,0 +1,235 @@
+"""All pairs of rows that are more alike than a threshold: exact, in blocks, in bounded memory."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.duplicates.components import Components
+from featstore.duplicates.likeness import Likeness
+
+__all__ = ["ClosePairs", "best_matches", "close_pairs"]
+
+Progress = Callable[[int, int], None]
+
+_TILE_ROWS = 2048
+# Scalar products of equal vectors miss 1 by a few units in the last place.
+_ROUNDING = 1e-6
+# Rows whose vectors are held at a time: those of every other block are made anew for each such stretch, which
+# costs a few percent of the products.
+_HELD_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClosePairs:
+    """What a search found.
+
+    Parameters
+    ----------
+    n_pairs : int
+        Pairs at or above the threshold, those that were not kept included.
+    first, second : ndarray of shape (m,), int64
+        The rows of the closest pairs, the closest first; ``first < second``.
+    similarity : ndarray of shape (m,), float32
+    best : ndarray of shape (n,), float32
+        For each row the similarity of the one that is most like it; 0 where none reaches the threshold.
+    components : ndarray of shape (n,), int64
+        For each row the smallest row that it hangs together with by such pairs, kept or not.
+    """
+
+    n_pairs: int
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    best: NDArray[np.float32]
+    components: NDArray[np.int64]
+
+
+def close_pairs(
+    X: Any,
+    rows: NDArray[np.int64],
+    likeness: Likeness,
+    *,
+    threshold: float,
+    max_pairs: int,
+    progress: Progress | None = None,
+) -> ClosePairs:
+    """Compare every row with every other.
+
+    Parameters
+    ----------
+    X : array of shape (n_images, feature_dim), float
+        Sliced and indexed as NumPy's, a few thousand rows at a time; may be a memory map.
+    rows : ndarray of shape (n,), int64
+        The rows of ``X`` to compare, ascending. What is returned numbers them from 0 to n - 1.
+    likeness : Likeness
+    threshold : float
+        Least similarity of a pair.
+    max_pairs : int
+        Pairs to keep, the closest.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of pairs.
+
+    Returns
+    -------
+    ClosePairs
+    """
+    found = _Found(len(rows), threshold=threshold - _ROUNDING, max_pairs=max_pairs)
+    total, done = len(rows) * (len(rows) - 1) // 2, 0
+    for row, column, tile in _tiles(X, rows, likeness):
+        found.add(row, column, tile)
+        done += len(tile) * (len(tile) - 1) // 2 if row == column else tile.size
+        if progress is not None:
+            progress(done, total)
+    return found.result()
+
+
+def best_matches(
+    X: Any, rows: NDArray[np.int64], others: NDArray[np.int64], likeness: Likeness
+) -> NDArray[np.float32]:
+    """Give for each row the similarity of the row among the others that is most like it.
+
+    Parameters
+    ----------
+    X : array of shape (n_images, feature_dim), float
+    rows, others : ndarray of int64
+        Rows of ``X``; neither is empty.
+    likeness : Likeness
+
+    Returns
+    -------
+    ndarray of shape (len(rows),), float32
+    """
+    best = np.full(len(rows), -1, np.float32)
+    n_held = _n_held(likeness)
+    for start in range(0, len(rows), n_held):
+        held = _vectors(X, rows[start : start + n_held], likeness)
+        for other in _blocks(others):
+            across = _vectors(X, other, likeness).T
+            for row in range(0, len(held), _TILE_ROWS):
+                at = slice(start + row, start + min(row + _TILE_ROWS, len(held)))
+                best[at] = np.maximum(best[at], (held[row : row + _TILE_ROWS] @ across).max(axis=1))
+    return best
+
+
+def _tiles(
+    X: Any, rows: NDArray[np.int64], likeness: Likeness
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Yield the similarities of each pair of rows once, as (first row, first column, tile).
+
+    A tile on the diagonal holds -1 on and below it.
+    """
+    n_held = _n_held(likeness)
+    for start in range(0, len(rows), n_held):
+        held = _vectors(X, rows[start : start + n_held], likeness)
+        for column in range(start, len(rows), _TILE_ROWS):
+            if column < start + len(held):
+                across = held[column - start : column - start + _TILE_ROWS]
+            else:
+                across = _vectors(X, rows[column : column + _TILE_ROWS], likeness)
+            for row in range(start, min(start + len(held), column + 1), _TILE_ROWS):
+                tile = held[row - start : row - start + _TILE_ROWS] @ across.T
+                if row == column:
+                    tile[np.tril_indices(len(tile))] = -1
+                yield row, column, tile
+
+
+def _n_held(likeness: Likeness) -> int:
+    return max(1, _HELD_BYTES // (4 * _TILE_ROWS * (len(likeness.mean) + 1))) * _TILE_ROWS
+
+
+def _vectors(X: Any, rows: NDArray[np.int64], likeness: Likeness) -> NDArray[np.float32]:
+    parts = [likeness.vectors(_picked(X, block)) for block in _blocks(rows)]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), _TILE_ROWS):
+        yield rows[start : start + _TILE_ROWS]
+
+
+def _picked(X: Any, rows: NDArray[np.int64]) -> Any:
+    """Return the rows, of which one run stays a view."""
+    is_run = rows[-1] - rows[0] == len(rows) - 1
+    return X[rows[0] : rows[-1] + 1] if is_run else X[rows]
+
+
+class _Found:
+    """What has been found so far; what is kept is bounded, however many pairs are close."""
+
+    def __init__(self, n_rows: int, *, threshold: float, max_pairs: int) -> None:
+        self._threshold = threshold
+        self._n_pairs = 0
+        self._best = np.zeros(n_rows, np.float32)
+        self._components = Components(n_rows)
+        self._closest = _Closest(max_pairs)
+
+    def add(self, row: int, column: int, tile: NDArray[np.float32]) -> None:
+        """Take in the similarities of the rows from ``row`` on to those from ``column`` on."""
+        by_row = tile.max(axis=1)
+        if not (by_row >= self._threshold).any():
+            return
+        close = tile >= self._threshold
+        self._n_pairs += int(np.count_nonzero(close))
+        rows, columns = slice(row, row + len(tile)), slice(column, column + tile.shape[1])
+        for part, most in ((rows, by_row), (columns, tile.max(axis=0))):
+            most = np.where(most >= self._threshold, most, 0)
+            self._best[part] = np.maximum(self._best[part], most)
+        first, second = np.nonzero(close & (tile > self._closest.above))
+        self._closest.add(first + row, second + column, tile[first, second])
+        labels = self._components.labels
+        first, second = np.nonzero(close & (labels[rows, None] != labels[None, columns]))
+        self._components.join(first + row, second + column)
+
+    def result(self) -> ClosePairs:
+        first, second, similarity = self._closest.result()
+        return ClosePairs(
+            n_pairs=self._n_pairs,
+            first=first,
+            second=second,
+            similarity=similarity,
+            best=self._best,
+            components=self._components.labels,
+        )
+
+
+class _Closest:
+    """The closest pairs among those seen so far; of equally close ones the first seen stay.
+
+    Attributes
+    ----------
+    above : float
+        Only pairs with a greater similarity still have a chance.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.above = -np.inf if size else np.inf
+        self._size = size
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+        self._n_held = 0
+
+    def add(
+        self, first: NDArray[np.int64], second: NDArray[np.int64], similarity: NDArray[np.float32]
+    ) -> None:
+        """Take in pairs that are above."""
+        self._parts.append((first, second, similarity))
+        self._n_held += len(first)
+        if self._n_held > 2 * self._size:
+            self._parts = [self._cut()]
+            self._n_held = self._size
+            self.above = float(self._parts[0][2][-1]) if self._size else np.inf
+
+    def result(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Return them, the closest first, equally close ones by their rows."""
+        if not self._parts:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+        first, second, similarity = self._cut()
+        order = np.lexsort((second, first, -similarity))
+        return first[order], second[order], similarity[order]
+
+    def _cut(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        first, second, similarity = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        order = np.argsort(-similarity, kind="stable")[: self._size]
+        return first[order], second[order], similarity[order]
