@@ -7,9 +7,13 @@ import click
 
 from featstore import FeatstoreError
 
+from .comparing import compare
+from .curves import curve
 from .demo import demo
+from .evaluating import evaluate
 from .extracting import backbones, extract
-from .heads import evaluate, fit, heads, predict
+from .heads import fit, heads, predict
+from .projecting import projector
 from .stores import compact, info, merge, pack, verify
 
 __all__ = ["main"]
@@ -54,5 +58,21 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
 
-for command in (demo, extract, fit, evaluate, predict, info, verify, merge, compact, pack, backbones, heads):
+for command in (
+    demo,
+    extract,
+    fit,
+    evaluate,
+    compare,
+    curve,
+    predict,
+    info,
+    verify,
+    merge,
+    compact,
+    pack,
+    projector,
+    backbones,
+    heads,
+):
     main.add_command(command)

@@ -21,14 +21,29 @@ if TYPE_CHECKING:
     from featstore.errors import FeatstoreError
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
-    from featstore.heads import Evaluation, Head, evaluate, fit, known_heads
+    from featstore.heads import (
+        Comparison,
+        Evaluation,
+        Head,
+        LearningCurve,
+        compare,
+        evaluate,
+        fit,
+        known_heads,
+        learning_curve,
+        plot,
+        save_plot,
+        write_scalars,
+        write_sweep,
+    )
     from featstore.prediction import Prediction, predict
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
-    from featstore.store import FeatureStore, FeatureTable
+    from featstore.store import FeatureStore, FeatureTable, export_projector
 
 __all__ = [
     "Backbone",
     "BackboneSpec",
+    "Comparison",
     "Evaluation",
     "ExtractionReport",
     "FeatstoreError",
@@ -37,18 +52,26 @@ __all__ = [
     "HashHoldout",
     "HashKFold",
     "Head",
+    "LearningCurve",
     "Prediction",
     "SplitRule",
     "__version__",
     "assign_splits",
+    "compare",
     "content_hash",
     "evaluate",
+    "export_projector",
     "extract",
     "fit",
     "known_backbones",
     "known_heads",
+    "learning_curve",
     "load_backbone",
+    "plot",
     "predict",
+    "save_plot",
+    "write_scalars",
+    "write_sweep",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -56,6 +79,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "Backbone": "backbones",
         "BackboneSpec": "backbones",
+        "Comparison": "heads",
         "Evaluation": "heads",
         "ExtractionReport": "extraction",
         "FeatstoreError": "errors",
@@ -64,16 +88,24 @@ __getattr__, __dir__ = lazy_names(
         "HashHoldout": "splits",
         "HashKFold": "splits",
         "Head": "heads",
+        "LearningCurve": "heads",
         "Prediction": "prediction",
         "SplitRule": "splits",
         "assign_splits": "splits",
+        "compare": "heads",
         "content_hash": "hashing",
         "evaluate": "heads",
+        "export_projector": "store",
         "extract": "extraction",
         "fit": "heads",
         "known_backbones": "backbones",
         "known_heads": "heads",
+        "learning_curve": "heads",
         "load_backbone": "backbones",
+        "plot": "heads",
         "predict": "prediction",
+        "save_plot": "heads",
+        "write_scalars": "heads",
+        "write_sweep": "heads",
     },
 )

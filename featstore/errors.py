@@ -16,6 +16,8 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     ├── NotInStoreError (LookupError)         no such space, catalog, head or row
     ├── SplitError (ValueError)               a split rule is wrong or leaves a split empty
     ├── ExtractionError (RuntimeError)        extraction stopped: every image failed, or ``strict``
+    ├── PlotError (ValueError)                a result cannot be drawn as asked
+    ├── MissingExtraError (ImportError)       an optional package is not installed
     └── HeadError (ValueError)                a head cannot be fitted, saved, loaded or used
         ├── UnknownHeadError (LookupError)
         ├── FingerprintMismatchError          features or a backbone of another space
@@ -31,7 +33,9 @@ __all__ = [
     "FormatVersionError",
     "HeadError",
     "ImageError",
+    "MissingExtraError",
     "NotInStoreError",
+    "PlotError",
     "SourceError",
     "SplitError",
     "StoreError",
@@ -102,6 +106,14 @@ class SplitError(FeatstoreError, ValueError):
 
 class ExtractionError(FeatstoreError, RuntimeError):
     """An extraction stopped: every image failed, or one did under ``strict``."""
+
+
+class PlotError(FeatstoreError, ValueError):
+    """A result cannot be drawn as asked."""
+
+
+class MissingExtraError(FeatstoreError, ImportError):
+    """An optional package is not installed."""
 
 
 class HeadError(FeatstoreError, ValueError):
