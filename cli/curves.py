@@ -119,7 +119,8 @@ def curve(
     """Train on ever more of the images in STORE, and forecast what twice as many would bring.
 
     The sets are drawn from the training images by a hash, smaller ones within larger ones. A power law
-    through the accuracies gives the forecast; its 95% interval says how far it can be trusted.
+    through the accuracies gives the forecast; its interval, nominally of 95%, holds less
+    often than that where errors fall towards 0.
 
     STORE may be left out where the current folder has only one.
     """

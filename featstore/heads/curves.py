@@ -71,8 +71,10 @@ class LearningCurve:
         training images in all; None with fewer than 4 sizes.
     forecast : dict or None
         ``{"n_train", "top1", "top1_ci", "gain", "gain_ci"}`` with twice as many training images, by the law,
-        with 95% intervals by resampling. They hold as far as the law does, and say nothing of images of
-        another kind.
+        with nominal 95% intervals by resampling. They hold as far as the law does, and say nothing of images
+        of another kind. Even where it does, that of the gain is a little too short: of curves simulated from
+        known laws it held the true gain in 87 to 97 of 100, least where errors fall towards 0, and where it
+        missed there the true gain was nearly always larger.
     helps : bool or None
         Whether twice as many images would help: True where the interval of the gain begins at half a point or
         more, False where it ends at a point or less, None where it cannot be told.
@@ -333,7 +335,7 @@ def _verdict(
     if n_wrong < _FEWEST_MISTAKES:
         return None, f"{untold}: only {n_wrong} of {n_images:,} {split} images are mistaken now"
     (low, high), gain = forecast["gain_ci"], forecast["gain"]
-    by = f"{100 * gain:.1f} points (95% interval {100 * low:.1f} to {100 * high:.1f})"
+    by = f"{100 * gain:.1f} points (nominal 95% interval {100 * low:.1f} to {100 * high:.1f})"
     if low >= _HELP:
         return True, f"twice as many images would help: by about {by}"
     if high <= _HARDLY:

@@ -130,15 +130,25 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _plot_evaluation(evaluation: Evaluation) -> Any:
-    n_classes = len(evaluation.classes)
-    side = min(max(4.5, 2.5 + 0.16 * n_classes), 18.0)
-    figure = _figure(side + 4.4, side)
-    grid = figure.add_gridspec(2, 2, width_ratios=[side - 0.8, 3.6], height_ratios=[3, 1])
-    matrix = figure.add_subplot(grid[:, 0])
-    _draw_confusion(matrix, evaluation, side)
-    diagram = figure.add_subplot(grid[0, 1])
+    labels = [_short(one["label"]) for one in evaluation.classes]
+    # Inches: of a cell, of the square of cells, and of the labels beside and below it. Above some 120 classes
+    # there is no room for every name.
+    every = -(-len(labels) // 120)
+    n_shown = -(-len(labels) // every)
+    cell = 0.55 if n_shown <= 10 else 0.36 if n_shown <= 20 else 0.15
+    size_pt = min(10.0, 72 * 0.75 * cell)
+    square = max(3.0, cell * n_shown)
+    margin = max(map(len, labels)) * 0.6 * size_pt / 72 + 0.6
+    height = max(5.4, square + margin + 1.6)
+    figure = _figure(square + margin + 4.8, height)
+    left, right = figure.subfigures(1, 2, width_ratios=[square + margin, 4.8])
+    _draw_confusion(left.subplots(), evaluation, labels, every, size_pt)
+    if height > 6.5:
+        right = right.subfigures(2, 1, height_ratios=[5.4, height - 5.4])[0]
+    diagram, histogram = right.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     _draw_reliability(diagram, evaluation)
-    _draw_histogram(figure.add_subplot(grid[1, 1], sharex=diagram), evaluation)
+    _draw_histogram(histogram, evaluation)
+    right.legend(*diagram.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     low, high = evaluation.top1_ci
     figure.suptitle(
         f"{evaluation.split} accuracy {evaluation.top1:.1%} (95% interval {low:.1%} to {high:.1%}, "
@@ -147,25 +157,16 @@ def _plot_evaluation(evaluation: Evaluation) -> Any:
     return figure
 
 
-def _draw_confusion(axes: Any, evaluation: Evaluation, side: float) -> None:
+def _draw_confusion(axes: Any, evaluation: Evaluation, labels: list[str], every: int, size_pt: float) -> None:
     confusion = np.array(evaluation.confusion)
-    labels = [_short(one["label"]) for one in evaluation.classes]
     n_classes = len(labels)
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    # Above some 120 classes there is no room for every name.
-    every = -(-n_classes // 120)
-    size = min(10.0, max(5.0, 55 * side / max(n_classes // every, 1)))
-    ticks = range(0, n_classes, every)
-    shown = labels[::every]
-    axes.set_xticks(ticks, labels=shown, rotation=90 if n_classes > 5 else 45, fontsize=size)
-    axes.set_yticks(ticks, labels=shown, fontsize=size)
-    if n_classes <= 5:
-        for text in axes.get_xticklabels():
-            text.set(ha="right", rotation_mode="anchor")
-    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        text.set_parse_math(False)
+    for set_ticks, more in ((axes.set_xticks, {"rotation": 90}), (axes.set_yticks, {})):
+        set_ticks(
+            range(0, n_classes, every), labels=labels[::every], fontsize=size_pt, parse_math=False, **more
+        )
     if n_classes <= 20:
         for row, column in np.argwhere(confusion > 0):
             axes.text(
@@ -209,7 +210,6 @@ def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
         fontsize=10,
     )
     axes.tick_params(labelbottom=False)
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
 
 
 def _draw_histogram(axes: Any, evaluation: Evaluation) -> None:

@@ -51,6 +51,10 @@ class FakeTable:
             given=self.given_splits,
         )
 
+    def select(self, index):
+        columns = ("X", "y", "content_hash_bytes", "groups", "given_splits")
+        return self.but(**{name: getattr(self, name)[index] for name in columns})
+
     def but(self, **changes):
         return replace(self, **changes)
 
