@@ -50,7 +50,7 @@ _share = click.FloatRange(min=0, max=1, max_open=True)
 
 
 @click.command(
-    epilog=example("featstore curve digits.fstore --fractions 1/8,1/4,1/2 --repeats 2"),
+    epilog=example("featstore curve digits.fstore --fractions 1/8,1/4,1/2 --repeats 1"),
     short_help="Say whether more images would help.",
 )
 @click.argument("store", required=False, type=click.Path())
