@@ -150,3 +150,8 @@ def test_the_ends_of_the_scale_are_in_the_first_and_the_last_bin():
         "accuracy": None,
     }
     assert expected_calibration_error(bins) == 0
+
+
+def test_a_probability_on_an_edge_is_in_the_bin_below():
+    edges = np.array([one["high"] for one in calibration_bins(np.array([1.0]), np.array([True]))])
+    assert [one["n"] for one in calibration_bins(edges, np.ones(15, np.bool_))] == [1] * 15
