@@ -5,8 +5,9 @@ import shlex
 
 import click
 
+from .evaluating import evaluate
 from .extracting import extract
-from .heads import evaluate, fit, predict
+from .heads import fit, predict
 
 __all__ = ["demo"]
 

@@ -1,4 +1,4 @@
-"""`featstore fit`, `evaluate`, `predict` and `heads`."""
+"""`featstore fit`, `predict` and `heads`."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ from .console import (
     share,
     short_path,
 )
+from .finding import find_head
+from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 
 if TYPE_CHECKING:
-    from featstore import Evaluation, FeatureStore, Head
+    from featstore import FeatureStore, Head
 
-__all__ = ["evaluate", "fit", "heads", "predict"]
-
-_LISTED_MISTAKES = 20
+__all__ = ["fit", "heads", "predict"]
 
 
 class _Parameter(click.ParamType[tuple[str, str | int | float]]):
@@ -99,6 +99,10 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
     metavar="NAME|FILE.head",
     help="Where to save the head.  [default: in the store, as --head]",
 )
+@plot_option("what was measured of each setting tried")
+@click.option(
+    "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same there for TensorBoard."
+)
 @quiet_option
 @json_option
 def fit(
@@ -114,6 +118,8 @@ def fit(
     group_pattern: str | None,
     retrain_prefix: str | None,
     output: str | None,
+    plot: str | None,
+    tensorboard: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -128,6 +134,9 @@ def fit(
     """
     import featstore
 
+    plot = checked_plot_path(plot)
+    if tensorboard is not None:
+        check_tensorboard_installed()
     opened = open_store(store)
     path = _output_path(opened, head if output is None else output)
     rule = featstore.SplitRule(
@@ -153,6 +162,7 @@ def fit(
             progress=lambda done, total, _step: progress(done, total),
         )
     fitted.save(path)
+    show_sweep(fitted, plot, tensorboard)
     if as_json:
         print_json({**fitted.to_dict(), "path": path})
         return
@@ -199,108 +209,6 @@ def _print_fit(head: "Head") -> None:
     print_near_duplicates(head.near_duplicates)
 
 
-def _find_head(head: str, store: str | None) -> tuple[str, str | None]:
-    """Return a head's file, and the store that it is in if it is in one."""
-    if head.endswith(".head") or os.path.basename(head) != head:
-        path = os.path.abspath(head)
-        home = os.path.dirname(os.path.dirname(path))
-        inside = os.path.basename(os.path.dirname(path)) == "heads" and os.path.exists(
-            f"{home}/featstore.json"
-        )
-        return path, store or (home if inside else None)
-    opened = open_store(store)
-    if head not in opened.head_names:
-        known = ", ".join(opened.head_names) or "none yet: make one with `featstore fit`"
-        raise click.UsageError(
-            f"{opened.path} has no head {head!r}; it has {known}. A file's name ends in .head"
-        )
-    return opened.head_path(head), opened.path
-
-
-@click.command(
-    epilog=example("featstore evaluate logistic --store digits.fstore"),
-    short_help="Score a head on stored features.",
-)
-@click.argument("head", metavar="HEAD")
-@click.option(
-    "--store", type=click.Path(), help="Where the features are.  [default: the head's, or the only one here]"
-)
-@click.option(
-    "--catalog", metavar="NAME", multiple=True, help="Labels to score on.  [default: the head's own]"
-)
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test", "all"]),
-    default="test",
-    show_default=True,
-    help="Which images to score on.",
-)
-@json_option
-def evaluate(head: str, store: str | None, catalog: tuple[str, ...], split: str, as_json: bool) -> None:
-    """Score HEAD on images that it was not trained on.
-
-    HEAD is the name of a head in the store, or a .head file. The images are divided by the head's own rule.
-    """
-    import featstore
-
-    path, home = _find_head(head, store)
-    fitted = featstore.Head.load(path)
-    opened = open_store(home)
-    if fitted.spec.name not in opened.space_names:
-        spaces = ", ".join(opened.space_names) or "none"
-        raise click.UsageError(
-            f"the head was trained on features of {fitted.spec.name}; {opened.path} has {spaces}. "
-            "Name its store with --store"
-        )
-    catalogs = catalog or tuple(fitted.catalog.split("+"))
-    table = opened.table(space=fitted.spec.name, catalog=catalogs or None)
-    evaluation = featstore.evaluate(fitted, table, split=split)
-    if as_json:
-        print_json(evaluation.to_dict())
-        return
-    _print_evaluation(evaluation)
-
-
-def _print_evaluation(evaluation: "Evaluation") -> None:
-    low, high = evaluation.top1_ci
-    click.echo(
-        f"{evaluation.split} accuracy {share(evaluation.top1)} "
-        f"(95% interval {share(low)} to {share(high)}, n = {evaluation.n:,})"
-    )
-    if evaluation.top5 is not None:
-        click.echo(f"top-5 accuracy {share(evaluation.top5)}")
-    click.echo()
-    told = evaluation.to_dict()["classes"]
-    print_table(
-        ("class", "n", "precision", "recall"),
-        [
-            (
-                one["label"],
-                one["n"],
-                "" if one["precision"] is None else share(one["precision"]),
-                "" if one["recall"] is None else share(one["recall"]),
-            )
-            for one in told
-        ],
-    )
-    if len(told) <= 20:
-        click.echo()
-        labels = [str(one["label"]) for one in told]
-        rows = [
-            (label, *counts) for label, counts in zip(labels, evaluation.to_dict()["confusion"], strict=True)
-        ]
-        print_table(("true \\ predicted", *labels), rows)
-    if evaluation.misclassified:
-        click.echo()
-        rows_ = [
-            (wrong["label"], wrong["predicted"], share(wrong["probability"]), short_path(wrong["path"]))
-            for wrong in evaluation.to_dict()["misclassified"][:_LISTED_MISTAKES]
-        ]
-        print_table(("true", "predicted", "probability", "image"), rows_, left=4)
-        if (more := len(evaluation.misclassified) - _LISTED_MISTAKES) > 0:
-            click.echo(f"… and {more:,} more: --json lists them")
-
-
 @click.command(
     epilog=example("featstore predict digits.fstore/heads/logistic.head digits/7/0007.png"),
     short_help="Label images.",
@@ -339,7 +247,7 @@ def predict(
     """
     import featstore
 
-    path, _ = _find_head(head, store)
+    path, _ = find_head(head, store)
     paths = _image_paths(images)
     fitted = featstore.Head.load(path)
     told, failed = [], 0

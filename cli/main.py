@@ -7,9 +7,13 @@ import click
 
 from featstore import FeatstoreError
 
+from .comparing import compare
+from .curves import curve
 from .demo import demo
+from .evaluating import evaluate
 from .extracting import backbones, extract
-from .heads import evaluate, fit, heads, predict
+from .heads import fit, heads, predict
+from .projecting import projector
 from .quality import duplicates, suspects
 from .stores import compact, info, merge, pack, verify
 
@@ -56,7 +60,22 @@ def main() -> None:
 
 
 for command in (
-    *(demo, extract, fit, evaluate, predict, duplicates, suspects),
-    *(info, verify, merge, compact, pack, backbones, heads),
+    demo,
+    extract,
+    fit,
+    evaluate,
+    compare,
+    curve,
+    predict,
+    duplicates,
+    suspects,
+    info,
+    verify,
+    merge,
+    compact,
+    pack,
+    projector,
+    backbones,
+    heads,
 ):
     main.add_command(command)

@@ -17,6 +17,8 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     ├── SplitError (ValueError)               a split rule is wrong or leaves a split empty
     ├── ExtractionError (RuntimeError)        extraction stopped: every image failed, or ``strict``
     ├── DuplicatesError (ValueError)          images cannot be compared as asked
+    ├── PlotError (ValueError)                a result cannot be drawn as asked
+    ├── MissingExtraError (ImportError)       an optional package is not installed
     └── HeadError (ValueError)                a head cannot be fitted, saved, loaded or used
         ├── UnknownHeadError (LookupError)
         ├── FingerprintMismatchError          features or a backbone of another space
@@ -33,7 +35,9 @@ __all__ = [
     "FormatVersionError",
     "HeadError",
     "ImageError",
+    "MissingExtraError",
     "NotInStoreError",
+    "PlotError",
     "SourceError",
     "SplitError",
     "StoreError",
@@ -108,6 +112,14 @@ class ExtractionError(FeatstoreError, RuntimeError):
 
 class DuplicatesError(FeatstoreError, ValueError):
     """Images cannot be compared as asked."""
+
+
+class PlotError(FeatstoreError, ValueError):
+    """A result cannot be drawn as asked."""
+
+
+class MissingExtraError(FeatstoreError, ImportError):
+    """An optional package is not installed."""
 
 
 class HeadError(FeatstoreError, ValueError):

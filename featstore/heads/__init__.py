@@ -5,39 +5,60 @@ from typing import TYPE_CHECKING
 from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from featstore.heads.evaluation import Evaluation, evaluate, wilson_interval
+    from featstore.heads.comparison import Comparison, compare
+    from featstore.heads.curves import LearningCurve, learning_curve
+    from featstore.heads.evaluation import Evaluation, evaluate
     from featstore.heads.head import Head
+    from featstore.heads.intervals import wilson_interval
+    from featstore.heads.plots import plot, save_plot
     from featstore.heads.registry import HeadInfo, find_head, known_heads
     from featstore.heads.suspects import Suspect, Suspects, find_suspects
+    from featstore.heads.tensorboard import write_scalars, write_sweep
     from featstore.heads.training import fit
 
 __all__ = [
+    "Comparison",
     "Evaluation",
     "Head",
     "HeadInfo",
+    "LearningCurve",
     "Suspect",
     "Suspects",
+    "compare",
     "evaluate",
     "find_head",
     "find_suspects",
     "fit",
     "known_heads",
+    "learning_curve",
+    "plot",
+    "save_plot",
     "wilson_interval",
+    "write_scalars",
+    "write_sweep",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Comparison": "comparison",
         "Evaluation": "evaluation",
         "Head": "head",
         "HeadInfo": "registry",
+        "LearningCurve": "curves",
         "Suspect": "suspects",
         "Suspects": "suspects",
+        "compare": "comparison",
         "evaluate": "evaluation",
         "find_head": "registry",
         "find_suspects": "suspects",
         "fit": "training",
         "known_heads": "registry",
-        "wilson_interval": "evaluation",
+        "learning_curve": "curves",
+        "plot": "plots",
+        "save_plot": "plots",
+        "wilson_interval": "intervals",
+        "write_scalars": "tensorboard",
+        "write_sweep": "tensorboard",
     },
 )

@@ -1,8 +1,6 @@
 """How good a head is, always with n and an interval."""
 
-import math
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,19 +8,43 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
-from featstore.splits import SPLITS
+from featstore.heads.intervals import REPLICATES, bootstrap_scores, percentile_interval, wilson_interval
+from featstore.heads.metrics import (
+    CalibrationBin,
+    balanced_accuracy,
+    brier_score,
+    calibration_bins,
+    confusion_counts,
+    expected_calibration_error,
+    f1_scores,
+    log_loss,
+    macro_f1,
+    top_k_accuracy,
+)
+from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Evaluation", "evaluate", "score", "wilson_interval"]
+__all__ = [
+    "Evaluation",
+    "check_labels_known",
+    "evaluate",
+    "predictions",
+    "resampling_units",
+    "score",
+]
 
 _BLOCK_ROWS = 8192
+_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What a head gets right and wrong on the labelled images of one split.
+
+    Intervals hold the true value in 95 of 100 such experiments. Those called Wilson's take the images as
+    independent; the others resample units of images, see ``resampling``.
 
     Parameters
     ----------
@@ -33,17 +55,37 @@ class Evaluation:
     top1 : float
         Accuracy: the fraction whose label is predicted, in [0, 1].
     top1_ci : tuple of float
-        Its 95% Wilson interval.
+        Its Wilson interval.
     top5 : float or None
         The fraction whose label is among the five most probable; None with five classes or fewer.
     classes : list of dict
-        ``{"label", "n", "precision", "recall"}`` for each class; n is how many images have the label.
-        Precision is None where the label was never predicted, recall where n is 0.
+        ``{"label", "n", "precision", "recall", "recall_ci", "f1"}`` for each class; n is how many images have
+        the label. Precision is None where the label was never predicted, recall and its Wilson interval
+        where n is 0, F1 where both are so.
     confusion : list of list of int
         Row: the label; column: the prediction; both in the order of ``classes``.
     misclassified : list of dict
         ``{"path", "label", "predicted", "probability"}``; the probability is that of the prediction, and
         the surest mistakes come first.
+    top5_ci : tuple of float or None
+        Its Wilson interval.
+    top1_bootstrap_ci : tuple of float
+        The interval of the accuracy by resampling: the one to trust where units hold several images.
+    macro_f1, balanced_accuracy : float
+        F1 and recall, averaged over classes; see :func:`featstore.heads.metrics.macro_f1` and
+        :func:`featstore.heads.metrics.balanced_accuracy`.
+    macro_f1_ci, balanced_accuracy_ci : tuple of float
+        Their intervals by resampling.
+    log_loss, brier_score, calibration_error : float
+        How good the probabilities are: cross entropy in nats, Brier's score in [0, 2], and the expected
+        calibration error in [0, 1]; the smaller the better. See :mod:`featstore.heads.metrics`.
+    calibration : list of CalibrationBin
+        The 15 bins of equal width of the calibration error.
+    baseline : dict
+        ``{"label", "n", "top1", "top1_ci"}`` of always saying the class with the most training images.
+    resampling : dict
+        ``{"unit", "n", "replicates", "seed"}``: what was resampled (``"image"``, or what the head's split
+        rule goes by: ``"group"``, ``"folder"`` …), how many of them there are, how often.
     """
 
     split: str
@@ -54,12 +96,33 @@ class Evaluation:
     classes: list[dict[str, Any]]
     confusion: list[list[int]]
     misclassified: list[dict[str, Any]]
+    top5_ci: tuple[float, float] | None
+    top1_bootstrap_ci: tuple[float, float]
+    macro_f1: float
+    macro_f1_ci: tuple[float, float]
+    balanced_accuracy: float
+    balanced_accuracy_ci: tuple[float, float]
+    log_loss: float
+    brier_score: float
+    calibration_error: float
+    calibration: list[CalibrationBin]
+    baseline: dict[str, Any]
+    resampling: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; ``top5`` is left out where it is None."""
-        values = asdict(self) | {"top1_ci": list(self.top1_ci)}
+        """Return the fields as JSON values; ``top5`` is left out where it is None.
+
+        ``precision@1`` and ``recall@5`` are the same as ``top1`` and ``top5``, under the names that
+        Inception's evaluation prints (TensorFlow models, ``inception_eval.py``).
+        """
+        values = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+        values["precision@1"] = self.top1
         if self.top5 is None:
-            del values["top5"]
+            del values["top5"], values["top5_ci"]
+        else:
+            values["recall@5"] = self.top5
         return values
 
 
@@ -101,82 +164,54 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
             "choose another split, or fit with a larger fraction for it"
         )
     labels = labels[rows]
-    if unknown := sorted(set(labels.tolist()) - set(head.classes.tolist())):
-        n_unknown = int(np.isin(labels, unknown).sum())
-        named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
-        raise HeadError(
-            f"{n_unknown} of {len(rows)} images have labels that the head {head.name} does not know: "
-            f"{named}; fit a head on a catalog that has them"
-        )
-    predicted, probabilities = _predictions(head, table.X, rows)
+    check_labels_known(head, labels)
+    predicted, probabilities = predictions(head, table.X, rows)
     true, guess = np.searchsorted(head.classes, labels), np.searchsorted(head.classes, predicted)
-    n_classes = len(head.classes)
-    confusion = np.bincount(true * n_classes + guess, minlength=n_classes**2).reshape(n_classes, n_classes)
-    n_right = int(confusion.trace())
-    wrong = np.flatnonzero(true != guess)
-    sureness = probabilities[wrong, guess[wrong]]
-    paths = table.paths
+    n_images, n_classes = len(rows), len(head.classes)
+    is_right = true == guess
+    sureness = probabilities[np.arange(n_images), guess]
+    confusion = confusion_counts(true, guess, n_classes)
+    counts = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    bins = calibration_bins(sureness, is_right)
+    top5 = top_k_accuracy(probabilities, true, 5) if n_classes > 5 else None
+    unit, units = resampling_units(table, rows, head.split_rule)
+    draws = bootstrap_scores(units, true, guess, n_classes, _resampled, seed=_SEED)
+    top1_bootstrap_ci, macro_f1_ci, balanced_accuracy_ci = map(percentile_interval, draws.T)
+    wrong, paths = np.flatnonzero(~is_right), table.paths
     return Evaluation(
         split=split,
-        n=len(rows),
-        top1=n_right / len(rows),
-        top1_ci=wilson_interval(n_right, len(rows)),
-        top5=_top_k(probabilities, true, 5) if n_classes > 5 else None,
-        classes=_per_class(head.classes, confusion),
+        n=n_images,
+        **_accuracy(int(is_right.sum()), n_images),
+        top5=top5,
+        top5_ci=None if top5 is None else wilson_interval(round(top5 * n_images), n_images),
+        top1_bootstrap_ci=top1_bootstrap_ci,
+        macro_f1=float(macro_f1(*counts)),
+        macro_f1_ci=macro_f1_ci,
+        balanced_accuracy=float(balanced_accuracy(*counts[:2])),
+        balanced_accuracy_ci=balanced_accuracy_ci,
+        log_loss=log_loss(probabilities, true),
+        brier_score=brier_score(probabilities, true),
+        calibration_error=expected_calibration_error(bins),
+        calibration=bins,
+        baseline=_baseline(head, labels),
+        resampling={
+            "unit": unit,
+            "n": len(np.unique(units)),
+            "replicates": REPLICATES,
+            "seed": _SEED,
+        },
+        classes=_per_class(head.classes, *counts),
         confusion=confusion.tolist(),
         misclassified=[
             {
                 "path": str(paths[rows[at]]),
                 "label": str(labels[at]),
                 "predicted": str(predicted[at]),
-                "probability": float(probabilities[at, guess[at]]),
+                "probability": float(sureness[at]),
             }
-            for at in wrong[np.argsort(-sureness, kind="stable")]
+            for at in wrong[np.argsort(-sureness[wrong], kind="stable")]
         ],
     )
-
-
-def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Give the interval that a fraction's true value lies in, from ``correct`` successes in ``n`` trials.
-
-    The score interval of Wilson (J. Am. Stat. Assoc. 22, 1927, p. 209), which Brown, Cai & DasGupta
-    (Statistical Science 16, 2001, p. 101) recommend for small n. It takes the trials as independent.
-
-    Parameters
-    ----------
-    correct, n : int
-        0 <= correct <= n, and n at least 1.
-    confidence : float
-        In (0, 1).
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end, in [0, 1].
-
-    Raises
-    ------
-    HeadError
-        The numbers are outside their ranges.
-
-    Examples
-    --------
-    >>> low, high = wilson_interval(95, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.8882, 0.9785)
-    """
-    if not 0 <= correct <= n or n < 1 or not 0 < confidence < 1:
-        raise HeadError(
-            "an interval needs 0 <= correct <= n, n >= 1 and 0 < confidence < 1; "
-            f"found correct={correct}, n={n} and confidence={confidence}"
-        )
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    fraction = correct / n
-    centre = fraction + z**2 / (2 * n)
-    half = z * math.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
-    low, high = ((centre + side) / (1 + z**2 / n) for side in (-half, half))
-    # Both are exact at the ends but for rounding.
-    return (0.0 if correct == 0 else low), (1.0 if correct == n else high)
 
 
 def score(labels: NDArray[np.str_], predicted: NDArray[np.str_]) -> dict[str, Any]:
@@ -188,29 +223,95 @@ def score(labels: NDArray[np.str_], predicted: NDArray[np.str_]) -> dict[str, An
     return {"n": n_images, "top1": n_right / n_images, "top1_ci": list(wilson_interval(n_right, n_images))}
 
 
-def _predictions(head: Head, X: Any, rows: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Predict in blocks, so that a memory map is never gathered whole."""
+def check_labels_known(head: Head, labels: NDArray[np.str_]) -> None:
+    """Refuse images whose labels a head does not know.
+
+    Raises
+    ------
+    HeadError
+        The message names the labels.
+    """
+    unknown = sorted(set(labels.tolist()) - set(head.classes.tolist()))
+    if unknown:
+        n_unknown = int(np.isin(labels, unknown).sum())
+        named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        raise HeadError(
+            f"{n_unknown} of {len(labels)} images have labels that the head {head.name} does not know: "
+            f"{named}; fit a head on a catalog that has them"
+        )
+
+
+def predictions(head: Head, X: Any, rows: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Predict some rows' labels and probabilities, in blocks: a memory map is never gathered whole."""
     blocks = [X[rows[start : start + _BLOCK_ROWS]] for start in range(0, len(rows), _BLOCK_ROWS)]
     predicted = [head.predict(block) for block in blocks]
     return np.concatenate(predicted), np.concatenate([head.predict_proba(block) for block in blocks])
 
 
-def _top_k(probabilities: NDArray[np.float64], true: NDArray[np.intp], k: int) -> float:
-    """Return the fraction of rows whose true class ranks among the first k; ties go to the lower column."""
-    own = probabilities[np.arange(len(true)), true][:, None]
-    before = np.arange(probabilities.shape[1]) < true[:, None]
-    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)
-    return float((rank < k).mean())
+def resampling_units(
+    table: "FeatureTable", rows: NDArray[np.intp], rule: SplitRule
+) -> tuple[str, NDArray[np.intp]]:
+    """Say which images are to be resampled together: those that a split rule keeps together.
+
+    Copies of one file tell nothing new, and neither do ten images of one patient tell as much as ten
+    patients.
+
+    Parameters
+    ----------
+    table : FeatureTable
+    rows : ndarray of shape (n,), int
+    rule : SplitRule
+
+    Returns
+    -------
+    unit : str
+        ``"image"``, or what the rule goes by.
+    units : ndarray of shape (n,), int
+        Each image's unit.
+    """
+    keys = np.asarray(table.group_keys(rule))[rows]
+    return "image" if rule.by == "content" else rule.by, np.unique(keys, return_inverse=True)[1]
 
 
-def _per_class(classes: NDArray[np.str_], confusion: NDArray[np.intp]) -> list[dict[str, Any]]:
-    right, n_true, n_predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+def _resampled(
+    right: NDArray[np.int64], n_true: NDArray[np.int64], n_predicted: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return accuracy, macro F1 and balanced accuracy of each draw."""
+    return np.stack(
+        [
+            right.sum(axis=1) / n_true.sum(axis=1),
+            macro_f1(right, n_true, n_predicted),
+            balanced_accuracy(right, n_true),
+        ],
+        axis=1,
+    )
+
+
+def _accuracy(n_right: int, n_images: int) -> dict[str, Any]:
+    return {"top1": n_right / n_images, "top1_ci": wilson_interval(n_right, n_images)}
+
+
+def _baseline(head: Head, labels: NDArray[np.str_]) -> dict[str, Any]:
+    in_training = [head.counts["train"].get(label, 0) for label in head.classes.tolist()]
+    most = str(head.classes[int(np.argmax(in_training))])
+    return {"label": most} | score(labels, np.full(len(labels), most))
+
+
+def _per_class(
+    classes: NDArray[np.str_],
+    right: NDArray[np.int64],
+    n_true: NDArray[np.int64],
+    n_predicted: NDArray[np.int64],
+) -> list[dict[str, Any]]:
+    f1 = f1_scores(right, n_true, n_predicted)
     return [
         {
             "label": str(label),
             "n": int(n_true[at]),
             "precision": float(right[at] / n_predicted[at]) if n_predicted[at] else None,
             "recall": float(right[at] / n_true[at]) if n_true[at] else None,
+            "recall_ci": list(wilson_interval(int(right[at]), int(n_true[at]))) if n_true[at] else None,
+            "f1": None if np.isnan(f1[at]) else float(f1[at]),
         }
         for at, label in enumerate(classes)
     ]

@@ -48,7 +48,9 @@ class Head:
     unlabelled : int
         Images left out because they have no label.
     sweep : list of dict
-        One ``{"params": {…}, "top1": accuracy on the validation split}`` for each setting that was tried.
+        One ``{"params": {…}, "top1", "train_top1", "cross_entropy"}`` for each setting that was tried: the
+        accuracy on the validation split and on the training split, and the cross entropy in nats on the
+        validation split. Heads of version 0.1.0 have only the first two.
     validation, test : dict
         ``{"n", "top1", "top1_ci"}``; accuracy in [0, 1] and its 95% interval, both None where n is 0.
     near_duplicates : dict

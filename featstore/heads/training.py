@@ -21,6 +21,7 @@ from featstore.heads.head import Head, usable_features
 from featstore.heads.linear import linear_form
 from featstore.heads.near_duplicates import score_without_duplicates
 from featstore.heads.registry import HeadInfo, find_head, known_heads
+from featstore.heads.sweep_scores import sweep_scores
 from featstore.splits import SPLITS, HashHoldout, HashKFold, SplitRule
 
 if TYPE_CHECKING:
@@ -256,8 +257,9 @@ def _sweep(
         top1 = float((candidate.predict(checked) == y["validation"]).mean()) if checked is not None else 0.0
         if best is None or top1 > best[0]:
             best = (top1, candidate, params, notes)
-        if recipe.n_settings > 1:
-            sweep.append({"params": chosen, "top1": top1})
+        if recipe.n_settings > 1 and checked is not None:
+            more = sweep_scores(candidate, prepared, y["train"], checked, y["validation"])
+            sweep.append({"params": chosen, "top1": top1, **more})
             if progress is not None:
                 progress(len(sweep), recipe.n_settings, sweep[-1])
     assert best is not None

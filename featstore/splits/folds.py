@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from featstore.errors import SplitError
 from featstore.splits.keys import (
-    HASH_BYTES,
     RANGE,
     checked_fraction,
     checked_hashes,
     draws,
+    label_key,
     rows_as_bytes,
     salt_bytes,
-    text_bytes,
 )
 
 __all__ = ["HashHoldout", "HashKFold"]
@@ -176,15 +175,4 @@ def _group_keys(X: Any, groups: Any) -> list[bytes]:
             f"{n_missing} of {n_rows} rows have no group; pass "
             'groups=np.where(table.groups == "", table.content_hash, table.groups)'
         )
-    return [_label_key(name) for name in names]
-
-
-def _label_key(name: str) -> bytes:
-    if len(name) == 2 * HASH_BYTES:
-        try:
-            key = bytes.fromhex(name)
-        except ValueError:
-            key = b""
-        if len(key) == HASH_BYTES:
-            return key
-    return b"group:" + text_bytes(name)
+    return [label_key(name) for name in names]

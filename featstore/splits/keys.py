@@ -19,6 +19,7 @@ __all__ = [
     "checked_pattern",
     "draws",
     "folder_names",
+    "label_key",
     "pattern_names",
     "percentages",
     "retrain_names",
@@ -67,6 +68,18 @@ def draws(keys: Sequence[bytes], *, salt: str, first_byte: int) -> NDArray[np.ui
     digests = b"".join([sha256(prefix + key).digest() for key in keys])
     words = np.frombuffer(digests, dtype=">u8").reshape(len(keys), 4)
     return words[:, first_byte // 8].astype(np.uint64)
+
+
+def label_key(name: str) -> bytes:
+    """Return the key of what stays together: of a content hash in hexadecimal its bytes, else a group's."""
+    if len(name) == 2 * HASH_BYTES:
+        try:
+            key = bytes.fromhex(name)
+        except ValueError:
+            key = b""
+        if len(key) == HASH_BYTES:
+            return key
+    return b"group:" + text_bytes(name)
 
 
 def checked_fraction(name: str, value: object) -> float:

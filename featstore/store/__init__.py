@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from featstore.store.catalog import Catalog
     from featstore.store.compaction import CompactReport
     from featstore.store.merging import MergeReport
+    from featstore.store.projector import export_projector
     from featstore.store.segment import Segment
     from featstore.store.space import Space
     from featstore.store.store import FeatureStore
@@ -25,6 +26,7 @@ __all__ = [
     "Segment",
     "Space",
     "VerifyReport",
+    "export_projector",
     "replacing",
 ]
 
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy_names(
         "Segment": "segment",
         "Space": "space",
         "VerifyReport": "verification",
+        "export_projector": "projector",
         "replacing": "atomic",
     },
 )

@@ -183,14 +183,15 @@ def commands():
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[0] if command else "featstore")
 def test_the_help_ends_in_an_example_that_works(run, command):
     lines = run(" ".join([*command, "--help"])).stdout.rstrip().splitlines()
-    example = shlex.split(lines[-1])
-    assert lines[-2].strip().startswith("Example")
-    assert example[0] == "featstore"
+    (title,) = [number for number, line in enumerate(lines) if line.strip().startswith("Example")]
+    examples = [shlex.split(line) for line in lines[title + 1 :]]
+    assert all(example[0] == "featstore" for example in examples)
     if command:
-        assert example[1] == command[0]
-    # The demo itself has just run, as the fixture of these tests.
-    if example[1:] != ["demo"]:
-        run(shlex.join(example[1:]))
+        assert examples[-1][1] == command[0]
+    for example in examples:
+        # The demo itself has just run, as the fixture of these tests.
+        if example[1:] != ["demo"]:
+            run(shlex.join(example[1:]))
 
 
 def test_every_option_explains_itself():

@@ -56,6 +56,10 @@ class FakeTable:
             rule, content_hash=self.content_hash_bytes, groups=self.groups, paths=self.paths.tolist()
         )
 
+    def select(self, index):
+        columns = ("X", "y", "content_hash_bytes", "groups", "given_splits")
+        return self.but(**{name: getattr(self, name)[index] for name in columns})
+
     def but(self, **changes):
         return replace(self, **changes)
 

@@ -2,11 +2,18 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_score, recall_score, top_k_accuracy_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    top_k_accuracy_score,
+)
 
 from featstore.errors import FingerprintMismatchError, HeadError, SplitError
-from featstore.heads import evaluate, fit, wilson_interval
+from featstore.heads import evaluate, fit
 from featstore.splits import SplitRule
 
 
@@ -61,14 +68,21 @@ def test_five_classes_or_fewer_have_no_top5(table):
     found = evaluate(fit(table), table)
 
     assert found.top5 is None
-    assert "top5" not in found.to_dict()
+    assert not {"top5", "top5_ci", "recall@5"} & set(found.to_dict())
 
 
 def test_an_evaluation_is_json_with_stable_keys(noisy):
     found = json.loads(json.dumps(evaluate(fit(noisy), noisy).to_dict()))
 
-    assert list(found) == ["split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified"]
-    assert list(found["classes"][0]) == ["label", "n", "precision", "recall"]
+    assert set(found) == {
+        *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified"),
+        *("precision@1", "recall@5", "top5_ci", "top1_bootstrap_ci", "macro_f1", "macro_f1_ci"),
+        *("balanced_accuracy", "balanced_accuracy_ci", "log_loss", "brier_score", "calibration_error"),
+        *("calibration", "baseline", "resampling"),
+    }
+    assert list(found["classes"][0]) == ["label", "n", "precision", "recall", "recall_ci", "f1"]
+    assert list(found["calibration"][0]) == ["low", "high", "n", "confidence", "accuracy"]
+    assert list(found["resampling"]) == ["unit", "n", "replicates", "seed"]
     assert list(found["misclassified"][0]) == ["path", "label", "predicted", "probability"]
 
 
@@ -77,6 +91,73 @@ def test_a_class_that_no_image_has_gets_no_recall(table):
     found = evaluate(head, table.but(y=np.where(table.y == "class 0", "", table.y)), split="all")
 
     assert (found.classes[0]["n"], found.classes[0]["recall"]) == (0, None)
+
+
+def test_inceptions_names_are_other_names_of_the_same_figures(noisy):
+    told = evaluate(fit(noisy), noisy).to_dict()
+
+    assert told["precision@1"] == told["top1"]
+    assert told["recall@5"] == told["top5"] > told["top1"]
+    assert told["top5_ci"][0] < told["top5"]
+
+
+def test_the_other_figures_are_those_of_scikit_learn(noisy):
+    head = fit(noisy)
+    found = evaluate(head, noisy)
+    chosen = noisy.splits() == "test"
+    true, X = noisy.y[chosen], noisy.X[chosen]
+
+    assert found.macro_f1 == pytest.approx(f1_score(true, head.predict(X), average="macro"))
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(true, head.predict(X)))
+    probabilities = head.predict_proba(X)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # they are of single precision
+    assert found.log_loss == pytest.approx(log_loss(true, probabilities, labels=head.classes))
+    assert sum(one["n"] for one in found.calibration) == found.n
+
+
+def test_intervals_hold_their_figures_and_are_the_same_every_time(noisy):
+    head = fit(noisy)
+    found, again = evaluate(head, noisy), evaluate(head, noisy)
+
+    for name in ("top1", "macro_f1", "balanced_accuracy"):
+        low, high = getattr(found, f"{name}_ci")
+        assert low < getattr(found, name) < high
+    assert found == again
+
+
+def test_the_baseline_says_the_class_with_the_most_training_images(table):
+    rare = np.flatnonzero(table.y != "class 1")[:80]
+    table = table.select(np.setdiff1d(np.arange(len(table.y)), rare))
+    found = evaluate(fit(table), table)
+
+    assert found.baseline["label"] == "class 1"
+    assert found.baseline["top1"] == found.classes[1]["n"] / found.n
+
+
+def test_a_class_without_images_spoils_no_figure(table):
+    head = fit(table)
+    found = evaluate(head, table.but(y=np.where(table.y == "class 0", "", table.y)), split="all")
+
+    assert found.classes[0]["recall_ci"] is None
+    assert 0 < found.macro_f1 <= 1
+    assert found.balanced_accuracy == np.mean([one["recall"] for one in found.classes[1:]])
+
+
+def test_images_of_a_group_are_resampled_together(make_table, make_blobs):
+    """Ten copies of each image in a group of its own tell what one of each tells."""
+    alone = make_table(*make_blobs(n=600, n_classes=3, spread=2.0))
+    alone = alone.but(groups=np.array([f"group {number}" for number in range(600)]))
+    rule = SplitRule(by="group")
+    head = fit(alone, rule=rule)
+    tenfold = alone.select(np.repeat(np.arange(600), 10))
+    hashes = np.random.default_rng(0).integers(0, 256, size=(6000, 32), dtype=np.uint8)
+    one, ten = evaluate(head, alone), evaluate(head, tenfold.but(content_hash_bytes=hashes))
+
+    assert (one.resampling["unit"], one.resampling["n"]) == ("group", one.n)
+    assert (ten.n, ten.resampling["n"]) == (10 * one.n, one.n)
+    assert ten.macro_f1_ci == pytest.approx(one.macro_f1_ci, abs=0.02)
+    assert ten.top1_bootstrap_ci == pytest.approx(one.top1_bootstrap_ci, abs=0.02)
+    assert ten.top1_ci[1] - ten.top1_ci[0] < 0.5 * (one.top1_ci[1] - one.top1_ci[0])
 
 
 def test_labels_that_the_head_does_not_know_are_named(table):
@@ -99,17 +180,3 @@ def test_an_unknown_split_is_refused(table):
 def test_features_of_another_backbone_are_refused(table, make_spec):
     with pytest.raises(FingerprintMismatchError, match="pooling is avg in the head and max here"):
         evaluate(fit(table), table.but(spec=make_spec(pooling="max")))
-
-
-@pytest.mark.parametrize(("correct", "n"), [(95, 100), (0, 10), (10, 10), (1, 2), (999, 1000)])
-@pytest.mark.parametrize("confidence", [0.95, 0.99])
-def test_intervals_are_those_of_scipy(correct, n, confidence):
-    expected = binomtest(correct, n).proportion_ci(confidence_level=confidence, method="wilson")
-
-    assert wilson_interval(correct, n, confidence) == pytest.approx(tuple(expected), abs=1e-12)
-
-
-@pytest.mark.parametrize(("correct", "n"), [(1, 0), (-1, 10), (11, 10)])
-def test_impossible_counts_are_refused(correct, n):
-    with pytest.raises(HeadError, match="correct"):
-        wilson_interval(correct, n)

@@ -1,0 +1,44 @@
+"""Which head, and which features, a command line means."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from .console import open_store
+
+if TYPE_CHECKING:
+    from featstore import FeatureTable, Head
+
+__all__ = ["find_head", "find_table"]
+
+
+def find_head(head: str, store: str | None) -> tuple[str, str | None]:
+    """Return a head's file, and the store that it is in if it is in one."""
+    if head.endswith(".head") or os.path.basename(head) != head:
+        path = os.path.abspath(head)
+        home = os.path.dirname(os.path.dirname(path))
+        inside = os.path.basename(os.path.dirname(path)) == "heads" and os.path.exists(
+            f"{home}/featstore.json"
+        )
+        return path, store or (home if inside else None)
+    opened = open_store(store)
+    if head not in opened.head_names:
+        known = ", ".join(opened.head_names) or "none yet: make one with `featstore fit`"
+        raise click.UsageError(
+            f"{opened.path} has no head {head!r}; it has {known}. A file's name ends in .head"
+        )
+    return opened.head_path(head), opened.path
+
+
+def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":
+    """Open the features that a head was fitted on, with the labels named or else its own."""
+    opened = open_store(home)
+    if head.spec.name not in opened.space_names:
+        spaces = ", ".join(opened.space_names) or "none"
+        raise click.UsageError(
+            f"the head was trained on features of {head.spec.name}; {opened.path} has {spaces}. "
+            "Name its store with --store"
+        )
+    catalogs = catalog or tuple(head.catalog.split("+"))
+    return opened.table(space=head.spec.name, catalog=catalogs or None)

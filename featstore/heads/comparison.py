@@ -1,0 +1,350 @@
+"""Which of several heads is better, on the same images, and whether that is more than chance."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError, SplitError
+from featstore.heads.evaluation import check_labels_known, predictions, resampling_units, score
+from featstore.heads.head import Head
+from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = ["Comparison", "compare", "holm_adjusted", "mcnemar_exact", "sign_flip_test"]
+
+_SPLITS = ("validation", "test")
+_CHANCE = 0.05
+_FLIPS = 9_999
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How several heads do on the same images.
+
+    Parameters
+    ----------
+    split : {"test", "validation"}
+    n : int
+        Number of images, copies of one file counting once, that are in the split for every head.
+    heads : list of dict
+        ``{"name", "head", "space", "catalog", "n", "top1", "top1_ci"}`` for each head; accuracy on the common
+        images and its 95% Wilson interval.
+    pairs : list of dict
+        For each two heads ``a`` and ``b``, by their names: ``both_right``, ``only_a``, ``only_b`` and
+        ``both_wrong``, numbers of images; ``difference``, the accuracy of b less that of a, and
+        ``difference_ci``, its 95% interval by paired resampling; ``p``, how likely so large a difference is
+        where the two are equally good, and ``p_adjusted``, the same by Holm's method for all pairs together;
+        ``verdict``, the same in words.
+    test : {"mcnemar", "sign flips"}
+        What p comes from; see :func:`mcnemar_exact` and :func:`sign_flip_test`.
+    rules_differ : bool
+        Whether the heads deal the splits by different rules.
+    left_out : dict
+        ``{"seen", "absent", "conflicting"}``: images that are in the split for one head and not compared:
+        another head was trained or chosen on them, or on images of the same group where a rule goes by that;
+        another has no features or no label for them; they have several labels.
+    resampling : dict
+        ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
+    """
+
+    split: str
+    n: int
+    heads: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    test: str
+    rules_differ: bool
+    left_out: dict[str, int]
+    resampling: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; these keys stay the same."""
+        return asdict(self)
+
+
+def compare(
+    heads: Sequence[Head],
+    tables: "FeatureTable | Sequence[FeatureTable]",
+    *,
+    split: str = "test",
+    names: Sequence[str] | None = None,
+) -> Comparison:
+    """Score heads on the images that none of them was trained on, and test their differences.
+
+    The heads may be of different backbones, stores and split rules. An image, known by its content hash, is
+    compared on where it is in the split for every head, by the rule of each and in the table of each; under
+    several paths it must be so under all of them. Where a rule goes by group or file name, the same holds for
+    all images that it keeps together.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        At least two.
+    tables : FeatureTable or sequence of FeatureTable
+        Of each head's space, and of the catalog that it was fitted on: the splits are dealt in it. One table
+        does for heads of one space.
+    split : {"test", "validation"}
+        The accuracy on the validation images is too good for heads that were chosen by it.
+    names : sequence of str, optional
+        What to call the heads; by default their own names, with their spaces where these are the same.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    FingerprintMismatchError
+        A table is not of its head's space.
+    SplitError
+        There is no such split, or no image is in it for every head.
+    HeadError
+        There are fewer than two heads, the tables or names are not one for each, or images have labels that
+        a head does not know.
+    """
+    if len(heads) < 2:
+        raise HeadError(f"a comparison needs at least two heads; found {len(heads)}")
+    if split not in _SPLITS:
+        raise SplitError(f"heads are compared on the split {' or '.join(_SPLITS)}; found {split!r}")
+    of_each: list[FeatureTable] = list(tables) if isinstance(tables, Sequence) else [tables for _ in heads]
+    if len(of_each) != len(heads):
+        raise HeadError(f"each of the {len(heads)} heads needs its table; found {len(of_each)}")
+    called = _names(heads) if names is None else list(names)
+    if len(set(called)) != len(heads):
+        raise HeadError(f"each of the {len(heads)} heads needs a name of its own; found {', '.join(called)}")
+    for head, table in zip(heads, of_each, strict=True):
+        head.check_fingerprint(table.fingerprint, spec=table.spec)
+    told = [_tell(head, table, split) for head, table in zip(heads, of_each, strict=True)]
+    common, left_out = _common(told)
+    if not common:
+        raise SplitError(
+            f"no image is in {split} for all of {', '.join(called)}: of those that are in it for one, "
+            f"{left_out['seen']} (or others of their group) were seen by another in training, "
+            f"{left_out['absent']} have no features or label for another and {left_out['conflicting']} have "
+            "several labels; fit the heads with one split rule on one catalog"
+        )
+    first = [told[0].first_row[content] for content in common]
+    labels = np.asarray(of_each[0].y)[first]
+    is_right = np.empty((len(common), len(heads)), np.bool_)
+    for column, (head, table, one) in enumerate(zip(heads, of_each, told, strict=True)):
+        check_labels_known(head, labels)
+        rows = np.array([one.first_row[content] for content in common], np.intp)
+        is_right[:, column] = predictions(head, table.X, rows)[0] == labels
+    unit, units = _units(heads, of_each, told, common)
+    scored = [
+        {
+            "name": name,
+            "head": head.name,
+            "space": table.space_name,
+            "catalog": table.catalog_name,
+            **score(labels, np.where(is_right[:, column], labels, "")),
+        }
+        for column, (name, head, table) in enumerate(zip(called, heads, of_each, strict=True))
+    ]
+    pairs = [
+        _pair(called[a], called[b], is_right[:, a], is_right[:, b], units, unit)
+        for a, b in combinations(range(len(heads)), 2)
+    ]
+    adjusted = holm_adjusted([pair["p"] for pair in pairs])
+    for pair, p in zip(pairs, adjusted, strict=True):
+        pair["p_adjusted"] = p
+        pair["verdict"] = _verdict(pair, len(common), n_pairs=len(pairs))
+    return Comparison(
+        split=split,
+        n=len(common),
+        heads=scored,
+        pairs=pairs,
+        test="mcnemar" if unit == "image" else "sign flips",
+        rules_differ=any(head.split_rule != heads[0].split_rule for head in heads),
+        left_out=left_out,
+        resampling={"unit": unit, "n": len(np.unique(units)), "replicates": REPLICATES, "seed": _SEED},
+    )
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Say how likely so uneven a count is where both heads are equally good: McNemar's exact test.
+
+    The two-sided binomial test of the images that only one of two gets right (McNemar, Psychometrika 12,
+    1947, p. 153; its exact form as in Fagerlund, Lydersen & Laake, BMC Medical Research Methodology 13:91,
+    2013). It is never too sure of a difference, rather the contrary.
+
+    Parameters
+    ----------
+    only_a, only_b : int
+        Images that only one of the two gets right.
+
+    Returns
+    -------
+    float
+        In (0, 1].
+
+    Examples
+    --------
+    >>> round(mcnemar_exact(1, 7), 4)
+    0.0703
+    """
+    from scipy.stats import binom
+
+    return min(1.0, 2 * float(binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+
+
+def sign_flip_test(differences: NDArray[np.int64], *, flips: int = _FLIPS, seed: int = _SEED) -> float:
+    """Say how likely so large a sum is where each term might as well have the other sign.
+
+    For images that come in groups: the differences are those of whole groups, which are independent where
+    images are not. With groups of one image it comes to McNemar's test. The p-value counts the observed signs
+    among the random ones, and so is never 0 (Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9:39, 2010).
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n_units,), int
+    flips : int
+        Number of random sign patterns.
+    seed : int
+
+    Returns
+    -------
+    float
+        In (0, 1].
+    """
+    differences = differences[differences != 0]
+    if not len(differences):
+        return 1.0
+    random = np.random.default_rng(seed)
+    observed, n_as_large = abs(int(differences.sum())), 0
+    step = max(1, 4_000_000 // len(differences))
+    for start in range(0, flips, step):
+        signs = random.integers(0, 2, size=(min(step, flips - start), len(differences)), dtype=np.int8)
+        n_as_large += int((abs((2 * signs - 1) @ differences) >= observed).sum())
+    return (1 + n_as_large) / (1 + flips)
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for being several (Holm, Scandinavian Journal of Statistics 6, 1979, p. 65).
+
+    Examples
+    --------
+    >>> holm_adjusted([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What one table says about contents, known by their hashes."""
+
+    first_row: dict[bytes, int]
+    # Only where the head's rule keeps more together than copies of one file.
+    units: dict[bytes, int]
+    labels: dict[bytes, set[str]]
+    splits: dict[bytes, set[str]]
+    split: str
+
+    def is_candidate(self, content: bytes) -> bool:
+        return self.split in self.splits.get(content, ())
+
+
+def _tell(head: Head, table: "FeatureTable", split: str) -> _Told:
+    labels = np.asarray(table.y)
+    splits = np.asarray(table.splits(head.split_rule))
+    rows = np.flatnonzero(labels != "")
+    hashes = [table.content_hash_bytes[row].tobytes() for row in rows.tolist()]
+    units: dict[bytes, int] = {}
+    if head.split_rule.by != "content":
+        codes = resampling_units(table, rows, head.split_rule)[1]
+        units = dict(zip(hashes, codes.tolist(), strict=True))
+    told = _Told(first_row={}, units=units, labels={}, splits={}, split=split)
+    for row, content in zip(rows.tolist(), hashes, strict=True):
+        told.first_row.setdefault(content, row)
+        told.labels.setdefault(content, set()).add(str(labels[row]))
+        told.splits.setdefault(content, set()).add(str(splits[row]))
+    return told
+
+
+def _common(told: Sequence[_Told]) -> tuple[list[bytes], dict[str, int]]:
+    """Return the contents to compare on, sorted, and why others are left out."""
+    common, left_out = [], {"seen": 0, "absent": 0, "conflicting": 0}
+    seen = {content for one in told for content, splits in one.splits.items() if splits != {one.split}}
+    for one in told:
+        spoilt = {unit for content, unit in one.units.items() if content in seen}
+        seen |= {content for content, unit in one.units.items() if unit in spoilt}
+    for content in sorted(
+        {content for one in told for content in one.first_row if one.is_candidate(content)}
+    ):
+        if content in seen:
+            left_out["seen"] += 1
+        elif any(content not in one.first_row for one in told):
+            left_out["absent"] += 1
+        elif len(set().union(*(one.labels[content] for one in told))) > 1:
+            left_out["conflicting"] += 1
+        else:
+            common.append(content)
+    return common, left_out
+
+
+def _units(
+    heads: Sequence[Head], tables: Sequence["FeatureTable"], told: Sequence[_Told], common: list[bytes]
+) -> tuple[str, NDArray[np.intp]]:
+    """Return the units of the first head whose rule keeps more together than copies of one file."""
+    at = next((at for at, head in enumerate(heads) if head.split_rule.by != "content"), 0)
+    rows = np.array([told[at].first_row[content] for content in common], np.intp)
+    return resampling_units(tables[at], rows, heads[at].split_rule)
+
+
+def _pair(
+    a: str,
+    b: str,
+    right_a: NDArray[np.bool_],
+    right_b: NDArray[np.bool_],
+    units: NDArray[np.intp],
+    unit: str,
+) -> dict[str, Any]:
+    gains = right_b.astype(np.int64) - right_a
+    sums = np.stack([np.bincount(units, weights=gains), np.bincount(units)], axis=1).astype(np.int64)
+    kinds, multiplicity = np.unique(sums, axis=0, return_counts=True)
+    draws = bootstrap(kinds, multiplicity, lambda totals: totals[:, 0] / totals[:, 1], seed=_SEED)
+    only_a, only_b = int((gains < 0).sum()), int((gains > 0).sum())
+    both_right = int((right_a & right_b).sum())
+    return {
+        "a": a,
+        "b": b,
+        "both_right": both_right,
+        "only_a": only_a,
+        "only_b": only_b,
+        "both_wrong": len(gains) - both_right - only_a - only_b,
+        "difference": float(gains.mean()),
+        "difference_ci": list(percentile_interval(draws)),
+        "p": mcnemar_exact(only_a, only_b) if unit == "image" else sign_flip_test(sums[:, 0]),
+    }
+
+
+def _verdict(pair: dict[str, Any], n_images: int, *, n_pairs: int) -> str:
+    p = pair["p_adjusted"]
+    shown = "p < 0.001" if p < 0.001 else f"p = {math.floor(p * 1000) / 1000:.2g}"
+    known = f"({shown}{' by Holm' if n_pairs > 1 else ''}, n = {n_images:,})"
+    if p >= _CHANCE:
+        return f"the difference between {pair['a']} and {pair['b']} is within chance {known}"
+    better, worse = (pair["b"], pair["a"]) if pair["difference"] > 0 else (pair["a"], pair["b"])
+    return f"{better} is better than {worse} by {100 * abs(pair['difference']):.1f} points {known}"
+
+
+def _names(heads: Sequence[Head]) -> list[str]:
+    names = [head.name for head in heads]
+    if len(set(names)) < len(names):
+        names = [f"{head.name} on {head.space or head.spec.name}" for head in heads]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({number})" for number, name in enumerate(names, start=1)]
+    return names

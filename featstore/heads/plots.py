@@ -1,0 +1,339 @@
+"""Drawings of evaluations, sweeps and learning curves, with matplotlib.
+
+Figures are made without pyplot: nothing global is touched, and no window is opened.
+"""
+
+import logging
+import os
+import textwrap
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import MissingExtraError, PlotError
+from featstore.heads.curves import LearningCurve
+from featstore.heads.evaluation import Evaluation
+from featstore.heads.head import Head
+from featstore.heads.intervals import wilson_interval
+from featstore.store import replacing
+
+__all__ = ["check_plot_path", "plot", "save_plot"]
+
+_ENDINGS = (".pdf", ".png", ".svg")
+_DOTS_PER_INCH = 150
+_LONGEST_LABEL = 24
+_BLUE, _ORANGE, _GRAY = "#1f77b4", "#ff7f0e", "#7f7f7f"
+
+_logger = logging.getLogger(__name__)
+
+
+def plot(result: Evaluation | Head | LearningCurve) -> Any:
+    """Draw a result.
+
+    Parameters
+    ----------
+    result : Evaluation, Head or LearningCurve
+        The confusion matrix and the reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML
+        2005); what a head's sweep measured of each setting; a learning curve with its power law.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    PlotError
+        The head tried no settings, or ``result`` is of another kind.
+
+    Examples
+    --------
+    >>> featstore.plot(featstore.evaluate(head, table)).savefig("scores.png")  # doctest: +SKIP
+    """
+    _check_matplotlib()
+    if isinstance(result, Evaluation):
+        return _plot_evaluation(result)
+    if isinstance(result, LearningCurve):
+        return _plot_curve(result)
+    if isinstance(result, Head):
+        return _plot_sweep(result)
+    raise PlotError(
+        f"what can be drawn is an Evaluation, a Head or a LearningCurve; found {type(result).__name__}"
+    )
+
+
+def save_plot(result: Evaluation | Head | LearningCurve, path: str | os.PathLike[str]) -> None:
+    """Draw a result into a file, whole or not at all.
+
+    Parameters
+    ----------
+    result : Evaluation, Head or LearningCurve
+    path : path_like
+        Ends in ``.png``, ``.svg`` or ``.pdf``; a file that is there is replaced.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    PlotError
+        The path has another ending or its folder does not exist; or as for :func:`plot`.
+    StoreError
+        The file cannot be written.
+    """
+    check_plot_path(path)
+    target = os.path.abspath(os.fspath(path))
+    ending = os.path.splitext(target)[1].lower()
+    figure = plot(result)
+    # The same result gives the same bytes.
+    undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
+    with warnings.catch_warnings(record=True) as caught, replacing(target) as temporary:
+        warnings.simplefilter("always")
+        figure.savefig(temporary, format=ending[1:], dpi=_DOTS_PER_INCH, metadata=undated)
+    for text in sorted({str(entry.message).splitlines()[0] for entry in caught}):
+        _logger.warning("%s: %s", path, text)
+
+
+def check_plot_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that nothing can be drawn into, before there is anything to draw.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    PlotError
+        The path has another ending than ``.png``, ``.svg`` or ``.pdf``, or its folder does not exist.
+    """
+    target = os.path.abspath(os.fspath(path))
+    if os.path.splitext(target)[1].lower() not in _ENDINGS:
+        raise PlotError(f"a drawing's file ends in {', '.join(_ENDINGS)}; found {os.path.basename(target)}")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise PlotError(f"there is no folder {os.path.dirname(target)} to draw {target} into")
+    _check_matplotlib()
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            'drawing needs matplotlib, which is not installed; run: pip install "featstore[plot]"'
+        ) from error
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _plot_evaluation(evaluation: Evaluation) -> Any:
+    labels = [_short(one["label"]) for one in evaluation.classes]
+    # Inches: of a cell, of the square of cells, and of the labels beside and below it. Above some 120 classes
+    # there is no room for every name.
+    every = -(-len(labels) // 120)
+    n_shown = -(-len(labels) // every)
+    cell = 0.55 if n_shown <= 10 else 0.36 if n_shown <= 20 else 0.15
+    size_pt = min(10.0, 72 * 0.75 * cell)
+    square = max(3.0, cell * n_shown)
+    margin = max(map(len, labels)) * 0.6 * size_pt / 72 + 0.6
+    height = max(5.4, square + margin + 1.6)
+    figure = _figure(square + margin + 4.8, height)
+    left, right = figure.subfigures(1, 2, width_ratios=[square + margin, 4.8])
+    _draw_confusion(left.subplots(), evaluation, labels, every, size_pt)
+    if height > 6.5:
+        right = right.subfigures(2, 1, height_ratios=[5.4, height - 5.4])[0]
+    diagram, histogram = right.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    _draw_reliability(diagram, evaluation)
+    _draw_histogram(histogram, evaluation)
+    right.legend(*diagram.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    low, high = evaluation.top1_ci
+    figure.suptitle(
+        f"{evaluation.split} accuracy {evaluation.top1:.1%} (95% interval {low:.1%} to {high:.1%}, "
+        f"n = {evaluation.n:,})"
+    )
+    return figure
+
+
+def _draw_confusion(axes: Any, evaluation: Evaluation, labels: list[str], every: int, size_pt: float) -> None:
+    confusion = np.array(evaluation.confusion)
+    n_classes = len(labels)
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    for set_ticks, more in ((axes.set_xticks, {"rotation": 90}), (axes.set_yticks, {})):
+        set_ticks(
+            range(0, n_classes, every), labels=labels[::every], fontsize=size_pt, parse_math=False, **more
+        )
+    if n_classes <= 20:
+        for row, column in np.argwhere(confusion > 0):
+            axes.text(
+                column,
+                row,
+                f"{confusion[row, column]:,}",
+                ha="center",
+                va="center",
+                fontsize=10 if n_classes <= 10 else 7,
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
+    axes.set(xlabel="predicted", ylabel="true")
+    bar = axes.figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=30)
+    bar.set_label("share of the true class")
+
+
+def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
+    bins = [one for one in evaluation.calibration if one["n"]]
+    width = evaluation.calibration[0]["high"] - evaluation.calibration[0]["low"]
+    middle = np.array([(one["low"] + one["high"]) / 2 for one in bins])
+    accuracy = np.array([one["accuracy"] for one in bins])
+    ends = np.array(
+        [wilson_interval(round(one["n"] * part), one["n"]) for one, part in zip(bins, accuracy, strict=True)]
+    )
+    axes.bar(middle, accuracy, width=0.92 * width, color=_BLUE, alpha=0.45)
+    axes.errorbar(
+        [one["confidence"] for one in bins],
+        accuracy,
+        yerr=_lengths(accuracy, ends),
+        fmt="o",
+        markersize=4,
+        color=_BLUE,
+        elinewidth=1,
+        label="accuracy, 95% interval",
+    )
+    axes.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    axes.set_title(
+        f"calibration error {evaluation.calibration_error:.1%}\n"
+        f"log loss {evaluation.log_loss:.3f}, Brier score {evaluation.brier_score:.3f}",
+        fontsize=10,
+    )
+    axes.tick_params(labelbottom=False)
+
+
+def _draw_histogram(axes: Any, evaluation: Evaluation) -> None:
+    bins = evaluation.calibration
+    width = bins[0]["high"] - bins[0]["low"]
+    axes.bar(
+        [(one["low"] + one["high"]) / 2 for one in bins],
+        [one["n"] for one in bins],
+        width=0.92 * width,
+        color=_GRAY,
+    )
+    axes.set(xlabel="probability of the prediction", ylabel="images")
+
+
+def _plot_sweep(head: Head) -> Any:
+    if not head.sweep:
+        raise PlotError(f"the head {head.name} tried no settings: there is nothing to draw")
+    names = list(head.sweep[0]["params"])
+    values = [step["params"][names[0]] for step in head.sweep]
+    is_scale = len(names) == 1 and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values
+    )
+    x = np.array(values, dtype=np.float64) if is_scale else np.arange(len(values), dtype=np.float64)
+    has_loss = all("cross_entropy" in step for step in head.sweep)
+    figure = _figure(max(6.4, 0.2 * len(values)), 6.4 if has_loss else 4.0)
+    panels = figure.subplots(2 if has_loss else 1, 1, sharex=True, squeeze=False)[:, 0]
+    accuracy, lowest = panels[0], panels[-1]
+    _draw_validation(accuracy, head, x)
+    if all("train_top1" in step for step in head.sweep):
+        accuracy.plot(x, [step["train_top1"] for step in head.sweep], "s--", color=_ORANGE, label="train")
+    chosen = next(
+        (at for at, step in enumerate(head.sweep) if step["params"].items() <= head.params.items()), None
+    )
+    for panel in panels:
+        if chosen is not None:
+            panel.axvline(x[chosen], color=_GRAY, linewidth=1, linestyle=":", label="chosen")
+        panel.grid(alpha=0.3)
+    accuracy.set_ylabel("accuracy")
+    accuracy.legend(fontsize=9)
+    if has_loss:
+        lowest.plot(x, [step["cross_entropy"] for step in head.sweep], "o-", color=_BLUE)
+        lowest.set_ylabel("cross entropy on validation, nats")
+    if is_scale:
+        lowest.set_xscale("log")
+        lowest.set_xlabel(names[0], parse_math=False)
+    else:
+        told = [", ".join(_setting(value) for value in step["params"].values()) for step in head.sweep]
+        every = -(-len(told) // 40)
+        lowest.set_xticks(x[::every], labels=told[::every], rotation=90, fontsize=8, parse_math=False)
+        lowest.set_xlabel(", ".join(names), parse_math=False)
+    figure.suptitle(f"{head.name} on {head.spec.name}", parse_math=False)
+    return figure
+
+
+def _draw_validation(axes: Any, head: Head, x: NDArray[np.float64]) -> None:
+    top1 = np.array([step["top1"] for step in head.sweep])
+    axes.plot(x, top1, "o-", color=_BLUE, label=f"validation, 95% interval (n = {head.validation['n']:,})")
+    if n_images := head.validation["n"]:
+        ends = np.array([wilson_interval(round(value * n_images), n_images) for value in top1])
+        axes.fill_between(x, ends[:, 0], ends[:, 1], color=_BLUE, alpha=0.15, linewidth=0)
+
+
+def _plot_curve(curve: LearningCurve) -> Any:
+    figure = _figure(7.2, 5.0)
+    axes = figure.subplots()
+    sizes = np.array([point["n_train"] for point in curve.points])
+    top1 = np.array([point["top1"] for point in curve.points])
+    ends = np.array([point["top1_ci"] for point in curve.points])
+    for point in curve.points:
+        if len(point["fits"]) > 1:
+            n_train, each = zip(*((one["n_train"], one["top1"]) for one in point["fits"]), strict=True)
+            axes.plot(n_train, each, ".", color=_BLUE, alpha=0.35, zorder=1)
+    axes.errorbar(
+        sizes,
+        top1,
+        yerr=_lengths(top1, ends),
+        fmt="o",
+        color=_BLUE,
+        capsize=3,
+        label="measured, 95% interval",
+    )
+    ticks = sizes.tolist()
+    if curve.law is not None and curve.forecast is not None:
+        n_twice = curve.forecast["n_train"]
+        ticks.append(n_twice)
+        line = np.geomspace(sizes[0], n_twice, 100)
+        law = curve.law
+        axes.plot(
+            line,
+            1 - law["floor"] - law["slope"] * (line / sizes[-1]) ** -law["exponent"],
+            color=_GRAY,
+            linewidth=1,
+            label="power law",
+        )
+        forecast = np.array([curve.forecast["top1"]])
+        axes.errorbar(
+            [n_twice],
+            forecast,
+            yerr=_lengths(forecast, np.array([curve.forecast["top1_ci"]])),
+            fmt="D",
+            color=_ORANGE,
+            capsize=3,
+            label="forecast for twice as many",
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, labels=[f"{tick:,.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="training images", ylabel=f"{curve.split} accuracy (n = {curve.n:,})")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=9)
+    axes.set_title(f"{curve.head} on {curve.space}", parse_math=False)
+    figure.supxlabel("\n".join(textwrap.wrap(curve.verdict, 95)), fontsize=8)
+    return figure
+
+
+def _lengths(middle: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far intervals reach below and above, as error bars take it."""
+    return np.stack([middle - ends[:, 0], ends[:, 1] - middle]).clip(0)
+
+
+def _short(label: str) -> str:
+    shown = "".join(letter if letter.isprintable() else "?" for letter in label)
+    return shown if len(shown) <= _LONGEST_LABEL else shown[: _LONGEST_LABEL - 1] + "…"
+
+
+def _setting(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else _short(str(value))

@@ -1,0 +1,94 @@
+"""Features and labels for TensorBoard's embedding projector."""
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featstore.errors import NotInStoreError, StoreError
+from featstore.splits import SplitRule
+from featstore.store.atomic import failure_reason, replacing, write_text
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = ["export_projector"]
+
+_TENSORS, _METADATA, _CONFIG = "features.bytes", "metadata.tsv", "projector_config.pbtxt"
+_BLOCK_BYTES = 16 * 2**20
+
+
+def export_projector(
+    table: "FeatureTable",
+    folder: str | os.PathLike[str],
+    *,
+    rule: SplitRule | None = None,
+    limit: int | None = 10_000,
+) -> int:
+    """Write a table's features and labels as TensorBoard's projector reads them.
+
+    Three files: ``features.bytes``, the features as little-endian float32, row by row; ``metadata.tsv``, the
+    label, split, group and path of each row; and ``projector_config.pbtxt``, which names the two and is
+    written last. View them with ``tensorboard --logdir FOLDER``.
+
+    Parameters
+    ----------
+    table : FeatureTable
+    folder : path_like
+        Made if it is not there; files of an earlier export in it are replaced.
+    rule : SplitRule, optional
+        Deals the splits that the metadata names; 80/10/10 by content by default.
+    limit : int, optional
+        The most images to write; above it, those with the smallest content hashes are taken, which are as
+        good as drawn at random and stay the same. None writes all; the projector slows down beyond some ten
+        thousand.
+
+    Returns
+    -------
+    int
+        Number of images written.
+
+    Raises
+    ------
+    NotInStoreError
+        The table has no rows.
+    StoreError
+        ``limit`` is below 1, or a file cannot be written.
+    """
+    if limit is not None and limit < 1:
+        raise StoreError(f"the number of images to write is at least 1; found {limit}")
+    if not len(table):
+        raise NotInStoreError(f"the table {table.catalog_name} has no images to write")
+    splits = table.splits(rule)
+    if limit is not None and limit < len(table):
+        chosen = np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit])
+        table, splits = table.select(chosen), splits[chosen]
+    home = os.path.abspath(os.fspath(folder))
+    try:
+        os.makedirs(home, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {home}: {failure_reason(error)}") from error
+    step = max(1, _BLOCK_BYTES // (4 * table.feature_dim))
+    with replacing(os.path.join(home, _TENSORS)) as temporary, open(temporary, "xb") as file:
+        for start in range(0, len(table), step):
+            file.write(np.ascontiguousarray(table.select(slice(start, start + step)).X, "<f4").tobytes())
+    rows = zip(table.y.tolist(), splits.tolist(), table.groups.tolist(), table.relative_paths, strict=True)
+    lines = ["label\tsplit\tgroup\tpath", *("\t".join(map(_cell, row)) for row in rows)]
+    write_text(os.path.join(home, _METADATA), "\n".join(lines) + "\n")
+    write_text(
+        os.path.join(home, _CONFIG),
+        "embeddings {\n"
+        f'  tensor_name: "{table.space_name}"\n'
+        f'  tensor_path: "{_TENSORS}"\n'
+        f"  tensor_shape: {len(table)}\n"
+        f"  tensor_shape: {table.feature_dim}\n"
+        f'  metadata_path: "{_METADATA}"\n'
+        "}\n",
+    )
+    return len(table)
+
+
+def _cell(text: str) -> str:
+    """Write a text so that it stays in its cell and is UTF-8, whatever a file's name holds."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,132 @@
+"""What says how good heads are, on the command line."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import featstore
+from fakes import CountingBackbone
+from featstore_cli.main import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with two stores of the same 240 tiny images, as two backbones see them, and their heads."""
+    from PIL import Image
+
+    home = tmp_path_factory.mktemp("scores")
+    random = np.random.default_rng(0)
+    for number in range(240):
+        label = ("moss", "rock", "sand")[number % 3]
+        (home / "photos" / label).mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3))
+        pixels[:, :, number % 3] = np.minimum(pixels[:, :, number % 3] + 60, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(home / "photos" / label / f"{number}.png")
+    for name, seed, dim in (("one", 1, 24), ("two", 2, 3)):
+        backbone = CountingBackbone(seed=seed, feature_dim=dim)
+        featstore.extract(home / "photos", home / f"{name}.fstore", backbone=backbone)
+        store = featstore.FeatureStore(home / f"{name}.fstore")
+        rule = featstore.SplitRule(test=0.3)
+        featstore.fit(store.table(), rule=rule).save(store.head_path("logistic"))
+    return home
+
+
+@pytest.fixture
+def run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def invoke(line, code=0):
+        result = CliRunner().invoke(main, shlex.split(line))
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+def test_evaluate_prints_every_score_that_json_has(run):
+    told = json.loads(run("evaluate logistic --store one.fstore --json").stdout)
+    printed = run("evaluate logistic --store one.fstore").stdout
+
+    for name in ("top1", "macro_f1", "balanced_accuracy", "calibration_error"):
+        assert f"{100 * told[name]:.1f}%" in printed
+    for name in ("log_loss", "brier_score"):
+        assert f"{told[name]:.3f}" in printed
+    assert f"always {told['baseline']['label']}" in printed
+    assert "precision@1 (accuracy)" in printed
+    assert "recall@5" not in printed
+
+
+def test_heads_of_different_stores_are_compared(run):
+    line = "compare one.fstore/heads/logistic.head two.fstore/heads/logistic.head"
+    told = json.loads(run(f"{line} --json").stdout)
+    (pair,) = told["pairs"]
+
+    assert [one["space"].split("-")[0] for one in told["heads"]] == ["fake1", "fake2"]
+    own = json.loads(run("evaluate logistic --store one.fstore --json").stdout)
+    assert (told["n"], told["heads"][0]["top1"]) == (own["n"], own["top1"])
+    assert pair["both_right"] + pair["only_a"] + pair["only_b"] + pair["both_wrong"] == told["n"]
+    assert run(line).stdout.rstrip().endswith(pair["verdict"])
+
+
+def test_different_split_rules_are_told(run):
+    run("fit one.fstore --test 0.3 --salt other -o other --param C=0.1")
+    result = run("compare logistic other --store one.fstore")
+    assert "divide the images by different rules" in result.stderr
+    assert "left out: another head was trained or chosen on them" in result.stderr
+
+
+def test_a_curve_is_printed_drawn_and_told_to_programs(run, tmp_path):
+    line = "curve one.fstore --test 0.3 --fractions 1/4,1/2,3/4 --repeats 2"
+    told = json.loads(run(f"{line} --json --plot {tmp_path}/curve.svg").stdout)
+    printed = run(line).stdout
+
+    assert [point["fraction"] for point in told["points"]] == [0.25, 0.5, 0.75, 1]
+    assert printed.rstrip().endswith(told["verdict"])
+    assert f"{100 * told['points'][0]['top1']:.1f}%" in printed
+    assert (tmp_path / "curve.svg").stat().st_size > 1000
+
+
+def test_fit_draws_its_sweep_and_writes_it_for_tensorboard(run, tmp_path):
+    result = run(f"fit one.fstore -o swept --plot {tmp_path}/sweep.png --tensorboard {tmp_path}/runs")
+
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.glob("runs/logistic-fake1-*/events.out.tfevents.*"))) == 1
+    assert "drawn in" in result.stderr
+    assert "drawn in" not in result.stdout
+
+
+def test_fit_says_where_there_is_no_sweep_to_draw(run, tmp_path):
+    result = run(f"fit one.fstore -o fixed --param C=0.1 --plot {tmp_path}/sweep.png")
+    assert "tried no settings" in result.stderr
+    assert not (tmp_path / "sweep.png").exists()
+
+
+def test_the_projectors_files_are_written(run, tmp_path):
+    told = json.loads(run(f"projector one.fstore {tmp_path}/projector --limit 50 --json").stdout)
+    assert told == {"path": f"{tmp_path}/projector", "images": 50, "of": 240}
+    assert (tmp_path / "projector" / "features.bytes").stat().st_size == 50 * 24 * 4
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("evaluate logistic --store one.fstore --plot scores.jpg", 1, ".pdf, .png, .svg"),
+        ("fit one.fstore -o never --plot nowhere/sweep.png", 1, "no folder"),
+        ("curve one.fstore --fractions 0,1/2", 2, "above 0 and up to 1"),
+        ("curve one.fstore --fractions half", 2, "1/8,1/4,1/2"),
+        ("curve one.fstore --fractions 1/0", 2, "1/8,1/4,1/2"),
+        ("compare logistic --store one.fstore", 2, "at least two heads; found 1"),
+        ("compare logistic missing --store one.fstore", 2, "has no head 'missing'"),
+        ("projector one.fstore one.fstore/featstore.json", 1, "cannot make the folder"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(run, folder, line, code, says):
+    result = run(line, code=code)
+    assert result.stdout == ""
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert says in last
+    assert not (folder / "one.fstore" / "heads" / "never.head").exists()
