@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from featstore.errors import FeatstoreError
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
-    from featstore.heads import Evaluation, Head, evaluate, fit, known_heads
+    from featstore.heads import Evaluation, Head, HeadInfo, evaluate, fit, import_head, known_heads
     from featstore.prediction import Prediction, predict
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
     from featstore.store import FeatureStore, FeatureTable
@@ -37,6 +37,7 @@ __all__ = [
     "HashHoldout",
     "HashKFold",
     "Head",
+    "HeadInfo",
     "Prediction",
     "SplitRule",
     "__version__",
@@ -45,6 +46,7 @@ __all__ = [
     "evaluate",
     "extract",
     "fit",
+    "import_head",
     "known_backbones",
     "known_heads",
     "load_backbone",
@@ -64,6 +66,7 @@ __getattr__, __dir__ = lazy_names(
         "HashHoldout": "splits",
         "HashKFold": "splits",
         "Head": "heads",
+        "HeadInfo": "heads",
         "Prediction": "prediction",
         "SplitRule": "splits",
         "assign_splits": "splits",
@@ -71,6 +74,7 @@ __getattr__, __dir__ = lazy_names(
         "evaluate": "heads",
         "extract": "extraction",
         "fit": "heads",
+        "import_head": "heads",
         "known_backbones": "backbones",
         "known_heads": "heads",
         "load_backbone": "backbones",

@@ -51,6 +51,21 @@ class FakeTable:
             given=self.given_splits,
         )
 
+    @property
+    def dtype(self):
+        return self.X.dtype
+
+    @property
+    def feature_dim(self):
+        return self.X.shape[1]
+
+    def __len__(self):
+        return len(self.y)
+
+    def select(self, index):
+        columns = ("X", "y", "content_hash_bytes", "groups", "given_splits")
+        return replace(self, **{name: getattr(self, name)[index] for name in columns})
+
     def but(self, **changes):
         return replace(self, **changes)
 
