@@ -233,7 +233,7 @@ def _print_fit(head: "Head") -> None:
         if scores["n"]:
             click.echo(f"{split} accuracy {_accuracy(scores, scores['n'])}")
         if head.reject is not None and (answered := head.reject[split])["n"]:
-            told = f"{share(answered['coverage'])} of these are answered, unknown below {head.reject['below']:g}"
+            told = f"{share(answered['coverage'])} of these answered, unknown below {head.reject['below']:g}"
             if answered["n_answered"]:
                 told += f": accuracy {_accuracy(answered, answered['n_answered'])}"
             click.echo(f"  {told}")

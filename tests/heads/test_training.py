@@ -256,7 +256,7 @@ def test_an_unfit_head_is_refused(table, head, message):
 
 
 def test_an_unknown_head_is_refused(table):
-    with pytest.raises(UnknownHeadError, match="logistic, svm"):
+    with pytest.raises(UnknownHeadError, match="centroid, knn, lda, logistic"):
         fit(table, head="forest")
 
 
@@ -301,7 +301,7 @@ def test_an_empty_training_split_is_refused(table):
 
 
 def test_a_sweep_without_validation_is_refused(table):
-    with pytest.raises(SplitError, match=r"larger than 0, or fix them with --param C=…"):
+    with pytest.raises(SplitError, match=r"larger than 0, choose with --folds, or fix them with --param C=…"):
         fit(table, rule=SplitRule(validation=0))
 
 
