@@ -189,7 +189,11 @@ def test_unfit_folds_are_refused(hard, folds):
 def test_progress_counts_every_fit_of_every_fold(hard):
     for jobs in (1, 2):
         seen = []
-        fit(hard, head="ridge", folds=3, jobs=jobs, progress=lambda *step: seen.append(step))
+
+        def progress(*step, seen=seen):
+            seen.append(step)
+
+        fit(hard, head="ridge", folds=3, jobs=jobs, progress=progress)
         settings = len(find_head("ridge").grid["alpha"])
         assert [(done, total) for done, total, _ in seen] == [
             (n, 3 * settings) for n in range(1, 3 * settings + 1)
