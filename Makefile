@@ -22,7 +22,7 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 # All of it takes a quarter of an hour; `make bench-store` and the like run a part.
-bench: bench-extraction bench-rerun bench-store bench-startup bench-memory
+bench: bench-extraction bench-rerun bench-store bench-startup bench-memory bench-heads
 
 bench-%: .venv/.installed-dev
 	@mkdir -p build

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,20 @@ def rows_by_split(
     return {split: np.flatnonzero((labels != "") & (splits == split)) for split in SPLITS}
 
 
-def kept_together(table: "FeatureTable", rule: SplitRule) -> NDArray[np.str_]:
-    """Return what the rule keeps each image together with, str of shape (n,): the groups of folds."""
+def kept_together(table: "FeatureTable", rule: SplitRule) -> NDArray[Any]:
+    """Return what the rule keeps each image together with: the groups of folds.
+
+    Returns
+    -------
+    ndarray of shape (n, 32), uint8, or of shape (n,), str
+        The content hashes, or texts.
+    """
     if rule.by == "filename":
         return np.array([os.path.basename(path) for path in table.paths], np.str_)
-    hashes = np.asarray(table.content_hash)
-    groups = np.asarray(table.groups)
-    return np.where(groups == "", hashes, groups) if rule.by == "group" else hashes
+    if rule.by == "group":
+        groups = np.asarray(table.groups)
+        return np.where(groups == "", np.asarray(table.content_hash), groups)
+    return np.asarray(table.content_hash_bytes)
 
 
 def checked_classes(

@@ -38,8 +38,8 @@ def descend(
 ) -> Any:
     """Fit a ``SGDClassifier`` by ``max_iter`` passes over the rows, in an order drawn from its seed.
 
-    Each pass draws the order of runs of 32 rows, takes 128 runs together and shuffles their rows. The
-    learning rate follows the classifier's schedule; scikit-learn's "optimal" is
+    Each pass draws the order of runs of 32 rows, takes 128 runs together (fewer where these are more than 32
+    MB) and shuffles their rows. The learning rate follows the classifier's schedule; scikit-learn's "optimal" is
     ``1 / (alpha (t + t0))`` in update ``t`` (Bottou, Stochastic Gradient Descent Tricks, 2012, section 4.7).
 
     Parameters
@@ -70,10 +70,11 @@ def descend(
     classes, codes = np.unique(y, return_inverse=True)
     generator = np.random.default_rng(classifier.random_state)
     starts = np.arange(0, len(X), _RUN_ROWS)
+    n_runs = int(np.clip(X.block_rows // _RUN_ROWS, 1, _BLOCK_RUNS))
     class_weight, classifier.class_weight = classifier.class_weight, None
     classifier.shuffle = False
     for _ in range(classifier.max_iter):
-        for some in _grouped(generator.permutation(starts)):
+        for some in _grouped(generator.permutation(starts), n_runs):
             at = np.concatenate([np.arange(start, min(start + _RUN_ROWS, len(X))) for start in np.sort(some)])
             order = generator.permutation(len(at))
             rows = preparation.transform(X.take(at))[order]
@@ -83,6 +84,6 @@ def descend(
     return classifier
 
 
-def _grouped(starts: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    for first in range(0, len(starts), _BLOCK_RUNS):
-        yield starts[first : first + _BLOCK_RUNS]
+def _grouped(starts: NDArray[np.intp], n_runs: int) -> Iterator[NDArray[np.intp]]:
+    for first in range(0, len(starts), n_runs):
+        yield starts[first : first + n_runs]

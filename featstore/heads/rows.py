@@ -42,9 +42,10 @@ class Rows:
         """Of :meth:`take`: float64 where the features are, else float32."""
         return np.dtype(np.float64 if self._table.dtype == np.float64 else np.float32)
 
-    def some(self, at: NDArray[np.intp], *, name: str | None = None) -> "Rows":
-        """Return some of the rows, without reading features."""
-        return Rows(self._table, self._rows[at], name=name or self._name)
+    @property
+    def block_rows(self) -> int:
+        """How many rows are about 32 MB."""
+        return max(1, _BLOCK_BYTES // max(1, self.feature_dim * self.dtype.itemsize))
 
     def take(self, at: NDArray[np.intp] | slice) -> NDArray[Any]:
         """Return some rows' features; a view of the store's memory map where they are one run of it.
@@ -65,9 +66,8 @@ class Rows:
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Yield runs of rows, about 32 MB each, with where they are."""
-        step = max(1, _BLOCK_BYTES // max(1, self.feature_dim * self.dtype.itemsize))
-        for start in range(0, len(self), step):
-            at = slice(start, min(start + step, len(self)))
+        for start in range(0, len(self), self.block_rows):
+            at = slice(start, min(start + self.block_rows, len(self)))
             yield at, self.take(at)
 
 

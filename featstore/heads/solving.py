@@ -28,7 +28,7 @@ class Prepared:
     Parameters
     ----------
     y : ndarray of shape (n,), str
-    groups : ndarray of shape (n,), str
+    groups : ndarray of length n
         What must stay together, for searches of the user's own.
     rows : Rows
     preparation : Any
@@ -38,7 +38,7 @@ class Prepared:
     """
 
     y: NDArray[np.str_]
-    groups: NDArray[np.str_]
+    groups: NDArray[Any]
     rows: Rows
     preparation: Any = None
     X: NDArray[Any] | None = None
@@ -68,7 +68,7 @@ class Solution:
     scores: NDArray[np.float64] | None = None
 
 
-def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[np.str_]) -> Prepared:
+def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[Any]) -> Prepared:
     """Do what is the same for all settings: scale the features, and gather them where they have to be."""
     from sklearn.base import clone
 

@@ -46,7 +46,7 @@ class Images:
     table: "FeatureTable"
     at: NDArray[np.intp]
     y: NDArray[np.str_]
-    groups: NDArray[np.str_]
+    groups: NDArray[Any]
     name: str
 
     def __len__(self) -> int:

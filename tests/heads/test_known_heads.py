@@ -1,6 +1,7 @@
 """Each head by its name: what it comes to, against plain scikit-learn on the same arrays."""
 
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -245,3 +246,26 @@ def test_features_that_are_no_numbers_are_refused_by_every_head(table, name, spl
     table.X[np.flatnonzero(table.splits(SplitRule()) == split)[0], 3] = np.inf
     with pytest.raises(HeadError, match=f"in {split}, 1 of .* rows of features hold NaN"):
         fit(table, head=name)
+
+
+@pytest.mark.parametrize("name", ["lda", "ridge", "sgd"])
+def test_features_are_never_in_memory_at_once(make_table, make_blobs, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("featstore.heads.rows._BLOCK_BYTES", 2**18)
+    X, y = make_blobs(n=30_000, feature_dim=256)
+    X.tofile(tmp_path / "X")
+    mapped = np.memmap(tmp_path / "X", dtype=np.float32, mode="r", shape=X.shape)
+    table = make_table(mapped, y)
+    params = {"alpha": 0.001, "max_iter": 1} if name == "sgd" else None
+
+    # Once before, for what is imported.
+    fit(make_table(X[:300], y[:300]), head=name, params=params)
+    tracemalloc.start()
+    try:
+        head = fit(table, head=name, params=params)
+        found = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert head.test["top1"] > 0.95
+    # Most of it are the labels, hashes and scores of 30,000 images.
+    assert found < 0.5 * X.nbytes

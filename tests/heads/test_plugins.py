@@ -125,7 +125,7 @@ def test_a_name_of_our_own_is_not_taken_over(package):
 
 
 def test_an_unknown_name_lists_registered_ones_without_loading_them(package, caplog):
-    with pytest.raises(UnknownHeadError, match="absent, broken, centroid, forest, .*did you mean forest"):
+    with pytest.raises(UnknownHeadError, match=r"absent, broken, centroid, forest, .*did you mean forest"):
         find_head("forrest")
     assert "my_heads" not in sys.modules
     assert not caplog.records
