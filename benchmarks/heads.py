@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -225,6 +226,8 @@ def main() -> None:
         help="choose on synthetic features of this shape instead, for example 75750 2048 101",
     )
     options = parser.parse_args()
+    # Inner fits have no validation or test split, which is told each time.
+    logging.getLogger("featstore").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as work:
         path = options.store
         if options.synthetic or not path:

@@ -22,7 +22,8 @@ _UPDATES = 10**6
 def n_epochs(n_rows: int) -> int:
     """Give the number of passes over the rows where none is asked for: a million updates, 5 to 20 passes.
 
-    A million is what scikit-learn's user guide finds enough (section 1.5.6, "Tips on practical use").
+    A million is what scikit-learn's user guide finds enough ("Stochastic gradient descent, tips on practical
+    use"); with averaging, 20 passes do for small stores.
     """
     return int(np.clip(np.ceil(_UPDATES / max(1, n_rows)), 5, 20))
 
@@ -39,8 +40,8 @@ def descend(
     """Fit a ``SGDClassifier`` by ``max_iter`` passes over the rows, in an order drawn from its seed.
 
     Each pass draws the order of runs of 32 rows, takes 128 runs together (fewer where these are more than 32
-    MB) and shuffles their rows. The learning rate follows the classifier's schedule; scikit-learn's "optimal" is
-    ``1 / (alpha (t + t0))`` in update ``t`` (Bottou, Stochastic Gradient Descent Tricks, 2012, section 4.7).
+    MB) and shuffles their rows. The learning rate follows the classifier's schedule; scikit-learn's "optimal"
+    is ``1 / (alpha (t + t0))`` in update ``t`` (Bottou, Stochastic Gradient Descent Tricks, 2012).
 
     Parameters
     ----------

@@ -71,13 +71,12 @@ class Recipe:
 
     def for_n_images(self, n_images: int) -> "Recipe":
         """Return the recipe without those numbers of neighbours that so few images cannot have."""
-        asked = self.fixed.get("n_neighbors")
-        if self.solver != "neighbors" or "n_neighbors" in self.grid:
-            grid = {
-                name: tuple(v for v in values if name != "n_neighbors" or v <= n_images)
-                for name, values in self.grid.items()
-            }
-            return replace(self, grid=grid)
+        if self.solver != "neighbors":
+            return self
+        if "n_neighbors" in self.grid:
+            few = tuple(number for number in self.grid["n_neighbors"] if number <= n_images)
+            return replace(self, grid={**self.grid, "n_neighbors": few})
+        asked = self.fixed["n_neighbors"]
         if isinstance(asked, int) and asked > n_images:
             raise HeadError(
                 f"{self.name} is asked for {asked} neighbours and is fitted on {n_images} images; "
@@ -85,11 +84,25 @@ class Recipe:
             )
         return self
 
+    def check_classes(self, classes: NDArray[np.str_]) -> None:
+        """Refuse weights for classes that there are not.
+
+        Raises
+        ------
+        HeadError
+        """
+        if isinstance(self.class_weight, Mapping):
+            unknown = sorted({*self.class_weight} - {*classes.tolist()})
+            if unknown:
+                raise HeadError(
+                    f"class weights are given for {', '.join(unknown[:5])}, and no image has such a label"
+                )
+
     def weights(self, classes: NDArray[np.str_], codes: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what an image of each class counts.
 
-        ``"balanced"`` is n / (n_classes * n_of_the_class), as in scikit-learn (King & Zeng, Political
-        Analysis 9, 2001, section 4.2).
+        ``"balanced"`` is n / (n_classes * n_of_the_class), as in scikit-learn (after King & Zeng,
+        Political Analysis 9, 2001). A label that is not named counts 1.
 
         Returns
         -------

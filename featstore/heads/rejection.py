@@ -17,7 +17,7 @@ def rejection_score(
 
     An image is answered where its most probable class has at least the probability ``below``: Chow's rule
     (IEEE Trans. Information Theory 16, 1970, p. 41). Coverage is the share that is answered (El-Yaniv &
-    Wiener, JMLR 11, 2010, section 2).
+    Wiener, JMLR 11, 2010).
 
     Parameters
     ----------

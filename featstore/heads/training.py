@@ -116,6 +116,7 @@ def fit(
     labels = np.asarray(table.y)
     rows = rows_by_split(table, labels, rule)
     classes = checked_classes(table, labels, rows)
+    recipe.check_classes(classes)
     if divider is None and recipe.n_settings > 1 and not len(rows["validation"]):
         fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
         raise SplitError(

@@ -192,6 +192,11 @@ def test_unfit_class_weights_are_refused(table, class_weight):
         fit(table, class_weight=class_weight)
 
 
+def test_class_weights_of_labels_that_no_image_has_are_refused(table):
+    with pytest.raises(HeadError, match="given for daisy, rose, and no image has such a label"):
+        fit(table, class_weight={"rose": 2, "daisy": 3, "class 1": 1})
+
+
 def test_class_weights_given_twice_are_refused(table):
     with pytest.raises(HeadError, match="given twice"):
         fit(table, params={"class_weight": "balanced"}, class_weight="balanced")
