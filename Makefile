@@ -23,7 +23,7 @@ lint: .venv/.installed-dev
 
 # All of it takes three quarters of an hour; `make bench-store` and the like run a part.
 bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store \
-	bench-startup bench-memory bench-duplicates
+	bench-startup bench-memory bench-duplicates bench-heads
 
 bench-%: .venv/.installed-dev
 	@mkdir -p build

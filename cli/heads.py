@@ -1,7 +1,10 @@
 """`featstore fit`, `predict` and `heads`."""
 
+import contextlib
+import logging
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -22,22 +25,27 @@ from .plotting import check_tensorboard_installed, checked_plot_path, plot_optio
 from .quality import print_near_duplicates
 
 if TYPE_CHECKING:
-    from featstore import FeatureStore, Head
+    from collections.abc import Iterator, Mapping
+
+    from featstore import FeatureStore, Head, HeadInfo
 
 __all__ = ["fit", "heads", "predict"]
 
 
-class _Parameter(click.ParamType[tuple[str, str | int | float]]):
-    """``C=0.3``: a hyper-parameter's name and value, a number where it looks like one."""
+class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
+    """``C=0.3``: a hyper-parameter's name and value; a number, a truth value or nothing where it is one."""
 
     name = "NAME=VALUE"
+    words: ClassVar[dict[str, bool | None]] = {"true": True, "false": False, "none": None}
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str | int | float]:
+    ) -> tuple[str, str | int | float | bool | None]:
         name, equals, text = str(value).partition("=")
         if not name or not equals or not text:
             self.fail(f"{value!r} is not of the form NAME=VALUE, for example C=0.3", param, ctx)
+        if text.lower() in self.words:
+            return name, self.words[text.lower()]
         for kind in (int, float):
             try:
                 return name, kind(text)
@@ -54,7 +62,12 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 )
 @click.argument("store", required=False, type=click.Path())
 @click.option(
-    "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
+    "--head",
+    default="logistic",
+    show_default=True,
+    metavar="NAME|MODULE:FACTORY",
+    help="One that `featstore heads` lists, or a function of your own that returns a scikit-learn "
+    "classifier: this runs the module's code. Modules in the current folder are found.",
 )
 @click.option(
     "--space", metavar="NAME", help="Features to train on, or how the name begins.  [default: the only ones]"
@@ -67,6 +80,35 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 )
 @click.option(
     "--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of choosing it."
+)
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Let all classes count alike, however many images they have.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Choose by K folds of train and validation.  [default: choose on validation]",
+)
+@click.option(
+    "--refit/--no-refit",
+    default=None,
+    help="Whether to fit on validation too once parameters are chosen. Without, folds are in train alone.  "
+    "[default: with --folds]",
+)
+@click.option(
+    "--reject",
+    type=_fraction,
+    metavar="BELOW",
+    help="Answer unknown where the most probable class is less probable than this.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For what is drawn."
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
 )
 @click.option(
     "--test", type=_fraction, default=0.1, show_default=True, help="Share of images kept for testing."
@@ -111,6 +153,12 @@ def fit(
     space: str | None,
     catalog: tuple[str, ...],
     param: tuple[tuple[str, Any], ...],
+    class_weight: str | None,
+    folds: int | None,
+    refit: bool | None,
+    reject: float | None,
+    seed: int,
+    jobs: int,
     test: float,
     validation: float,
     salt: str,
@@ -138,7 +186,7 @@ def fit(
     if tensorboard is not None:
         check_tensorboard_installed()
     opened = open_store(store)
-    path = _output_path(opened, head if output is None else output)
+    path = _output_path(opened, head.rpartition(":")[2] if output is None else output)
     rule = featstore.SplitRule(
         by=split_by,
         test=test,
@@ -153,12 +201,19 @@ def fit(
             "text with --retrain-prefix"
         )
     table = opened.table(space=space, catalog=catalog or None)
-    with bar(None, quiet=quiet, unit="fit") as progress:
+    # What is warned of there is printed below, with the other scores.
+    with _silenced("featstore.heads.near_duplicates"), bar(None, quiet=quiet, unit="fit") as progress:
         fitted = featstore.fit(
             table,
-            head=head,
+            head=_own_head(head) if ":" in head else head,
             params=dict(param) or None,
             rule=rule,
+            class_weight=class_weight,
+            seed=seed,
+            folds=folds,
+            refit=refit,
+            reject=reject,
+            jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
         )
     fitted.save(path)
@@ -168,6 +223,25 @@ def fit(
         return
     _print_fit(fitted)
     click.echo(f"saved to {short_path(path)}")
+
+
+def _own_head(text: str) -> "HeadInfo":
+    import featstore
+
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return featstore.import_head(text)
+
+
+@contextlib.contextmanager
+def _silenced(name: str) -> "Iterator[None]":
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _output_path(store: "FeatureStore", output: str) -> str:
@@ -189,24 +263,44 @@ def _print_fit(head: "Head") -> None:
         rows = [*rows[:50], (f"… {len(rows) - 50:,} more classes", "", "", "")]
     totals = [sum(counts[split].values()) for split in ("train", "validation", "test")]
     print_table(("class", "train", "validation", "test"), [*rows, ("all", *totals)])
+    choice = head.choice
     if head.sweep:
         click.echo()
         steps = [
-            (", ".join(f"{name}={value:g}" for name, value in step["params"].items()), share(step["top1"]))
+            (
+                ", ".join(f"{name}={_shown(value)}" for name, value in step["params"].items()),
+                share(step["top1"]),
+            )
             for step in head.sweep
         ]
-        print_table(("tried", "validation accuracy"), steps)
-    chosen = ", ".join(f"{name}={value}" for name, value in head.params.items())
+        print_table(
+            ("tried", f"accuracy in {choice['folds']} folds" if choice["folds"] else "validation accuracy"),
+            steps,
+        )
+    chosen = ", ".join(f"{name}={_shown(value)}" for name, value in head.params.items())
     click.echo()
     click.echo(f"{head.name} on {head.spec.name}" + (f", {chosen}" if chosen else ""))
+    if "validation" in choice["fitted_on"]:
+        of = "in the folds" if choice["folds"] else "by the fit on train alone"
+        click.echo(f"fitted on train and validation; the validation accuracy is what was right {of}")
     for split, scores in (("validation", head.validation), ("test", head.test)):
         if scores["n"]:
-            low, high = scores["top1_ci"]
-            click.echo(
-                f"{split} accuracy {share(scores['top1'])} "
-                f"(95% interval {share(low)} to {share(high)}, n = {scores['n']:,})"
-            )
+            click.echo(f"{split} accuracy {_accuracy(scores, scores['n'])}")
+        if head.reject is not None and (answered := head.reject[split])["n"]:
+            told = f"{share(answered['coverage'])} of these answered, unknown below {head.reject['below']:g}"
+            if answered["n_answered"]:
+                told += f": accuracy {_accuracy(answered, answered['n_answered'])}"
+            click.echo(f"  {told}")
     print_near_duplicates(head.near_duplicates)
+
+
+def _accuracy(scores: "Mapping[str, Any]", n: int) -> str:
+    low, high = scores["top1_ci"]
+    return f"{share(scores['top1'])} (95% interval {share(low)} to {share(high)}, n = {n:,})"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @click.command(
@@ -220,6 +314,13 @@ def _print_fit(head: "Head") -> None:
 )
 @click.option(
     "--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to list per image."
+)
+@click.option(
+    "--reject",
+    type=_fraction,
+    metavar="BELOW",
+    help="Answer unknown where the most probable class is less probable than this; 0 always answers.  "
+    "[default: as the head was fitted]",
 )
 @click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
 @click.option(
@@ -236,6 +337,7 @@ def predict(
     images: tuple[str, ...],
     store: str | None,
     top: int,
+    reject: float | None,
     weights: str | None,
     engine: str,
     quiet: bool,
@@ -253,14 +355,22 @@ def predict(
     told, failed = [], 0
     with bar(len(paths), quiet=quiet) as progress:
         predictions = featstore.predict(
-            fitted, paths, weights=weights, engine=engine, top=top, progress=lambda done: progress(done, None)
+            fitted,
+            paths,
+            weights=weights,
+            engine=engine,
+            top=top,
+            reject=reject,
+            progress=lambda done: progress(done, None),
         )
         for prediction in predictions:
             if as_json:
                 told.append(prediction.to_dict())
             elif prediction.reason is None:
                 ranked = "  ".join(f"{label} {probability:.4f}" for label, probability in prediction.top)
-                click.echo(f"{prediction.path}\t{ranked}")
+                click.echo(
+                    f"{prediction.path}\t" + (f"unknown ({ranked})" if prediction.is_unknown else ranked)
+                )
             if prediction.reason is not None:
                 failed += 1
                 note(f"{prediction.path}: {prediction.reason}")
@@ -287,9 +397,10 @@ def _image_paths(images: tuple[str, ...]) -> list[str]:
 @click.command(epilog=example("featstore heads"), short_help="List the heads that fit knows.")
 @json_option
 def heads(as_json: bool) -> None:
-    """List the heads that `featstore fit --head` knows.
+    """List the heads that `featstore fit --head` knows, those of installed packages included.
 
-    In Python, any scikit-learn classifier can be given instead.
+    Packages add heads under the entry point group featstore.heads. A scikit-learn classifier of your own goes
+    by `featstore fit --head MODULE:FACTORY`.
     """
     import featstore
 
@@ -298,6 +409,8 @@ def heads(as_json: bool) -> None:
         print_json([{"name": one.name, "summary": one.summary, "grid": dict(one.grid)} for one in known])
         return
     for head in known:
-        grid = "; ".join(f"{name} from {values[0]:g} to {values[-1]:g}" for name, values in head.grid.items())
+        grid = "; ".join(
+            f"{name} from {_shown(values[0])} to {_shown(values[-1])}" for name, values in head.grid.items()
+        )
         click.echo(f"{head.name:10} {head.summary}")
-        click.echo(f"{'':10} chooses {grid}")
+        click.echo(f"{'':10} chooses {grid or 'nothing'}")

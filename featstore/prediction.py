@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones import Backbone, backbone_from_spec
 from featstore.errors import FingerprintMismatchError, ImageError
-from featstore.heads import Head
+from featstore.heads import Head, checked_reject
 from featstore.images.decode import decode_image
 from featstore.images.reading import default_workers, map_ahead, read_image
 
@@ -26,9 +26,11 @@ class Prediction:
     path : str
         The file, as it was given.
     label : str or None
-        The most probable class; None where the image could not be decoded.
+        The most probable class; None where the image could not be decoded, and for "unknown", where the class
+        is less probable than the head, or ``reject``, asks for.
     probability : float or None
-        Its probability, in [0, 1].
+        The most probable class's probability, in [0, 1], whether it is the label or not; None where the image
+        could not be decoded.
     top : tuple of (str, float)
         The most probable classes with their probabilities, best first.
     reason : str or None
@@ -40,6 +42,11 @@ class Prediction:
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     reason: str | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the image was looked at and no class is probable enough."""
+        return self.label is None and self.reason is None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``reason`` only where there is one."""
@@ -60,6 +67,7 @@ def predict(
     weights: str | os.PathLike[str] | None = None,
     engine: str = "auto",
     top: int = 1,
+    reject: float | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Prediction]:
@@ -79,6 +87,9 @@ def predict(
         What runs the backbone.
     top : int
         How many classes each prediction lists, at least 1.
+    reject : float, optional
+        In [0, 1): where the most probable class has less than this probability, the label is None. By default
+        what the head was fitted with; 0 always answers.
     workers : int, optional
         Threads that read and decode; by default one for each core.
     progress : callable, optional
@@ -87,14 +98,15 @@ def predict(
     Yields
     ------
     Prediction
-        One for each path, in their order. An image that cannot be decoded has ``label`` None and a reason.
+        One for each path, in their order. An image that cannot be decoded has ``label`` None and a reason;
+        an unknown one has ``label`` None alone.
 
     Raises
     ------
     FingerprintMismatchError
         The backbone or the weights are not those that the head was trained on.
     HeadError
-        The head file cannot be loaded.
+        The head file cannot be loaded, or ``reject`` is no probability.
 
     Examples
     --------
@@ -105,13 +117,14 @@ def predict(
         raise ValueError(f"top is the number of classes to list, at least 1; found {top}")
     if not isinstance(head, Head):
         head = Head.load(os.fspath(head))
+    below = head.rejects_below if reject is None else checked_reject(reject)
     if backbone is None:
         backbone = backbone_from_spec(head.spec, weights=weights or head.weights, engine=engine)
     elif backbone.spec.fingerprint != head.fingerprint:
         raise FingerprintMismatchError(
             f"the head was trained on features of {head.spec.name}, and the backbone is {backbone.spec.name}"
         )
-    return _predictions(head, [os.fspath(path) for path in paths], backbone, top, workers, progress)
+    return _predictions(head, [os.fspath(path) for path in paths], backbone, top, below, workers, progress)
 
 
 def _predictions(
@@ -119,6 +132,7 @@ def _predictions(
     paths: list[str],
     backbone: Backbone,
     top: int,
+    below: float,
     workers: int | None,
     progress: Callable[[int], None] | None,
 ) -> Iterator[Prediction]:
@@ -150,16 +164,16 @@ def _predictions(
     n_done = 0
     for features in backbone.run(batches()):
         told = done.pop(0)
-        yield from _label(head, told, features.astype(spec.dtype), top)
+        yield from _label(head, told, features.astype(spec.dtype), top, below)
         n_done += len(told)
         if progress is not None:
             progress(n_done)
     for told in done:
-        yield from _label(head, told, np.empty((0, backbone.feature_dim), np.float32), top)
+        yield from _label(head, told, np.empty((0, backbone.feature_dim), np.float32), top, below)
 
 
 def _label(
-    head: Head, told: list[tuple[str, str | None]], features: NDArray[Any], top: int
+    head: Head, told: list[tuple[str, str | None]], features: NDArray[Any], top: int, below: float
 ) -> Iterator[Prediction]:
     probabilities = head.predict_proba(features) if len(features) else np.empty((0, len(head.classes)))
     rows = iter(probabilities)
@@ -170,4 +184,7 @@ def _label(
         row = next(rows)
         best = np.argsort(-row, kind="stable")[:top]
         ranked = tuple((str(head.classes[number]), float(row[number])) for number in best)
-        yield Prediction(path=path, label=ranked[0][0], probability=ranked[0][1], top=ranked)
+        label, probability = ranked[0]
+        yield Prediction(
+            path=path, label=None if probability < below else label, probability=probability, top=ranked
+        )

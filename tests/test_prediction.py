@@ -82,3 +82,35 @@ def test_progress_counts_the_images(photos, head):
     calls = []
     list(featstore.predict(head, paths_of(photos)[:10], backbone=CountingBackbone(), progress=calls.append))
     assert calls == [4, 8, 10]
+
+
+def test_what_the_head_is_not_sure_of_is_unknown(photos, head):
+    from dataclasses import replace
+
+    told = list(featstore.predict(head, paths_of(photos), backbone=CountingBackbone()))
+    border = sorted(prediction.probability for prediction in told)[len(told) // 2]
+    careful = replace(head, reject={"below": border, "validation": {}, "test": {}})
+    found = list(featstore.predict(careful, paths_of(photos), backbone=CountingBackbone()))
+
+    for before, after in zip(told, found, strict=True):
+        assert after.is_unknown == (before.probability < border)
+        assert after.label == (None if after.is_unknown else before.label)
+        assert (after.probability, after.top, after.reason) == (before.probability, before.top, None)
+    assert any(prediction.is_unknown for prediction in found)
+    assert all(
+        prediction.label
+        for prediction in featstore.predict(careful, paths_of(photos), backbone=CountingBackbone(), reject=0)
+    )
+
+
+def test_an_unknown_image_says_so_in_json(photos, head):
+    (told,) = featstore.predict(head, paths_of(photos)[:1], backbone=CountingBackbone(), reject=0.9999999)
+
+    assert told.to_dict()["label"] is None
+    assert "reason" not in told.to_dict()
+    assert not featstore.prediction.Prediction(path="a", reason="broken").is_unknown
+
+
+def test_an_unfit_threshold_is_refused(photos, head):
+    with pytest.raises(featstore.FeatstoreError, match="reject is a probability"):
+        featstore.predict(head, paths_of(photos), backbone=CountingBackbone(), reject=1)

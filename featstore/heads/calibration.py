@@ -8,27 +8,31 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError
 
-__all__ = ["class_scores", "fit_temperature", "softmax"]
+__all__ = [
+    "class_scores",
+    "fit_temperature",
+    "is_nearest_centroid",
+    "log_probabilities",
+    "smoothed_votes",
+    "softmax",
+]
 
 _logger = logging.getLogger(__name__)
 
 
-def fit_temperature(
-    estimator: Any, X: NDArray[Any], labels: NDArray[np.str_], classes: NDArray[np.str_]
-) -> float:
-    """Find what to divide a classifier's decisions by, so that their softmax is a probability.
+def fit_temperature(scores: NDArray[Any], labels: NDArray[np.str_], classes: NDArray[np.str_]) -> float:
+    """Find what to divide a classifier's scores by, so that their softmax is a probability.
 
     Temperature scaling (Guo et al., ICML 2017, section 4.2): the temperature with the least cross entropy on
-    the validation split. It changes no prediction. Where every label there is predicted there is no such
-    temperature (the smaller, the better); so each label counts as one drawn at random with the chance
-    1 / (n + 1), in the manner of Platt's targets (Advances in Large Margin Classifiers, 1999, section 2.2).
+    images that the classifier was not fitted on. It changes no prediction. Where every label there is
+    predicted there is no such temperature (the smaller, the better); so each label counts as one drawn at
+    random with the chance 1 / (n + 1), in the manner of Platt's targets (Advances in Large Margin
+    Classifiers, 1999, section 2.2).
 
     Parameters
     ----------
-    estimator : Any
-        A fitted classifier with ``decision_function``.
-    X : ndarray of shape (n, feature_dim), float
-        The validation split's features; ``n`` may be 0, which gives 1 and a warning in the log.
+    scores : ndarray of shape (n, n_classes), float
+        One for each class; ``n`` may be 0, which gives 1 and a warning in the log.
     labels : ndarray of shape (n,), str
     classes : ndarray of shape (n_classes,), str
         Sorted.
@@ -41,40 +45,94 @@ def fit_temperature(
     Raises
     ------
     HeadError
-        The classifier does not give one decision for each class.
+        There is not one score for each class.
     """
     from scipy.optimize import minimize_scalar
 
     if not len(labels):
-        _logger.warning("no labelled image is in validation: the probabilities are not calibrated")
+        _logger.warning("no labelled image is held out: the probabilities are not calibrated")
         return 1.0
-    scores = class_scores(estimator, X)
     if scores.shape[1] != len(classes):
-        name = type(estimator).__name__
         raise HeadError(
-            f"{name} gives {scores.shape[1]} decisions for {len(classes)} classes; expected one each"
+            f"the classifier gives {scores.shape[1]} decisions for {len(classes)} classes; expected one each"
         )
+    wide = np.asarray(scores, np.float64)
     chance = 1 / (len(labels) + 1)
-    targets = np.full(scores.shape, chance / len(classes))
+    targets = np.full(wide.shape, chance / len(classes))
     targets[np.arange(len(labels)), np.searchsorted(classes, labels)] += 1 - chance
 
     def cross_entropy(log_temperature: float) -> float:
-        probabilities = softmax(scores * np.exp(-log_temperature))
+        probabilities = softmax(wide * np.exp(-log_temperature))
         return -float((targets * np.log(np.maximum(probabilities, 1e-300))).sum())
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-10.0, 10.0), method="bounded").x))
 
 
 def class_scores(estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
-    """Return a fitted classifier's decisions, one column for each class.
+    """Return a fitted classifier's scores, one column for each class; the largest is the prediction.
 
-    A binary decision ``d`` becomes the columns ``(0, d)``, whose softmax is the logistic function of ``d``.
+    - A nearest centroid ``m``, of rows ``x``: ``x . m - |m|^2 / 2``, which is minus half the squared distance
+      but for a term common to all classes. (scikit-learn's own decisions are those of another classifier
+      than its predictions: they divide by each feature's deviation.)
+    - Nearest neighbours: the logarithm of :func:`smoothed_votes`.
+    - Else its decisions; a binary decision ``d`` becomes the columns ``(0, d)``, whose softmax is the
+      logistic function of ``d``. Where it has only probabilities, their logarithms.
+
+    Parameters
+    ----------
+    estimator : Any
+        A fitted classifier, or a ``Pipeline`` that ends in one.
+    X : ndarray of shape (n, feature_dim), float
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes), float64
     """
+    steps = getattr(estimator, "steps", [("", estimator)])
+    classifier = steps[-1][1]
+    if is_nearest_centroid(classifier):
+        prepared = np.asarray(X if len(steps) == 1 else estimator[:-1].transform(X), np.float64)
+        centroids = np.asarray(classifier.centroids_, np.float64)
+        return np.asarray(prepared @ centroids.T - (centroids**2).sum(axis=1) / 2)
+    if type(classifier).__name__ == "KNeighborsClassifier":
+        return smoothed_votes(estimator.predict_proba(X), classifier.n_neighbors)
+    if not hasattr(estimator, "decision_function"):
+        return log_probabilities(estimator, X)
     decision = np.asarray(estimator.decision_function(X), dtype=np.float64)
     return np.column_stack([np.zeros_like(decision), decision]) if decision.ndim == 1 else decision
 
 
-def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the logarithms of a classifier's own probabilities: scores whose softmax they are."""
+    probabilities = np.asarray(estimator.predict_proba(X), np.float64)
+    return np.asarray(np.log(np.maximum(probabilities, 1e-300)), np.float64)
+
+
+def is_nearest_centroid(classifier: Any) -> bool:
+    """Say whether a classifier predicts the class whose centroid is nearest, whatever their shares."""
+    return type(classifier).__name__ == "NearestCentroid" and (
+        (classifier.metric, classifier.priors) == ("euclidean", "uniform")
+    )
+
+
+def smoothed_votes(shares: NDArray[Any], n_neighbors: int) -> NDArray[np.float64]:
+    """Return the logarithm of each class's share of the votes, with one vote more that all classes share.
+
+    ``log((share * n_neighbors + 1 / n_classes) / (n_neighbors + 1))``: Lidstone's rule with the weight of one
+    vote (Transactions of the Faculty of Actuaries 8, 1920, p. 182), so that no class is impossible because no
+    neighbour has it.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n, n_classes), float
+        In [0, 1], each row with the sum 1.
+    n_neighbors : int
+    """
+    votes = np.asarray(shares, np.float64) * n_neighbors
+    return np.asarray(np.log((votes + 1 / votes.shape[1]) / (n_neighbors + 1)), np.float64)
+
+
+def softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
     """Return each row's exponentials divided by their sum."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)

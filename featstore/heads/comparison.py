@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.heads.evaluation import check_labels_known, predictions, resampling_units, score
+from featstore.heads.evaluation import check_labels_known, predictions, resampling_units
 from featstore.heads.head import Head
-from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval
+from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -138,13 +138,13 @@ def compare(
         rows = np.array([one.first_row[content] for content in common], np.intp)
         is_right[:, column] = predictions(head, table.X, rows)[0] == labels
     unit, units = _units(heads, of_each, told, common)
-    scored = [
+    told_of_each = [
         {
             "name": name,
             "head": head.name,
             "space": table.space_name,
             "catalog": table.catalog_name,
-            **score(labels, np.where(is_right[:, column], labels, "")),
+            **scored(int(is_right[:, column].sum()), len(common)),
         }
         for column, (name, head, table) in enumerate(zip(called, heads, of_each, strict=True))
     ]
@@ -159,7 +159,7 @@ def compare(
     return Comparison(
         split=split,
         n=len(common),
-        heads=scored,
+        heads=told_of_each,
         pairs=pairs,
         test="mcnemar" if unit == "image" else "sign flips",
         rules_differ=any(head.split_rule != heads[0].split_rule for head in heads),

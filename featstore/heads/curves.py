@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.heads import dealing, near_duplicates, training
+from featstore.heads import calibration, dealing, training
 from featstore.heads.evaluation import resampling_units
 from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
 from featstore.heads.power_law import fit_power_law
-from featstore.heads.training import fit
+from featstore.heads.training import fit_and_score
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
 
@@ -167,9 +167,8 @@ def learning_curve(
             fits.append([])
             is_right.append([])
             for rows in drawn:
-                fitted = fit(
-                    table.select(np.sort(np.concatenate([rows, held]))), head=head, params=params, rule=rule
-                )
+                part = table.select(np.sort(np.concatenate([rows, held])))
+                fitted, _ = fit_and_score(part, head=head, params=params, rule=rule)
                 is_right[-1].append(fitted.predict(table.X[scored]) == labels[scored])
                 fits[-1].append(
                     {"n_train": len(rows), "top1": float(is_right[-1][-1].mean()), "params": fitted.params}
@@ -334,7 +333,7 @@ def _each_warning_once() -> Iterator[None]:
         told.add(message)
         return is_first
 
-    loggers = [logging.getLogger(module.__name__) for module in (dealing, near_duplicates, training)]
+    loggers = [logging.getLogger(module.__name__) for module in (calibration, dealing, training)]
     for logger in loggers:
         logger.addFilter(is_new)
     try:

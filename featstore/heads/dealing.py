@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from featstore.splits import SPLITS, SplitRule
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["checked_classes", "deal", "report_leaks"]
+__all__ = ["checked_classes", "deal", "kept_together", "report_leaks"]
 
 _Rows = dict[str, NDArray[np.intp]]
 
@@ -85,9 +85,10 @@ def _rows_by_split(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitR
 def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, rows: _Rows) -> None:
     """Refuse groups that given splits tear apart, and tell of those that the rule pays no heed to."""
     by_content = rule.by == "content"
-    groups = np.asarray(table.groups)
-    keys = groups if by_content else np.asarray(table.group_keys(rule))
-    grouped = (keys != "") & (keys != np.asarray(table.content_hash)) & (labels != "")
+    keys = np.asarray(table.groups if by_content else table.group_keys(rule))
+    grouped = (keys != "") & (labels != "")
+    if not by_content:
+        grouped &= keys != np.asarray(table.content_hash)
     n_labelled, n_grouped = int((labels != "").sum()), int(grouped.sum())
     if n_grouped < n_labelled and not by_content:
         _logger.warning(
@@ -122,6 +123,17 @@ def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRu
         f"catalog gives their images different splits: {', '.join(told)}{more}; mend the given splits, or "
         "take them as they are with --split-by content"
     )
+
+
+def kept_together(table: "FeatureTable", rule: SplitRule) -> NDArray[Any]:
+    """Return what the rule keeps each image together with: the groups of folds.
+
+    Returns
+    -------
+    ndarray of shape (n, 32), uint8, or of shape (n,), str
+        The content hashes, or texts.
+    """
+    return np.asarray(table.content_hash_bytes if rule.by == "content" else table.group_keys(rule))
 
 
 def _counts(counts: NDArray[np.intp]) -> str:

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
-from featstore.heads.intervals import REPLICATES, bootstrap_scores, percentile_interval, wilson_interval
+from featstore.heads.intervals import (
+    REPLICATES,
+    bootstrap_scores,
+    percentile_interval,
+    scored,
+    wilson_interval,
+)
 from featstore.heads.metrics import (
     CalibrationBin,
     balanced_accuracy,
@@ -32,7 +38,6 @@ __all__ = [
     "evaluate",
     "predictions",
     "resampling_units",
-    "score",
 ]
 
 _BLOCK_ROWS = 8192
@@ -214,15 +219,6 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     )
 
 
-def score(labels: NDArray[np.str_], predicted: NDArray[np.str_]) -> dict[str, Any]:
-    """Return ``{"n", "top1", "top1_ci"}``: accuracy and its 95% interval, None where there is no image."""
-    n_images = len(labels)
-    if not n_images:
-        return {"n": 0, "top1": None, "top1_ci": None}
-    n_right = int((labels == predicted).sum())
-    return {"n": n_images, "top1": n_right / n_images, "top1_ci": list(wilson_interval(n_right, n_images))}
-
-
 def check_labels_known(head: Head, labels: NDArray[np.str_]) -> None:
     """Refuse images whose labels a head does not know.
 
@@ -294,7 +290,7 @@ def _accuracy(n_right: int, n_images: int) -> dict[str, Any]:
 def _baseline(head: Head, labels: NDArray[np.str_]) -> dict[str, Any]:
     in_training = [head.counts["train"].get(label, 0) for label in head.classes.tolist()]
     most = str(head.classes[int(np.argmax(in_training))])
-    return {"label": most} | score(labels, np.full(len(labels), most))
+    return {"label": most} | scored(int((labels == most).sum()), len(labels))
 
 
 def _per_class(

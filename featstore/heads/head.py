@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import FingerprintMismatchError, HeadError
-from featstore.heads.calibration import class_scores, softmax
+from featstore.heads.calibration import class_scores, log_probabilities, softmax
 from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
 from featstore.heads.linear import LinearForm
+from featstore.heads.rejection import checked_reject
+from featstore.heads.rows import usable_features
 from featstore.splits import SplitRule
 
-__all__ = ["Head", "usable_features"]
+__all__ = ["Head"]
 
 _BLOCK_ROWS = 8192
 
@@ -30,7 +32,7 @@ class Head:
     Parameters
     ----------
     name : str
-        ``"logistic"``, ``"svm"``, or the lowercased class name of the user's own estimator.
+        As :func:`featstore.known_heads` lists it, or the lowercased class name of the user's own estimator.
     classes : ndarray of shape (n_classes,), str
         The labels, sorted; columns of probabilities are in this order.
     spec : BackboneSpec
@@ -49,10 +51,21 @@ class Head:
         Images left out because they have no label.
     sweep : list of dict
         One ``{"params": {…}, "top1", "train_top1", "cross_entropy"}`` for each setting that was tried: the
-        accuracy on the validation split and on the training split, and the cross entropy in nats on the
-        validation split. Heads of version 0.1.0 have only the first two.
+        accuracy on the images held out, the accuracy on (at most 20,000 of) those that it was fitted on, and
+        the cross entropy in nats on those held out. Choosing by folds gives only the first two.
+    choice : dict
+        What the parameters were chosen on: ``by``, ``"validation"``, ``"folds"`` or None where there was
+        nothing to choose; ``folds``, how many, or None; ``n``, images, and ``top1``, the accuracy on them;
+        and ``fitted_on``, the splits that the head was fitted on.
+    seed : int
+        What was drawn at random was drawn with it.
     validation, test : dict
-        ``{"n", "top1", "top1_ci"}``; accuracy in [0, 1] and its 95% interval, both None where n is 0.
+        ``{"n", "top1", "top1_ci"}``; accuracy in [0, 1] and its 95% interval, both None where n is 0. Of a
+        head that was fitted on validation too, the first is of the fit on train alone, or, with folds, of
+        each fold by the fit without it.
+    reject : dict or None
+        ``below``, the probability below which the head answers "unknown", and for ``validation`` and ``test``
+        what :func:`featstore.heads.rejection_score` says of it. None where it always answers.
     near_duplicates : dict
         Test images that are nearly the same as a training image, and the accuracy on the others:
         ``{"threshold", "n_test", "n_without", "top1_without", "top1_ci_without", "skipped"}``; empty in heads
@@ -87,9 +100,12 @@ class Head:
     counts: dict[str, dict[str, int]]
     unlabelled: int = 0
     sweep: list[dict[str, Any]] = field(default_factory=list)
+    choice: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
     validation: dict[str, Any]
     test: dict[str, Any]
     near_duplicates: dict[str, Any] = field(default_factory=dict)
+    reject: dict[str, Any] | None = None
     leaks: int = 0
     label_conflicts: int = 0
     temperature: float | None = None
@@ -114,7 +130,7 @@ class Head:
         return self.load_estimator()
 
     def predict(self, X: Any) -> NDArray[np.str_]:
-        """Label images by their features.
+        """Give each image's most probable label, by its features; :meth:`answer` may say "unknown".
 
         Parameters
         ----------
@@ -152,6 +168,58 @@ class Head:
         """
         parts = [self._probabilities(block) for block in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
+
+    def scores(self, X: Any) -> NDArray[np.float64]:
+        """Give each class's score for images by their features: the largest is the prediction's.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim), float
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+            The classifier's decisions, or else the logarithms of its probabilities. The softmax of these,
+            divided by ``temperature`` where there is one, is :meth:`predict_proba`.
+
+        Raises
+        ------
+        HeadError
+            ``X`` has another shape, or holds NaN or infinity.
+        """
+        parts = [self._scores(block) for block in self._blocks(X)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
+
+    def answer(self, X: Any, *, reject: float | None = None) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+        """Label images where the head is sure enough.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim), float
+        reject : float, optional
+            In [0, 1): what the most probable class's probability has to reach; by default the head's own,
+            and 0 always answers.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), str
+            ``""``, which no class is called, for "unknown".
+        probabilities : ndarray of shape (n,), float64
+            Of the most probable class, whether it is the answer or not.
+
+        Raises
+        ------
+        HeadError
+            ``reject`` is no probability, or ``X`` is unfit.
+        """
+        below = self.rejects_below if reject is None else checked_reject(reject)
+        labels, probabilities = self.top(X, 1)
+        return np.where(probabilities < below, "", labels)[:, 0], probabilities[:, 0]
+
+    @property
+    def rejects_below(self) -> float:
+        """The probability below which the head answers "unknown"; 0 where it always answers."""
+        return 0.0 if self.reject is None else float(self.reject["below"])
 
     def top(self, X: Any, k: int = 5) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
         """Give the most probable labels of each image, the best first.
@@ -219,9 +287,12 @@ class Head:
             "classes": self.classes.tolist(),
             **{f"n_{split}": sum(counts.values()) for split, counts in self.counts.items()},
             "params": self.params,
+            "choice": self.choice,
+            "seed": self.seed,
             "validation": self.validation,
             "test": self.test,
             "near_duplicates": self.near_duplicates,
+            "reject": self.reject,
             "sweep": self.sweep,
             "counts": self.counts,
             "unlabelled": self.unlabelled,
@@ -308,31 +379,17 @@ class Head:
             return np.asarray(self.classes[self.linear.scores(block).argmax(axis=1)], dtype=np.str_)
         return np.asarray(self.estimator.predict(block), dtype=np.str_)
 
-    def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
+    def _scores(self, block: NDArray[Any]) -> NDArray[np.float64]:
         if self.linear is not None:
-            return softmax(self.linear.scores(block) / (self.temperature or 1.0))
-        if self.temperature is None:
+            return self.linear.scores(block)
+        if self.temperature is None and hasattr(self.estimator, "predict_proba"):
+            return log_probabilities(self.estimator, block)
+        return class_scores(self.estimator, block)
+
+    def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
+        if self.linear is None and self.temperature is None:
             return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
-        return softmax(class_scores(self.estimator, block) / self.temperature)
-
-
-def usable_features(rows: Any) -> NDArray[Any]:
-    """Return rows as float32 or float64, refusing what is not finite; no copy where none is needed.
-
-    Raises
-    ------
-    HeadError
-        Something is NaN, infinite or no number.
-    """
-    block = np.asarray(rows)
-    if block.dtype.kind not in "fiu":
-        raise HeadError(f"features are numbers; found {block.dtype}")
-    if block.dtype not in (np.float32, np.float64):
-        block = block.astype(np.float32)
-    if not np.isfinite(block).all():
-        n_bad = int((~np.isfinite(block).all(axis=1)).sum())
-        raise HeadError(f"{n_bad} of {len(block)} rows of features hold NaN or infinity; extract them again")
-    return block
+        return softmax(self._scores(block) / (self.temperature or 1.0))
 
 
 def _short(value: object) -> object:

@@ -31,7 +31,8 @@ from featstore.store import replacing
 
 __all__ = ["FIELDS", "FORMAT_VERSION", "read_head_file", "write_head_file"]
 
-FORMAT_VERSION = 1
+# 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
+FORMAT_VERSION = 2
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
@@ -44,9 +45,12 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "counts": dict,
     "unlabelled": int,
     "sweep": list,
+    "choice": dict,
+    "seed": int,
     "validation": dict,
     "test": dict,
     "near_duplicates": dict,
+    "reject": (dict, type(None)),
     "leaks": int,
     "label_conflicts": int,
     "temperature": (float, int, type(None)),
@@ -199,9 +203,24 @@ def _check_format(manifest: Any, *, path: str) -> None:
         )
 
 
+def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what format version 1 did not have: it chose on validation, and drew nothing but with seed 0."""
+    if manifest["format_version"] > 1:
+        return dict(manifest)
+    scores = manifest.get("validation")
+    told = scores if manifest.get("sweep") and isinstance(scores, dict) else {}
+    choice = {
+        "by": "validation" if told else None,
+        "folds": None,
+        "n": told.get("n", 0),
+        "top1": told.get("top1"),
+        "fitted_on": ["train"],
+    }
+    return {"choice": choice, "seed": 0, "reject": None, "near_duplicates": {}, **manifest}
+
+
 def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    # The first heads do not have it.
-    manifest = {"near_duplicates": {}, **manifest}
+    manifest = _with_defaults(manifest)
     for name, kind in FIELDS.items():
         if name not in manifest:
             raise HeadError(f"its {_MANIFEST} lacks {name}")
@@ -214,6 +233,8 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         and all(map(_are_counts, values["counts"].values())),
         "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},
         "test": set(values["test"]) == {"n", "top1", "top1_ci"},
+        "choice": set(values["choice"]) == {"by", "folds", "n", "top1", "fitted_on"},
+        "reject": values["reject"] is None or _is_rejection(values["reject"]),
         "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
     }
     if unfit := [name for name, is_fit in fit.items() if not is_fit]:
@@ -240,6 +261,17 @@ def _read_linear(data: bytes) -> LinearForm:
 
 def _are_counts(counts: Any) -> bool:
     return isinstance(counts, dict) and all(isinstance(n_images, int) for n_images in counts.values())
+
+
+def _is_rejection(reject: Mapping[str, Any]) -> bool:
+    below = reject.get("below")
+    return (
+        set(reject) == {"below", "validation", "test"}
+        and isinstance(below, int | float)
+        and 0 <= below < 1
+        and isinstance(reject["validation"], dict)
+        and isinstance(reject["test"], dict)
+    )
 
 
 def _dump_estimator(estimator: Any) -> bytes:

@@ -16,6 +16,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_scores",
     "percentile_interval",
+    "scored",
     "wilson_interval",
 ]
 
@@ -66,6 +67,13 @@ def wilson_interval(correct: int, n: int, confidence: float = _CONFIDENCE) -> tu
     low, high = ((centre + side) / (1 + z**2 / n) for side in (-half, half))
     # Both are exact at the ends but for rounding.
     return (0.0 if correct == 0 else low), (1.0 if correct == n else high)
+
+
+def scored(n_right: int, n: int) -> dict[str, Any]:
+    """Return ``{"n", "top1", "top1_ci"}``: accuracy and its 95% Wilson interval, None where n is 0."""
+    if not n:
+        return {"n": 0, "top1": None, "top1_ci": None}
+    return {"n": n, "top1": n_right / n, "top1_ci": list(wilson_interval(n_right, n))}
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float = _CONFIDENCE) -> tuple[float, float]:

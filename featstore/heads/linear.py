@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.calibration import class_scores, softmax
+from featstore.heads.calibration import class_scores, is_nearest_centroid, softmax
 
 __all__ = ["LinearForm", "linear_form"]
 
@@ -92,7 +92,7 @@ class LinearForm:
         return (rows @ self.coef.T) / np.where(lengths > 0, lengths, 1.0) + self.intercept
 
 
-def linear_form(estimator: Any, *, feature_dim: int) -> LinearForm | None:
+def linear_form(estimator: Any, *, feature_dim: int, is_calibrated: bool = False) -> LinearForm | None:
     """Bring a fitted classifier into its linear form, if it has one.
 
     Parameters
@@ -102,12 +102,15 @@ def linear_form(estimator: Any, *, feature_dim: int) -> LinearForm | None:
         the first two optional.
     feature_dim : int
         Columns of its features.
+    is_calibrated : bool
+        Whether the head's probabilities are the softmax of its scores divided by a temperature, so that the
+        estimator's own do not matter.
 
     Returns
     -------
     LinearForm or None
-        None where the form would not give the estimator's scores and, where it has them, probabilities as
-        their softmax: both are compared on random features.
+        None where the form would not give the estimator's scores, as :func:`class_scores` has them, and its
+        probabilities, where they matter, as the softmax of these: both are compared on random features.
     """
     steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
     kinds = [type(step).__name__ for step in steps[:-1]]
@@ -120,8 +123,7 @@ def linear_form(estimator: Any, *, feature_dim: int) -> LinearForm | None:
     if scaler is not None and scaler.with_std:
         scale = np.asarray(scaler.scale_, np.float64)
     try:
-        coef = np.atleast_2d(np.asarray(steps[-1].coef_, np.float64))
-        intercept = np.atleast_1d(np.asarray(steps[-1].intercept_, np.float64))
+        coef, intercept = _coefficients(steps[-1])
         if len(coef) == 1:
             coef, intercept = np.stack([0 * coef[0], coef[0]]), np.array([0.0, intercept[0]])
         intercept = np.broadcast_to(intercept, len(coef)).copy()
@@ -130,16 +132,31 @@ def linear_form(estimator: Any, *, feature_dim: int) -> LinearForm | None:
         else:
             coef = coef / scale
             form = LinearForm(coef=coef, intercept=intercept - coef @ mean)
-        return form if _agrees(form, estimator, mean, scale) else None
+        return form if _agrees(form, estimator, mean, scale, is_calibrated=is_calibrated) else None
     except (AttributeError, HeadError, TypeError, ValueError):
         return None
 
 
-def _agrees(form: LinearForm, estimator: Any, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> bool:
+def _coefficients(classifier: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if is_nearest_centroid(classifier):
+        centroids = np.asarray(classifier.centroids_, np.float64)
+        return centroids, -(centroids**2).sum(axis=1) / 2
+    coef = np.atleast_2d(np.asarray(classifier.coef_, np.float64))
+    return coef, np.atleast_1d(np.asarray(classifier.intercept_, np.float64))
+
+
+def _agrees(
+    form: LinearForm,
+    estimator: Any,
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    *,
+    is_calibrated: bool,
+) -> bool:
     X = mean + scale * np.random.default_rng(0).normal(size=(_CHECKED_ROWS, len(mean)))
     wanted, found = class_scores(estimator, X), form.scores(X)
     if wanted.shape != found.shape or np.abs(wanted - found).max() > _TOLERANCE * np.abs(wanted).max():
         return False
-    if not hasattr(estimator, "predict_proba"):
+    if is_calibrated or not hasattr(estimator, "predict_proba"):
         return True
     return bool(np.abs(estimator.predict_proba(X) - softmax(found)).max() < _TOLERANCE)

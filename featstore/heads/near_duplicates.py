@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featstore.duplicates.finding import THRESHOLD
 from featstore.duplicates.likeness import fit_likeness
 from featstore.duplicates.search import best_matches
-from featstore.heads.evaluation import score
+from featstore.heads.intervals import scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -30,8 +30,7 @@ def score_without_duplicates(
     *,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
-    labels: NDArray[np.str_],
-    predicted: NDArray[np.str_],
+    is_right: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Score a head on the test images that no training image is nearly the same as.
 
@@ -44,14 +43,14 @@ def score_without_duplicates(
     table : FeatureTable
     train, test : ndarray of int
         Rows of the table.
-    labels, predicted : ndarray of shape (len(test),), str
-        Of the test images.
+    is_right : ndarray of shape (len(test),), bool
+        Whether the head predicts the test images' labels.
 
     Returns
     -------
     dict
         ``threshold``; ``n_test``, the test images with a near-duplicate in train; ``n_without``,
-        ``top1_without`` and ``top1_ci_without``, the score on the others, as :func:`score` gives it; and
+        ``top1_without`` and ``top1_ci_without``, the accuracy on the others and its 95% interval; and
         ``skipped``, why all but the threshold are None, or None.
     """
     told: dict[str, Any] = {"threshold": THRESHOLD, "n_test": None, "skipped": None}
@@ -68,15 +67,14 @@ def score_without_duplicates(
         return told | blank | {"skipped": reason}
     likeness = fit_likeness(X, np.asarray(table.content_hash_bytes))
     known = best_matches(X, test, train, likeness) >= THRESHOLD
-    without = score(labels[~known], predicted[~known])
+    without = scored(int(is_right[~known].sum()), int((~known).sum()))
     if n_known := int(known.sum()):
-        all_top1 = score(labels, predicted)["top1"]
         _logger.warning(
             "%s of %s test images %s in train; accuracy is %.1f%% with and %s without them",
             f"{n_known:,}",
             f"{len(test):,}",
             "has a near-duplicate" if n_known == 1 else "have near-duplicates",
-            100 * all_top1,
+            100 * float(is_right.mean()),
             "unknown" if without["top1"] is None else f"{100 * without['top1']:.1f}%",
         )
     return told | {"n_test": n_known} | {f"{name}_without": value for name, value in without.items()}

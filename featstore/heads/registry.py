@@ -1,6 +1,7 @@
 """The heads by name: what each is, when to choose it, and the grid that its parameters are chosen from.
 
-Listing them imports no scikit-learn.
+Listing featstore's own imports no scikit-learn. Others can be added by packages, under the entry point group
+``featstore.heads`` (see :mod:`featstore.heads.plugins`).
 """
 
 import difflib
@@ -29,8 +30,18 @@ class HeadInfo:
         classifier as the last step.
     grid : mapping of str to tuple
         The classifier's parameters that ``fit`` chooses, each with its values, the most regularised first.
+        Empty where there is nothing to choose.
     settings : tuple of str
         All of the classifier's parameters that may be set, those of the grid among them.
+    solver : {"plain", "warm", "moments", "descent", "neighbors"}
+        How it is fitted. ``"plain"``, which does for any: in memory, once for each setting. ``"warm"``: each
+        setting starts from the solution of the one before while it is chosen. The others are for one
+        classifier each: from sums of squares, by passes over blocks, and by one search for neighbours.
+    is_calibrated : bool
+        Whether its probabilities are the softmax of its scores divided by a temperature even where the
+        classifier has probabilities of its own.
+    dtype : {"float32", "float64"}
+        What the scaled features are kept in for a solver that has them in memory.
     """
 
     name: str
@@ -38,17 +49,25 @@ class HeadInfo:
     make: Callable[[], Any]
     grid: Mapping[str, tuple[Any, ...]]
     settings: tuple[str, ...]
+    solver: str = "plain"
+    is_calibrated: bool = False
+    dtype: str = "float32"
 
 
 def known_heads() -> tuple[HeadInfo, ...]:
-    """List the heads, in the order of their names.
+    """List the heads, in the order of their names: featstore's own, and those that installed packages add.
+
+    A package's head that cannot be loaded is left out, with a warning in the log that names it.
 
     Examples
     --------
     >>> [info.name for info in known_heads()]
-    ['logistic', 'svm']
+    ['centroid', 'knn', 'lda', 'logistic', 'ridge', 'sgd', 'svm']
     """
-    return tuple(_HEADS[name] for name in sorted(_HEADS))
+    from featstore.heads.plugins import load_plugins
+
+    added = [info for info in load_plugins() if info.name not in _HEADS]
+    return tuple(sorted((*_HEADS.values(), *added), key=lambda info: info.name))
 
 
 def find_head(name: str) -> HeadInfo:
@@ -58,17 +77,50 @@ def find_head(name: str) -> HeadInfo:
     ------
     UnknownHeadError
         There is none of this name; the message lists those that there are.
+    HeadError
+        A package's head cannot be loaded.
 
     Examples
     --------
     >>> find_head("svm").grid["C"][:3]
     (0.01, 0.03, 0.1)
     """
+    from featstore.heads.plugins import load_plugin, plugin_names
+
     if name in _HEADS:
         return _HEADS[name]
-    close = difflib.get_close_matches(name.lower(), _HEADS, n=2)
+    names = sorted({*_HEADS, *plugin_names()})
+    if name in names:
+        return load_plugin(name)
+    close = difflib.get_close_matches(name.lower(), names, n=2)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise UnknownHeadError(f"there is no head {name!r}; the heads are {', '.join(sorted(_HEADS))}{hint}")
+    raise UnknownHeadError(f"there is no head {name!r}; the heads are {', '.join(names)}{hint}")
+
+
+def _make_centroid() -> Any:
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import Normalizer
+
+    return Pipeline([("normalizer", Normalizer()), ("classifier", NearestCentroid())])
+
+
+def _make_knn() -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import Normalizer
+
+    # Brute force: in a thousand dimensions a tree is no faster, and it could not be saved without pickle.
+    return Pipeline([("normalizer", Normalizer()), ("classifier", KNeighborsClassifier(algorithm="brute"))])
+
+
+def _make_lda() -> Any:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
+    return Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
 
 
 def _make_logistic() -> Any:
@@ -79,6 +131,24 @@ def _make_logistic() -> Any:
     return Pipeline([("scaler", StandardScaler()), ("classifier", LogisticRegression(max_iter=2000))])
 
 
+def _make_ridge() -> Any:
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return Pipeline([("scaler", StandardScaler()), ("classifier", RidgeClassifier())])
+
+
+def _make_sgd() -> Any:
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    # Rows of unit length: the learning rate's schedule supposes them.
+    classifier = SGDClassifier(average=True, tol=None)
+    return Pipeline([("scaler", StandardScaler()), ("normalizer", Normalizer()), ("classifier", classifier)])
+
+
 def _make_svm() -> Any:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import Normalizer, StandardScaler
@@ -86,7 +156,7 @@ def _make_svm() -> Any:
 
     # Standardised first: features with large means, such as logarithms, are otherwise nearly parallel once
     # they have unit length, and take a hundred times as long.
-    classifier = LinearSVC(dual="auto", max_iter=10_000, random_state=0)
+    classifier = LinearSVC(dual="auto", max_iter=10_000)
     return Pipeline([("scaler", StandardScaler()), ("normalizer", Normalizer()), ("classifier", classifier)])
 
 
@@ -95,11 +165,71 @@ _HEADS: Mapping[str, HeadInfo] = MappingProxyType(
         info.name: info
         for info in (
             HeadInfo(
+                name="centroid",
+                summary="nearest class mean by angle: the simplest, for a handful of images of each class",
+                make=_make_centroid,
+                grid={},
+                settings=("shrink_threshold",),
+                is_calibrated=True,
+                dtype="float64",
+            ),
+            HeadInfo(
+                name="knn",
+                summary="votes of the nearest images by angle: for many small classes; keeps all features",
+                make=_make_knn,
+                grid={"n_neighbors": (50, 20, 10, 5, 3, 1), "weights": ("uniform", "distance")},
+                settings=("n_neighbors", "weights"),
+                solver="neighbors",
+                is_calibrated=True,
+            ),
+            HeadInfo(
+                name="lda",
+                summary="linear discriminant, covariance shrunk: for few images of many classes, at any size",
+                make=_make_lda,
+                grid={"shrinkage": (0.99, 0.9, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01)},
+                settings=("class_weight", "shrinkage"),
+                solver="moments",
+                is_calibrated=True,
+                dtype="float64",
+            ),
+            HeadInfo(
                 name="logistic",
                 summary="softmax regression on standardised features: the first to try",
                 make=_make_logistic,
                 grid={"C": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)},
                 settings=("C", "class_weight", "fit_intercept", "max_iter", "tol"),
+                solver="warm",
+            ),
+            HeadInfo(
+                name="ridge",
+                summary="least squares on standardised features: the fastest to choose, at any size",
+                make=_make_ridge,
+                grid={"alpha": (100_000.0, 30_000.0, 10_000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0)},
+                settings=("alpha", "class_weight", "fit_intercept"),
+                solver="moments",
+                dtype="float64",
+            ),
+            HeadInfo(
+                name="sgd",
+                summary="linear support vector machine by passes over blocks: for more features than memory",
+                make=_make_sgd,
+                grid={"alpha": (0.01, 0.001, 0.0001, 0.00001, 0.000001)},
+                settings=(
+                    "alpha",
+                    "average",
+                    "class_weight",
+                    "epsilon",
+                    "eta0",
+                    "fit_intercept",
+                    "l1_ratio",
+                    "learning_rate",
+                    "loss",
+                    "max_iter",
+                    "penalty",
+                    "power_t",
+                ),
+                solver="descent",
+                is_calibrated=True,
             ),
             HeadInfo(
                 name="svm",
@@ -107,6 +237,7 @@ _HEADS: Mapping[str, HeadInfo] = MappingProxyType(
                 make=_make_svm,
                 grid={"C": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)},
                 settings=("C", "class_weight", "dual", "fit_intercept", "loss", "max_iter", "tol"),
+                dtype="float64",
             ),
         )
     }

@@ -1,8 +1,6 @@
 """Which labels are likely wrong, by what a head says of images that it was not trained on."""
 
-import itertools
 import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.calibration import class_scores, fit_temperature, softmax
-from featstore.heads.head import usable_features
-from featstore.heads.registry import find_head
+from featstore.heads.calibration import fit_temperature, softmax
+from featstore.heads.metrics import log_loss
+from featstore.heads.parallel import WarningNotes
+from featstore.heads.recipe import Recipe, build_recipe
+from featstore.heads.solving import judge, prepare, solve
+from featstore.heads.sweep import Images, limits
 from featstore.splits import HashKFold
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Suspect", "Suspects", "find_suspects"]
 
 _logger = logging.getLogger(__name__)
-
-# Multiplications in one pass over the features, below which one thread of the linear algebra is the fastest.
-_ONE_THREAD_BELOW = 2 * 10**8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +92,7 @@ class Suspects:
 def find_suspects(
     table: "FeatureTable",
     *,
-    head: str = "logistic",
+    head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
     folds: int = 10,
     progress: Callable[[int, int], None] | None = None,
@@ -110,14 +108,14 @@ def find_suspects(
 
     The head's parameters are chosen once and stay the same for all folds: those with the least cross entropy
     (for a head without probabilities: the fewest errors) on the first fold when fitted on the others. No
-    image's label goes into the fit of the head that judges it. Nothing is drawn at random.
+    image's label goes into the fit of the head that judges it. The same table gives the same suspects.
 
     Parameters
     ----------
     table : FeatureTable
         Images without a label are left out.
-    head : str
-        A name that :func:`featstore.known_heads` lists.
+    head : str, HeadInfo or scikit-learn classifier
+        As for :func:`featstore.fit`.
     params : mapping, optional
         Parameters to fix, such as ``{"C": 0.01}``.
     folds : int
@@ -144,8 +142,6 @@ def find_suspects(
     >>> found = featstore.find_suspects(table)  # doctest: +SKIP
     >>> [(suspect.path, suspect.suggested) for suspect in found.suspects[:10]]  # doctest: +SKIP
     """
-    from threadpoolctl import threadpool_limits
-
     labels = np.asarray(table.y)
     rows = np.flatnonzero(labels != "")
     classes, y = np.unique(labels[rows], return_inverse=True)
@@ -154,21 +150,37 @@ def find_suspects(
             f"the catalog {table.catalog_name} has {len(classes)} classes; labels can be doubted where there "
             "are at least 2"
         )
-    groups, hashes = np.asarray(table.groups)[rows], np.asarray(table.content_hash)
-    parts = list(HashKFold(folds).split(rows, groups=np.where(groups == "", hashes[rows], groups)))
-    settings = _settings(head, params or {})
-    total = len(settings) + folds - 1
-    work = len(rows) * table.X.shape[1] * len(classes)
-    with threadpool_limits(1 if work < _ONE_THREAD_BELOW else None):
-        judge = _Judge(table.X, rows, labels[rows], classes, head=head)
-        chosen = judge.choose(settings, *parts[0], lambda done: progress and progress(done, total))
-        probabilities = np.zeros((len(rows), len(classes)))
+    recipe = build_recipe(head, params=params, seed=0)
+    hashes = np.asarray(table.content_hash)
+    groups = np.where(np.asarray(table.groups) == "", hashes, np.asarray(table.groups))
+    images = Images(table=table, at=rows, y=labels[rows], groups=groups[rows], name="the catalog")
+    parts = list(HashKFold(folds).split(rows, groups=images.groups))
+    recipe = recipe.for_n_images(min(len(train) for train, _ in parts))
+    total = recipe.n_settings + folds - 1
+    probabilities = np.zeros((len(rows), len(classes)))
+    with limits(images, classes, n_tasks=folds) as notes:
+        chosen = _choose(recipe, images, parts[0], notes, lambda done: progress and progress(done, total))
+        temperature = chosen.temperature
         for number, (train, test) in enumerate(parts):
-            probabilities[test] = judge.probabilities(chosen, train, test)
+            known = np.unique(images.y[train])
+            if len(known) < 2:
+                raise HeadError(
+                    "without a fold only one class is left; use fewer folds, or label more images"
+                )
+            scores = chosen.scores
+            if number:
+                inside = images.some(train)
+                prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
+                held_out = images.some(test).rows
+                [solution] = solve(recipe, prepared, [chosen.setting], notes, held_out=held_out)
+                _, scores = judge(solution, held_out, known, is_calibrated=recipe.is_calibrated)
+                chosen.notes.update(solution.notes)
+            columns = np.searchsorted(classes, known)
+            probabilities[np.ix_(test, columns)] = softmax(scores / temperature)
             if progress is not None:
-                progress(len(settings) + number, total)
-    for note in sorted(judge.notes):
-        _logger.warning("%s with %s: %s", head, chosen, note)
+                progress(recipe.n_settings + number, total)
+    for note in sorted(chosen.notes):
+        _logger.warning("%s with %s: %s", recipe.name, chosen.params, note)
     own = probabilities[np.arange(len(rows)), y]
     judged = ~np.isnan(own)
     for train, test in parts:
@@ -181,8 +193,8 @@ def find_suspects(
     doubted = np.flatnonzero(judged & (guess != y) & (margins < 0))
     paths = table.paths
     return Suspects(
-        head=head,
-        params=chosen,
+        head=recipe.name,
+        params=chosen.params,
         folds=folds,
         n_images=int(judged.sum()),
         n_unjudged=int((~judged).sum()),
@@ -203,107 +215,52 @@ def find_suspects(
     )
 
 
-def _settings(head: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what there is to choose from, the most regularised first."""
-    info = find_head(head)
-    if unknown := sorted(set(params) - set(info.settings)):
-        raise HeadError(
-            f"{info.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(info.settings))}"
-        )
-    grid = {name: values for name, values in info.grid.items() if name not in params}
-    return [
-        dict(params) | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
-    ]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Chosen:
+    """The setting that does best on the first fold, and what it says there."""
+
+    setting: dict[str, Any]
+    params: dict[str, Any]
+    scores: NDArray[np.float64]
+    temperature: float
+    notes: set[str]
 
 
-class _Judge:
-    """Fits a head on some rows and asks it about others."""
-
-    def __init__(
-        self,
-        X: Any,
-        rows: NDArray[np.intp],
-        labels: NDArray[np.str_],
-        classes: NDArray[np.str_],
-        *,
-        head: str,
-    ) -> None:
-        self._X, self._rows, self._labels, self._classes, self._head = X, rows, labels, classes, head
-        self._temperature: float | None = None
-        self._first: dict[str, Any] = {}
-        self.notes: set[str] = set()
-
-    def choose(
-        self,
-        settings: list[dict[str, Any]],
-        train: NDArray[np.intp],
-        test: NDArray[np.intp],
-        told: Callable[[int], Any],
-    ) -> dict[str, Any]:
-        """Return the setting with the least loss on the rows ``test``, of equal ones the first."""
-        X, X_test = self._features(train), self._features(test)
-        least, chosen = np.inf, settings[0]
-        for number, params in enumerate(settings):
-            estimator, notes = self._fitted(params, X, train)
-            loss = _loss(estimator, X_test, self._labels[test])
-            if loss < least:
-                least, chosen = loss, params
-                self._first, self.notes = {"estimator": estimator, "train": train}, notes
-            told(number + 1)
-        estimator = self._first["estimator"]
-        if not hasattr(estimator, "predict_proba"):
-            known = np.isin(self._labels[test], estimator.classes_)
-            self._temperature = fit_temperature(
-                estimator, X_test[known], self._labels[test][known], estimator.classes_
-            )
-        return chosen
-
-    def probabilities(
-        self, params: dict[str, Any], train: NDArray[np.intp], test: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
-        """Return each class's probability for the rows ``test``; 0 for one that ``train`` lacks."""
-        if self._first.get("train") is train:
-            estimator = self._first["estimator"]
+def _choose(
+    recipe: Recipe,
+    images: Images,
+    part: tuple[NDArray[np.intp], NDArray[np.intp]],
+    notes: WarningNotes,
+    told: Callable[[int], Any],
+) -> _Chosen:
+    """Fit each setting on all but the first fold, and take the one with the least loss there."""
+    inside, held_out = images.some(part[0]), images.some(part[1])
+    classes = np.unique(inside.y)
+    if len(classes) < 2:
+        raise HeadError("without a fold only one class is left; use fewer folds, or label more images")
+    is_known = np.isin(held_out.y, classes)
+    y = np.searchsorted(classes, held_out.y[is_known])
+    least, best = np.inf, None
+    prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
+    solutions = solve(recipe, prepared, recipe.settings, notes, held_out=held_out.rows)
+    for number, solution in enumerate(solutions, start=1):
+        predicted, scores = judge(solution, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
+        if recipe.is_calibrated or not hasattr(solution.estimator, "predict_proba"):
+            # Errors: the cross entropy after calibration on these same images says little of few.
+            temperature, loss = None, float((predicted[is_known] != y).mean()) if len(y) else 0.0
         else:
-            if len(np.unique(self._labels[train])) < 2:
-                raise HeadError(
-                    "without a fold only one class is left; use fewer folds, or label more images"
-                )
-            estimator, notes = self._fitted(params, self._features(train), train)
-            self.notes |= notes
-        X = self._features(test)
-        told = (
-            np.asarray(estimator.predict_proba(X), np.float64)
-            if self._temperature is None
-            else softmax(class_scores(estimator, X) / self._temperature)
-        )
-        all_classes = np.zeros((len(test), len(self._classes)))
-        all_classes[:, np.searchsorted(self._classes, estimator.classes_)] = told
-        return all_classes
-
-    def _features(self, part: NDArray[np.intp]) -> NDArray[Any]:
-        return usable_features(self._X[self._rows[part]])
-
-    def _fitted(
-        self, params: dict[str, Any], X: NDArray[Any], train: NDArray[np.intp]
-    ) -> tuple[Any, set[str]]:
-        estimator = find_head(self._head).make()
-        try:
-            estimator[-1].set_params(**params)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                estimator.fit(X, self._labels[train])
-        except (TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise HeadError(f"{self._head} cannot be fitted: {reason}") from error
-        return estimator, {str(entry.message).strip().splitlines()[0] for entry in caught}
-
-
-def _loss(estimator: Any, X: NDArray[Any], labels: NDArray[np.str_]) -> float:
-    """Return the cross entropy or, without probabilities, the share of errors."""
-    if not hasattr(estimator, "predict_proba"):
-        return float((estimator.predict(X) != labels).mean())
-    known = np.isin(labels, estimator.classes_)
-    columns = np.searchsorted(estimator.classes_, labels[known])
-    own = np.asarray(estimator.predict_proba(X), np.float64)[np.flatnonzero(known), columns]
-    return -float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
+            temperature, loss = 1.0, log_loss(softmax(scores[is_known]), y) if len(y) else 0.0
+        if loss < least:
+            least, best = loss, (solution, scores, temperature)
+        told(number)
+    assert best is not None
+    solution, scores, temperature = best
+    if temperature is None:
+        temperature = fit_temperature(scores[is_known], held_out.y[is_known], classes)
+    return _Chosen(
+        setting=solution.setting,
+        params=solution.params,
+        scores=scores,
+        temperature=temperature,
+        notes={*solution.notes},
+    )

@@ -1,47 +1,57 @@
 """What is measured of each setting that a sweep tries, beside the accuracy that it is chosen by."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.heads.calibration import class_scores, fit_temperature, softmax
+from featstore.heads.calibration import fit_temperature, softmax
 from featstore.heads.metrics import log_loss
+from featstore.heads.solving import Solution, judge
+
+if TYPE_CHECKING:
+    from featstore.heads.recipe import Recipe
+    from featstore.heads.rows import Rows
 
 __all__ = ["sweep_scores"]
 
 
 def sweep_scores(
-    classifier: Any,
-    X_train: NDArray[Any],
-    y_train: NDArray[np.str_],
-    X_validation: NDArray[Any],
-    y_validation: NDArray[np.str_],
+    recipe: "Recipe",
+    solution: Solution,
+    scores: NDArray[Any],
+    y: NDArray[np.intp],
+    classes: NDArray[np.str_],
+    *,
+    train: "Rows",
+    y_train: NDArray[np.intp],
 ) -> dict[str, float]:
-    """Measure a fitted classifier on what it was fitted on, and its probabilities on the validation split.
+    """Measure a fitted estimator on what it was fitted on, and its probabilities on the images held out.
 
     Parameters
     ----------
-    classifier : Any
-        With ``predict``, and with ``predict_proba`` or ``decision_function``; decisions are turned into
-        probabilities as :func:`featstore.fit` does.
-    X_train, X_validation : ndarray of shape (n, feature_dim), float
-        Neither is empty.
-    y_train, y_validation : ndarray of shape (n,), str
+    recipe : Recipe
+    solution : Solution
+    scores : ndarray of shape (n, n_classes), float
+        What it says of the images held out, at least one.
+    y : ndarray of shape (n,), int
+        Their classes' places in ``classes``.
+    classes : ndarray of shape (n_classes,), str
+    train : Rows
+        Images that it was fitted on.
+    y_train : ndarray of shape (n_train,), int
 
     Returns
     -------
     dict
-        ``train_top1``, the accuracy on the training split in [0, 1], and ``cross_entropy``, in nats on the
-        validation split, at least 0.
+        ``cross_entropy``, in nats on the images held out, at least 0: scores that are no probabilities are
+        calibrated on these same images, which flatters it a little. And ``train_top1``, the accuracy on the
+        training images in [0, 1]; left out where it would need another search for neighbours.
     """
-    classes = np.asarray(classifier.classes_)
-    if hasattr(classifier, "predict_proba"):
-        probabilities = np.asarray(classifier.predict_proba(X_validation), dtype=np.float64)
-    else:
-        temperature = fit_temperature(classifier, X_validation, y_validation, classes)
-        probabilities = softmax(class_scores(classifier, X_validation) / temperature)
-    return {
-        "train_top1": float((classifier.predict(X_train) == y_train).mean()),
-        "cross_entropy": log_loss(probabilities, np.searchsorted(classes, y_validation)),
-    }
+    is_own = not recipe.is_calibrated and hasattr(solution.estimator, "predict_proba")
+    temperature = 1.0 if is_own else fit_temperature(scores, classes[y], classes)
+    told = {"cross_entropy": log_loss(softmax(scores / temperature), y)}
+    if solution.scores is None:
+        predicted, _ = judge(solution, train, classes, is_calibrated=recipe.is_calibrated)
+        told["train_top1"] = float((predicted == y_train).mean())
+    return told

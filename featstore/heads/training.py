@@ -1,11 +1,8 @@
 """From a table of features to a fitted head."""
 
-import itertools
-import json
 import logging
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,29 +10,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import FeatstoreError, HeadError, SplitError
-from featstore.heads.calibration import fit_temperature
-from featstore.heads.dealing import checked_classes, deal, report_leaks
-from featstore.heads.evaluation import score
-from featstore.heads.head import Head, usable_features
+from featstore.errors import SplitError
+from featstore.heads.calibration import softmax
+from featstore.heads.dealing import checked_classes, deal, kept_together, report_leaks
+from featstore.heads.head import Head
+from featstore.heads.intervals import scored
 from featstore.heads.linear import linear_form
 from featstore.heads.near_duplicates import score_without_duplicates
-from featstore.heads.registry import HeadInfo, find_head, known_heads
-from featstore.heads.sweep_scores import sweep_scores
-from featstore.splits import SPLITS, HashHoldout, HashKFold, SplitRule
+from featstore.heads.recipe import Recipe, build_recipe
+from featstore.heads.rejection import checked_reject, rejection_score
+from featstore.heads.sweep import (
+    HeldOut,
+    Images,
+    Outcome,
+    Progress,
+    choose_by_folds,
+    choose_on_validation,
+)
+from featstore.splits import HashKFold, SplitRule
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Progress", "fit"]
-
-Progress = Callable[[int, int, Mapping[str, Any]], None]
+__all__ = ["Progress", "Tested", "fit", "fit_and_score"]
 
 _logger = logging.getLogger(__name__)
-
-# Multiplications in one pass over the features, below which the threads of the linear algebra wait for each
-# other longer than they work: 1,000 x 1,280 features of 5 classes are fitted five times as fast by one.
-_ONE_THREAD_BELOW = 2 * 10**8
 
 
 def fit(
@@ -44,19 +43,34 @@ def fit(
     head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
     rule: SplitRule | None = None,
+    class_weight: str | Mapping[str, float] | None = None,
+    seed: int = 0,
+    folds: int | None = None,
+    refit: bool | None = None,
+    reject: float | None = None,
+    jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Head:
-    """Fit a classifier on the training split of a table of features.
+    """Fit a classifier on a table of features, and score it.
 
-    A head known by its name is fitted once for each setting of its grid; the one with the best accuracy on
-    the validation split is kept, and of equal ones the most regularised. The test split is looked at once,
-    at the end. The same table, rule and parameters give the same head, bit for bit, on one machine.
+    A head known by its name is fitted once for each setting of its grid, and the setting with the best
+    accuracy is kept, of equal ones the most regularised. What it is chosen on:
+
+    - without ``folds``, the validation split. The head is fitted on train; with ``refit`` then again on
+      train and validation;
+    - with ``folds``, folds dealt by a hash, in train and validation together. The head is then fitted on
+      both; with ``refit=False``, folds and fit are in train alone, and validation is left untouched.
+
+    Where the classifier has no probabilities of its own, its scores are divided by a temperature, which is
+    found on images that it was not fitted on: validation, before the head is refitted, or each fold by the
+    fit without it. The test split is looked at once, at the end. The same table, rule, parameters and seed
+    give the same head, bit for bit, on one machine, whatever ``jobs`` is.
 
     Parameters
     ----------
     table : FeatureTable
         Images without a label are left out.
-    head : str or scikit-learn classifier
+    head : str, HeadInfo or scikit-learn classifier
         A name that :func:`featstore.known_heads` lists, or a classifier of your own, of which a copy is
         fitted as it is. A search such as ``GridSearchCV`` gets what the rule keeps together as its groups
         where its ``cv`` is a :class:`featstore.HashKFold`, and its best estimator becomes the head's.
@@ -66,8 +80,25 @@ def fit(
         Default: ``SplitRule()``. A split that the catalog gives wins over it. Where the catalog gives none to
         validation and there is something to choose, the rule's share of the images given to train is taken;
         the head's own rule then says ``validation_from_train``.
+    class_weight : "balanced" or mapping of str to float, optional
+        What an image of each class counts: ``"balanced"`` makes all classes count alike. Of ``lda`` it is the
+        classes' priors that are weighted. Not for ``centroid`` and ``knn``, which fit no such sum.
+    seed : int
+        In [0, 2**32). Goes to every ``random_state`` that is not set.
+    folds : int, optional
+        Choose by this many folds, at least 2. What the split rule keeps together is in one fold.
+    refit : bool, optional
+        Whether the head is fitted on validation too, once its parameters are chosen. By default with folds
+        only.
+    reject : float, optional
+        In [0, 1). The head answers "unknown" where its most probable class is less probable.
+    jobs : int, optional
+        How many fits run at once, -1 for one on each core; by default what ``joblib.parallel_config`` says,
+        or 1. They share the features; each fold has a scaled copy of its own where the head needs one in
+        memory.
     progress : callable, optional
-        Called as ``progress(done, total, {"params": {…}, "top1": accuracy})`` after each setting.
+        Called as ``progress(done, total, {"params": {…}, "top1": accuracy})`` after each fit; with several
+        jobs, after each of these.
 
     Returns
     -------
@@ -80,223 +111,163 @@ def fit(
     HeadError
         There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier.
     SplitError
-        A class is missing from train, the validation split is empty while there is something to choose, or
-        given splits tear apart what the rule keeps together.
+        A class is missing from train or, with folds, outside a fold; the validation split is empty while
+        there is something to choose on it; or given splits tear apart what the rule keeps together.
     """
-    recipe = _recipe(head, params)
+    fitted, tested = fit_and_score(
+        table,
+        head=head,
+        params=params,
+        rule=rule,
+        class_weight=class_weight,
+        seed=seed,
+        folds=folds,
+        refit=refit,
+        reject=reject,
+        jobs=jobs,
+        progress=progress,
+    )
+    near_duplicates = score_without_duplicates(
+        table, train=tested.fitted_on, test=tested.rows, is_right=tested.is_right
+    )
+    return replace(fitted, near_duplicates=near_duplicates)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tested:
+    """Which rows a head was fitted on and tested on, and where it was right."""
+
+    fitted_on: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    is_right: NDArray[np.bool_]
+
+
+def fit_and_score(
+    table: "FeatureTable",
+    *,
+    head: Any = "logistic",
+    params: Mapping[str, Any] | None = None,
+    rule: SplitRule | None = None,
+    class_weight: str | Mapping[str, float] | None = None,
+    seed: int = 0,
+    folds: int | None = None,
+    refit: bool | None = None,
+    reject: float | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Head, Tested]:
+    """Do what :func:`fit` does, but for looking for near-duplicates."""
+    recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
+    below = None if reject is None else checked_reject(reject)
     rule = SplitRule() if rule is None else rule
+    divider = None if folds is None else HashKFold(folds, salt=rule.salt)
     labels = np.asarray(table.y)
-    rule, rows = deal(table, labels, rule, chooses=recipe.n_settings > 1)
+    rule, rows = deal(table, labels, rule, chooses=divider is None and recipe.n_settings > 1)
     classes = checked_classes(table, labels, rows, rule)
-    if recipe.n_settings > 1 and not len(rows["validation"]):
+    recipe.check_classes(classes)
+    if divider is None and recipe.n_settings > 1 and not len(rows["validation"]):
         fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
         raise SplitError(
             f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
-            f"--validation larger than {rule.validation:g}, or fix them with {fixed}"
+            f"--validation larger than {rule.validation:g}, choose with --folds, or fix them with {fixed}"
         )
     leaks, label_conflicts = report_leaks(table, labels, rows)
 
-    y = {split: labels[rows[split]] for split in SPLITS}
-    X = {split: _gather(table.X, rows[split], split=split) for split in ("train", "validation")}
-    groups = np.asarray(table.group_keys(rule))[rows["train"]]
-    fitted = _fit_recipe(recipe, X, y, groups=groups, progress=progress)
-    temperature = None
-    if not hasattr(fitted.estimator, "predict_proba"):
-        temperature = fit_temperature(fitted.estimator, X["validation"], y["validation"], classes)
+    together = kept_together(table, rule)
+    images = {
+        split: Images(table=table, at=at, y=labels[at], groups=together[at], name=split)
+        for split, at in rows.items()
+    }
+    train, validation = images["train"], images["validation"]
+    takes_validation = divider is not None if refit is None else bool(refit)
+    if divider is None:
+        outcome = choose_on_validation(
+            recipe, train, validation, classes, refit=takes_validation, jobs=jobs, progress=progress
+        )
+    else:
+        inside = train.joined(validation) if takes_validation else train
+        outcome = choose_by_folds(recipe, inside, classes, folds=divider, jobs=jobs, progress=progress)
+    for note in outcome.solution.notes:
+        _logger.warning("%s with %s: %s", recipe.name, outcome.solution.params, note)
 
     values: dict[str, Any] = {
         "name": recipe.name,
         "classes": classes,
         "spec": table.spec,
         "fingerprint": table.fingerprint,
-        "feature_dim": int(table.X.shape[1]),
+        "feature_dim": table.feature_dim,
         "split_rule": rule,
-        "params": fitted.params,
-        "counts": {split: {str(c): int((y[split] == c).sum()) for c in classes} for split in SPLITS},
+        "params": outcome.solution.params,
+        "counts": {
+            split: {str(c): int((part.y == c).sum()) for c in classes} for split, part in images.items()
+        },
         "unlabelled": int((labels == "").sum()),
-        "sweep": fitted.sweep,
+        "sweep": outcome.sweep,
+        "choice": {
+            **_choice(recipe, outcome, folds),
+            "fitted_on": ["train", "validation"] if takes_validation and len(validation) else ["train"],
+        },
+        "seed": int(seed),
         "leaks": leaks,
         "label_conflicts": label_conflicts,
-        "temperature": temperature,
+        "temperature": outcome.temperature,
         "weights": str(getattr(table, "weights", "")),
         "catalog": str(table.catalog_name),
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
-        "linear": linear_form(fitted.estimator, feature_dim=int(table.X.shape[1])),
-        "load_estimator": partial(_itself, fitted.estimator),
+        "linear": linear_form(
+            outcome.solution.estimator, feature_dim=table.feature_dim, is_calibrated=recipe.is_calibrated
+        ),
+        "load_estimator": partial(_itself, outcome.solution.estimator),
     }
-    unscored = Head(**values, validation=score(labels[:0], labels[:0]), test=score(labels[:0], labels[:0]))
-    validation = score(y["validation"], unscored.predict(X["validation"]))
-    del X
-    predicted = unscored.predict(_gather(table.X, rows["test"], split="test"))
-    near_duplicates = score_without_duplicates(
-        table, train=rows["train"], test=rows["test"], labels=y["test"], predicted=predicted
-    )
-    test = score(y["test"], predicted)
-    return Head(**values, validation=validation, test=test, near_duplicates=near_duplicates)
+    nothing = scored(0, 0)
+    unscored = Head(**values, validation=nothing, test=nothing)
+    held_out = outcome.held_out
+    if divider is not None and not takes_validation:
+        held_out, _ = _look_at(unscored, validation)
+    tested, is_right = _look_at(unscored, images["test"])
+    rejection = None
+    if below is not None:
+        rejection = {
+            "below": below,
+            "validation": _rejection(held_out, unscored, below),
+            "test": _rejection(tested, unscored, below),
+        }
+    fitted_on = [images[split].at for split in values["choice"]["fitted_on"]]
+    seen = Tested(fitted_on=np.concatenate(fitted_on), rows=images["test"].at, is_right=is_right)
+    validated, checked = scored(held_out.n_right, held_out.n), scored(tested.n_right, tested.n)
+    return Head(**values, validation=validated, test=checked, reject=rejection), seen
 
 
 def _itself(estimator: Any) -> Any:
     return estimator
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """What to fit: an unfitted estimator, and what is to be chosen."""
-
-    name: str
-    estimator: Any
-    fixed: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    is_ours: bool = True
-
-    @property
-    def n_settings(self) -> int:
-        return int(np.prod([len(values) for values in self.grid.values()]))
+def _choice(recipe: Recipe, outcome: Outcome, folds: int | None) -> dict[str, Any]:
+    by = "folds" if folds is not None else "validation" if recipe.n_settings > 1 else None
+    return {
+        "by": by,
+        "folds": folds,
+        "n": outcome.held_out.n if by else 0,
+        "top1": outcome.held_out.n_right / outcome.held_out.n if by and outcome.held_out.n else None,
+    }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fitted:
-    estimator: Any
-    params: dict[str, Any]
-    sweep: list[dict[str, Any]]
+def _look_at(head: Head, images: Images) -> tuple[HeldOut, NDArray[np.bool_]]:
+    """Predict images that the head was not fitted on, a block at a time, and say where it is right."""
+    is_right = np.empty(len(images), np.bool_)
+    scores = np.empty((len(images), len(head.classes)))
+    for at, block in images.rows.blocks():
+        is_right[at] = head.predict(block) == images.y[at]
+        scores[at] = head.scores(block)
+    told = HeldOut(n_right=int(is_right.sum()), n=len(images), y=images.y, scores=scores)
+    return told, is_right
 
 
-def _recipe(head: Any, params: Mapping[str, Any] | None) -> _Recipe:
-    if isinstance(head, str):
-        info = find_head(head)
-        fixed = _checked_params(info, params or {})
-        grid = {name: values for name, values in info.grid.items() if name not in fixed}
-        return _Recipe(name=info.name, estimator=info.make(), fixed=fixed, grid=grid)
-    if not _is_classifier(head):
-        names = ", ".join(info.name for info in known_heads())
-        found = f"the class {head.__name__}" if isinstance(head, type) else type(head).__name__
-        raise HeadError(
-            f"a head is one of {names}, or an instance of a scikit-learn classifier; found {found}"
-        )
-    if params:
-        raise HeadError(
-            f"set {', '.join(params)} on the {type(head).__name__} itself; params are for named heads"
-        )
-    return _Recipe(name=type(head).__name__.lower(), estimator=head, is_ours=False)
-
-
-def _is_classifier(head: Any) -> bool:
-    from sklearn.base import BaseEstimator, is_classifier
-
-    return isinstance(head, BaseEstimator) and is_classifier(head)
-
-
-def _checked_params(info: HeadInfo, params: Mapping[str, Any]) -> dict[str, Any]:
-    if unknown := sorted(set(params) - set(info.settings)):
-        raise HeadError(
-            f"{info.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(info.settings))}"
-        )
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
-    try:
-        json.dumps(plain, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise HeadError(f"parameters are numbers, texts and dicts of them; found {plain}") from error
-    return plain
-
-
-def _gather(X: Any, rows: NDArray[np.intp], *, split: str) -> NDArray[Any]:
-    """Return the rows in at least single precision; one run of rows stays a view."""
-    is_run = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
-    picked = X[rows[0] : rows[-1] + 1] if is_run else X[rows]
-    try:
-        return usable_features(picked)
-    except HeadError as error:
-        raise HeadError(f"in {split}, {error}") from error
-
-
-def _fit_recipe(
-    recipe: _Recipe,
-    X: Mapping[str, NDArray[Any]],
-    y: Mapping[str, NDArray[np.str_]],
-    *,
-    groups: NDArray[np.str_],
-    progress: Progress | None,
-) -> _Fitted:
-    from threadpoolctl import threadpool_limits
-
-    work = X["train"].size * len(np.unique(y["train"]))
-    try:
-        with threadpool_limits(1 if work < _ONE_THREAD_BELOW else None):
-            if recipe.is_ours:
-                return _sweep(recipe, X, y, progress)
-            return _fit_as_is(recipe, X["train"], y["train"], groups)
-    except FeatstoreError:
-        raise
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise HeadError(f"{recipe.name} cannot be fitted: {reason}") from error
-
-
-def _sweep(
-    recipe: _Recipe,
-    X: Mapping[str, NDArray[Any]],
-    y: Mapping[str, NDArray[np.str_]],
-    progress: Progress | None,
-) -> _Fitted:
-    """Fit the classifier for each setting; the scaling, which does not depend on it, is fitted once."""
-    from sklearn.base import clone
-    from sklearn.pipeline import Pipeline
-
-    preparation, (step, classifier) = recipe.estimator[:-1], recipe.estimator.steps[-1]
-    prepared = preparation.fit_transform(X["train"], y["train"])
-    checked = preparation.transform(X["validation"]) if len(X["validation"]) else None
-    best: tuple[float, Any, dict[str, Any], list[str]] | None = None
-    sweep = []
-    for values in itertools.product(*recipe.grid.values()):
-        chosen = dict(zip(recipe.grid, values, strict=True))
-        params = recipe.fixed | chosen
-        candidate = clone(classifier).set_params(**params)
-        notes = _fit_quietly(candidate, prepared, y["train"])
-        top1 = float((candidate.predict(checked) == y["validation"]).mean()) if checked is not None else 0.0
-        if best is None or top1 > best[0]:
-            best = (top1, candidate, params, notes)
-        if recipe.n_settings > 1 and checked is not None:
-            more = sweep_scores(candidate, prepared, y["train"], checked, y["validation"])
-            sweep.append({"params": chosen, "top1": top1, **more})
-            if progress is not None:
-                progress(len(sweep), recipe.n_settings, sweep[-1])
-    assert best is not None
-    _, candidate, params, notes = best
-    for note in notes:
-        _logger.warning("%s with %s: %s", recipe.name, params, note)
-    return _Fitted(estimator=Pipeline([*preparation.steps, (step, candidate)]), params=params, sweep=sweep)
-
-
-def _fit_as_is(recipe: _Recipe, X: NDArray[Any], y: NDArray[np.str_], groups: NDArray[np.str_]) -> _Fitted:
-    from sklearn.base import clone
-
-    estimator = clone(recipe.estimator)
-    is_grouped = isinstance(getattr(estimator, "cv", None), HashKFold | HashHoldout)
-    for note in _fit_quietly(estimator, X, y, **({"groups": groups} if is_grouped else {})):
-        _logger.warning("%s: %s", recipe.name, note)
-    params = getattr(estimator, "best_params_", None) or estimator.get_params(deep=False)
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "decision_function"):
-        raise HeadError(
-            f"{type(estimator).__name__} gives neither probabilities nor decisions; "
-            "use a classifier that has predict_proba or decision_function"
-        )
-    plain = {name: value for name, value in params.items() if _is_plain(value)}
-    return _Fitted(estimator=estimator, params=plain, sweep=[])
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str) or (isinstance(value, int | float) and np.isfinite(value))
-
-
-def _fit_quietly(estimator: Any, X: NDArray[Any], y: NDArray[np.str_], **extra: Any) -> list[str]:
-    """Fit, and return the first lines of what was warned about, such as that it did not converge."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        estimator.fit(X, y, **extra)
-    return sorted({str(entry.message).strip().splitlines()[0] for entry in caught})
+def _rejection(told: HeldOut, head: Head, below: float) -> dict[str, Any]:
+    probabilities = softmax(told.scores / (head.temperature or 1.0))
+    return rejection_score(told.y, probabilities, head.classes, below=below)
 
 
 def _versions() -> dict[str, str]:

@@ -56,9 +56,20 @@ class FakeTable:
             rule, content_hash=self.content_hash_bytes, groups=self.groups, paths=self.paths.tolist()
         )
 
+    @property
+    def dtype(self):
+        return self.X.dtype
+
+    @property
+    def feature_dim(self):
+        return self.X.shape[1]
+
+    def __len__(self):
+        return len(self.y)
+
     def select(self, index):
         columns = ("X", "y", "content_hash_bytes", "groups", "given_splits")
-        return self.but(**{name: getattr(self, name)[index] for name in columns})
+        return replace(self, **{name: getattr(self, name)[index] for name in columns})
 
     def but(self, **changes):
         return replace(self, **changes)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from featstore.heads.calibration import class_scores, fit_temperature, softmax
+from featstore.errors import HeadError
+from featstore.heads.calibration import class_scores, fit_temperature, smoothed_votes, softmax
 
 CLASSES = np.array(["a", "b", "c"])
 
@@ -21,20 +22,20 @@ def labels_drawn_from(logits, seed=0):
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
 def test_the_temperature_that_made_the_labels_is_found(temperature):
     logits = np.random.default_rng(1).normal(scale=2, size=(4000, 3))
-    found = fit_temperature(Deciding(), logits * temperature, labels_drawn_from(logits), CLASSES)
+    found = fit_temperature(logits * temperature, labels_drawn_from(logits), CLASSES)
 
     assert found == pytest.approx(temperature, rel=0.1)
 
 
 def test_a_faultless_validation_split_makes_nobody_certain():
     scores = np.eye(3)[np.arange(30) % 3]
-    temperature = fit_temperature(Deciding(), scores, CLASSES[np.arange(30) % 3], CLASSES)
+    temperature = fit_temperature(scores, CLASSES[np.arange(30) % 3], CLASSES)
 
     assert 0.9 < softmax(scores / temperature).max() < 0.999
 
 
 def test_an_empty_validation_split_gives_one_and_a_warning(caplog):
-    assert fit_temperature(Deciding(), np.empty((0, 3)), CLASSES[:0], CLASSES) == 1
+    assert fit_temperature(np.empty((0, 3)), CLASSES[:0], CLASSES) == 1
     assert "not calibrated" in caplog.text
 
 
@@ -46,3 +47,16 @@ def test_a_binary_decision_becomes_the_logistic_function():
 
 def test_softmax_stands_large_scores():
     np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])
+
+
+def test_another_number_of_decisions_is_refused():
+    with pytest.raises(HeadError, match="gives 2 decisions for 3 classes"):
+        fit_temperature(np.zeros((4, 2)), CLASSES[np.arange(4) % 3], CLASSES)
+
+
+def test_smoothed_votes_leave_no_class_without_a_chance():
+    scores = smoothed_votes(np.array([[1.0, 0.0, 0.0], [0.6, 0.4, 0.0]]), 5)
+
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(scores[0]), [(5 + 1 / 3) / 6, 1 / 18, 1 / 18])
+    assert scores.argmax(axis=1).tolist() == [0, 0]

@@ -32,9 +32,19 @@ class Trap:
         return (os.mkdir, ("sprung",))
 
 
-@pytest.fixture(params=["logistic", "svm"])
+PARAMS = {
+    "centroid": None,
+    "lda": {"shrinkage": 0.3},
+    "logistic": {"C": 0.1},
+    "ridge": {"alpha": 10.0},
+    "sgd": {"alpha": 0.001, "max_iter": 3},
+    "svm": {"C": 0.1},
+}
+
+
+@pytest.fixture(params=list(PARAMS))
 def head(request, table):
-    return fit(table, head=request.param, params={"C": 0.1})
+    return fit(table, head=request.param, params=PARAMS[request.param])
 
 
 @pytest.fixture
@@ -269,8 +279,8 @@ def test_a_report_has_stable_keys(logistic):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewritten(saved, manifest={"format_version": 2})
-    with pytest.raises(FormatVersionError, match=r"has format version 2, .* upgrade featstore"):
+    rewritten(saved, manifest={"format_version": 3})
+    with pytest.raises(FormatVersionError, match=r"has format version 3, .* upgrade featstore"):
         Head.load(saved)
 
 
@@ -290,12 +300,31 @@ def test_a_newer_format_is_refused(saved):
         ({"fingerprint": "0" * 64}, "fingerprint is not that of"),
         ({"spec": {"architecture": "vgg16"}}, "specification is incomplete"),
         ({"split_rule": {"test": 3}}, "test is a fraction"),
+        ({"choice": {"by": "folds"}}, "unfit choice"),
+        ({"seed": "0"}, "unfit seed"),
+        ({"reject": {"below": 2}}, "unfit reject"),
     ],
 )
 def test_an_unfit_manifest_is_refused(saved, manifest, message):
     rewritten(saved, manifest=manifest)
     with pytest.raises(HeadError, match=message):
         Head.load(saved)
+
+
+def test_a_head_of_format_version_1_still_loads(saved, table):
+    with zipfile.ZipFile(saved) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members["manifest.json"]) | {"format_version": 1}
+    for name in ("choice", "seed", "reject"):
+        del manifest[name]
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, data in {**members, "manifest.json": json.dumps(manifest)}.items():
+            archive.writestr(name, data)
+    loaded = Head.load(saved)
+
+    assert (loaded.seed, loaded.reject, loaded.rejects_below) == (0, None, 0)
+    assert loaded.choice == {"by": None, "folds": None, "n": 0, "top1": None, "fitted_on": ["train"]}
+    assert len(loaded.predict(table.X)) == 240
 
 
 def test_a_missing_field_is_named(saved):

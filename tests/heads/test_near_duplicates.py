@@ -83,7 +83,9 @@ def test_a_head_of_the_first_version_lacks_it_and_is_read(table, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.head") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(members["manifest.json"])
-    del manifest["near_duplicates"]
+    for name in ("near_duplicates", "choice", "seed", "reject"):
+        del manifest[name]
+    manifest["format_version"] = 1
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("manifest.json", json.dumps(manifest))

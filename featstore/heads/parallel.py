@@ -1,0 +1,118 @@
+"""Several fits at once, with the same results as one after the other."""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from featstore.errors import HeadError
+
+__all__ = ["WarningNotes", "has_own_memory", "is_sequential", "run_tasks"]
+
+
+class WarningNotes:
+    """What is warned about while it is entered, thread by thread: :mod:`warnings` knows no threads.
+
+    Entered once, around all threads; in another process it has to be entered anew.
+    """
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._by_thread: dict[int, set[str]] = {}
+
+    def __enter__(self) -> Self:
+        self._catching = warnings.catch_warnings()
+        self._catching.__enter__()
+        warnings.simplefilter("always")
+        warnings.showwarning = self._note
+        self._process = os.getpid()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._catching.__exit__(None, None, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_process": self._process, "_by_thread": {}}
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it was entered in this process."""
+        return self._process == os.getpid()
+
+    def take(self) -> list[str]:
+        """Return, and forget, the first lines of what this thread was warned about."""
+        return sorted(self._by_thread.pop(threading.get_ident(), set()))
+
+    def _note(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        lines = str(message).strip().splitlines()
+        self._by_thread.setdefault(threading.get_ident(), set()).add(lines[0] if lines else "")
+
+
+def is_sequential(jobs: int | None, n_tasks: int, *, prefer: str) -> bool:
+    """Say whether tasks would run one after the other.
+
+    Parameters
+    ----------
+    jobs : int or None
+        As joblib's ``n_jobs``: None is what ``joblib.parallel_config`` says, or 1; -1 is one for each core.
+    n_tasks : int
+    prefer : {"threads", "processes"}
+        Tasks that prefer processes are not run in threads, even where the caller configured joblib so:
+        liblinear draws its random numbers from one state that all threads share.
+
+    Raises
+    ------
+    HeadError
+        ``jobs`` is 0.
+    """
+    from joblib import effective_n_jobs
+
+    try:
+        n_jobs = int(effective_n_jobs(jobs))
+    except (TypeError, ValueError) as error:
+        raise HeadError(
+            f"jobs is a number of fits at once, or -1 for one on each core; found {jobs!r}"
+        ) from error
+    return min(n_tasks, n_jobs) < 2 or (prefer == "processes" and not has_own_memory(prefer=prefer))
+
+
+def has_own_memory(*, prefer: str) -> bool:
+    """Say whether joblib would run tasks in other processes: preferred so, or configured by the caller."""
+    from joblib.parallel import get_active_backend
+
+    # As joblib reads it: backends without the attribute share nothing.
+    return not getattr(get_active_backend(prefer=prefer)[0], "supports_sharedmem", False)
+
+
+def run_tasks(
+    tasks: Sequence[Callable[[WarningNotes], Any]], notes: WarningNotes, *, jobs: int | None, prefer: str
+) -> Iterator[Any]:
+    """Run tasks by joblib and yield their results in order.
+
+    Threads share the features; other processes get large arrays as memory maps.
+
+    Parameters
+    ----------
+    tasks : sequence of callable
+        Each is called with the notes.
+    notes : WarningNotes
+        Entered.
+    jobs : int or None
+    prefer : {"threads", "processes"}
+        As for :func:`is_sequential`; a backend that the caller configured wins.
+    """
+    from joblib import Parallel, delayed
+
+    pool = Parallel(n_jobs=jobs, prefer=prefer, return_as="generator")
+    yield from pool(delayed(_run)(task, notes) for task in tasks)
+
+
+def _run(task: Callable[[WarningNotes], Any], notes: WarningNotes) -> Any:
+    if notes.is_active:
+        return task(notes)
+    from threadpoolctl import threadpool_limits
+
+    # In another process: neither the warnings nor the limit on threads came along.
+    with notes, threadpool_limits(1):
+        return task(notes)

@@ -1,0 +1,132 @@
+"""Heads of others: those that installed packages register, and those of a module that the user names.
+
+A package registers a head under the entry point group ``featstore.heads``, in its ``pyproject.toml``::
+
+    [project.entry-points."featstore.heads"]
+    forest = "my_package.heads:forest"
+
+where ``forest()`` returns a :class:`featstore.HeadInfo`, or an unfitted scikit-learn classifier or
+``Pipeline``, which is then fitted as it is. Nothing of it is imported before it is asked for by name or heads
+are listed.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from featstore.errors import HeadError
+from featstore.heads.registry import HeadInfo
+
+__all__ = ["import_head", "load_plugin", "load_plugins", "plugin_names"]
+
+_GROUP = "featstore.heads"
+
+_logger = logging.getLogger(__name__)
+
+
+def plugin_names() -> tuple[str, ...]:
+    """Return the names that installed packages register, sorted; nothing of them is imported."""
+    return tuple(sorted(entry_points(group=_GROUP).names))
+
+
+def load_plugin(name: str) -> HeadInfo:
+    """Import one registered head.
+
+    Raises
+    ------
+    HeadError
+        It cannot be imported, or gives no head; the message names it.
+    """
+    found: Sequence[EntryPoint] = sorted(entry_points(group=_GROUP, name=name), key=lambda entry: entry.value)
+    entry = found[0]
+    return _info(entry.load, name=name, told=f"the head {name} of the package {_package(entry)}")
+
+
+def load_plugins() -> tuple[HeadInfo, ...]:
+    """Import all registered heads; one that cannot be is left out, with a warning that names it."""
+    loaded = []
+    for name in plugin_names():
+        try:
+            loaded.append(load_plugin(name))
+        except HeadError as error:
+            _logger.warning("%s", error)
+    return tuple(loaded)
+
+
+def import_head(text: str) -> HeadInfo:
+    """Import a head from a module of the user's own. This runs the module's code.
+
+    Parameters
+    ----------
+    text : str
+        ``"module:factory"``; ``factory()`` returns a :class:`featstore.HeadInfo`, or an unfitted
+        scikit-learn classifier or ``Pipeline``.
+
+    Returns
+    -------
+    HeadInfo
+        Called as the factory is, unless it gives one with a name of its own.
+
+    Raises
+    ------
+    HeadError
+        There is no such module or factory, or it gives no head.
+
+    Examples
+    --------
+    >>> import_head("sklearn.naive_bayes:GaussianNB").name
+    'GaussianNB'
+    """
+    module, _, factory = text.partition(":")
+    if not module or not factory.isidentifier():
+        raise HeadError(
+            f"a head of your own is named MODULE:FACTORY, for example my_heads:forest; found {text!r}"
+        )
+
+    def load() -> Any:
+        return getattr(importlib.import_module(module), factory)
+
+    return _info(load, name=factory, told=f"the head {text}", keeps_name=True)
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.module
+
+
+def _info(load: Callable[[], Any], *, name: str, told: str, keeps_name: bool = False) -> HeadInfo:
+    try:
+        factory = load()
+        made = factory() if callable(factory) else factory
+    except Exception as error:  # it is code of others, which may raise anything
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise HeadError(f"{told} cannot be loaded: {type(error).__name__}: {reason}") from error
+    if isinstance(made, HeadInfo):
+        return made if keeps_name else replace(made, name=name)
+    return _as_info(factory, made, name=name, told=told)
+
+
+def _as_info(factory: Callable[[], Any], made: Any, *, name: str, told: str) -> HeadInfo:
+    from sklearn.base import BaseEstimator, is_classifier
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(made, type) or not isinstance(made, BaseEstimator) or not is_classifier(made):
+        found = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
+        raise HeadError(
+            f"{told} gives {found}; expected a featstore.HeadInfo or a scikit-learn classifier, not fitted"
+        )
+
+    def make() -> Any:
+        again = factory()
+        return again if isinstance(again, Pipeline) else Pipeline([("classifier", again)])
+
+    classifier = made[-1] if isinstance(made, Pipeline) else made
+    return HeadInfo(
+        name=name,
+        summary=f"{type(classifier).__name__}, fitted as it is",
+        make=make,
+        grid={},
+        settings=tuple(sorted(classifier.get_params(deep=False))),
+    )

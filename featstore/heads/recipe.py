@@ -1,0 +1,224 @@
+"""What to fit: an unfitted estimator, what is fixed of it, and what is to be chosen."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError
+from featstore.heads.registry import HeadInfo, find_head, known_heads
+
+__all__ = ["Recipe", "build_recipe"]
+
+_LARGEST_SEED = 2**32 - 1
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to fit.
+
+    Parameters
+    ----------
+    name : str
+    estimator : Any
+        Unfitted, with all fixed parameters set: a ``Pipeline``, or the user's own classifier.
+    fixed : dict
+        Parameters that the user has set.
+    grid : dict
+        Those to be chosen, each with its values.
+    class_weight : "balanced", dict of str to float, or None
+    solver, dtype, is_calibrated
+        As :class:`featstore.HeadInfo` has them; the solver of a user's own instance is ``"own"``.
+    """
+
+    name: str
+    estimator: Any
+    fixed: Params = field(default_factory=dict)
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    class_weight: Any = None
+    solver: str = "own"
+    dtype: str = "float32"
+    is_calibrated: bool = False
+
+    @property
+    def classifier(self) -> Any:
+        """The last step of the pipeline, unfitted."""
+        return self.estimator.steps[-1][1]
+
+    @property
+    def backend(self) -> str:
+        """What its fits run in at once: threads only where the solver is known to bear them."""
+        return "processes" if self.solver in {"plain", "own"} else "threads"
+
+    @property
+    def settings(self) -> list[Params]:
+        """All settings of the grid, in its order; one without parameters where there is no grid."""
+        return [
+            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
+        ]
+
+    @property
+    def n_settings(self) -> int:
+        """How many settings there are to choose from."""
+        return math.prod(len(values) for values in self.grid.values())
+
+    def for_n_images(self, n_images: int) -> "Recipe":
+        """Return the recipe without those numbers of neighbours that so few images cannot have."""
+        if self.solver != "neighbors":
+            return self
+        if "n_neighbors" in self.grid:
+            few = tuple(number for number in self.grid["n_neighbors"] if number <= n_images)
+            return replace(self, grid={**self.grid, "n_neighbors": few})
+        asked = self.fixed["n_neighbors"]
+        if isinstance(asked, int) and asked > n_images:
+            raise HeadError(
+                f"{self.name} is asked for {asked} neighbours and is fitted on {n_images} images; "
+                "choose n_neighbors below that"
+            )
+        return self
+
+    def check_classes(self, classes: NDArray[np.str_]) -> None:
+        """Refuse weights for classes that there are not.
+
+        Raises
+        ------
+        HeadError
+        """
+        if isinstance(self.class_weight, Mapping):
+            unknown = sorted({*self.class_weight} - {*classes.tolist()})
+            if unknown:
+                raise HeadError(
+                    f"class weights are given for {', '.join(unknown[:5])}, and no image has such a label"
+                )
+
+    def weights(self, classes: NDArray[np.str_], codes: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return what an image of each class counts.
+
+        ``"balanced"`` is n / (n_classes * n_of_the_class), as in scikit-learn (after King & Zeng,
+        Political Analysis 9, 2001). A label that is not named counts 1.
+
+        Returns
+        -------
+        ndarray of shape (n_classes,), float64
+        """
+        if self.class_weight is None:
+            return np.ones(len(classes))
+        if self.class_weight == "balanced":
+            counts = np.bincount(codes, minlength=len(classes))
+            return np.asarray(len(codes) / (len(classes) * counts), np.float64)
+        return np.array([float(self.class_weight.get(str(label), 1.0)) for label in classes])
+
+
+def build_recipe(
+    head: Any, *, params: Mapping[str, Any] | None = None, class_weight: Any = None, seed: int = 0
+) -> Recipe:
+    """Check what the user asks for and bring it into one form.
+
+    Parameters
+    ----------
+    head : str, HeadInfo or scikit-learn classifier
+    params : mapping, optional
+        Parameters to fix, of a head that is no instance.
+    class_weight : "balanced" or mapping of str to float, optional
+    seed : int
+        Goes to every ``random_state`` that is not set.
+
+    Raises
+    ------
+    UnknownHeadError
+        No head has this name.
+    HeadError
+        Something is unfit.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= _LARGEST_SEED:
+        raise HeadError(f"a seed is a whole number from 0 to {_LARGEST_SEED}; found {seed!r}")
+    if isinstance(head, str | HeadInfo):
+        return _of_info(find_head(head) if isinstance(head, str) else head, params, class_weight, int(seed))
+    return _of_instance(head, params, class_weight, int(seed))
+
+
+def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any, seed: int) -> Recipe:
+    fixed = _checked_params(info, params or {})
+    if class_weight is not None:
+        if "class_weight" in fixed:
+            raise HeadError("class weights are given twice; give class_weight or the parameter, not both")
+        if "class_weight" not in info.settings:
+            able = [one.name for one in known_heads() if "class_weight" in one.settings]
+            raise HeadError(f"{info.name} has no class weights; heads that have are {', '.join(able)}")
+        fixed |= {"class_weight": _checked_class_weight(class_weight)}
+    if info.solver in {"moments", "descent"}:
+        _checked_class_weight(fixed.get("class_weight"))
+    estimator = info.make()
+    classifier = estimator.steps[-1][1]
+    own = classifier.get_params(deep=False)
+    try:
+        classifier.set_params(**{name: value for name, value in fixed.items() if name in own})
+    except (TypeError, ValueError) as error:
+        raise HeadError(f"{info.name} cannot be fitted: {str(error).strip().splitlines()[0]}") from error
+    return Recipe(
+        name=info.name,
+        estimator=_seeded(estimator, seed),
+        fixed=fixed,
+        grid={name: tuple(values) for name, values in info.grid.items() if name not in fixed},
+        class_weight=fixed.get("class_weight"),
+        solver=info.solver,
+        dtype=info.dtype,
+        is_calibrated=info.is_calibrated,
+    )
+
+
+def _of_instance(head: Any, params: Mapping[str, Any] | None, class_weight: Any, seed: int) -> Recipe:
+    from sklearn.base import BaseEstimator, clone, is_classifier
+
+    if isinstance(head, type) or not isinstance(head, BaseEstimator) or not is_classifier(head):
+        names = ", ".join(info.name for info in known_heads())
+        found = f"the class {head.__name__}" if isinstance(head, type) else type(head).__name__
+        raise HeadError(
+            f"a head is one of {names}, or an instance of a scikit-learn classifier; found {found}"
+        )
+    if named := [*(params or {}), *(["class_weight"] if class_weight is not None else [])]:
+        raise HeadError(
+            f"set {', '.join(named)} on the {type(head).__name__} itself; params are for named heads"
+        )
+    return Recipe(name=type(head).__name__.lower(), estimator=_seeded(clone(head), seed))
+
+
+def _seeded(estimator: Any, seed: int) -> Any:
+    unset = {
+        name: seed
+        for name, value in estimator.get_params(deep=True).items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    }
+    return estimator.set_params(**unset)
+
+
+def _checked_params(info: HeadInfo, params: Mapping[str, Any]) -> Params:
+    if unknown := sorted(set(params) - set(info.settings)):
+        raise HeadError(
+            f"{info.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(info.settings))}"
+        )
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise HeadError(f"parameters are numbers, texts and dicts of them; found {plain}") from error
+    return plain
+
+
+def _checked_class_weight(class_weight: Any) -> Any:
+    if class_weight is None or class_weight == "balanced":
+        return class_weight
+    if isinstance(class_weight, Mapping):
+        plain = {str(label): weight for label, weight in class_weight.items()}
+        if all(isinstance(w, int | float | np.number) and 0 < w < math.inf for w in plain.values()):
+            return {label: float(weight) for label, weight in plain.items()}
+    raise HeadError(
+        f'class weights are "balanced", or a number above 0 for each label; found {class_weight!r}'
+    )

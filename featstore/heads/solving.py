@@ -1,0 +1,280 @@
+"""Fitting a head's classifier on some rows: one estimator for each setting."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import FeatstoreError, HeadError
+from featstore.heads.calibration import class_scores, log_probabilities
+from featstore.heads.descent import descend, fit_scaler, n_epochs
+from featstore.heads.linear import linear_form
+from featstore.heads.moments import lda_path, ridge_path
+from featstore.heads.neighbors import neighbor_scores
+from featstore.heads.parallel import WarningNotes
+from featstore.heads.recipe import Params, Recipe
+from featstore.heads.rows import Rows
+from featstore.splits import HashHoldout, HashKFold
+
+__all__ = ["Prepared", "Solution", "judge", "prepare", "solve"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """Rows to fit on, and what does not depend on the setting.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), str
+    groups : ndarray of length n
+        What must stay together, for searches of the user's own.
+    rows : Rows
+    preparation : Any
+        The fitted steps before the classifier; None where the solver fits them itself.
+    X : ndarray of shape (n, feature_dim) or None
+        The features after these steps; None where the solver reads the rows.
+    """
+
+    y: NDArray[np.str_]
+    groups: NDArray[Any]
+    rows: Rows
+    preparation: Any = None
+    X: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """A fitted estimator.
+
+    Parameters
+    ----------
+    setting : dict
+        What was chosen of the grid.
+    params : dict
+        All parameters that were set, the chosen ones included.
+    estimator : Any
+    notes : list of str
+        What scikit-learn warned about.
+    scores : ndarray of shape (n_held_out, n_classes) or None
+        Of the rows that were held out, where the solver has found them on its way.
+    """
+
+    setting: Params
+    params: Params
+    estimator: Any
+    notes: list[str] = field(default_factory=list)
+    scores: NDArray[np.float64] | None = None
+
+
+def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[Any]) -> Prepared:
+    """Do what is the same for all settings: scale the features, and gather them where they have to be."""
+    from sklearn.base import clone
+
+    known = Prepared(y=y, groups=groups, rows=rows)
+    if recipe.solver == "moments":
+        return known
+    if recipe.solver == "own":
+        return replace(known, X=rows.take(slice(None)))
+    preparation = clone(recipe.estimator[:-1])
+    kinds = [type(step).__name__ for _, step in preparation.steps]
+    if kinds not in ([], ["StandardScaler"], ["Normalizer"], ["StandardScaler", "Normalizer"]):
+        X = preparation.fit_transform(rows.take(slice(None)), y)
+        return replace(known, preparation=preparation, X=X)
+    for _, step in preparation.steps:
+        if type(step).__name__ == "StandardScaler":
+            fit_scaler(step, rows)
+        else:
+            # It learns nothing but the number of features.
+            step.fit(np.ones((1, rows.feature_dim), rows.dtype))
+    if recipe.solver == "descent":
+        return replace(known, preparation=preparation)
+    X = np.empty((len(rows), rows.feature_dim), np.promote_types(rows.dtype, recipe.dtype))
+    for at, block in rows.blocks():
+        X[at] = preparation.transform(block) if kinds else block
+    return replace(known, preparation=preparation, X=X)
+
+
+def solve(
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    *,
+    held_out: Rows | None = None,
+) -> Iterator[Solution]:
+    """Fit the classifier once for each setting, one at a time.
+
+    Raises
+    ------
+    HeadError
+        scikit-learn refuses the parameters or the data.
+    """
+    try:
+        yield from _SOLVERS[recipe.solver](recipe, prepared, settings, notes, held_out)
+    except FeatstoreError:
+        raise
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HeadError(f"{recipe.name} cannot be fitted: {reason}") from error
+
+
+def judge(
+    solution: Solution, rows: Rows, classes: NDArray[np.str_], *, is_calibrated: bool
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Predict as the head will.
+
+    Returns
+    -------
+    predicted : ndarray of shape (n,), int
+        Places in ``classes``.
+    scores : ndarray of shape (n, n_classes), float64
+    """
+    if solution.scores is not None:
+        return solution.scores.argmax(axis=1), solution.scores
+    estimator = solution.estimator
+    form = linear_form(estimator, feature_dim=rows.feature_dim, is_calibrated=is_calibrated)
+    has_own = not is_calibrated and hasattr(estimator, "predict_proba")
+    scores_of = log_probabilities if has_own else class_scores
+    predicted = np.empty(len(rows), np.intp)
+    scores = np.empty((len(rows), len(classes)))
+    for at, block in rows.blocks():
+        found = form.scores(block) if form is not None else scores_of(estimator, block)
+        if found.shape[1] != len(classes):
+            raise HeadError(
+                f"{type(estimator).__name__} gives {found.shape[1]} decisions for {len(classes)} classes; "
+                "expected one each"
+            )
+        scores[at] = found
+        predicted[at] = (
+            scores[at].argmax(axis=1)
+            if form is not None
+            else np.searchsorted(classes, np.asarray(estimator.predict(block), np.str_))
+        )
+    return predicted, scores
+
+
+def _plain(
+    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+) -> Iterator[Solution]:
+    for setting in settings:
+        classifier = _fit(_set(recipe, setting), prepared)
+        yield _solution(recipe, setting, prepared.preparation, classifier, notes)
+
+
+def _warm(
+    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+) -> Iterator[Solution]:
+    """Start each setting from the solution of the one before; a single one from nothing."""
+    from copy import deepcopy
+
+    if len(settings) == 1:
+        yield from _plain(recipe, prepared, settings, notes, held_out)
+        return
+    classifier = _set(recipe, settings[0]).set_params(warm_start=True)
+    for setting in settings:
+        _fit(classifier.set_params(**setting), prepared)
+        yield _solution(recipe, setting, prepared.preparation, deepcopy(classifier), notes)
+
+
+def _neighbors(
+    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+) -> Iterator[Solution]:
+    fitted = [_fit(_set(recipe, setting), prepared) for setting in settings]
+    scores: Iterator[Any] = iter([None] * len(settings))
+    if held_out is not None:
+        codes = np.unique(prepared.y, return_inverse=True)[1]
+        scores = neighbor_scores(prepared.preparation, fitted, codes, held_out)
+    for setting, classifier in zip(settings, fitted, strict=True):
+        yield _solution(recipe, setting, prepared.preparation, classifier, notes, scores=next(scores))
+
+
+def _descent(
+    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+) -> Iterator[Solution]:
+    classes, codes = np.unique(prepared.y, return_inverse=True)
+    weights = recipe.weights(classes, codes)
+    for setting in settings:
+        classifier = _set(recipe, setting)
+        if "max_iter" not in recipe.fixed:
+            classifier.max_iter = n_epochs(len(codes))
+        descend(prepared.preparation, classifier, prepared.rows, prepared.y, weights)
+        solution = _solution(recipe, setting, prepared.preparation, classifier, notes)
+        solution.params["max_iter"] = classifier.max_iter
+        yield solution
+
+
+def _moments(
+    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+) -> Iterator[Solution]:
+    from sklearn.pipeline import Pipeline
+
+    classes, codes = np.unique(prepared.y, return_inverse=True)
+    path = ridge_path if hasattr(recipe.classifier, "alpha") else lda_path
+    fitted = path(recipe.classifier, prepared.rows, prepared.y, settings, recipe.weights(classes, codes))
+    for setting, (scaler, classifier) in zip(settings, fitted, strict=True):
+        yield _solution(recipe, setting, Pipeline([("scaler", scaler)]), classifier, notes)
+
+
+def _own(
+    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+) -> Iterator[Solution]:
+    from sklearn.base import clone
+
+    estimator = _fit(clone(recipe.estimator), prepared)
+    params = getattr(estimator, "best_params_", None) or estimator.get_params(deep=False)
+    estimator = _usable(getattr(estimator, "best_estimator_", estimator))
+    plain = {name: value for name, value in params.items() if _is_plain(value)}
+    yield Solution(setting={}, params=plain, estimator=estimator, notes=notes.take())
+
+
+_SOLVERS = {
+    "plain": _plain,
+    "warm": _warm,
+    "neighbors": _neighbors,
+    "descent": _descent,
+    "moments": _moments,
+    "own": _own,
+}
+
+
+def _set(recipe: Recipe, setting: Params) -> Any:
+    from sklearn.base import clone
+
+    return clone(recipe.classifier).set_params(**setting)
+
+
+def _fit(classifier: Any, prepared: Prepared) -> Any:
+    is_grouped = isinstance(getattr(classifier, "cv", None), HashKFold | HashHoldout)
+    extra = {"groups": prepared.groups} if is_grouped else {}
+    return classifier.fit(prepared.X, prepared.y, **extra)
+
+
+def _solution(
+    recipe: Recipe, setting: Params, preparation: Any, classifier: Any, notes: WarningNotes, **more: Any
+) -> Solution:
+    from sklearn.pipeline import Pipeline
+
+    classifier = _usable(getattr(classifier, "best_estimator_", classifier))
+    step = recipe.estimator.steps[-1][0]
+    return Solution(
+        setting=setting,
+        params=recipe.fixed | setting,
+        estimator=Pipeline([*preparation.steps, (step, classifier)]),
+        notes=notes.take(),
+        **more,
+    )
+
+
+def _usable(estimator: Any) -> Any:
+    if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "decision_function"):
+        raise HeadError(
+            f"{type(estimator).__name__} gives neither probabilities nor decisions; "
+            "use a classifier that has predict_proba or decision_function"
+        )
+    return estimator
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and np.isfinite(value))

@@ -1,0 +1,434 @@
+"""Choosing a head's parameters: on the validation split, or by folds."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import SplitError
+from featstore.heads.calibration import fit_temperature
+from featstore.heads.parallel import WarningNotes, has_own_memory, is_sequential, run_tasks
+from featstore.heads.recipe import Params, Recipe
+from featstore.heads.rows import Rows
+from featstore.heads.solving import Prepared, Solution, judge, prepare, solve
+from featstore.heads.sweep_scores import sweep_scores
+from featstore.splits import HashKFold
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = [
+    "HeldOut",
+    "Images",
+    "Outcome",
+    "Progress",
+    "choose_by_folds",
+    "choose_on_validation",
+    "limits",
+]
+
+Progress = Callable[[int, int, Mapping[str, Any]], None]
+
+_logger = logging.getLogger(__name__)
+
+# Multiplications in one pass over the features, below which the threads of the linear algebra wait for each
+# other longer than they work: 1,000 x 1,280 features of 5 classes are fitted five times as fast by one.
+_ONE_THREAD_BELOW = 2 * 10**8
+
+# Of how many images the scores are kept for every setting, where folds choose: one number, the temperature,
+# is fitted to them.
+_CALIBRATED_ON = 20_000
+
+# On how many of the images that a setting was fitted on its accuracy is measured.
+_TRAIN_SCORED_ON = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Images:
+    """Labelled images of a table: their rows, labels, and what must stay together of them."""
+
+    table: "FeatureTable"
+    at: NDArray[np.intp]
+    y: NDArray[np.str_]
+    groups: NDArray[Any]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def rows(self) -> Rows:
+        """Their features."""
+        return Rows(self.table, self.at, name=self.name)
+
+    def some(self, at: NDArray[np.intp]) -> "Images":
+        """Return some of them."""
+        return replace(self, at=self.at[at], y=self.y[at], groups=self.groups[at])
+
+    def joined(self, other: "Images") -> "Images":
+        """Return these and others, in the table's order."""
+        at = np.concatenate([self.at, other.at])
+        order = np.argsort(at, kind="stable")
+        return Images(
+            table=self.table,
+            at=at[order],
+            y=np.concatenate([self.y, other.y])[order],
+            groups=np.concatenate([self.groups, other.groups])[order],
+            name=f"{self.name} and {other.name}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOut:
+    """What an estimator, or one for each fold, said of images that it was not fitted on.
+
+    Parameters
+    ----------
+    n_right, n : int
+        Of all of them.
+    y : ndarray of shape (n_scored,), str
+    scores : ndarray of shape (n_scored, n_classes), float
+        Of all, or of 20,000 spread evenly.
+    """
+
+    n_right: int
+    n: int
+    y: NDArray[np.str_]
+    scores: NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What was chosen, and what was fitted.
+
+    Parameters
+    ----------
+    solution : Solution
+    sweep : list of dict
+        ``{"params", "top1"}`` for each setting that was tried; chosen on validation, with what
+        :func:`~featstore.heads.sweep_scores.sweep_scores` says of it.
+    held_out : HeldOut
+        Of the chosen setting.
+    temperature : float or None
+        None where the estimator's own probabilities are used.
+    """
+
+    solution: Solution
+    sweep: list[dict[str, Any]]
+    held_out: HeldOut
+    temperature: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tried:
+    """What one setting got right of the held-out rows, and its scores on some of them."""
+
+    params: Params
+    n_right: int
+    n: int
+    scores: NDArray[np.float32] | None = None
+    more: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def top1(self) -> float:
+        return self.n_right / self.n if self.n else 0.0
+
+
+def choose_on_validation(
+    recipe: Recipe,
+    train: Images,
+    validation: Images,
+    classes: NDArray[np.str_],
+    *,
+    refit: bool,
+    jobs: int | None,
+    progress: Progress | None,
+) -> Outcome:
+    """Fit each setting on train, keep the best on validation, the first of equals.
+
+    Of a head that is fitted warm, the best setting is then fitted afresh, so that it is the same as if the
+    setting had been fixed. The temperature is found on validation with what was fitted on train, and kept
+    where the head is then refitted on both.
+    """
+    recipe = recipe.for_n_images(len(train))
+    settings = recipe.settings
+    is_split = recipe.solver in {"plain", "descent"}
+    parts = [[setting] for setting in settings] if is_split else [settings]
+    n_tasks = len(parts)
+    with (
+        limits(train, classes, n_tasks=n_tasks) as notes,
+        _shared(recipe, jobs, n_tasks, train, validation) as [inside, outside],
+    ):
+        prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
+        seen = inside.some(_spread(len(inside), _TRAIN_SCORED_ON)) if len(settings) > 1 else None
+        tasks = [
+            partial(_try, recipe, prepared, part, outside, classes, keeps=True, seen=seen) for part in parts
+        ]
+        tried, solutions = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=len(settings))
+    flat = [one for part in tried for one in part]
+    best = max(range(len(flat)), key=lambda at: flat[at].top1)
+    solution = next(one for one in solutions if one is not None and one.setting == flat[best].params)
+    with limits(train, classes, n_tasks=1) as notes:
+        if recipe.solver == "warm" and len(settings) > 1:
+            [solution] = solve(recipe, prepared, [solution.setting], notes)
+        held = _held_out(recipe, solution, validation, classes)
+        temperature = _temperature(recipe, solution, held, classes)
+        del prepared
+        if refit:
+            solution = _fit(recipe, train.joined(validation), solution.setting, notes)
+    sweep = [{"params": one.params, "top1": one.top1, **one.more} for one in flat] if len(flat) > 1 else []
+    return Outcome(solution=solution, sweep=sweep, held_out=held, temperature=temperature)
+
+
+def choose_by_folds(
+    recipe: Recipe,
+    images: Images,
+    classes: NDArray[np.str_],
+    *,
+    folds: HashKFold,
+    jobs: int | None,
+    progress: Progress | None,
+) -> Outcome:
+    """Fit each setting K times, each time without one fold; keep the setting that gets most images right.
+
+    The best setting is then fitted on all of the images, and the temperature found from what the K fits said
+    of the images that they were not fitted on.
+
+    Raises
+    ------
+    SplitError
+        A fold is empty, or without it a class is.
+    """
+    divisions = list(folds.split(np.empty(len(images)), groups=images.groups))
+    for number, (inside, _) in enumerate(divisions, 1):
+        missing = np.setdiff1d(classes, images.y[inside])
+        if len(missing):
+            raise SplitError(
+                f"without fold {number} of {folds.n_splits} no image is left of {_listed(missing.tolist())}: "
+                "all of it is in one fold; add images, use other folds, or choose on the validation split"
+            )
+    recipe = recipe.for_n_images(min(len(inside) for inside, _ in divisions))
+    settings = recipe.settings
+    scored = _spread(len(images), _CALIBRATED_ON)
+    n_fits = len(settings) * folds.n_splits
+    n_tasks = folds.n_splits
+    with (
+        limits(images, classes, n_tasks=n_tasks) as notes,
+        _shared(recipe, jobs, n_tasks, images) as [shared],
+    ):
+        tasks = [
+            partial(_try_fold, recipe, shared, inside, outside, settings, classes, np.isin(outside, scored))
+            for inside, outside in divisions
+        ]
+        tried, _ = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=n_fits)
+    n_right = [sum(part[at].n_right for part in tried) for at in range(len(settings))]
+    best = max(range(len(settings)), key=n_right.__getitem__)
+    scores = np.empty((len(scored), len(classes)), np.float32)
+    for part, (_, outside) in zip(tried, divisions, strict=True):
+        scores[np.isin(scored, outside)] = part[best].scores
+    held = HeldOut(n_right=n_right[best], n=len(images), y=images.y[scored], scores=scores)
+    with limits(images, classes, n_tasks=1) as notes:
+        solution = _fit(recipe, images, settings[best], notes)
+        temperature = _temperature(recipe, solution, held, classes)
+    sweep = [
+        {"params": setting, "top1": right / len(images)}
+        for setting, right in zip(settings, n_right, strict=True)
+    ]
+    return Outcome(
+        solution=solution,
+        sweep=sweep if len(sweep) > 1 else [],
+        held_out=held,
+        temperature=temperature,
+    )
+
+
+def _fit(recipe: Recipe, images: Images, setting: Params, notes: WarningNotes) -> Solution:
+    prepared = prepare(recipe, images.rows, images.y, images.groups)
+    [solution] = solve(recipe, prepared, [setting], notes)
+    return solution
+
+
+def _held_out(recipe: Recipe, solution: Solution, images: Images, classes: NDArray[np.str_]) -> HeldOut:
+    predicted, scores = judge(solution, images.rows, classes, is_calibrated=recipe.is_calibrated)
+    n_right = int((predicted == np.searchsorted(classes, images.y)).sum())
+    return HeldOut(n_right=n_right, n=len(images), y=images.y, scores=scores)
+
+
+def _temperature(
+    recipe: Recipe, solution: Solution, held_out: HeldOut, classes: NDArray[np.str_]
+) -> float | None:
+    if not recipe.is_calibrated and hasattr(solution.estimator, "predict_proba"):
+        return None
+    return fit_temperature(held_out.scores, held_out.y, classes)
+
+
+def _try(
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    held_out: Images,
+    classes: NDArray[np.str_],
+    notes: WarningNotes,
+    *,
+    keeps: bool,
+    kept: NDArray[np.bool_] | None = None,
+    seen: Images | None = None,
+    report: Callable[[Params, float], None] | None = None,
+) -> tuple[list[_Tried], Solution | None]:
+    """Fit each setting and look at the held-out rows; of the solutions only the best is kept."""
+    y = np.searchsorted(classes, held_out.y)
+    y_seen = None if seen is None else np.searchsorted(classes, seen.y)
+    tried: list[_Tried] = []
+    best: Solution | None = None
+    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.rows):
+        predicted, scores = judge(solution, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
+        one = _Tried(
+            params=solution.setting,
+            n_right=int((predicted == y).sum()),
+            n=len(y),
+            scores=None if kept is None else scores[kept].astype(np.float32),
+        )
+        if seen is not None and y_seen is not None and len(y):
+            more = sweep_scores(recipe, solution, scores, y, classes, train=seen.rows, y_train=y_seen)
+            one = replace(one, more=more)
+        if keeps and (best is None or one.n_right > max(other.n_right for other in tried)):
+            best = solution
+        tried.append(one)
+        if report is not None:
+            report(one.params, one.top1)
+    return tried, best
+
+
+def _try_fold(
+    recipe: Recipe,
+    images: Images,
+    inside: NDArray[np.intp],
+    outside: NDArray[np.intp],
+    settings: Sequence[Params],
+    classes: NDArray[np.str_],
+    kept: NDArray[np.bool_],
+    notes: WarningNotes,
+    *,
+    report: Callable[[Params, float], None] | None = None,
+) -> tuple[list[_Tried], Solution | None]:
+    part = images.some(inside)
+    prepared = prepare(recipe, part.rows, part.y, part.groups)
+    return _try(
+        recipe,
+        prepared,
+        settings,
+        images.some(outside),
+        classes,
+        notes,
+        keeps=False,
+        kept=kept,
+        report=report,
+    )
+
+
+def _collect(
+    recipe: Recipe,
+    tasks: Sequence[Callable[..., tuple[list[_Tried], Solution | None]]],
+    notes: WarningNotes,
+    *,
+    jobs: int | None,
+    progress: Progress | None,
+    n_fits: int,
+) -> tuple[list[list[_Tried]], list[Solution | None]]:
+    done = 0
+
+    def report(params: Params, top1: float) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None and n_fits > 1:
+            progress(done, n_fits, {"params": params, "top1": top1})
+
+    tried, solutions = [], []
+    is_inline = is_sequential(jobs, len(tasks), prefer=recipe.backend)
+    results: Iterator[Any] = (
+        (task(notes, report=report) for task in tasks)
+        if is_inline
+        else run_tasks(tasks, notes, jobs=jobs, prefer=recipe.backend)
+    )
+    for part, solution in results:
+        tried.append(part)
+        solutions.append(solution)
+        for one in [] if is_inline else part:
+            report(one.params, one.top1)
+    return tried, solutions
+
+
+@contextmanager
+def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterator[WarningNotes]:
+    """Catch warnings, and let as many threads into the linear algebra as do good.
+
+    How many does not depend on how many tasks run at once: results could differ in their last bits.
+    """
+    from threadpoolctl import threadpool_limits
+
+    work = len(images) * images.rows.feature_dim * len(classes)
+    with threadpool_limits(1 if n_tasks > 1 or work < _ONE_THREAD_BELOW else None), WarningNotes() as notes:
+        yield notes
+
+
+def _shared(
+    recipe: Recipe, jobs: int | None, n_tasks: int, *images: Images
+) -> AbstractContextManager[tuple[Images, ...]]:
+    prefer = recipe.backend
+    if is_sequential(jobs, n_tasks, prefer=prefer) or not has_own_memory(prefer=prefer):
+        return nullcontext(images)
+    return _dumped(images)
+
+
+@contextmanager
+def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
+    """Write features to a temporary file, which other processes map into their memory."""
+    with tempfile.TemporaryDirectory(prefix="featstore-") as folder:
+        path = os.path.join(folder, "X.npy")
+        rows = [part.rows for part in images]
+        ends = np.cumsum([0, *map(len, rows)])
+        shape = (int(ends[-1]), rows[0].feature_dim)
+        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=rows[0].dtype, shape=shape)
+        for part, start in zip(rows, ends, strict=False):
+            for at, block in part.blocks():
+                mapped[start + at.start : start + at.stop] = block
+        mapped.flush()
+        del mapped
+        table: Any = _MappedTable(np.load(path, mmap_mode="r"))
+        yield tuple(
+            replace(part, table=table, at=np.arange(start, end))
+            for part, (start, end) in zip(images, pairwise(ends), strict=True)
+        )
+
+
+class _MappedTable:
+    """As much of a table as :class:`Rows` needs, on one memory map, which joblib sends as a file's name."""
+
+    def __init__(self, X: NDArray[Any]) -> None:
+        self.X = X
+        self.dtype = X.dtype
+        self.feature_dim = X.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def select(self, index: Any) -> "_MappedTable":
+        """Return some rows."""
+        return _MappedTable(self.X[index])
+
+
+def _spread(n: int, at_most: int) -> NDArray[np.intp]:
+    """Return all numbers below n, or so many of them, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,131 @@
+"""What `featstore fit`, `predict` and `heads` can be told about heads."""
+
+import json
+import shlex
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import featstore
+from featstore_cli.main import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a store of 90 small pictures of three classes, and a module with a head."""
+    folder = tmp_path_factory.mktemp("fit")
+    generator = np.random.default_rng(0)
+    for number in range(90):
+        place = folder / "photos" / ("dark", "grey", "bright")[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 120, (24, 24, 3)) + 65 * (number % 3)
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:02d}.png")
+    featstore.extract(folder / "photos", folder / "photos.fstore", backbone="scattering")
+    (folder / "my_cli_heads.py").write_text(
+        "def tree():\n"
+        "    from sklearn.tree import DecisionTreeClassifier\n\n"
+        "    return DecisionTreeClassifier()\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    # The command adds the current folder for modules of the user's own.
+    monkeypatch.setattr("sys.path", [*sys.path])
+
+    def invoke(line, code=0):
+        result = CliRunner().invoke(main, shlex.split(line))
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+def test_every_head_is_fitted_by_its_name(run):
+    for info in featstore.known_heads():
+        told = json.loads(run(f"fit --head {info.name} --json").stdout)
+        assert told["head"] == info.name
+        assert told["path"].endswith(f"{info.name}.head")
+
+
+def test_options_reach_the_head(run):
+    line = "fit --head ridge --class-weight balanced --seed 7 --folds 3 --jobs 2 --reject 0.5 --json"
+    told = json.loads(run(line).stdout)
+
+    assert told["params"]["class_weight"] == "balanced"
+    assert told["seed"] == 7
+    assert (told["choice"]["by"], told["choice"]["folds"]) == ("folds", 3)
+    assert told["choice"]["fitted_on"] == ["train", "validation"]
+    assert set(told["reject"]) == {"below", "validation", "test"}
+
+
+def test_no_refit_leaves_validation_alone(run):
+    told = json.loads(run("fit --head ridge --folds 3 --no-refit --json").stdout)
+
+    assert told["choice"]["fitted_on"] == ["train"]
+
+
+def test_truth_values_and_nothing_are_read(run):
+    told = json.loads(run("fit --head ridge --param fit_intercept=false --param alpha=10 --json").stdout)
+    assert told["params"] == {"fit_intercept": False, "alpha": 10}
+    told = json.loads(run("fit --head centroid --param shrink_threshold=None --json").stdout)
+    assert told["params"] == {"shrink_threshold": None}
+
+
+def test_what_was_done_is_told(run):
+    shown = run("fit --head lda --folds 3 --reject 0.1").stdout
+    assert "accuracy in 3 folds" in shown
+    assert "fitted on train and validation; the validation accuracy is what was right in the folds" in shown
+    assert "of these answered, unknown below 0.1: accuracy" in shown
+    shown = run("fit --head knn --refit").stdout
+    assert "n_neighbors=50, weights=uniform" in shown
+    assert "what was right by the fit on train alone" in shown
+
+
+def test_a_head_of_ones_own_module_is_fitted(run):
+    told = json.loads(run("fit --head my_cli_heads:tree --param max_depth=3 --json").stdout)
+
+    assert told["head"] == "tree"
+    assert told["params"] == {"max_depth": 3}
+    assert told["path"].endswith("tree.head")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("fit --head my_cli_heads:leaf", 1, "the head my_cli_heads:leaf cannot be loaded"),
+        ("fit --head knn --class-weight balanced", 1, "knn has no class weights"),
+        ("fit --folds 1", 2, "--folds"),
+        ("fit --reject 1", 2, "--reject"),
+        ("fit --seed -1", 2, "--seed"),
+        ("fit --jobs 0", 2, "--jobs"),
+        ("fit --param C", 2, "not of the form NAME=VALUE"),
+        ("predict logistic photos --reject 2", 2, "--reject"),
+    ],
+)
+def test_wrong_usage_is_told(run, line, code, message):
+    assert message in run(line, code).output
+
+
+def test_unknown_images_are_shown_as_such(run):
+    run("fit --head ridge --reject 0.999")
+    shown = run("predict ridge photos/dark").stdout.splitlines()
+    assert any("\tunknown (" in line for line in shown)
+    sure = run("predict ridge photos/dark --reject 0").stdout
+    assert "unknown" not in sure
+    told = json.loads(run("predict ridge photos/dark --json").stdout)
+    assert any(entry["label"] is None and entry["probability"] is not None for entry in told)
+
+
+def test_heads_are_listed_with_what_they_choose(run):
+    shown = run("heads").stdout
+    assert "knn        votes of the nearest images" in shown
+    assert "chooses n_neighbors from 50 to 1; weights from uniform to distance" in shown
+    assert "chooses nothing" in shown
+    told = json.loads(run("heads --json").stdout)
+    assert [one["name"] for one in told] == sorted(one["name"] for one in told)
