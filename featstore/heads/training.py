@@ -13,12 +13,12 @@ from featstore.heads.calibration import softmax
 from featstore.heads.dealing import checked_classes, kept_together, report_leaks, rows_by_split
 from featstore.heads.evaluation import wilson_interval
 from featstore.heads.head import Head
+from featstore.heads.labelled import Images
 from featstore.heads.linear import linear_form
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.rejection import checked_reject, rejection_score
 from featstore.heads.sweep import (
     HeldOut,
-    Images,
     Outcome,
     Progress,
     choose_by_folds,
