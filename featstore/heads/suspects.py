@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError
 from featstore.heads.calibration import fit_temperature, softmax
+from featstore.heads.labelled import Images
 from featstore.heads.metrics import log_loss
 from featstore.heads.parallel import WarningNotes
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.solving import judge, prepare, solve
-from featstore.heads.sweep import Images, limits
+from featstore.heads.sweep import limits
 from featstore.splits import HashKFold
 
 if TYPE_CHECKING:

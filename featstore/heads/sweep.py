@@ -1,47 +1,34 @@
 """Choosing a head's parameters: on the validation split, or by folds."""
 
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import SplitError
 from featstore.heads.calibration import fit_temperature
-from featstore.heads.parallel import WarningNotes, has_own_memory, is_sequential, run_tasks
+from featstore.heads.labelled import Images, shared_images
+from featstore.heads.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.recipe import Params, Recipe
-from featstore.heads.rows import Rows
 from featstore.heads.solving import Prepared, Solution, judge, prepare, solve
 from featstore.heads.sweep_scores import sweep_scores
 from featstore.splits import HashKFold
 
-if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
-
-__all__ = [
-    "HeldOut",
-    "Images",
-    "Outcome",
-    "Progress",
-    "choose_by_folds",
-    "choose_on_validation",
-    "limits",
-]
+__all__ = ["HeldOut", "Outcome", "Progress", "choose_by_folds", "choose_on_validation", "limits"]
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 
 _logger = logging.getLogger(__name__)
 
 # Multiplications in one pass over the features, below which the threads of the linear algebra wait for each
-# other longer than they work: 1,000 x 1,280 features of 5 classes are fitted five times as fast by one.
-_ONE_THREAD_BELOW = 2 * 10**8
+# other longer than they work: 1,000 x 1,280 features of 5 classes are fitted twenty times as fast by one,
+# 10,000 x 2,048 of 101 still somewhat faster; with 40,000 two are faster.
+_ONE_THREAD_BELOW = 4 * 10**9
 
 # Of how many images the scores are kept for every setting, where folds choose: one number, the temperature,
 # is fitted to them.
@@ -49,41 +36,6 @@ _CALIBRATED_ON = 20_000
 
 # On how many of the images that a setting was fitted on its accuracy is measured.
 _TRAIN_SCORED_ON = 20_000
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Images:
-    """Labelled images of a table: their rows, labels, and what must stay together of them."""
-
-    table: "FeatureTable"
-    at: NDArray[np.intp]
-    y: NDArray[np.str_]
-    groups: NDArray[Any]
-    name: str
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    @property
-    def rows(self) -> Rows:
-        """Their features."""
-        return Rows(self.table, self.at, name=self.name)
-
-    def some(self, at: NDArray[np.intp]) -> "Images":
-        """Return some of them."""
-        return replace(self, at=self.at[at], y=self.y[at], groups=self.groups[at])
-
-    def joined(self, other: "Images") -> "Images":
-        """Return these and others, in the table's order."""
-        at = np.concatenate([self.at, other.at])
-        order = np.argsort(at, kind="stable")
-        return Images(
-            table=self.table,
-            at=at[order],
-            y=np.concatenate([self.y, other.y])[order],
-            groups=np.concatenate([self.groups, other.groups])[order],
-            name=f"{self.name} and {other.name}",
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,7 +117,10 @@ def choose_on_validation(
     n_tasks = len(parts)
     with (
         limits(train, classes, n_tasks=n_tasks) as notes,
-        _shared(recipe, jobs, n_tasks, train, validation) as [inside, outside],
+        shared_images(train, validation, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [
+            inside,
+            outside,
+        ],
     ):
         prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
         seen = inside.some(_spread(len(inside), _TRAIN_SCORED_ON)) if len(settings) > 1 else None
@@ -222,7 +177,7 @@ def choose_by_folds(
     n_tasks = folds.n_splits
     with (
         limits(images, classes, n_tasks=n_tasks) as notes,
-        _shared(recipe, jobs, n_tasks, images) as [shared],
+        shared_images(images, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [shared],
     ):
         tasks = [
             partial(_try_fold, recipe, shared, inside, outside, settings, classes, np.isin(outside, scored))
@@ -377,52 +332,6 @@ def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterat
     work = len(images) * images.rows.feature_dim * len(classes)
     with threadpool_limits(1 if n_tasks > 1 or work < _ONE_THREAD_BELOW else None), WarningNotes() as notes:
         yield notes
-
-
-def _shared(
-    recipe: Recipe, jobs: int | None, n_tasks: int, *images: Images
-) -> AbstractContextManager[tuple[Images, ...]]:
-    prefer = recipe.backend
-    if is_sequential(jobs, n_tasks, prefer=prefer) or not has_own_memory(prefer=prefer):
-        return nullcontext(images)
-    return _dumped(images)
-
-
-@contextmanager
-def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
-    """Write features to a temporary file, which other processes map into their memory."""
-    with tempfile.TemporaryDirectory(prefix="featstore-") as folder:
-        path = os.path.join(folder, "X.npy")
-        rows = [part.rows for part in images]
-        ends = np.cumsum([0, *map(len, rows)])
-        shape = (int(ends[-1]), rows[0].feature_dim)
-        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=rows[0].dtype, shape=shape)
-        for part, start in zip(rows, ends, strict=False):
-            for at, block in part.blocks():
-                mapped[start + at.start : start + at.stop] = block
-        mapped.flush()
-        del mapped
-        table: Any = _MappedTable(np.load(path, mmap_mode="r"))
-        yield tuple(
-            replace(part, table=table, at=np.arange(start, end))
-            for part, (start, end) in zip(images, pairwise(ends), strict=True)
-        )
-
-
-class _MappedTable:
-    """As much of a table as :class:`Rows` needs, on one memory map, which joblib sends as a file's name."""
-
-    def __init__(self, X: NDArray[Any]) -> None:
-        self.X = X
-        self.dtype = X.dtype
-        self.feature_dim = X.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def select(self, index: Any) -> "_MappedTable":
-        """Return some rows."""
-        return _MappedTable(self.X[index])
 
 
 def _spread(n: int, at_most: int) -> NDArray[np.intp]:

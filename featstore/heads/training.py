@@ -15,13 +15,13 @@ from featstore.heads.calibration import softmax
 from featstore.heads.dealing import checked_classes, deal, kept_together, report_leaks
 from featstore.heads.head import Head
 from featstore.heads.intervals import scored
+from featstore.heads.labelled import Images
 from featstore.heads.linear import linear_form
 from featstore.heads.near_duplicates import score_without_duplicates
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.rejection import checked_reject, rejection_score
 from featstore.heads.sweep import (
     HeldOut,
-    Images,
     Outcome,
     Progress,
     choose_by_folds,

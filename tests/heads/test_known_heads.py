@@ -99,6 +99,21 @@ def test_one_search_for_neighbours_serves_every_setting(hard):
         assert step["top1"] == (plain.predict(hard.X[chosen]) == hard.y[chosen]).mean()
 
 
+def test_a_neighbour_without_distance_has_the_only_vote(hard):
+    splits = hard.splits(SplitRule())
+    held_out, copied = np.flatnonzero(splits == "validation"), np.flatnonzero(splits == "train")
+    # scikit-learn's distances of equal rows are 0 only where all arithmetic is exact.
+    hard.X[:] = 0
+    hard.X[np.arange(len(hard.X)), np.arange(len(hard.X)) % 20] = 1
+    hard.X[held_out] = hard.X[copied[: len(held_out)]]
+    head = fit(hard, head="knn")
+
+    for step in head.sweep:
+        plain = make_pipeline(Normalizer(), KNeighborsClassifier(algorithm="brute", **step["params"]))
+        plain.fit(*training(hard))
+        assert step["top1"] == (plain.predict(hard.X[held_out]) == hard.y[held_out]).mean()
+
+
 def test_so_many_neighbours_as_there_are_no_images_are_not_tried(make_table, make_blobs):
     head = fit(make_table(*make_blobs(n=30)), head="knn")
 

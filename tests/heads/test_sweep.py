@@ -216,3 +216,12 @@ def test_a_search_of_ones_own_keeps_groups_together_inside_folds(hard):
 
     assert head.params["C"] in (0.01, 1.0)
     assert head.choice["by"] == "folds"
+
+
+def test_threads_do_not_draw_from_one_anothers_random_numbers(make_table, make_blobs):
+    # Fewer images than features: liblinear goes through them in a random order.
+    table = make_table(*make_blobs(n=300, n_classes=4, feature_dim=400, spread=4.0))
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        found = bits(fit(table, head="svm"))
+
+    assert found == bits(fit(table, head="svm"))
