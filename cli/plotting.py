@@ -50,11 +50,11 @@ def show_sweep(head: "Head", plot: str | None, tensorboard: str | None) -> None:
     """Draw what a head tried, and write it for TensorBoard, where these were asked for."""
     import featstore
 
-    if not head.sweep:
-        if plot is not None or tensorboard is not None:
-            note(f"{head.name} tried no settings: there is nothing to draw")
-        return
-    if plot is not None:
+    if plot is not None and head.sweep:
         save_plot(head, plot)
-    if tensorboard is not None:
+    elif plot is not None:
+        note(f"{head.name} tried no settings: there is nothing to draw")
+    if tensorboard is not None and not head.sweep and not head.steps:
+        note(f"{head.name} tried no settings: there is nothing to write for TensorBoard")
+    elif tensorboard is not None:
         note(f"for TensorBoard in {short_path(featstore.write_sweep(tensorboard, head))}")

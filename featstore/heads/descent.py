@@ -1,6 +1,6 @@
 """Stochastic gradient descent over blocks of rows, so that the features never have to be in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,13 @@ def fit_scaler(scaler: Any, X: Rows) -> None:
 
 
 def descend(
-    preparation: Any, classifier: Any, X: Rows, y: NDArray[np.str_], weights: NDArray[np.float64]
+    preparation: Any,
+    classifier: Any,
+    X: Rows,
+    y: NDArray[np.str_],
+    weights: NDArray[np.float64],
+    *,
+    after_pass: Callable[[int], None] | None = None,
 ) -> Any:
     """Fit a ``SGDClassifier`` by ``max_iter`` passes over the rows, in an order drawn from its seed.
 
@@ -53,6 +59,8 @@ def descend(
     y : ndarray of shape (n,), str
     weights : ndarray of shape (n_classes,), float64
         What an image of each class counts.
+    after_pass : callable, optional
+        Called with the number of each pass, from 1, when the classifier is as that pass leaves it.
 
     Returns
     -------
@@ -74,13 +82,15 @@ def descend(
     n_runs = int(np.clip(X.block_rows // _RUN_ROWS, 1, _BLOCK_RUNS))
     class_weight, classifier.class_weight = classifier.class_weight, None
     classifier.shuffle = False
-    for _ in range(classifier.max_iter):
+    for number in range(1, classifier.max_iter + 1):
         for some in _grouped(generator.permutation(starts), n_runs):
             at = np.concatenate([np.arange(start, min(start + _RUN_ROWS, len(X))) for start in np.sort(some)])
             order = generator.permutation(len(at))
             rows = preparation.transform(X.take(at))[order]
             mixed = codes[at][order]
             classifier.partial_fit(rows, classes[mixed], classes=classes, sample_weight=weights[mixed])
+        if after_pass is not None:
+            after_pass(number)
     classifier.class_weight = class_weight
     return classifier
 

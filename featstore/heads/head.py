@@ -53,6 +53,9 @@ class Head:
         One ``{"params": {…}, "top1", "train_top1", "cross_entropy"}`` for each setting that was tried: the
         accuracy on the images held out, the accuracy on (at most 20,000 of) those that it was fitted on, and
         the cross entropy in nats on those held out. Choosing by folds gives only the first two.
+    steps : list of dict
+        Of a head that is fitted by passes over the features (``sgd``) and chosen on validation, the same for
+        each pass with the chosen setting: ``{"step", "top1", "train_top1", "cross_entropy"}``. Else empty.
     choice : dict
         What the parameters were chosen on: ``by``, ``"validation"``, ``"folds"`` or None where there was
         nothing to choose; ``folds``, how many, or None; ``n``, images, and ``top1``, the accuracy on them;
@@ -100,6 +103,7 @@ class Head:
     counts: dict[str, dict[str, int]]
     unlabelled: int = 0
     sweep: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
     choice: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     validation: dict[str, Any]
@@ -294,6 +298,7 @@ class Head:
             "near_duplicates": self.near_duplicates,
             "reject": self.reject,
             "sweep": self.sweep,
+            "steps": self.steps,
             "counts": self.counts,
             "unlabelled": self.unlabelled,
             "leaks": self.leaks,

@@ -45,6 +45,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "counts": dict,
     "unlabelled": int,
     "sweep": list,
+    "steps": list,
     "choice": dict,
     "seed": int,
     "validation": dict,
@@ -216,7 +217,7 @@ def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "top1": told.get("top1"),
         "fitted_on": ["train"],
     }
-    return {"choice": choice, "seed": 0, "reject": None, "near_duplicates": {}, **manifest}
+    return {"choice": choice, "seed": 0, "reject": None, "near_duplicates": {}, "steps": [], **manifest}
 
 
 def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Fitting a head's classifier on some rows: one estimator for each setting."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from featstore.heads.recipe import Params, Recipe
 from featstore.heads.rows import Rows
 from featstore.splits import HashHoldout, HashKFold
 
-__all__ = ["Prepared", "Solution", "judge", "prepare", "solve"]
+__all__ = ["Prepared", "Solution", "Watch", "judge", "prepare", "solve"]
+
+Watch = Callable[[int, Any], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,8 +106,21 @@ def solve(
     notes: WarningNotes,
     *,
     held_out: Rows | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Solution]:
     """Fit the classifier once for each setting, one at a time.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    prepared : Prepared
+    settings : sequence of dict
+    notes : WarningNotes
+        Entered.
+    held_out : Rows, optional
+        Rows that :func:`judge` will be asked about.
+    watch : callable, optional
+        Where the head is fitted by passes, called as ``watch(number, estimator)`` after each.
 
     Raises
     ------
@@ -112,7 +128,7 @@ def solve(
         scikit-learn refuses the parameters or the data.
     """
     try:
-        yield from _SOLVERS[recipe.solver](recipe, prepared, settings, notes, held_out)
+        yield from _SOLVERS[recipe.solver](recipe, prepared, settings, notes, held_out, watch)
     except FeatstoreError:
         raise
     except (TypeError, ValueError) as error:
@@ -156,7 +172,12 @@ def judge(
 
 
 def _plain(
-    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    held_out: Rows | None,
+    watch: Watch | None,
 ) -> Iterator[Solution]:
     for setting in settings:
         classifier = _fit(_set(recipe, setting), prepared)
@@ -164,13 +185,18 @@ def _plain(
 
 
 def _warm(
-    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    held_out: Rows | None,
+    watch: Watch | None,
 ) -> Iterator[Solution]:
     """Start each setting from the solution of the one before; a single one from nothing."""
     from copy import deepcopy
 
     if len(settings) == 1:
-        yield from _plain(recipe, prepared, settings, notes, held_out)
+        yield from _plain(recipe, prepared, settings, notes, held_out, watch)
         return
     classifier = _set(recipe, settings[0]).set_params(warm_start=True)
     for setting in settings:
@@ -179,7 +205,12 @@ def _warm(
 
 
 def _neighbors(
-    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    held_out: Rows | None,
+    watch: Watch | None,
 ) -> Iterator[Solution]:
     fitted = [_fit(_set(recipe, setting), prepared) for setting in settings]
     scores: Iterator[Any] = iter([None] * len(settings))
@@ -191,22 +222,40 @@ def _neighbors(
 
 
 def _descent(
-    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    held_out: Rows | None,
+    watch: Watch | None,
 ) -> Iterator[Solution]:
+    from sklearn.pipeline import Pipeline
+
     classes, codes = np.unique(prepared.y, return_inverse=True)
     weights = recipe.weights(classes, codes)
     for setting in settings:
         classifier = _set(recipe, setting)
         if "max_iter" not in recipe.fixed:
             classifier.max_iter = n_epochs(len(codes))
-        descend(prepared.preparation, classifier, prepared.rows, prepared.y, weights)
+        estimator = Pipeline([*prepared.preparation.steps, (recipe.estimator.steps[-1][0], classifier)])
+        after_pass = None if watch is None else partial(_tell, watch, estimator)
+        descend(prepared.preparation, classifier, prepared.rows, prepared.y, weights, after_pass=after_pass)
         solution = _solution(recipe, setting, prepared.preparation, classifier, notes)
         solution.params["max_iter"] = classifier.max_iter
         yield solution
 
 
+def _tell(watch: Watch, estimator: Any, number: int) -> None:
+    watch(number, estimator)
+
+
 def _moments(
-    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    held_out: Rows | None,
+    watch: Watch | None,
 ) -> Iterator[Solution]:
     from sklearn.pipeline import Pipeline
 
@@ -218,7 +267,12 @@ def _moments(
 
 
 def _own(
-    recipe: Recipe, prepared: Prepared, settings: Sequence[Params], notes: WarningNotes, held_out: Rows | None
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    held_out: Rows | None,
+    watch: Watch | None,
 ) -> Iterator[Solution]:
     from sklearn.base import clone
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -67,6 +67,9 @@ class Outcome:
     sweep : list of dict
         ``{"params", "top1"}`` for each setting that was tried; chosen on validation, with what
         :func:`~featstore.heads.sweep_scores.sweep_scores` says of it.
+    steps : list of dict
+        Of the chosen setting of a head that is fitted by passes, ``{"step", "top1", …}`` for each pass, as
+        for the sweep.
     held_out : HeldOut
         Of the chosen setting.
     temperature : float or None
@@ -75,6 +78,7 @@ class Outcome:
 
     solution: Solution
     sweep: list[dict[str, Any]]
+    steps: list[dict[str, Any]] = field(default_factory=list)
     held_out: HeldOut
     temperature: float | None
 
@@ -88,6 +92,7 @@ class _Tried:
     n: int
     scores: NDArray[np.float32] | None = None
     more: dict[str, float] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def top1(self) -> float:
@@ -123,7 +128,8 @@ def choose_on_validation(
         ],
     ):
         prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
-        seen = inside.some(_spread(len(inside), _TRAIN_SCORED_ON)) if len(settings) > 1 else None
+        is_measured = len(settings) > 1 or recipe.solver == "descent"
+        seen = inside.some(_spread(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
         tasks = [
             partial(_try, recipe, prepared, part, outside, classes, keeps=True, seen=seen) for part in parts
         ]
@@ -140,7 +146,8 @@ def choose_on_validation(
         if refit:
             solution = _fit(recipe, train.joined(validation), solution.setting, notes)
     sweep = [{"params": one.params, "top1": one.top1, **one.more} for one in flat] if len(flat) > 1 else []
-    return Outcome(solution=solution, sweep=sweep, held_out=held, temperature=temperature)
+    steps = flat[best].steps
+    return Outcome(solution=solution, sweep=sweep, steps=steps, held_out=held, temperature=temperature)
 
 
 def choose_by_folds(
@@ -243,17 +250,30 @@ def _try(
     y_seen = None if seen is None else np.searchsorted(classes, seen.y)
     tried: list[_Tried] = []
     best: Solution | None = None
-    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.rows):
+    steps: list[dict[str, Any]] = []
+
+    def watch(number: int, estimator: Any) -> None:
+        now = Solution(setting={}, params={}, estimator=estimator)
+        predicted, scores = judge(now, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
+        steps.append({"step": number, "top1": float((predicted == y).mean()), **measure(now, scores)})
+
+    def measure(solution: Solution, scores: NDArray[np.float64]) -> dict[str, float]:
+        if seen is None or y_seen is None or not len(y):
+            return {}
+        return sweep_scores(recipe, solution, scores, y, classes, train=seen.rows, y_train=y_seen)
+
+    watched = watch if seen is not None and len(y) else None
+    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.rows, watch=watched):
         predicted, scores = judge(solution, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
         one = _Tried(
             params=solution.setting,
             n_right=int((predicted == y).sum()),
             n=len(y),
             scores=None if kept is None else scores[kept].astype(np.float32),
+            more=measure(solution, scores),
+            steps=[*steps],
         )
-        if seen is not None and y_seen is not None and len(y):
-            more = sweep_scores(recipe, solution, scores, y, classes, train=seen.rows, y_train=y_seen)
-            one = replace(one, more=more)
+        steps.clear()
         if keeps and (best is None or one.n_right > max(other.n_right for other in tried)):
             best = solution
         tried.append(one)

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featstore.errors import HeadError, MissingExtraError, StoreError
 from featstore.store import replacing
@@ -85,6 +85,9 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
 def write_sweep(folder: str | os.PathLike[str], head: "Head") -> str:
     """Write what a head measured of each setting that it tried, one step for each, as a run of its own.
 
+    Of a head that is fitted by passes over the features, what was measured after each pass with the chosen
+    setting is written as a run of its own too, in a folder ``passes`` in that of the sweep.
+
     The tags are ``validation/accuracy``, ``validation/cross_entropy``, ``train/accuracy`` and, so that one
     sees what a step was, ``setting/`` and the parameter's name for each that is a number.
 
@@ -108,19 +111,9 @@ def write_sweep(folder: str | os.PathLike[str], head: "Head") -> str:
     StoreError
         The file cannot be written.
     """
-    if not head.sweep:
+    if not head.sweep and not head.steps:
         raise HeadError(f"the head {head.name} tried no settings: there is nothing to write for TensorBoard")
-    tags = {
-        "top1": "validation/accuracy",
-        "cross_entropy": "validation/cross_entropy",
-        "train_top1": "train/accuracy",
-    }
-    scalars = [
-        (tag, number, float(step[name]))
-        for number, step in enumerate(head.sweep)
-        for name, tag in tags.items()
-        if name in step
-    ]
+    scalars = _scalars(list(enumerate(head.sweep)))
     scalars += [
         (f"setting/{name}", number, float(value))
         for number, step in enumerate(head.sweep)
@@ -129,5 +122,22 @@ def write_sweep(folder: str | os.PathLike[str], head: "Head") -> str:
     ]
     when = "".join(letter for letter in head.created[:19] if letter.isdigit())
     run = os.path.join(os.path.abspath(os.fspath(folder)), f"{head.name}-{head.spec.name}-{when}")
-    write_scalars(run, scalars)
+    if scalars:
+        write_scalars(run, scalars)
+    if head.steps:
+        write_scalars(os.path.join(run, "passes"), _scalars([(told["step"], told) for told in head.steps]))
     return run
+
+
+def _scalars(measured: list[tuple[int, dict[str, Any]]]) -> list[Scalar]:
+    tags = {
+        "top1": "validation/accuracy",
+        "cross_entropy": "validation/cross_entropy",
+        "train_top1": "train/accuracy",
+    }
+    return [
+        (tag, number, float(told[name]))
+        for number, told in measured
+        for name, tag in tags.items()
+        if name in told
+    ]

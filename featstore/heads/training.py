@@ -203,6 +203,7 @@ def fit_and_score(
         },
         "unlabelled": int((labels == "").sum()),
         "sweep": outcome.sweep,
+        "steps": outcome.steps,
         "choice": {
             **_choice(recipe, outcome, folds),
             "fitted_on": ["train", "validation"] if takes_validation and len(validation) else ["train"],

@@ -94,3 +94,27 @@ def test_without_tensorboard_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
     with pytest.raises(MissingExtraError, match=r'pip install "featstore\[tensorboard\]"'):
         write_scalars(tmp_path, [])
+
+
+def test_the_passes_of_sgd_are_a_run_of_their_own(table, tmp_path):
+    head = fit(table, head="sgd", params={"alpha": 0.001, "max_iter": 4})
+    run = write_sweep(tmp_path, head)
+
+    assert not head.sweep
+    assert [step["step"] for step in head.steps] == [1, 2, 3, 4]
+    assert head.steps[-1]["top1"] == head.validation["top1"]
+    found = read(os.path.join(run, "passes"))
+    for tag, key in (
+        ("train/accuracy", "train_top1"),
+        ("validation/accuracy", "top1"),
+        ("validation/cross_entropy", "cross_entropy"),
+    ):
+        assert found[tag] == [(step["step"], pytest.approx(step[key], rel=1e-6)) for step in head.steps]
+
+
+def test_the_passes_told_are_those_of_the_chosen_setting(table):
+    head = fit(table, head="sgd", params={"max_iter": 3})
+    chosen = next(step for step in head.sweep if step["params"]["alpha"] == head.params["alpha"])
+
+    assert len(head.steps) == 3
+    assert head.steps[-1] == {"step": 3, **{key: chosen[key] for key in head.steps[-1] if key != "step"}}
