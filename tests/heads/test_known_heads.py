@@ -15,6 +15,9 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from featstore.errors import HeadError
 from featstore.heads import Head, fit, known_heads
+from featstore.heads.calibration import smoothed_votes
+from featstore.heads.neighbors import neighbor_scores
+from featstore.heads.rows import Rows
 from featstore.heads.training import fit_and_score
 from featstore.splits import SplitRule
 
@@ -99,19 +102,15 @@ def test_one_search_for_neighbours_serves_every_setting(hard):
         assert step["top1"] == (plain.predict(hard.X[chosen]) == hard.y[chosen]).mean()
 
 
-def test_a_neighbour_without_distance_has_the_only_vote(hard):
-    splits = hard.splits(SplitRule())
-    held_out, copied = np.flatnonzero(splits == "validation"), np.flatnonzero(splits == "train")
-    # scikit-learn's distances of equal rows are 0 only where all arithmetic is exact.
-    hard.X[:] = 0
-    hard.X[np.arange(len(hard.X)), np.arange(len(hard.X)) % 20] = 1
-    hard.X[held_out] = hard.X[copied[: len(held_out)]]
-    head = fit(hard, head="knn")
+def test_neighbours_without_distance_have_all_the_votes(make_table):
+    X = np.eye(6, dtype=np.float32)[[0, 0, 0, 1, 2, 3, 4, 5]]
+    y = np.array(list("bbaaaaaa"))
+    plain = KNeighborsClassifier(7, weights="distance", algorithm="brute").fit(X, y)
+    rows = Rows(make_table(X, y), np.arange(8), name="all")
+    [scores] = neighbor_scores(Normalizer().fit(X), [plain], np.searchsorted(["a", "b"], y), rows)
 
-    for step in head.sweep:
-        plain = make_pipeline(Normalizer(), KNeighborsClassifier(algorithm="brute", **step["params"]))
-        plain.fit(*training(hard))
-        assert step["top1"] == (plain.predict(hard.X[held_out]) == hard.y[held_out]).mean()
+    np.testing.assert_allclose(scores, smoothed_votes(plain.predict_proba(X), 7))
+    np.testing.assert_allclose(plain.predict_proba(X)[0], [1 / 3, 2 / 3])
 
 
 def test_so_many_neighbours_as_there_are_no_images_are_not_tried(make_table, make_blobs):
