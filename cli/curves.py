@@ -16,9 +16,10 @@ from .console import (
     share,
 )
 from .plotting import checked_plot_path, plot_option, save_plot
+from .splitting import split_options
 
 if TYPE_CHECKING:
-    from featstore import LearningCurve
+    from featstore import LearningCurve, SplitRule
 
 __all__ = ["curve"]
 
@@ -44,9 +45,6 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
                 f"{value!r} is not a list of shares above 0 and up to 1, such as 1/8,1/4,1/2", param, ctx
             )
         return shares
-
-
-_share = click.FloatRange(min=0, max=1, max_open=True)
 
 
 @click.command(
@@ -87,16 +85,7 @@ _share = click.FloatRange(min=0, max=1, max_open=True)
     show_default=True,
     help="Which images to score on.",
 )
-@click.option("--test", type=_share, default=0.1, show_default=True, help="Share of images kept for testing.")
-@click.option("--validation", type=_share, default=0.1, show_default=True, help="Share kept for choosing.")
-@click.option("--salt", default="", help="Any text; another one gives another split.")
-@click.option(
-    "--split-by",
-    type=click.Choice(["content", "group", "filename"]),
-    default="content",
-    show_default=True,
-    help="What stays together: equal files, the catalog's groups, or equal file names.",
-)
+@split_options
 @plot_option("the curve")
 @quiet_option
 @json_option
@@ -108,10 +97,7 @@ def curve(
     fractions: tuple[float, ...],
     repeats: int,
     split: str,
-    test: float,
-    validation: float,
-    salt: str,
-    split_by: str,
+    rule: "SplitRule",
     plot: str | None,
     quiet: bool,
     as_json: bool,
@@ -127,7 +113,6 @@ def curve(
     import featstore
 
     plot = checked_plot_path(plot)
-    rule = featstore.SplitRule(by=split_by, test=test, validation=validation, salt=salt)
     table = open_store(store).table(space=space, catalog=catalog or None)
     with bar(None, quiet=quiet, unit="fit") as progress:
         found = featstore.learning_curve(

@@ -23,11 +23,12 @@ from .console import (
 from .finding import find_head
 from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
+from .splitting import split_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from featstore import FeatureStore, Head, HeadInfo
+    from featstore import FeatureStore, Head, HeadInfo, SplitRule
 
 __all__ = ["fit", "heads", "predict"]
 
@@ -110,31 +111,7 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
 )
-@click.option(
-    "--test", type=_fraction, default=0.1, show_default=True, help="Share of images kept for testing."
-)
-@click.option("--validation", type=_fraction, default=0.1, show_default=True, help="Share kept for choosing.")
-@click.option("--salt", default="", help="Any text; another one gives another split.")
-@click.option(
-    "--split-by",
-    type=click.Choice(["content", "group", "folder", "pattern", "filename", "retrain"]),
-    default="content",
-    show_default=True,
-    help="What stays together: equal files, the catalog's groups, the images of one folder, what "
-    "--group-pattern finds, or equal file names; retrain deals as TensorFlow's retrain.py does.",
-)
-@click.option(
-    "--group-pattern",
-    metavar="REGEX",
-    help="For --split-by pattern: searched in the path, CLASS/FILE; its first (group), or else all that it "
-    "matches, is what stays together.",
-)
-@click.option(
-    "--retrain-prefix",
-    metavar="DIR",
-    help="For --split-by retrain: what retrain.py was given as --image_dir.  [default: nothing before "
-    "CLASS/FILE]",
-)
+@split_options
 @click.option(
     "--output",
     "-o",
@@ -159,12 +136,7 @@ def fit(
     reject: float | None,
     seed: int,
     jobs: int,
-    test: float,
-    validation: float,
-    salt: str,
-    split_by: str,
-    group_pattern: str | None,
-    retrain_prefix: str | None,
+    rule: "SplitRule",
     output: str | None,
     plot: str | None,
     tensorboard: str | None,
@@ -187,19 +159,6 @@ def fit(
         check_tensorboard_installed()
     opened = open_store(store)
     path = _output_path(opened, head.rpartition(":")[2] if output is None else output)
-    rule = featstore.SplitRule(
-        by=split_by,
-        test=test,
-        validation=validation,
-        salt=salt,
-        group_pattern=group_pattern,
-        retrain_prefix=retrain_prefix,
-    )
-    if split_by == "retrain" and retrain_prefix is None:
-        note(
-            "retrain.py hashed its --image_dir with each path: to divide as an earlier run did, give that "
-            "text with --retrain-prefix"
-        )
     table = opened.table(space=space, catalog=catalog or None)
     # What is warned of there is printed below, with the other scores.
     with _silenced("featstore.heads.near_duplicates"), bar(None, quiet=quiet, unit="fit") as progress:

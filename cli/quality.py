@@ -20,16 +20,16 @@ from .console import (
     share,
     short_path,
 )
+from .splitting import split_options
 
 if TYPE_CHECKING:
-    from featstore import Duplicates
+    from featstore import Duplicates, SplitRule
 
 __all__ = ["duplicates", "print_near_duplicates", "suspects"]
 
 _LISTED_GROUPS = 20
 _LISTED_IMAGES = 10
 
-_fraction = click.FloatRange(min=0, max=1, max_open=True)
 _space_option = click.option(
     "--space", metavar="NAME", help="Features to compare, or how the name begins.  [default: the only ones]"
 )
@@ -52,16 +52,7 @@ _force_option = click.option("--force", is_flag=True, help="Replace the CSV if i
     type=click.FloatRange(min=0, max=1, min_open=True),
     help="Least similarity; higher finds fewer and surer ones.  [default: 0.75]",
 )
-@click.option("--test", type=_fraction, default=0.1, show_default=True, help="As for fit.")
-@click.option("--validation", type=_fraction, default=0.1, show_default=True, help="As for fit.")
-@click.option("--salt", default="", help="As for fit.")
-@click.option(
-    "--split-by",
-    type=click.Choice(["content", "group", "filename"]),
-    default="content",
-    show_default=True,
-    help="As for fit: how the splits are dealt that a group may straddle.",
-)
+@split_options
 @click.option(
     "--write-groups", is_flag=True, help="Note the groups in the catalog, for `fit --split-by group`."
 )
@@ -74,10 +65,7 @@ def duplicates(
     space: str | None,
     catalog: tuple[str, ...],
     threshold: float | None,
-    test: float,
-    validation: float,
-    salt: str,
-    split_by: str,
+    rule: "SplitRule",
     write_groups: bool,
     csv_file: str | None,
     force: bool,
@@ -87,8 +75,9 @@ def duplicates(
     """Find images in STORE that have the same bytes, or features that are nearly the same.
 
     Groups with different labels come first, then those of which a part is in training and a part in test or
-    validation. What counts as the same is what the network sees: a smaller or mirrored copy, or the next
-    photo of the same scene, but perhaps also two handwritten digits that look alike.
+    validation, divided by the same options as for `featstore fit`. What counts as the same is what the
+    network sees: a smaller or mirrored copy, or the next photo of the same scene, but perhaps also two
+    handwritten digits that look alike.
 
     --write-groups notes the groups in the catalog, in place of those noted before. Groups that the source
     gave stay, and images that share either are kept together by `fit --split-by group`. A later extract keeps
@@ -99,7 +88,6 @@ def duplicates(
     _check_output(csv_file, force=force)
     opened = open_store(store)
     table = opened.table(space=space, catalog=catalog or None)
-    rule = featstore.SplitRule(by=split_by, test=test, validation=validation, salt=salt)
     settings: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
     with bar(None, quiet=quiet, unit="pair") as progress:
         found = featstore.find_duplicates(table, rule=rule, progress=progress, **settings)
