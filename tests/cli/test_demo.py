@@ -151,7 +151,7 @@ def test_evaluate_shows_the_confusion_and_the_mistakes(run):
         ("extract digits --backbone scattering --store digits/0/0000.png", 1, "0000.png"),
         ("extract digits --backbone mobilenet_v2 --weights digits/0/0000.png", 1, "0000.png"),
         ("extract digits --image-size 0", 2, "--image-size"),
-        ("fit digits.fstore --head forest", 1, "logistic, ridge"),
+        ("fit digits.fstore --head forest", 1, "logistic, ridge, sgd, svm"),
         ("fit digits.fstore --param C", 2, "NAME=VALUE"),
         ("fit digits.fstore --param D=1", 1, "C"),
         ("fit digits.fstore --space resnet50", 1, "scattering-"),

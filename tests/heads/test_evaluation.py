@@ -180,3 +180,11 @@ def test_an_unknown_split_is_refused(table):
 def test_features_of_another_backbone_are_refused(table, make_spec):
     with pytest.raises(FingerprintMismatchError, match="pooling is avg in the head and max here"):
         evaluate(fit(table), table.but(spec=make_spec(pooling="max")))
+
+
+def test_scores_on_images_that_the_head_was_refitted_on_are_warned_of(table, caplog):
+    head = fit(table, params={"C": 0.1}, refit=True)
+    evaluate(head, table)
+    assert not caplog.records
+    evaluate(head, table, split="validation")
+    assert "was fitted on validation, too: scores on it are too good" in caplog.text
