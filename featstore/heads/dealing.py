@@ -14,7 +14,7 @@ from featstore.splits import SPLITS, SplitRule
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["checked_classes", "deal", "kept_together", "report_leaks"]
+__all__ = ["checked_classes", "deal", "kept_together", "listed", "report_leaks"]
 
 _Rows = dict[str, NDArray[np.intp]]
 
@@ -177,16 +177,17 @@ def checked_classes(
                 remedy = "add images, or make --test and --validation smaller"
             elif rule.by != "content":
                 remedy += f"; the split goes by {rule.by}, which may hold a whole class together"
-        raise SplitError(f"no image is in train for {_listed(named)}; {remedy}")
+        raise SplitError(f"no image is in train for {listed(named)}; {remedy}")
     for split in ("validation", "test"):
         if not len(rows[split]):
             _logger.warning("no labelled image is in %s", split)
         elif missing[split].any():
-            _logger.warning("no image is in %s for %s", split, _listed(classes[missing[split]].tolist()))
+            _logger.warning("no image is in %s for %s", split, listed(classes[missing[split]].tolist()))
     return classes
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return the first five of some names, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -21,7 +21,7 @@ from featstore.splits import HashHoldout, HashKFold
 
 __all__ = ["Prepared", "Solution", "Watch", "judge", "prepare", "solve"]
 
-Watch = Callable[[int, Any], None]
+Watch = Callable[[Any, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,7 +120,7 @@ def solve(
     held_out : Rows, optional
         Rows that :func:`judge` will be asked about.
     watch : callable, optional
-        Where the head is fitted by passes, called as ``watch(number, estimator)`` after each.
+        Where the head is fitted by passes, called as ``watch(estimator, number)`` after each.
 
     Raises
     ------
@@ -128,7 +128,16 @@ def solve(
         scikit-learn refuses the parameters or the data.
     """
     try:
-        yield from _SOLVERS[recipe.solver](recipe, prepared, settings, notes, held_out, watch)
+        yield from _SOLVERS[recipe.solver](
+            _Task(
+                recipe=recipe,
+                prepared=prepared,
+                settings=settings,
+                notes=notes,
+                held_out=held_out,
+                watch=watch,
+            )
+        )
     except FeatstoreError:
         raise
     except (TypeError, ValueError) as error:
@@ -171,116 +180,82 @@ def judge(
     return predicted, scores
 
 
-def _plain(
-    recipe: Recipe,
-    prepared: Prepared,
-    settings: Sequence[Params],
-    notes: WarningNotes,
-    held_out: Rows | None,
-    watch: Watch | None,
-) -> Iterator[Solution]:
-    for setting in settings:
-        classifier = _fit(_set(recipe, setting), prepared)
-        yield _solution(recipe, setting, prepared.preparation, classifier, notes)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """What :func:`solve` is asked for, as all solvers get it."""
+
+    recipe: Recipe
+    prepared: Prepared
+    settings: Sequence[Params]
+    notes: WarningNotes
+    held_out: Rows | None
+    watch: Watch | None
 
 
-def _warm(
-    recipe: Recipe,
-    prepared: Prepared,
-    settings: Sequence[Params],
-    notes: WarningNotes,
-    held_out: Rows | None,
-    watch: Watch | None,
-) -> Iterator[Solution]:
+def _plain(task: _Task) -> Iterator[Solution]:
+    for setting in task.settings:
+        classifier = _fit(_set(task.recipe, setting), task.prepared)
+        yield _solution(task, setting, task.prepared.preparation, classifier)
+
+
+def _warm(task: _Task) -> Iterator[Solution]:
     """Start each setting from the solution of the one before; a single one from nothing."""
     from copy import deepcopy
 
-    if len(settings) == 1:
-        yield from _plain(recipe, prepared, settings, notes, held_out, watch)
+    if len(task.settings) == 1:
+        yield from _plain(task)
         return
-    classifier = _set(recipe, settings[0]).set_params(warm_start=True)
-    for setting in settings:
-        _fit(classifier.set_params(**setting), prepared)
-        yield _solution(recipe, setting, prepared.preparation, deepcopy(classifier), notes)
+    classifier = _set(task.recipe, task.settings[0]).set_params(warm_start=True)
+    for setting in task.settings:
+        _fit(classifier.set_params(**setting), task.prepared)
+        yield _solution(task, setting, task.prepared.preparation, deepcopy(classifier))
 
 
-def _neighbors(
-    recipe: Recipe,
-    prepared: Prepared,
-    settings: Sequence[Params],
-    notes: WarningNotes,
-    held_out: Rows | None,
-    watch: Watch | None,
-) -> Iterator[Solution]:
-    fitted = [_fit(_set(recipe, setting), prepared) for setting in settings]
-    scores: Iterator[Any] = iter([None] * len(settings))
-    if held_out is not None:
-        codes = np.unique(prepared.y, return_inverse=True)[1]
-        scores = neighbor_scores(prepared.preparation, fitted, codes, held_out)
-    for setting, classifier in zip(settings, fitted, strict=True):
-        yield _solution(recipe, setting, prepared.preparation, classifier, notes, scores=next(scores))
+def _neighbors(task: _Task) -> Iterator[Solution]:
+    fitted = [_fit(_set(task.recipe, setting), task.prepared) for setting in task.settings]
+    scores: Iterator[Any] = iter([None] * len(task.settings))
+    if task.held_out is not None:
+        codes = np.unique(task.prepared.y, return_inverse=True)[1]
+        scores = neighbor_scores(task.prepared.preparation, fitted, codes, task.held_out)
+    for setting, classifier in zip(task.settings, fitted, strict=True):
+        yield _solution(task, setting, task.prepared.preparation, classifier, scores=next(scores))
 
 
-def _descent(
-    recipe: Recipe,
-    prepared: Prepared,
-    settings: Sequence[Params],
-    notes: WarningNotes,
-    held_out: Rows | None,
-    watch: Watch | None,
-) -> Iterator[Solution]:
-    from sklearn.pipeline import Pipeline
-
+def _descent(task: _Task) -> Iterator[Solution]:
+    prepared = task.prepared
     classes, codes = np.unique(prepared.y, return_inverse=True)
-    weights = recipe.weights(classes, codes)
-    for setting in settings:
-        classifier = _set(recipe, setting)
-        if "max_iter" not in recipe.fixed:
+    weights = task.recipe.weights(classes, codes)
+    for setting in task.settings:
+        classifier = _set(task.recipe, setting)
+        if "max_iter" not in task.recipe.fixed:
             classifier.max_iter = n_epochs(len(codes))
-        estimator = Pipeline([*prepared.preparation.steps, (recipe.estimator.steps[-1][0], classifier)])
-        after_pass = None if watch is None else partial(_tell, watch, estimator)
+        estimator = _pipeline(task.recipe, prepared.preparation, classifier)
+        after_pass = None if task.watch is None else partial(task.watch, estimator)
         descend(prepared.preparation, classifier, prepared.rows, prepared.y, weights, after_pass=after_pass)
-        solution = _solution(recipe, setting, prepared.preparation, classifier, notes)
+        solution = _solution(task, setting, prepared.preparation, classifier)
         solution.params["max_iter"] = classifier.max_iter
         yield solution
 
 
-def _tell(watch: Watch, estimator: Any, number: int) -> None:
-    watch(number, estimator)
-
-
-def _moments(
-    recipe: Recipe,
-    prepared: Prepared,
-    settings: Sequence[Params],
-    notes: WarningNotes,
-    held_out: Rows | None,
-    watch: Watch | None,
-) -> Iterator[Solution]:
+def _moments(task: _Task) -> Iterator[Solution]:
     from sklearn.pipeline import Pipeline
 
-    classes, codes = np.unique(prepared.y, return_inverse=True)
-    path = ridge_path if hasattr(recipe.classifier, "alpha") else lda_path
-    fitted = path(recipe.classifier, prepared.rows, prepared.y, settings, recipe.weights(classes, codes))
-    for setting, (scaler, classifier) in zip(settings, fitted, strict=True):
-        yield _solution(recipe, setting, Pipeline([("scaler", scaler)]), classifier, notes)
+    rows, y = task.prepared.rows, task.prepared.y
+    classes, codes = np.unique(y, return_inverse=True)
+    path = ridge_path if hasattr(task.recipe.classifier, "alpha") else lda_path
+    fitted = path(task.recipe.classifier, rows, y, task.settings, task.recipe.weights(classes, codes))
+    for setting, (scaler, classifier) in zip(task.settings, fitted, strict=True):
+        yield _solution(task, setting, Pipeline([("scaler", scaler)]), classifier)
 
 
-def _own(
-    recipe: Recipe,
-    prepared: Prepared,
-    settings: Sequence[Params],
-    notes: WarningNotes,
-    held_out: Rows | None,
-    watch: Watch | None,
-) -> Iterator[Solution]:
+def _own(task: _Task) -> Iterator[Solution]:
     from sklearn.base import clone
 
-    estimator = _fit(clone(recipe.estimator), prepared)
+    estimator = _fit(clone(task.recipe.estimator), task.prepared)
     params = getattr(estimator, "best_params_", None) or estimator.get_params(deep=False)
     estimator = _usable(getattr(estimator, "best_estimator_", estimator))
     plain = {name: value for name, value in params.items() if _is_plain(value)}
-    yield Solution(setting={}, params=plain, estimator=estimator, notes=notes.take())
+    yield Solution(setting={}, params=plain, estimator=estimator, notes=task.notes.take())
 
 
 _SOLVERS = {
@@ -305,20 +280,21 @@ def _fit(classifier: Any, prepared: Prepared) -> Any:
     return classifier.fit(prepared.X, prepared.y, **extra)
 
 
-def _solution(
-    recipe: Recipe, setting: Params, preparation: Any, classifier: Any, notes: WarningNotes, **more: Any
-) -> Solution:
-    from sklearn.pipeline import Pipeline
-
+def _solution(task: _Task, setting: Params, preparation: Any, classifier: Any, **more: Any) -> Solution:
     classifier = _usable(getattr(classifier, "best_estimator_", classifier))
-    step = recipe.estimator.steps[-1][0]
     return Solution(
         setting=setting,
-        params=recipe.fixed | setting,
-        estimator=Pipeline([*preparation.steps, (step, classifier)]),
-        notes=notes.take(),
+        params=task.recipe.fixed | setting,
+        estimator=_pipeline(task.recipe, preparation, classifier),
+        notes=task.notes.take(),
         **more,
     )
+
+
+def _pipeline(recipe: Recipe, preparation: Any, classifier: Any) -> Any:
+    from sklearn.pipeline import Pipeline
+
+    return Pipeline([*preparation.steps, (recipe.estimator.steps[-1][0], classifier)])
 
 
 def _usable(estimator: Any) -> Any:

@@ -163,11 +163,7 @@ def find_suspects(
         chosen = _choose(recipe, images, parts[0], notes, lambda done: progress and progress(done, total))
         temperature = chosen.temperature
         for number, (train, test) in enumerate(parts):
-            known = np.unique(images.y[train])
-            if len(known) < 2:
-                raise HeadError(
-                    "without a fold only one class is left; use fewer folds, or label more images"
-                )
+            known = _known_classes(images.y[train])
             scores = chosen.scores
             if number:
                 inside = images.some(train)
@@ -236,9 +232,7 @@ def _choose(
 ) -> _Chosen:
     """Fit each setting on all but the first fold, and take the one with the least loss there."""
     inside, held_out = images.some(part[0]), images.some(part[1])
-    classes = np.unique(inside.y)
-    if len(classes) < 2:
-        raise HeadError("without a fold only one class is left; use fewer folds, or label more images")
+    classes = _known_classes(inside.y)
     is_known = np.isin(held_out.y, classes)
     y = np.searchsorted(classes, held_out.y[is_known])
     least, best = np.inf, None
@@ -265,3 +259,10 @@ def _choose(
         temperature=temperature,
         notes={*solution.notes},
     )
+
+
+def _known_classes(labels: NDArray[np.str_]) -> NDArray[np.str_]:
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise HeadError("without a fold only one class is left; use fewer folds, or label more images")
+    return classes

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import SplitError
 from featstore.heads.calibration import fit_temperature
+from featstore.heads.dealing import listed
 from featstore.heads.labelled import Images, shared_images
 from featstore.heads.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.recipe import Params, Recipe
@@ -174,7 +175,7 @@ def choose_by_folds(
         missing = np.setdiff1d(classes, images.y[inside])
         if len(missing):
             raise SplitError(
-                f"without fold {number} of {folds.n_splits} no image is left of {_listed(missing.tolist())}: "
+                f"without fold {number} of {folds.n_splits} no image is left of {listed(missing.tolist())}: "
                 "all of it is in one fold; add images, use other folds, or choose on the validation split"
             )
     recipe = recipe.for_n_images(min(len(inside) for inside, _ in divisions))
@@ -252,7 +253,7 @@ def _try(
     best: Solution | None = None
     steps: list[dict[str, Any]] = []
 
-    def watch(number: int, estimator: Any) -> None:
+    def watch(estimator: Any, number: int) -> None:
         now = Solution(setting={}, params={}, estimator=estimator)
         predicted, scores = judge(now, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
         steps.append({"step": number, "top1": float((predicted == y).mean()), **measure(now, scores)})
@@ -357,7 +358,3 @@ def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterat
 def _spread(n: int, at_most: int) -> NDArray[np.intp]:
     """Return all numbers below n, or so many of them, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
