@@ -15,6 +15,7 @@ from .console import (
     quiet_option,
     share,
 )
+from .finding import table_options
 from .plotting import checked_plot_path, plot_option, save_plot
 from .splitting import split_options
 
@@ -55,15 +56,7 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
 @click.option(
     "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
 )
-@click.option(
-    "--space", metavar="NAME", help="Features to train on, or how the name begins.  [default: the only ones]"
-)
-@click.option(
-    "--catalog",
-    metavar="NAME",
-    multiple=True,
-    help="Labels to train on; repeat for several.  [default: the only ones]",
-)
+@table_options("Features to train on", "Labels to train on")
 @click.option(
     "--fractions",
     type=_Fractions(),

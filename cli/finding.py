@@ -1,6 +1,7 @@
 """Which head, and which features, a command line means."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,25 @@ from .console import open_store
 if TYPE_CHECKING:
     from featstore import FeatureTable, Head
 
-__all__ = ["find_head", "find_table"]
+__all__ = ["find_head", "find_table", "table_options"]
+
+
+def table_options(features: str, images: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the options ``--space`` and ``--catalog`` of a command, by what it wants of them."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        space = click.option(
+            "--space", metavar="NAME", help=f"{features}, or how the name begins.  [default: the only ones]"
+        )
+        catalog = click.option(
+            "--catalog",
+            metavar="NAME",
+            multiple=True,
+            help=f"{images}; repeat for several.  [default: the only ones]",
+        )
+        return space(catalog(command))
+
+    return decorated
 
 
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:

@@ -20,7 +20,7 @@ from .console import (
     share,
     short_path,
 )
-from .finding import find_head
+from .finding import find_head, table_options
 from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 from .splitting import split_options
@@ -70,15 +70,7 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
     help="One that `featstore heads` lists, or a function of your own that returns a scikit-learn "
     "classifier: this runs the module's code. Modules in the current folder are found.",
 )
-@click.option(
-    "--space", metavar="NAME", help="Features to train on, or how the name begins.  [default: the only ones]"
-)
-@click.option(
-    "--catalog",
-    metavar="NAME",
-    multiple=True,
-    help="Labels to train on; repeat for several.  [default: the only ones]",
-)
+@table_options("Features to train on", "Labels to train on")
 @click.option(
     "--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of choosing it."
 )

@@ -20,6 +20,7 @@ from .console import (
     share,
     short_path,
 )
+from .finding import table_options
 from .splitting import split_options
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ __all__ = ["duplicates", "print_near_duplicates", "suspects"]
 _LISTED_GROUPS = 20
 _LISTED_IMAGES = 10
 
-_space_option = click.option(
-    "--space", metavar="NAME", help="Features to compare, or how the name begins.  [default: the only ones]"
-)
-_catalog_option = click.option(
-    "--catalog", metavar="NAME", multiple=True, help="Images; repeat for several.  [default: the only ones]"
-)
 _csv_option = click.option("--csv", "csv_file", metavar="FILE", type=click.Path(), help="Also write a CSV.")
 _force_option = click.option("--force", is_flag=True, help="Replace the CSV if it exists.")
 
@@ -45,8 +40,7 @@ _force_option = click.option("--force", is_flag=True, help="Replace the CSV if i
     short_help="Find images that are copies of each other.",
 )
 @click.argument("store", required=False, type=click.Path())
-@_space_option
-@_catalog_option
+@table_options("Features to compare", "Images")
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0, max=1, min_open=True),
@@ -173,8 +167,7 @@ def _duplicate_rows(found: "Duplicates") -> Iterable[Sequence[object]]:
     short_help="Find labels that are likely wrong.",
 )
 @click.argument("store", required=False, type=click.Path())
-@_space_option
-@_catalog_option
+@table_options("Features to compare", "Images")
 @click.option(
     "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
 )
