@@ -197,6 +197,8 @@ def test_bfloat16_is_near_float32_and_not_the_same(tiny_keras_file, pixels, expe
     try:
         found = backbone.forward(pixels)
     except BackboneError as error:
+        if "has no bfloat16 arithmetic" not in str(error):
+            raise
         pytest.skip(str(error))
     cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosines.min() > 0.99
