@@ -25,7 +25,7 @@ def checked_plot_path(path: str | None) -> str | None:
     """Refuse a file that nothing can be drawn into, before anything is computed."""
     if path is None:
         return None
-    from featstore.heads.plots import check_plot_path
+    from featstore.scoring.plots import check_plot_path
 
     check_plot_path(path)
     return os.path.abspath(path)
@@ -41,7 +41,7 @@ def save_plot(result: Any, path: str) -> None:
 
 def check_tensorboard_installed() -> None:
     """Refuse to write for TensorBoard without its package, before anything is computed."""
-    from featstore.heads.tensorboard import check_tensorboard
+    from featstore.scoring.tensorboard import check_tensorboard
 
     check_tensorboard()
 

@@ -28,27 +28,23 @@ if TYPE_CHECKING:
     from featstore.errors import FeatstoreError
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
-    from featstore.heads import (
+    from featstore.heads import Head, HeadInfo, fit, import_head, known_heads
+    from featstore.prediction import Prediction, predict
+    from featstore.scoring import (
         Comparison,
         Evaluation,
-        Head,
-        HeadInfo,
         LearningCurve,
         Suspect,
         Suspects,
         compare,
         evaluate,
         find_suspects,
-        fit,
-        import_head,
-        known_heads,
         learning_curve,
         plot,
         save_plot,
         write_scalars,
         write_sweep,
     )
-    from featstore.prediction import Prediction, predict
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
     from featstore.store import FeatureStore, FeatureTable, export_projector
 
@@ -101,12 +97,12 @@ __getattr__, __dir__ = lazy_names(
     {
         "Backbone": "backbones",
         "BackboneSpec": "backbones",
-        "Comparison": "heads",
+        "Comparison": "scoring",
         "DuplicateGroup": "duplicates",
         "DuplicateImage": "duplicates",
         "DuplicatePair": "duplicates",
         "Duplicates": "duplicates",
-        "Evaluation": "heads",
+        "Evaluation": "scoring",
         "ExtractionReport": "extraction",
         "FeatstoreError": "errors",
         "FeatureStore": "store",
@@ -115,29 +111,29 @@ __getattr__, __dir__ = lazy_names(
         "HashKFold": "splits",
         "Head": "heads",
         "HeadInfo": "heads",
-        "LearningCurve": "heads",
+        "LearningCurve": "scoring",
         "Prediction": "prediction",
         "SplitRule": "splits",
-        "Suspect": "heads",
-        "Suspects": "heads",
+        "Suspect": "scoring",
+        "Suspects": "scoring",
         "assign_splits": "splits",
-        "compare": "heads",
+        "compare": "scoring",
         "content_hash": "hashing",
-        "evaluate": "heads",
+        "evaluate": "scoring",
         "export_projector": "store",
         "extract": "extraction",
         "find_duplicates": "duplicates",
-        "find_suspects": "heads",
+        "find_suspects": "scoring",
         "fit": "heads",
         "import_head": "heads",
         "known_backbones": "backbones",
         "known_heads": "heads",
-        "learning_curve": "heads",
+        "learning_curve": "scoring",
         "load_backbone": "backbones",
-        "plot": "heads",
+        "plot": "scoring",
         "predict": "prediction",
-        "save_plot": "heads",
-        "write_scalars": "heads",
-        "write_sweep": "heads",
+        "save_plot": "scoring",
+        "write_scalars": "scoring",
+        "write_sweep": "scoring",
     },
 )

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fake_tables import blobs, spec_of, table_of
+
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_folder_of_the_tests(tmp_path_factory):
@@ -9,3 +11,23 @@ def cache_folder_of_the_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATSTORE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def table():
+    return table_of(*blobs())
+
+
+@pytest.fixture
+def make_table():
+    return table_of
+
+
+@pytest.fixture
+def make_blobs():
+    return blobs
+
+
+@pytest.fixture
+def make_spec():
+    return spec_of

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from featstore.errors import SplitError
-from featstore.heads import evaluate, fit
+from featstore.heads import fit
 from featstore.heads.head import Head
+from featstore.scoring import evaluate
 from featstore.splits import SplitRule
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import MissingExtraError, PlotError
-from featstore.heads.curves import LearningCurve
-from featstore.heads.evaluation import Evaluation
 from featstore.heads.head import Head
 from featstore.heads.intervals import wilson_interval
+from featstore.scoring.curves import LearningCurve
+from featstore.scoring.evaluation import Evaluation
 from featstore.store import replacing
 
 __all__ = ["check_plot_path", "plot", "save_plot"]

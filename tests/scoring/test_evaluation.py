@@ -13,7 +13,8 @@ from sklearn.metrics import (
 )
 
 from featstore.errors import FingerprintMismatchError, HeadError, SplitError
-from featstore.heads import evaluate, fit
+from featstore.heads import fit
+from featstore.scoring import evaluate
 from featstore.splits import SplitRule
 
 

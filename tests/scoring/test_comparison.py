@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from featstore.errors import FingerprintMismatchError, HeadError, SplitError
-from featstore.heads import compare, fit
-from featstore.heads.comparison import holm_adjusted, mcnemar_exact, sign_flip_test
+from featstore.heads import fit
+from featstore.scoring import compare
+from featstore.scoring.comparison import holm_adjusted, mcnemar_exact, sign_flip_test
 from featstore.splits import SplitRule
 
 

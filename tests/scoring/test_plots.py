@@ -6,8 +6,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from featstore.errors import MissingExtraError, PlotError
-from featstore.heads import evaluate, fit, learning_curve, plot, save_plot
-from featstore.heads.plots import check_plot_path
+from featstore.heads import fit
+from featstore.scoring import evaluate, learning_curve, plot, save_plot
+from featstore.scoring.plots import check_plot_path
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_every_result_is_drawn_into_every_kind_of_file(noisy, tmp_path):
 
 def test_pyplot_is_left_alone():
     program = (
-        "import sys, featstore.heads.plots as plots\n"
+        "import sys, featstore.scoring.plots as plots\n"
         "plots._check_matplotlib(); plots._figure(3, 3).savefig('/dev/null', format='png')\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )

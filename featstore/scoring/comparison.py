@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.heads.evaluation import check_labels_known, predictions, resampling_units
 from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, scored
+from featstore.scoring.evaluation import check_labels_known, predictions, resampling_units
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

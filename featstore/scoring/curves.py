@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.heads import calibration, dealing, training
-from featstore.heads.evaluation import resampling_units
 from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
-from featstore.heads.power_law import fit_power_law
 from featstore.heads.training import fit_and_score
+from featstore.scoring.evaluation import resampling_units
+from featstore.scoring.power_law import fit_power_law
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
 

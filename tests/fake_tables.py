@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pytest
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.splits import SplitRule, assign_splits, group_keys
@@ -95,23 +94,3 @@ def blobs(n=240, n_classes=3, feature_dim=12, spread=1.0, seed=0):
     centres = random.normal(size=(n_classes, feature_dim))
     X = (centres[numbers] + spread * random.normal(size=(n, feature_dim))).astype(np.float32)
     return X, np.array([f"class {number}" for number in range(n_classes)])[numbers]
-
-
-@pytest.fixture
-def table():
-    return table_of(*blobs())
-
-
-@pytest.fixture
-def make_table():
-    return table_of
-
-
-@pytest.fixture
-def make_blobs():
-    return blobs
-
-
-@pytest.fixture
-def make_spec():
-    return spec_of

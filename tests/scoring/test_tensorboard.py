@@ -6,7 +6,8 @@ from types import ModuleType
 import pytest
 
 from featstore.errors import HeadError, MissingExtraError, StoreError
-from featstore.heads import fit, write_scalars, write_sweep
+from featstore.heads import fit
+from featstore.scoring import write_scalars, write_sweep
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from featstore.errors import HeadError, SplitError, UnknownHeadError
-from featstore.heads import find_head, find_suspects
+from featstore.heads import find_head
+from featstore.scoring import find_suspects
 from featstore.splits import HashKFold
 
 
