@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
+from featstore.heads.margins import can_solve
 from featstore.heads.registry import HeadInfo, find_head, known_heads
 
 __all__ = ["Recipe", "build_recipe"]
@@ -153,7 +154,7 @@ def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any
             able = [one.name for one in known_heads() if "class_weight" in one.settings]
             raise HeadError(f"{info.name} has no class weights; heads that have are {', '.join(able)}")
         fixed |= {"class_weight": _checked_class_weight(class_weight)}
-    if info.solver in {"moments", "descent"}:
+    if info.solver in {"moments", "margins", "descent"}:
         _checked_class_weight(fixed.get("class_weight"))
     estimator = info.make()
     classifier = estimator.steps[-1][1]
@@ -168,7 +169,7 @@ def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any
         fixed=fixed,
         grid={name: tuple(values) for name, values in info.grid.items() if name not in fixed},
         class_weight=fixed.get("class_weight"),
-        solver=info.solver,
+        solver="plain" if info.solver == "margins" and not can_solve(classifier) else info.solver,
         dtype=info.dtype,
         is_calibrated=info.is_calibrated,
     )

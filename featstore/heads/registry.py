@@ -33,10 +33,11 @@ class HeadInfo:
         Empty where there is nothing to choose.
     settings : tuple of str
         All of the classifier's parameters that may be set, those of the grid among them.
-    solver : {"plain", "warm", "moments", "descent", "neighbors"}
+    solver : {"plain", "warm", "margins", "moments", "descent", "neighbors"}
         How it is fitted. ``"plain"``, which does for any: in memory, once for each setting. ``"warm"``: each
-        setting starts from the solution of the one before while it is chosen. The others are for one
-        classifier each: from sums of squares, by passes over blocks, and by one search for neighbours.
+        setting starts from the solution of the one before while it is chosen. The others are for certain
+        classifiers: all classes together, from sums of squares, by passes over blocks, and by one search for
+        neighbours.
     is_calibrated : bool
         Whether its probabilities are the softmax of its scores divided by a temperature even where the
         classifier has probabilities of its own.
@@ -155,7 +156,7 @@ def _make_svm() -> Any:
     from sklearn.svm import LinearSVC
 
     # Standardised first: features with large means, such as logarithms, are otherwise nearly parallel once
-    # they have unit length, and take a hundred times as long.
+    # they have unit length, which costs accuracy and takes many times as long.
     classifier = LinearSVC(dual="auto", max_iter=10_000)
     return Pipeline([("scaler", StandardScaler()), ("normalizer", Normalizer()), ("classifier", classifier)])
 
@@ -233,11 +234,11 @@ _HEADS: Mapping[str, HeadInfo] = MappingProxyType(
             ),
             HeadInfo(
                 name="svm",
-                summary="linear support vector machine on standardised, unit-length features: for few images",
+                summary="linear support vector machine on rows of unit length: the second to try",
                 make=_make_svm,
                 grid={"C": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)},
                 settings=("C", "class_weight", "dual", "fit_intercept", "loss", "max_iter", "tol"),
-                dtype="float64",
+                solver="margins",
             ),
         )
     }

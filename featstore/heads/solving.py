@@ -12,6 +12,7 @@ from featstore.errors import FeatstoreError, HeadError
 from featstore.heads.calibration import class_scores, log_probabilities
 from featstore.heads.descent import descend, fit_scaler, n_epochs
 from featstore.heads.linear import linear_form
+from featstore.heads.margins import svm_path
 from featstore.heads.moments import lda_path, ridge_path
 from featstore.heads.neighbors import neighbor_scores
 from featstore.heads.parallel import WarningNotes
@@ -237,6 +238,16 @@ def _descent(task: _Task) -> Iterator[Solution]:
         yield solution
 
 
+def _margins(task: _Task) -> Iterator[Solution]:
+    prepared = task.prepared
+    assert prepared.X is not None
+    classes, codes = np.unique(prepared.y, return_inverse=True)
+    weights = task.recipe.weights(classes, codes)
+    fitted = svm_path(task.recipe.classifier, prepared.X, prepared.y, task.settings, weights)
+    for setting, classifier in zip(task.settings, fitted, strict=True):
+        yield _solution(task, setting, prepared.preparation, classifier)
+
+
 def _moments(task: _Task) -> Iterator[Solution]:
     from sklearn.pipeline import Pipeline
 
@@ -263,6 +274,7 @@ _SOLVERS = {
     "warm": _warm,
     "neighbors": _neighbors,
     "descent": _descent,
+    "margins": _margins,
     "moments": _moments,
     "own": _own,
 }

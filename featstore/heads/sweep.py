@@ -139,7 +139,7 @@ def choose_on_validation(
     best = max(range(len(flat)), key=lambda at: flat[at].top1)
     solution = next(one for one in solutions if one is not None and one.setting == flat[best].params)
     with limits(train, classes, n_tasks=1) as notes:
-        if recipe.solver == "warm" and len(settings) > 1:
+        if recipe.solver in {"warm", "margins"} and len(settings) > 1:
             [solution] = solve(recipe, prepared, [solution.setting], notes)
         held = _held_out(recipe, solution, validation, classes)
         temperature = _temperature(recipe, solution, held, classes)
