@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +26,7 @@ _WAYS = {
     "featstore": "1",
     "featstore, 2 jobs": "2",
 }
-_C = tuple(np.logspace(-4, 0.5, 10).tolist())
+_C = np.logspace(-4, 0.5, 10)
 
 
 def synthetic_store(path: str, *, rows: int, dim: int, classes: int) -> None:
@@ -90,9 +91,12 @@ class Peak:
             self.own_mib = max(self.own_mib, own / 1024)
 
 
-def info_of(name: str) -> featstore.HeadInfo:
+def info_of(name: str, n_values: int) -> featstore.HeadInfo:
     info = next(one for one in featstore.known_heads() if one.name == name)
-    return replace(info, grid={"C": _C}) if "C" in info.grid else info
+    if "C" not in info.grid:
+        return info
+    # The first is the smallest and the last the largest, however many there are.
+    return replace(info, grid={"C": tuple(_C[np.linspace(0, len(_C) - 1, n_values).round().astype(int)])})
 
 
 def plain_loop(table: featstore.FeatureTable, info: featstore.HeadInfo) -> float:
@@ -115,9 +119,9 @@ def plain_loop(table: featstore.FeatureTable, info: featstore.HeadInfo) -> float
     return best
 
 
-def child(path: str, name: str, way: str) -> None:
+def child(path: str, name: str, n_values: str, way: str) -> None:
     """Choose and fit one head one way, and tell what it took; what has to be imported is imported before."""
-    info = info_of(name)
+    info = info_of(name, int(n_values))
     info.make()
     import joblib  # noqa: F401
     import scipy.optimize  # noqa: F401
@@ -146,14 +150,14 @@ def in_a_process(*arguments: str) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def choosing(path: str, names: list[str], ways: list[str], rounds: int) -> list[tuple]:
+def choosing(path: str, names: list[str], ways: list[str], rounds: int, n_values: int) -> list[tuple]:
     rows = []
     for name in names:
         taken: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(rounds):
             for way in ways:
                 reporting.note(f"{name}, {way}")
-                taken[way].append(in_a_process(path, name, _WAYS[way]))
+                taken[way].append(in_a_process(path, name, str(n_values), _WAYS[way]))
         middle = {
             way: {key: reporting.median([one[key] for one in told]) for key in told[0]}
             for way, told in taken.items()
@@ -172,6 +176,12 @@ def choosing(path: str, names: list[str], ways: list[str], rounds: int) -> list[
     return rows
 
 
+def chosen_of(head: featstore.Head) -> str:
+    return ", ".join(
+        f"{name}={head.params[name]}" for name in (head.sweep[0]["params"] if head.sweep else ())
+    )
+
+
 def accuracies(table: featstore.FeatureTable, names: list[str], folds: int, work: str) -> list[tuple]:
     """Score each head on folds that neither its fit nor its choice has seen."""
     rows = []
@@ -179,11 +189,12 @@ def accuracies(table: featstore.FeatureTable, names: list[str], folds: int, work
     rule = featstore.SplitRule(test=0, validation=0, salt="inside")
     for name in names:
         reporting.note(f"{name}, {folds} folds")
-        n_right, taken = 0, []
+        n_right, taken, chosen = 0, [], Counter()
         for inside, outside in featstore.HashKFold(folds).split(table.y, groups=table.content_hash):
             started = time.perf_counter()
             head = featstore.fit(table.select(inside), head=name, rule=rule, folds=5)
             taken.append(time.perf_counter() - started)
+            chosen[chosen_of(head)] += 1
             n_right += int((head.predict(table.select(outside).X) == table.y[outside]).sum())
         one = time.perf_counter()
         head = featstore.fit(table, head=name)
@@ -199,6 +210,7 @@ def accuracies(table: featstore.FeatureTable, names: list[str], folds: int, work
                 one,
                 reporting.median(taken),
                 os.path.getsize(file) / 1e6,
+                "; ".join(f"{setting} ({n})" for setting, n in chosen.most_common() if setting),
             )
         )
     return rows
@@ -218,6 +230,7 @@ def main() -> None:
         "--folds", type=int, default=10, help="of which accuracy is measured; 0 leaves it out"
     )
     parser.add_argument("--rounds", type=int, default=3, help="of choosing; 0 leaves it out")
+    parser.add_argument("--values", type=int, default=len(_C), help="of C, of the same range")
     parser.add_argument("--ways", nargs="+", choices=list(_WAYS), default=list(_WAYS), help="of choosing")
     parser.add_argument(
         "--synthetic",
@@ -247,6 +260,7 @@ def main() -> None:
                     "fit, s",
                     "fit by 5 folds, s",
                     "file, MB",
+                    "chosen (in so many folds)",
                 ),
                 accuracies(table, options.heads, options.folds, work),
                 path=options.json,
@@ -263,10 +277,11 @@ def main() -> None:
                     "own memory, peak MiB",
                     "best accuracy",
                 ),
-                choosing(path, options.heads, options.ways, options.rounds),
+                choosing(path, options.heads, options.ways, options.rounds, options.values),
                 path=options.json and options.json + ".choosing.json",
                 features=shape,
                 rounds=options.rounds,
+                values_of_C=options.values,
             )
 
 
