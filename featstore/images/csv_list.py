@@ -15,6 +15,8 @@ __all__ = ["read_csv_list"]
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _COLUMNS = ("path", "label", "group", "split")
+# At four bytes a character less than what a row of a catalog may have, however many rows there are.
+_MAX_CHARACTERS = 2000
 _Fields = tuple[str | None, str | None, str | None]
 
 
@@ -107,6 +109,7 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
                     path = row[path_place]
                     if not path:
                         raise SourceError(f"{_at(location, line)}: the path is empty")
+                    _check_length(location, line, "path", path)
                     values = tuple([row[place] for place in other_places])
                     fields = known.get(values)
                     if fields is None:
@@ -121,7 +124,8 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
                 line = rows.line_num + 1
         except csv.Error as error:
             hint = "; is a quote left open?" if re.search("limit|unexpected end", str(error)) else ""
-            raise SourceError(f"{_at(location, line)}: {error}{hint}") from error
+            said = str(error).replace("\t", "\\t")
+            raise SourceError(f"{_at(location, line)}: {said}{hint}") from error
 
 
 def _read_header(location: str, header: list[str] | None, delimiter: str) -> tuple[dict[str, int], int]:
@@ -154,6 +158,7 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
     for name, value in values.items():
         if "\0" in value:
             raise SourceError(f"{_at(location, line)}: the {name} holds a NUL character")
+        _check_length(location, line, name, value)
         try:
             value.encode()
         except UnicodeEncodeError as error:
@@ -169,6 +174,14 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
             f"it to the rule; found {word!r}"
         )
     return label, group, split
+
+
+def _check_length(location: str, line: int, name: str, text: str) -> None:
+    if len(text) > _MAX_CHARACTERS:
+        raise SourceError(
+            f"{_at(location, line)}: the {name} has {len(text):,} characters, and may have "
+            f"{_MAX_CHARACTERS:,}; it begins {text[:40]!r}"
+        )
 
 
 def _normalised(path: str) -> str:

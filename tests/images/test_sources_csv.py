@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featstore.errors import SourceError
+from featstore.images import csv_list
 from featstore.images.sources import open_source
+from featstore.store import catalog
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -170,6 +172,28 @@ def test_what_is_no_regular_file_is_a_failure_and_is_not_opened(photos):
     assert "symbolic links" in reasons["loop.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ("🌹 rosa x alba", "🌹 rosa x alba"),
+        (' "red ""and"" white" ', 'red "and" white'),
+        ('"  of two\nlines\t"', "of two\nlines"),
+        ("\x1b[31mred", "\x1b[31mred"),
+        ("\u00a0\u3000", None),
+        ("x" * 2000, "x" * 2000),
+        ("nan", "nan"),
+    ],
+)
+def test_labels_of_all_kinds(photos, written, label):
+    assert rows(listed(photos, f"path,label\na.jpg,{written.strip(' ')}\n"))[0][1] == label
+
+
+def test_the_longest_texts_fit_into_a_catalog_of_any_number_of_rows():
+    # A catalog's file has at least the 32 bytes of content hash of each row, which do not compress.
+    assert 4 * csv_list._MAX_CHARACTERS <= 32 * catalog._MAX_EXPANSION
+    assert 4 * csv_list._MAX_CHARACTERS < catalog._MAX_TEXT_BYTES
+
+
 @posix
 def test_a_name_too_long_for_the_system_is_a_failure(photos):
     source = listed(photos, f"path\na.jpg\n{'x' * 300}.jpg\n")
@@ -200,7 +224,17 @@ def test_a_name_too_long_for_the_system_is_a_failure(photos):
         (b'path,label\na.jpg,roses\n"b.jpg,roses\n', "line 3: .*quote left open"),
         (b'path,label\n"a.jpg"x,roses\n', "line 2: "),
         (b"path,label\na.jpg," + b"x" * 200_000 + b"\n", "line 2: .*field larger than field limit"),
-        ("path,label\na.jpg,roses\n".encode("utf-16"), "UTF-8"),
+        (
+            b"path,label\na.jpg," + b"x" * 2001 + b"\n",
+            "line 2: the label has 2,001 characters, and may have 2,000",
+        ),
+        (b"path,group\na.jpg,x\nb.jpg," + b"x" * 9999 + b"\n", "line 3: the group has 9,999 characters"),
+        (b"path\na.jpg\n" + b"x" * 70_000 + b"\n", "line 3: the path has 70,000 characters"),
+        (b'path\ta\n"a.jpg"x\tb\n', r"separated by tabs|expected after"),
+        ("path,label\na.jpg,roses\n".encode("utf-16"), "is not UTF-8 text; save it as CSV in UTF-8"),
+        ("path,label\na.jpg,roses\n".encode("utf-16-le"), "is not UTF-8 text; save it as CSV in UTF-8"),
+        ("path,label\na.jpg,roses\n".encode("utf-16-be"), "is not UTF-8 text; save it as CSV in UTF-8"),
+        (b"path,label\n" + bytes(5000), "line 2: expected 2 columns"),
         (
             b"path\ngone.jpg\nlost.jpg\n",
             r"none of the 2 files .*'gone\.jpg': no such file.*Relative paths start from",
