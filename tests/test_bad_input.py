@@ -211,6 +211,15 @@ def test_a_file_that_changes_size_while_it_is_read_is_read_again_next_time(photo
     assert (again.read, again.extracted, again.failed) == (1, 1, 0)
 
 
+@posix
+def test_thousands_of_names_of_a_few_pictures_pass_the_backbone_once_each(photos):
+    for number in range(6, 3000):
+        os.link(photos / "cat" / f"{number % 6}.png", photos / "cat" / f"{number}.png")
+    report = extracted(photos)
+    assert (report.images, report.extracted, report.reused, report.failed) == (3000, 6, 2994, 0)
+    assert extracted(photos).read == 0
+
+
 def test_a_name_that_no_file_can_have_is_a_reason():
     with pytest.raises(ImageError, match="no file has such a name"):
         reading.read_image("a\0b.png")

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from itertools import chain
 
 from featstore.errors import SourceError
 from featstore.images.folders import unusable_reason
@@ -17,6 +18,7 @@ _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _COLUMNS = ("path", "label", "group", "split")
 # At four bytes a character less than what a row of a catalog may have, however many rows there are.
 _MAX_CHARACTERS = 2000
+_MAX_HEADER = 2**20
 _Fields = tuple[str | None, str | None, str | None]
 
 
@@ -96,7 +98,9 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
     delimiter = _DELIMITERS[os.path.splitext(location)[1].lower()]
     line = 1
     with open(location, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        # A large file of one line is no list, and is not read to its end to find that out.
+        lines = chain(filter(None, [file.readline(_MAX_HEADER)]), file)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             places, n_columns = _read_header(location, next(rows, None), delimiter)
             path_place = places["path"]

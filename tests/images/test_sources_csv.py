@@ -262,6 +262,14 @@ def test_a_list_that_is_a_folder_by_its_nature_is_a_folder(photos):
     assert len(open_source(photos.parent / "photos.csv").records) == 3
 
 
+def test_a_large_file_of_one_line_is_not_read_to_its_end(photos):
+    with open(photos / "list.csv", "wb") as file:
+        file.write(b'[{"path": "a.jpg"}')
+        file.truncate(2**34)
+    with pytest.raises(SourceError, match="line 1"):
+        open_source(photos / "list.csv")
+
+
 def test_the_number_of_open_files_does_not_grow_with_errors(photos):
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc")
