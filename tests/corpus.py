@@ -183,6 +183,12 @@ IMAGES: dict[str, tuple[bytes, str | None]] = {
         for kind in ("jpeg", "png", "webp")
         for number, block in enumerate(BROKEN_EXIF)
     },
+    "tiff, LZW behind the end": (
+        tiff(
+            *((256, 64), (257, 48), (258, 8), (259, 5), (262, 1), (273, 900), (277, 1), (278, 48), (279, 99)),
+        ),
+        f"^{TRUNCATED}$",
+    ),
     "tiff, float with NaN": (floats(np.nan), "^the image holds values that are not finite$"),
     "tiff, float with infinity": (floats(0, -np.inf), "^the image holds values that are not finite$"),
     "pgm of comments": (
