@@ -29,8 +29,8 @@ MAX_PIXELS = 2 * (1024**3 // 4 // 3)
 
 TRUNCATED = "truncated: the file ends before the image does"
 
-# Pixels x scans of a JPEG, ten seconds' work: each scan of a few bytes goes over all pixels once more.
-_MAX_SCANNED = 2**36
+# Pixels x scans of a JPEG, five seconds' work: each scan of a few bytes goes over all pixels once more.
+_MAX_SCANNED = 2**35
 
 # Pillow fills what a BMP leaves out pixel by pixel in Python: so many take two seconds.
 _MAX_LEFT_OUT = 2**24
