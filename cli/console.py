@@ -59,6 +59,8 @@ def note(message: str) -> None:
 
 def show_warnings() -> None:
     """Have what the library warns of shown on stderr, each in one line."""
+    # What Pillow has to say of an image is among the failures, with the image's name.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)

@@ -86,7 +86,9 @@ def test_a_strict_stop_names_the_file_harmlessly(run, monkeypatch):
 
 def test_a_warning_of_the_library_is_printable(monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("PIL"), "level", logging.NOTSET)
     console.show_warnings()
+    logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded: 2048")
     logging.getLogger("featstore.heads").warning("no image is in test for %s", RED)
     assert capsys.readouterr().err == r"WARNING: no image is in test for red\n\x1b[31m\u202e rose" + "\n"
 

@@ -108,6 +108,14 @@ def test_paths_are_normalised_and_may_leave_the_folder(photos):
 
 
 @posix
+def test_links_are_followed_and_are_paths_of_their_own(photos):
+    os.symlink("a.jpg", photos / "link.jpg")
+    os.symlink("sub", photos / "folder")
+    source = listed(photos, "path,label\na.jpg,x\nlink.jpg,y\nfolder/c.png,z\n")
+    assert [row[:2] for row in rows(source)] == [("a.jpg", "x"), ("link.jpg", "y"), ("folder/c.png", "z")]
+
+
+@posix
 def test_absolute_paths_stay_absolute(photos):
     absolute = str(photos / "a.jpg")
     source = listed(photos, f"path\n{absolute}\n/{photos}/sub/../b.jpg\n")
