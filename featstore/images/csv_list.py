@@ -31,7 +31,7 @@ def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str
     spreadsheets do. White space around a label, group or split is dropped, and an empty one means none. No
     word does: ``nan``, ``NA`` and ``none`` are labels and groups like any other, and not splits. A split is
     written ``train`` or ``training``; ``validation``, ``valid``, ``val`` or ``dev``; ``test`` or ``testing``;
-    in any case.
+    in any case. Paths, labels and groups have at most 2,000 characters.
 
     A path is taken as it stands (``~`` means nothing) and then normalised as :func:`os.path.normpath` does:
     relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. It is
@@ -113,7 +113,8 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
                     path = row[path_place]
                     if not path:
                         raise SourceError(f"{_at(location, line)}: the path is empty")
-                    _check_length(location, line, "path", path)
+                    if len(path) > _MAX_CHARACTERS:
+                        raise _too_long(location, line, "path", path)
                     values = tuple([row[place] for place in other_places])
                     fields = known.get(values)
                     if fields is None:
@@ -162,7 +163,8 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
     for name, value in values.items():
         if "\0" in value:
             raise SourceError(f"{_at(location, line)}: the {name} holds a NUL character")
-        _check_length(location, line, name, value)
+        if len(value) > _MAX_CHARACTERS:
+            raise _too_long(location, line, name, value)
         try:
             value.encode()
         except UnicodeEncodeError as error:
@@ -180,12 +182,11 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
     return label, group, split
 
 
-def _check_length(location: str, line: int, name: str, text: str) -> None:
-    if len(text) > _MAX_CHARACTERS:
-        raise SourceError(
-            f"{_at(location, line)}: the {name} has {len(text):,} characters, and may have "
-            f"{_MAX_CHARACTERS:,}; it begins {text[:40]!r}"
-        )
+def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
+    return SourceError(
+        f"{_at(location, line)}: the {name} has {len(text):,} characters, and may have {_MAX_CHARACTERS:,}; "
+        f"it begins {text[:40]!r}"
+    )
 
 
 def _normalised(path: str) -> str:

@@ -4,8 +4,6 @@ import os
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from featstore.errors import SourceError
 from featstore.images import csv_list
@@ -301,44 +299,3 @@ def test_twenty_thousand_rows(photos):
     source = listed(photos, "path,label,group\na.jpg,roses,x\n" + many)
     assert len(source.failures) == 20_000
     assert sys.getsizeof(source.records) < 1000
-
-
-CELLS = st.sampled_from(
-    [
-        "a.jpg",
-        "b.jpg",
-        "sub/c.png",
-        "path",
-        "label",
-        "split",
-        "train",
-        "",
-        '"',
-        "\0",
-        "é",
-        "\ud800",
-        "\r",
-        "..",
-        "/",
-    ]
-)
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.one_of(
-        st.binary(max_size=300),
-        st.lists(st.lists(CELLS | st.text(max_size=5), max_size=4), max_size=6).map(
-            lambda table: "\n".join(",".join(row) for row in table).encode("utf-8", "surrogatepass")
-        ),
-        st.binary(max_size=100).map(lambda tail: b"path,label,split\na.jpg,x,train\n" + tail),
-    ),
-    st.sampled_from(["fuzz.csv", "fuzz.tsv"]),
-)
-def test_any_bytes_are_a_source_or_a_source_error(photos, content, name):
-    try:
-        source = listed(photos, content, name)
-    except SourceError:
-        return
-    assert source.records
-    assert all(record.split in (None, "train", "validation", "test") for record in source.records)
