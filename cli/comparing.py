@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import count, example, json_option, note, print_json, print_table, share
+from .console import count, example, json_option, note, print_json, print_table, say, share
 from .finding import find_head, find_table
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _print_comparison(comparison: "Comparison") -> None:
     print_table(header, rows, left=2)
     click.echo()
     for pair in told["pairs"]:
-        click.echo(pair["verdict"])
+        say(pair["verdict"])
 
 
 def _note_left_out(comparison: "Comparison") -> None:

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +23,12 @@ __all__ = [
     "open_store",
     "print_json",
     "print_table",
+    "printable",
     "quiet_option",
+    "say",
     "share",
     "short_path",
+    "show_warnings",
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -43,9 +47,28 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
+def say(message: str) -> None:
+    """Print a line of the result in which names of files or classes stand."""
+    click.echo(printable(message))
+
+
 def note(message: str) -> None:
     """Tell the user something that is not the result."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
+
+
+def show_warnings() -> None:
+    """Have what the library warns of shown on stderr, each in one line."""
+    # What Pillow has to say of an image is among the failures, with the image's name.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def count(number: int, noun: str) -> str:
@@ -82,7 +105,11 @@ def _cell(value: object) -> str:
         return "" if value is None else str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    # A file's name may hold anything; on a terminal it must stay one line and do nothing.
+    return printable(value)
+
+
+def printable(value: object) -> str:
+    """Write what may hold anything, such as a file's name, as one line that does nothing on a terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
 
 
@@ -126,7 +153,7 @@ def open_store(path: str | None) -> "FeatureStore":
         return FeatureStore(found[0])
     if not found:
         raise click.UsageError(
-            f"no store was named and there is none (*.fstore) in {os.getcwd()}; name one, or make one with "
-            "`featstore extract FOLDER`"
+            f"no store was named and there is none (*.fstore) in {printable(os.getcwd())}; name one, or make "
+            "one with `featstore extract FOLDER`"
         )
-    raise click.UsageError(f"several stores are here, name the one you mean: {', '.join(found)}")
+    raise click.UsageError(f"several stores are here, name the one you mean: {printable(', '.join(found))}")

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import bar, count, example, json_option, note, print_json, print_table, quiet_option, short_path
+from .console import (
+    bar,
+    count,
+    example,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    quiet_option,
+    say,
+    short_path,
+)
 
 if TYPE_CHECKING:
     from featstore import ExtractionReport
@@ -171,7 +182,7 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         f"{report.extracted:,} extracted, {report.reused:,} reused, {report.failed:,} failed "
         f"({report.images_per_second:,.0f} images/s)"
     )
-    click.echo(f"store    {short_path(report.store)}")
+    say(f"store    {short_path(report.store)}")
     click.echo(f"space    {report.space}")
     click.echo(f"catalog  {report.catalog}")
     _print_given(report.given_splits)

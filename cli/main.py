@@ -1,6 +1,5 @@
 """The group that all commands hang on."""
 
-import logging
 from typing import Any
 
 import click
@@ -8,6 +7,7 @@ import click
 from featstore import FeatstoreError
 
 from .comparing import compare
+from .console import printable, show_warnings
 from .curves import curve
 from .demo import demo
 from .evaluating import evaluate
@@ -35,7 +35,7 @@ class _Group(click.Group):
         except BrokenPipeError:
             raise
         except (FeatstoreError, OSError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(printable(" ".join(str(error).split()))) from error
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -56,7 +56,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 )
 def main() -> None:
     """Push every image through a frozen network once; train any classifier on its features in seconds."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    show_warnings()
 
 
 for command in (

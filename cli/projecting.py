@@ -4,7 +4,7 @@ import os
 
 import click
 
-from .console import count, example, json_option, open_store, print_json, short_path
+from .console import count, example, json_option, open_store, print_json, say, short_path
 
 __all__ = ["projector"]
 
@@ -45,4 +45,4 @@ def projector(
         print_json({"path": os.path.abspath(folder), "images": written, "of": len(table)})
         return
     of = "" if written == len(table) else f" of {len(table):,}"
-    click.echo(f"{count(written, 'image')}{of} in {short_path(os.path.abspath(folder))}")
+    say(f"{count(written, 'image')}{of} in {short_path(os.path.abspath(folder))}")

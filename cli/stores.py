@@ -15,6 +15,7 @@ from .console import (
     print_json,
     print_table,
     quiet_option,
+    say,
     short_path,
 )
 
@@ -35,7 +36,7 @@ def info(store: str | None, as_json: bool) -> None:
     if as_json:
         print_json(told)
         return
-    click.echo(short_path(told["path"]))
+    say(short_path(told["path"]))
     click.echo()
     print_table(
         ("space", "images", "features", "dtype", "segments", "MB"),
@@ -64,7 +65,7 @@ def _mb(size: int) -> str:
 
 
 def _print_catalog(catalog: dict[str, Any]) -> None:
-    click.echo(f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location']}")
+    say(f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location']}")
     classes = catalog["classes"]
     splits = ("train", "validation", "test")
     rows = [(one["label"], one["images"], *(one[split] for split in splits)) for one in classes[:50]]
@@ -89,12 +90,12 @@ def _print_catalog(catalog: dict[str, Any]) -> None:
     if catalog["duplicates"]:
         click.echo(f"  {count(len(catalog['duplicates']), 'image')} under several paths:")
         for duplicate in catalog["duplicates"][:_LISTED]:
-            click.echo("    " + _names(duplicate["paths"]))
+            say("    " + _names(duplicate["paths"]))
         _more(catalog["duplicates"])
     if catalog["label_conflicts"]:
         click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with several labels:")
         for conflict in catalog["label_conflicts"][:_LISTED]:
-            click.echo(
+            say(
                 "    " + "; ".join(f"{label}: {_names(paths)}" for label, paths in conflict["labels"].items())
             )
         _more(catalog["label_conflicts"])
@@ -125,9 +126,9 @@ def verify(store: str | None, quiet: bool, as_json: bool) -> None:
             + ("all right" if report.ok else "DAMAGED")
         )
         for damage in report.to_dict()["damaged"]:
-            click.echo(f"  {damage['path']}: {damage['reason']}")
+            say(f"  {damage['path']}: {damage['reason']}")
         for leftover in report.leftovers:
-            click.echo(f"  left over from an interrupted write, may be removed: {leftover}")
+            say(f"  left over from an interrupted write, may be removed: {leftover}")
     if not report.ok:
         sys.exit(1)
 
@@ -157,7 +158,7 @@ def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -
         print_json([{"store": store, **report} for store, report in zip(stores, reports, strict=True)])
         return
     for store, report in zip(stores, reports, strict=True):
-        click.echo(
+        say(
             f"{store}: {count(report['segments'], 'segment')} with {count(report['rows'], 'row')}, "
             f"{count(len(report['catalogs']), 'catalog')} and {count(len(report['heads']), 'head')} copied"
         )
@@ -199,4 +200,4 @@ def pack(store: str, output: str, space: str | None, catalog: str | None, force:
     if as_json:
         print_json({"path": os.path.abspath(output), "rows": rows})
         return
-    click.echo(f"{count(rows, 'row')} in {output}")
+    say(f"{count(rows, 'row')} in {output}")

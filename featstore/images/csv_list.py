@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from itertools import chain
 
 from featstore.errors import SourceError
 from featstore.images.folders import unusable_reason
@@ -15,6 +16,9 @@ __all__ = ["read_csv_list"]
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _COLUMNS = ("path", "label", "group", "split")
+# At four bytes a character less than what a row of a catalog may have, however many rows there are.
+_MAX_CHARACTERS = 2000
+_MAX_HEADER = 2**20
 _Fields = tuple[str | None, str | None, str | None]
 
 
@@ -27,7 +31,7 @@ def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str
     spreadsheets do. White space around a label, group or split is dropped, and an empty one means none. No
     word does: ``nan``, ``NA`` and ``none`` are labels and groups like any other, and not splits. A split is
     written ``train`` or ``training``; ``validation``, ``valid``, ``val`` or ``dev``; ``test`` or ``testing``;
-    in any case.
+    in any case. Paths, labels and groups have at most 2,000 characters.
 
     A path is taken as it stands (``~`` means nothing) and then normalised as :func:`os.path.normpath` does:
     relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. It is
@@ -94,7 +98,9 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
     delimiter = _DELIMITERS[os.path.splitext(location)[1].lower()]
     line = 1
     with open(location, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        # A large file of one line is no list, and is not read to its end to find that out.
+        lines = chain(filter(None, [file.readline(_MAX_HEADER)]), file)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             places, n_columns = _read_header(location, next(rows, None), delimiter)
             path_place = places["path"]
@@ -107,6 +113,8 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
                     path = row[path_place]
                     if not path:
                         raise SourceError(f"{_at(location, line)}: the path is empty")
+                    if len(path) > _MAX_CHARACTERS:
+                        raise _too_long(location, line, "path", path)
                     values = tuple([row[place] for place in other_places])
                     fields = known.get(values)
                     if fields is None:
@@ -121,7 +129,8 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
                 line = rows.line_num + 1
         except csv.Error as error:
             hint = "; is a quote left open?" if re.search("limit|unexpected end", str(error)) else ""
-            raise SourceError(f"{_at(location, line)}: {error}{hint}") from error
+            said = str(error).replace("\t", "\\t")
+            raise SourceError(f"{_at(location, line)}: {said}{hint}") from error
 
 
 def _read_header(location: str, header: list[str] | None, delimiter: str) -> tuple[dict[str, int], int]:
@@ -154,6 +163,8 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
     for name, value in values.items():
         if "\0" in value:
             raise SourceError(f"{_at(location, line)}: the {name} holds a NUL character")
+        if len(value) > _MAX_CHARACTERS:
+            raise _too_long(location, line, name, value)
         try:
             value.encode()
         except UnicodeEncodeError as error:
@@ -169,6 +180,13 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
             f"it to the rule; found {word!r}"
         )
     return label, group, split
+
+
+def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
+    return SourceError(
+        f"{_at(location, line)}: the {name} has {len(text):,} characters, and may have {_MAX_CHARACTERS:,}; "
+        f"it begins {text[:40]!r}"
+    )
 
 
 def _normalised(path: str) -> str:

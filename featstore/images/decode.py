@@ -6,7 +6,7 @@ from PIL import Image
 
 from featstore.errors import ImageError
 from featstore.images.exif import exif_orientation
-from featstore.images.formats import MAX_PIXELS, format_name, open_image
+from featstore.images.formats import MAX_PIXELS, TRUNCATED, format_name, open_image
 
 __all__ = ["RESIZE_RULES", "decode_image"]
 
@@ -242,5 +242,5 @@ def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"a decompression bomb? the header claims more than {MAX_PIXELS:,} pixels"
     if isinstance(error, EOFError) or "truncated" in said.lower():
-        return "truncated: the file ends before the image does"
+        return TRUNCATED
     return f"broken or unsupported {format_name(data)} image" + (f": {said}" if said else "")

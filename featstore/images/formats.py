@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable
 from io import BytesIO
+from typing import Literal
 
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
@@ -21,10 +22,24 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from featstore.errors import ImageError
 
-__all__ = ["MAX_PIXELS", "format_name", "open_image"]
+__all__ = ["MAX_PIXELS", "TRUNCATED", "format_name", "open_image"]
 
 MAX_PIXELS = 2 * (1024**3 // 4 // 3)
 """The largest width x height that is decoded, 178,956,970: where Pillow itself refuses by default."""
+
+TRUNCATED = "truncated: the file ends before the image does"
+
+# Pixels x scans of a JPEG, five seconds' work: each scan of a few bytes goes over all pixels once more.
+_MAX_SCANNED = 2**35
+
+# Pillow fills what a BMP leaves out pixel by pixel in Python: so many take two seconds.
+_MAX_LEFT_OUT = 2**24
+
+# Pillow moves up to a megabyte for each comment of a PPM: so many take a second.
+_MAX_COMMENTS = 10_000
+
+_STRIPS = ((273, 279), (324, 325))
+"""TIFF 6.0, sections 8 and 15: the tags of offsets and sizes, in bytes, of strips and tiles."""
 
 _HEADER_READERS = r"PIL\.(Png|Tiff)ImagePlugin$"
 
@@ -45,7 +60,8 @@ def open_image(data: bytes) -> ImageFile:
     Raises
     ------
     ImageError
-        The data are empty, not of these formats, or claim more than :data:`MAX_PIXELS`.
+        The data are empty, not of these formats, or end before what their header points to; or they claim
+        more than :data:`MAX_PIXELS`, or are written so that few bytes would take minutes to decode.
     Exception
         Whatever Pillow raises over a broken header.
     """
@@ -91,6 +107,20 @@ class _Jpeg(JpegImageFile):
         return Image.Exif()
 
 
+def _open_jpeg(data: bytes) -> ImageFile:
+    file = BytesIO(data)
+    image = _Jpeg(file)
+    # Pillow has read up to the end of the first scan's header, which has two bytes for each component.
+    all_at_once = data.startswith(b"\xff\xda", file.tell() - 8 - 2 * len(image.getbands()))
+    if "progressive" in image.info or not all_at_once:
+        n_scans = data.count(b"\xff\xda")
+        if image.width * image.height * n_scans > _MAX_SCANNED:
+            raise ImageError(
+                f"a decompression bomb? {image.width} x {image.height} pixels in {n_scans:,} scans of a JPEG"
+            )
+    return image
+
+
 def _open_png(data: bytes) -> ImageFile:
     if data.find(b"acTL", 0, max(data.find(b"IDAT"), 0)) >= 0:
         _ignore_warnings(UserWarning, _HEADER_READERS)
@@ -103,7 +133,41 @@ def _open_png(data: bytes) -> ImageFile:
 
 def _open_tiff(data: bytes) -> ImageFile:
     _ignore_warnings(UserWarning, _HEADER_READERS)
-    return TiffImageFile(BytesIO(data))
+    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+    directory = data[8:16] if 43 in data[2:4] else data[4:8]
+    if int.from_bytes(directory, order) >= len(data):
+        raise ImageError(TRUNCATED)
+    image = TiffImageFile(BytesIO(data))
+    if image.tile and image.tile[0].codec_name == "libtiff":
+        # Of strips that are not there libtiff itself would write to stderr.
+        for offsets, sizes in _STRIPS:
+            ends = map(sum, zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(sizes, ()), strict=False))
+            if max(ends, default=0) > len(data):
+                raise ImageError(TRUNCATED)
+    return image
+
+
+def _open_webp(data: bytes) -> ImageFile:
+    if int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise ImageError(TRUNCATED)
+    return WebPImageFile(BytesIO(data))
+
+
+def _open_bmp(data: bytes) -> ImageFile:
+    image = BmpImageFile(BytesIO(data))
+    n_pixels = image.width * image.height
+    # Two bytes of run-length code make 255 pixels at most, but a few can leave out a million.
+    if image.tile[0].codec_name == "bmp_rle" and n_pixels > max(_MAX_LEFT_OUT, 128 * len(data)):
+        raise ImageError(
+            f"a decompression bomb? {image.width} x {image.height} pixels in {len(data):,} bytes of a BMP"
+        )
+    return image
+
+
+def _open_ppm(data: bytes) -> ImageFile:
+    if data[1] in b"123" and (n_comments := data.count(b"#")) > _MAX_COMMENTS:
+        raise ImageError(f"a PPM with {n_comments:,} comments; at most {_MAX_COMMENTS:,} are read")
+    return PpmImageFile(BytesIO(data))
 
 
 def _ignore_warnings(category: type[Warning], module: str) -> None:
@@ -119,13 +183,13 @@ def _ignore_warnings(category: type[Warning], module: str) -> None:
 
 
 _FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], ImageFile]]] = {
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), lambda data: _Jpeg(BytesIO(data))),
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), _open_jpeg),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), _open_png),
     "GIF": (re.compile(rb"GIF8[79]a"), lambda data: GifImageFile(BytesIO(data))),
-    "WebP": (re.compile(rb"RIFF....WEBPVP8[ LX]", re.DOTALL), lambda data: WebPImageFile(BytesIO(data))),
+    "WebP": (re.compile(rb"RIFF....WEBPVP8[ LX]", re.DOTALL), _open_webp),
     "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), _open_tiff),
-    "BMP": (re.compile(rb"BM"), lambda data: BmpImageFile(BytesIO(data))),
-    "PPM": (re.compile(rb"P[1-6]\s"), lambda data: PpmImageFile(BytesIO(data))),
+    "BMP": (re.compile(rb"BM"), _open_bmp),
+    "PPM": (re.compile(rb"P[1-6]\s"), _open_ppm),
 }
 
 _OTHERS = (

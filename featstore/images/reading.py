@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from featstore.errors import ImageError
+from featstore.images.folders import unusable_reason
 
 __all__ = ["default_workers", "map_ahead", "read_image"]
 
@@ -35,18 +36,33 @@ def read_image(path: str) -> bytes:
         The file is missing, unreadable, not a regular file or larger than 1 GiB.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(_opened(path), "rb") as file:
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError("not a regular file")
+                raise ImageError(unusable_reason(status))
             if status.st_size > MAX_FILE_BYTES:
                 raise ImageError(
                     f"the file has {status.st_size:,} bytes; an image may have {MAX_FILE_BYTES:,}"
                 )
             return file.read()
     except OSError as error:
-        raise ImageError((error.strerror or str(error)).lower()) from error
+        raise ImageError(_why_not(path, error)) from error
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:
+        raise ImageError("no file has such a name: it holds a NUL or half a character") from error
+
+
+def _why_not(path: str, error: OSError) -> str:
+    """Say what could not be opened; of a socket or a folder the system's words are not clear."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return unusable_reason(error)
+    return unusable_reason(error if stat.S_ISREG(found.st_mode) else found)
 
 
 def default_workers() -> int:

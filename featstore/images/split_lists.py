@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from featstore.images.records import ImageRecord, Source
 __all__ = ["with_split_lists"]
 
 _SHOWN = 3
+_SHOWN_CHARACTERS = 200
 _SEVERAL = -1
 
 
@@ -111,7 +113,7 @@ class _Index:
         if not lines:
             raise SourceError(f"{path!r} names no image; a list has one on each line, such as class/image")
         if missing:
-            named = [f"{entry.name!r} (line {entry.line})" for entry in missing[:_SHOWN]]
+            named = [f"{entry.name[:_SHOWN_CHARACTERS]!r} (line {entry.line})" for entry in missing[:_SHOWN]]
             raise SourceError(
                 f"{len(missing):,} of the {len(lines):,} names in {path!r} fit no image in {self._root!r}: "
                 f"{', '.join(named)}{_more(len(missing))}; each line is an image's path seen from there, "
@@ -145,14 +147,22 @@ class _Index:
 
 def _read_lines(path: str) -> list[tuple[int, str]]:
     """Return number and text of each line that is not blank, without its end."""
-    if os.path.isdir(path):
-        raise SourceError(f"the list {path!r} is a folder; give a text file with one image a line")
+    reason, lines = "", []
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = [(number, line.removesuffix("\n")) for number, line in enumerate(file, 1)]
-    except (OSError, ValueError) as error:
-        reason = unusable_reason(error) if isinstance(error, OSError) else "it holds a NUL character"
-        raise SourceError(f"the list {path!r} cannot be read: {reason}") from error
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode):
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+                lines = [(number, line.removesuffix("\n")) for number, line in enumerate(file, 1)]
+        else:
+            reason = unusable_reason(status)
+    except OSError as error:
+        reason = unusable_reason(error)
+    except ValueError:
+        reason = "its name holds a NUL character"
+    if reason:
+        raise SourceError(
+            f"the list {path!r} cannot be read: {reason}; give a text file with one image a line"
+        )
     for number, line in lines:
         if "\0" in line:
             raise SourceError(

@@ -2,23 +2,17 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from corpus import encoded, handmade_png, png_chunk
 from featstore.errors import ImageError
 from featstore.images.decode import decode_image
 
 ORANGE = (230, 120, 40)
 SIZE = (20, 12)
-
-
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def flat(mode, colour):
@@ -31,23 +25,6 @@ def palette_image(*, transparency=None):
     if transparency is not None:
         image.info["transparency"] = transparency
     return image
-
-
-def png_chunk(name, body):
-    return struct.pack(">L", len(body)) + name + body + struct.pack(">L", zlib.crc32(name + body))
-
-
-def handmade_png(samples, *, bits, colour_type, before_pixels=b""):
-    height, width = samples.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in samples)
-    header = struct.pack(">LLBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + before_pixels
-        + png_chunk(b"IDAT", zlib.compress(rows))
-        + png_chunk(b"IEND", b"")
-    )
 
 
 def samples(value, channels):

@@ -7,15 +7,10 @@ import pytest
 from PIL import Image, ImageOps
 
 import featstore.images.decode as decode_module
+from corpus import encoded, exif
 from featstore.images.decode import decode_image
 
 QUADRANTS = np.array([[[250, 10, 10], [10, 250, 10]], [[10, 10, 250], [240, 240, 240]]], np.uint8)
-
-
-def encoded(image, kind="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def picture(width, height, seed=0):
@@ -23,12 +18,6 @@ def picture(width, height, seed=0):
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     coarse[:2, :2] = QUADRANTS
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def exif(orientation):
-    block = Image.Exif()
-    block[0x0112] = orientation
-    return block.tobytes()
 
 
 def difference(first, second):

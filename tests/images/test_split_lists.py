@@ -161,7 +161,9 @@ def test_every_division_can_be_said(tmp_path_factory, division):
         ("", "names no image"),
         (" \n\r\n", "names no image"),
         ("pie/1\n".encode("utf-16"), "line 1: not a text in UTF-8"),
+        ("pie/1\n".encode("utf-16-le"), "line 1: not a text in UTF-8"),
         (b"pie/1\n\x00\n", "line 2: not a text in UTF-8"),
+        ("x" * 100_000, f"'{'x' * 200}' (line 1); each line"),
     ],
 )
 def test_a_list_that_does_not_fit_is_refused(food, content, says):
@@ -185,7 +187,15 @@ def test_lists_that_name_the_same_image_are_refused(food):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("nowhere.txt", "no such file"), ("food", "is a folder"), ("a\0b", "NUL")]
+    ("name", "says"),
+    [
+        *(
+            ("nowhere.txt", "no such file"),
+            ("food", "a folder, not a regular file; give a text file"),
+            ("a\0b", "NUL"),
+        ),
+        pytest.param("/dev/zero", "a device, not a regular file", marks=posix),
+    ],
 )
 def test_a_list_that_cannot_be_read_is_refused(food, name, says):
     with pytest.raises(SourceError, match=says):

@@ -1,0 +1,111 @@
+"""The readers of what users bring: pictures, CSV lists and lists of splits."""
+
+import functools
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+import numpy as np
+from fuzz.target import Target
+
+import corpus
+from featstore.errors import ImageError, SourceError
+from featstore.images import formats
+from featstore.images.decode import RESIZE_RULES, decode_image
+from featstore.images.sources import Source, open_source
+
+# Larger pictures are refused, so that a run takes milliseconds.
+_MAX_PIXELS = 2**18
+_MAX_TEXT_BYTES = 8192
+_KEPT: list[object] = []
+
+
+def _run_decode(data: bytes) -> None:
+    rule = RESIZE_RULES[len(data) % len(RESIZE_RULES)]
+    try:
+        with mock.patch.object(formats, "MAX_PIXELS", _MAX_PIXELS):
+            pixels = decode_image(data, size_px=(10, 14), resize=rule)
+    except ImageError as error:
+        reason = str(error)
+        if not reason.isprintable() or not 0 < len(reason) < 200 or "object at" in reason:
+            raise AssertionError(f"no reason for people: {reason!r}") from error
+        raise
+    assert pixels.shape == (10, 14, 3), pixels.shape
+    assert pixels.dtype == np.uint8, pixels.dtype
+
+
+def _run_csv(data: bytes) -> None:
+    source = _source("fuzzed.csv" if len(data) % 2 else "fuzzed.tsv", data)
+    paths = [record.path for record in source.records] + [path for path, _ in source.failures]
+    assert len(set(paths)) == len(paths), "a path is there twice"
+    for record in source.records:
+        assert os.path.isfile(os.path.join(source.root, record.path)), record
+        assert record.split in (None, "train", "validation", "test"), record
+    texts = [text for record in source.records for text in (record.label, record.group)]
+    for text in (*paths, *filter(None, texts)):
+        assert "\0" not in text, text
+        assert len(os.fsencode(text)) <= _MAX_TEXT_BYTES, "a text that no catalog of many rows can keep"
+    assert all(text is None or text.strip() == text != "" for text in texts), texts
+
+
+def _run_split_list(data: bytes) -> None:
+    source = _source("fuzzed.txt", data)
+    given = source.given_splits()
+    assert given["test"] + given["rule"] == len(source.records), given
+    assert given["test"] <= sum(bool(line.strip()) for line in data.splitlines()), given
+
+
+def _source(name: str, data: bytes) -> Source:
+    path = os.path.join(_folder(), name)
+    pathlib.Path(path).write_bytes(data)
+    try:
+        if name.endswith(".txt"):
+            return open_source(os.path.join(_folder(), "photos"), test_list=path)
+        return open_source(path)
+    except SourceError as error:
+        if not str(error).isprintable():
+            raise AssertionError(f"no reason for people: {str(error)!r}") from error
+        raise
+
+
+@functools.cache
+def _folder() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="featstore-fuzz-")
+    _KEPT.append(folder)
+    for name in ("a.jpg", "b.jpg", "sub/c.png", os.fsdecode(b"sub/\xe9.png")):
+        path = pathlib.Path(folder.name, "photos", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not looked at")
+    return folder.name
+
+
+def _pictures() -> list[bytes]:
+    turned = [data for name, (data, _) in corpus.IMAGES.items() if "turned" in name or "broken EXIF" in name]
+    return [*corpus.VALID.values(), *turned]
+
+
+def _lists() -> list[bytes]:
+    # A list of an odd number of bytes is one of commas, and of an even number one of tabs.
+    lists = (
+        (",", "path\nphotos/a.jpg\n"),
+        (",", "path,label\nphotos/a.jpg,roses\nphotos/b.jpg,tulips\nphotos/gone.jpg,\n"),
+        (",", "path,label,group,split\r\nphotos/a.jpg,roses,1,train\r\nphotos/sub/c.png,tulips,2,val\r\n"),
+        (",", '\ufeffpath,label\r"photos/a.jpg","a ""quoted"", label\nof two lines"\r'),
+        (",", "path,label\nphotos/../photos/./a.jpg,🌹\nphotos/sub/\udce9.png,x\n/dev/null,y\n"),
+        (",", f"path,label\nphotos/a.jpg,{'x' * 1990}\n"),
+        ("\t", "path\tsplit\nphotos/a.jpg\ttest\n"),
+    )
+    written = [(mark, text.encode("utf-8", "surrogateescape")) for mark, text in lists]
+    return [data if len(data) % 2 == (mark == ",") else data + b"\n" for mark, data in written]
+
+
+def _split_lists() -> list[bytes]:
+    return [b"a\n", b"a.jpg\nsub/c\n", b"sub/\xe9\r\n\r\nb\r\n", b"\xef\xbb\xbf./a\r  b.jpg ", b"a\na.jpg\n"]
+
+
+TARGETS = (
+    Target(name="decode", run=_run_decode, seeds=_pictures),
+    Target(name="csv", run=_run_csv, seeds=_lists),
+    Target(name="split-list", run=_run_split_list, seeds=_split_lists),
+)
