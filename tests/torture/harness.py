@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import random
 import re
 import secrets
 import shutil
@@ -88,27 +89,29 @@ class Workshop:
         """Name a store to be, in the folder whose steps count."""
         return os.path.join(self.folder, f"{secrets.token_hex(4)}.fstore")
 
+    def fold_apart(self, store):
+        """Copy the undisturbed store with its rows in several segments, as before they were folded."""
+        shutil.copytree(self.undisturbed, store)
+        [folded] = FeatureStore(store).space().segments
+        space = FeatureStore(store).space()
+        for start in range(0, folded.n_rows, 8):
+            numbers = np.arange(start, min(start + 8, folded.n_rows))
+            space.append(space.rows(numbers), space.content_hash[numbers])
+        os.unlink(folded.path)
+
     def extract(self, store, **options):
         """Run `featstore extract` on the pictures."""
-        return self.run(
-            ["extract", self.pictures, *self.extract_options, "--store", store, "--json"], **options
-        )
-
-    @property
-    def extract_options(self):
-        return ["--backbone", "scattering", "--image-size", "16", "--catalog", "pictures", "--quiet"]
+        told = ["--backbone", "scattering", "--image-size", "16", "--quiet", "--json"]
+        return self.run(["extract", self.pictures, "--store", store, *told], store=store, **options)
 
     def run(self, arguments, *, at=None, how="kill", store=None, started=None):
-        """Run a command line; ``how`` happens to it at its step ``at``, or what ``started`` does, given its process id and its log."""
+        """Run a command line.
+
+        ``how`` happens to it at its step ``at``, or what ``started`` does, given its process id and its log.
+        """
         log = tempfile.mkdtemp(prefix="log-", dir=self.folder)
-        plan = {
-            "within": self.folder,
-            "log": log,
-            "at": at,
-            "how": how,
-            "tiny": self.tiny,
-            "arguments": arguments,
-        }
+        plan = {"within": self.folder, "log": log, "at": at, "how": how, "store": store}
+        plan |= {"tiny": self.tiny, "arguments": arguments}
         try:
             launcher = self._launchers.get_nowait()
         except queue.Empty:
@@ -247,6 +250,12 @@ class Workshop:
         assert FeatureStore(store).verify().ok
         shutil.rmtree(store)
         return run
+
+
+def numbers_of(steps, *, where="", at_most=None):
+    """Number each different step by where it comes first; of more than ``at_most`` a sample, always the same."""
+    numbers = [steps.index(step) + 1 for step in dict.fromkeys(steps) if where in step]
+    return sorted(random.Random(0).sample(numbers, min(len(numbers), at_most or len(numbers))))
 
 
 def _answer(launcher, word):

@@ -128,7 +128,8 @@ class Steps:
                 told = "flush folder" if os.path.isdir(path) else "flush file"
             with self.lock:
                 self.step("before", told, path)
-                self.disk.before(told, path)
+                if self.plan["how"] == "power cut":
+                    self.disk.before(told, path)
                 result = real(*arguments, **options)
                 self.disk.after(told, path)
                 self.step("after", told, path)
