@@ -42,7 +42,10 @@ class Stop:
             sys.__unraisablehook__(dropped)
             return
         self._raised_s = float("-inf")
-        _thread.interrupt_main(self._number)
+        # Raised in here, it would be dropped as well.
+        again = threading.Timer(0.01, _thread.interrupt_main, [self._number])
+        again.daemon = True
+        again.start()
 
 
 @contextmanager

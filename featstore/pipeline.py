@@ -153,12 +153,12 @@ class ExtractionRun:
             sealing.result()
         # As it is by now: another run may have written it since this one began.
         current = self.store.catalog(name) if name in self.store.catalog_names else None
-        is_whole = bool(self._is_settled.all())
-        if current is not None and not (
-            is_whole or (self._known is not None and current.equals(self._known))
-        ):
-            return
         if current is not None:
+            check_same_source(current, self.source)
+            is_known = self._known is not None and current.equals(self._known)
+            if not is_known and not self._is_settled.all():
+                # Unfinished, this run may know less.
+                return
             self._near_groups = current.near_group_by_content()
         catalog = self._catalog(name)
         if catalog.paths and (current is None or not catalog.equals(current)):

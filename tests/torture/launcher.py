@@ -65,12 +65,12 @@ class Disk:
         if what in ("rename", "removal"):
             self.pending.append((os.path.dirname(path), self.keep(path)))
             self.renamed.append(path)
-        elif what == "folder":
-            self.pending.append((os.path.dirname(path), functools.partial(shutil.rmtree, path)))
 
     def after(self, what, path):
         if what == "flush folder":
             self.pending = [(folder, undo) for folder, undo in self.pending if folder != path]
+        elif what == "folder":
+            self.pending.append((os.path.dirname(path), functools.partial(shutil.rmtree, path)))
         elif what == "flush file":
             self.flushed.add(os.stat(path).st_ino)
 
