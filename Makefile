@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: bench bench-large-photos bench-networks demo test lint clean
+.PHONY: bench bench-large-photos bench-networks demo test torture lint clean
 
 demo: .venv/.installed
 	$(BIN)/featstore demo
@@ -20,6 +20,10 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Kills, power cuts and full disks at every step of writing: a quarter of an hour.
+torture: .venv/.installed-dev
+	$(BIN)/python tests/torture/everything.py
 
 # All of it takes three quarters of an hour; `make bench-store` and the like run a part.
 bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store \

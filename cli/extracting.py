@@ -1,7 +1,5 @@
 """`featstore extract` and `featstore backbones`."""
 
-import signal
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +133,10 @@ class _Devices(click.ParamType[list[str]]):
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]")
 @quiet_option
 @json_option
-def extract(source: str, preprocess: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def extract(
+    ctx: click.Context, /, source: str, preprocess: str | None, quiet: bool, as_json: bool, **options: Any
+) -> None:
     """Push every image of SOURCE through a frozen network, once, and keep the features.
 
     SOURCE is a folder with one folder of images per class, a folder of images without labels, or a CSV with
@@ -153,23 +154,14 @@ def extract(source: str, preprocess: str | None, quiet: bool, as_json: bool, **o
     import featstore
     from featstore.extraction import ExtractionInterrupted
 
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         with bar(None, quiet=quiet) as progress:
             report = featstore.extract(source, preprocessing=preprocess, progress=progress, **options)
     except ExtractionInterrupted as interruption:
         _print_report(interruption.report, as_json=as_json)
         note("interrupted: what was done is sealed; the same command goes on from there")
-        sys.exit(143 if isinstance(interruption.__cause__, _Terminated) else 130)
+        ctx.exit(ctx.obj.status or 130)
     _print_report(report, as_json=as_json)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, to be treated as Ctrl-C."""
-
-
-def _terminate(_number: int, _frame: object) -> None:
-    raise _Terminated
 
 
 def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:

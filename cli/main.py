@@ -15,6 +15,7 @@ from .extracting import backbones, extract
 from .heads import fit, heads, predict
 from .projecting import projector
 from .quality import duplicates, suspects
+from .stopping import stoppable
 from .stores import compact, info, merge, pack, verify
 
 __all__ = ["main"]
@@ -27,15 +28,19 @@ class _Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(130)
-        except BrokenPipeError:
-            raise
-        except (FeatstoreError, OSError) as error:
-            raise click.ClickException(printable(" ".join(str(error).split()))) from error
+        with stoppable() as ctx.obj:
+            try:
+                return super().invoke(ctx)
+            except (BrokenPipeError, click.exceptions.Exit):
+                raise
+            except (FeatstoreError, OSError) as error:
+                raise click.ClickException(printable(" ".join(str(error).split()))) from error
+            except (Exception, KeyboardInterrupt) as error:
+                # Stopped in the middle of an import, a library may make an error of its own of it.
+                if ctx.obj.status is None and not isinstance(error, KeyboardInterrupt):
+                    raise
+                click.echo("interrupted", err=True)
+                ctx.exit(ctx.obj.status or 130)
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones import Backbone, load_backbone
-from featstore.errors import ExtractionError, SourceError
+from featstore.errors import DamagedError, ExtractionError, StoreError
 from featstore.images.reading import default_workers
 from featstore.images.sources import Source, open_source
-from featstore.pipeline import ExtractionRun
+from featstore.pipeline import ExtractionRun, check_same_source
 from featstore.store import Catalog, FeatureStore
 
 __all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
@@ -169,13 +169,13 @@ def extract(
             run.settle()
         finally:
             run.keep(name)
+        if run.extracted:
+            _compact(store, network.spec.name)
     except KeyboardInterrupt as interruption:
         raise ExtractionInterrupted(_report(run, name, time.monotonic() - started)) from interruption
     finally:
         if made and not store.space_names:
             _remove_empty(store, name)
-    if run.extracted:
-        store.compact(network.spec.name)
     finished = _report(run, name, time.monotonic() - started)
     if finished.failed == finished.images:
         path, reason = finished.failures[0]
@@ -205,6 +205,16 @@ def _report(run: ExtractionRun, catalog: str, seconds: float) -> ExtractionRepor
     )
 
 
+def _compact(store: FeatureStore, space: str) -> None:
+    """Fold the segments; where that fails, the features are no less there."""
+    try:
+        store.compact(space)
+    except DamagedError:
+        raise
+    except StoreError as error:
+        _log.warning("all features are kept, but not folded into fewer files: %s", error)
+
+
 def _remove_empty(store: FeatureStore, catalog: str) -> None:
     """Take away a store that this run made and that nothing came of, so that it is not in the way.
 
@@ -225,11 +235,7 @@ def _known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | 
     if name not in store.catalog_names:
         return None
     known = store.catalog(name)
-    if os.path.lexists(known.location) and not os.path.samefile(known.location, images.location):
-        raise SourceError(
-            f"the catalog {name!r} of {store.path} describes {known.location}, not {images.location}; "
-            "give this source a name of its own with --catalog NAME"
-        )
+    check_same_source(known, images)
     n_given = len(known) - known.splits.count(None)
     if n_given and not any(record.split for record in images.records):
         _log.warning(

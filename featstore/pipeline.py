@@ -9,21 +9,21 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
-from featstore.errors import ExtractionError, ImageError
+from featstore.errors import ExtractionError, ImageError, SourceError
 from featstore.hashing import content_hash
 from featstore.images.decode import decode_image
 from featstore.images.reading import map_ahead, read_image
 from featstore.images.sources import Source
 from featstore.store import Catalog, FeatureStore, Space
 
-__all__ = ["ExtractionRun"]
+__all__ = ["ExtractionRun", "check_same_source"]
 
 _log = logging.getLogger(__name__)
 
@@ -130,14 +130,38 @@ class ExtractionRun:
         self._report_progress()
 
     def keep(self, name: str) -> None:
-        """Seal what is pending and write what is known of the source as its catalog."""
+        """Seal what is pending and write what is known of the source as its catalog.
+
+        Ctrl-C does not cut this short: it is raised once all is written.
+        """
+        interruption = None
         with self._writers:
-            # All of them are tried, also where an earlier one failed.
-            writing = [*self._sealing.values(), *(self._start_writing(device) for device in [*self._pending])]
-            for sealing in writing:
-                sealing.result()
+            keeping = self._writers.submit(self._keep, name)
+            while not keeping.done():
+                try:
+                    wait([keeping])
+                except KeyboardInterrupt as error:
+                    interruption = error
+        keeping.result()
+        if interruption is not None:
+            raise interruption
+
+    def _keep(self, name: str) -> None:
+        # All of them are tried, also where an earlier one failed.
+        writing = [*self._sealing.values(), *(self._start_writing(device) for device in [*self._pending])]
+        for sealing in writing:
+            sealing.result()
+        # As it is by now: another run may have written it since this one began.
+        current = self.store.catalog(name) if name in self.store.catalog_names else None
+        if current is not None:
+            check_same_source(current, self.source)
+            is_known = self._known is not None and current.equals(self._known)
+            if not is_known and not self._is_settled.all():
+                # Unfinished, this run may know less.
+                return
+            self._near_groups = current.near_group_by_content()
         catalog = self._catalog(name)
-        if catalog.paths and (self._known is None or not catalog.equals(self._known)):
+        if catalog.paths and (current is None or not catalog.equals(current)):
             self.store.write_catalog(catalog)
 
     def failures(self) -> list[tuple[str, str]]:
@@ -311,6 +335,21 @@ class ExtractionRun:
     def _report_progress(self) -> None:
         if self.progress is not None:
             self.progress(self.settled, self.n_images)
+
+
+def check_same_source(catalog: Catalog, source: Source) -> None:
+    """Refuse to replace the catalog of another source that is still there.
+
+    Raises
+    ------
+    SourceError
+        It describes another folder or list.
+    """
+    if os.path.lexists(catalog.location) and not os.path.samefile(catalog.location, source.location):
+        raise SourceError(
+            f"the catalog {catalog.name!r} describes {catalog.location}, not {source.location}; "
+            "give this source a name of its own with --catalog NAME"
+        )
 
 
 def _strict_error(path: str, reason: str) -> ExtractionError:

@@ -347,3 +347,49 @@ def test_groups_of_near_duplicates_outlive_a_new_extraction(photos, store):
     assert len(again) == 13
     for content, group in zip(again.content_hash.tolist(), again.groups.tolist(), strict=True):
         assert group == noted.get(content, "")
+
+
+def test_an_unfinished_run_does_not_replace_the_catalog_of_one_that_finished_meanwhile(photos, store):
+    def overtake(number):
+        if number == 1:
+            featstore.extract(photos, store, backbone=CountingBackbone(), catalog="photos")
+            raise KeyboardInterrupt
+
+    with pytest.raises(ExtractionInterrupted):
+        featstore.extract(photos, store, backbone=CountingBackbone(batch_size=2, before_batch=overtake))
+    assert len(featstore.FeatureStore(store).catalog()) == 12
+
+
+def test_groups_noted_while_a_run_goes_on_are_kept(photos, store):
+    featstore.extract(photos, store, backbone=CountingBackbone(seed=0))
+
+    def note(number):
+        opened = featstore.FeatureStore(store)
+        opened.write_near_groups([[bytes(row).hex() for row in opened.catalog().content_hash[:2]]])
+
+    featstore.extract(photos, store, backbone=CountingBackbone(seed=1, batch_size=16, before_batch=note))
+    assert len(featstore.FeatureStore(store).catalog().near_group_by_content()) == 2
+
+
+def test_two_sources_of_one_name_at_once_do_not_share_a_catalog(photos, store):
+    other = photos.parent / "other" / "photos"
+    write_picture(str(other / "fox" / "a.png"), 77)
+
+    def overtake(number):
+        if number == 0:
+            featstore.extract(other, store, backbone=CountingBackbone())
+
+    with pytest.raises(SourceError, match=r"--catalog NAME"):
+        featstore.extract(photos, store, backbone=CountingBackbone(before_batch=overtake))
+    opened = featstore.FeatureStore(store)
+    assert opened.catalog().location == str(other)
+    assert opened.space().n_rows == 13
+
+
+def test_features_are_kept_where_there_is_no_room_to_fold_them(photos, store, monkeypatch, caplog):
+    def fail(self, *arguments, **options):
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr(featstore.FeatureStore, "compact", fail)
+    assert featstore.extract(photos, store, backbone=CountingBackbone()).extracted == 12
+    assert "all features are kept, but not folded into fewer files: no space left" in caplog.text

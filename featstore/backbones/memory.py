@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ import platformdirs
 
 from featstore.errors import StoreError
 from featstore.hashing import canonical_json, fingerprint
-from featstore.store.atomic import TEMPORARY_PREFIX, sync_folder, write_text
+from featstore.store.atomic import STALE_SECONDS, TEMPORARY_PREFIX, remove_stale, sync_folder, write_text
 
 __all__ = [
     "ConvertedNetwork",
@@ -133,6 +134,7 @@ def remember(kind: str, key: Mapping[str, Any], entry: Mapping[str, Any]) -> Non
     whole = {"key": json.loads(canonical_json(key)), "entry": dict(entry), "digest": fingerprint(entry)}
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        remove_stale(os.path.dirname(path))
         write_text(path, json.dumps(whole, indent=1) + "\n")
     except (OSError, StoreError) as error:
         _log.debug("cannot remember in %s: %s", path, error)
@@ -212,6 +214,11 @@ def _network_folder(key: Mapping[str, Any]) -> str:
 
 
 def _building_folder(parent: str) -> str:
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            is_ours = entry.name.startswith(TEMPORARY_PREFIX)
+            if is_ours and time.time() - entry.stat().st_mtime >= STALE_SECONDS:
+                shutil.rmtree(entry.path, ignore_errors=True)
     folder = os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(8))
     try:
         os.makedirs(folder)

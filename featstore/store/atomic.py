@@ -4,14 +4,31 @@ import errno
 import os
 import re
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from featstore.errors import FeatstoreError, StoreError
 
-__all__ = ["TEMPORARY_PREFIX", "failure_reason", "replacing", "sync_folder", "write_text"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "STALE_SECONDS",
+    "TEMPORARY_PREFIX",
+    "failure_reason",
+    "make_folders",
+    "remove_stale",
+    "replacing",
+    "sync_folder",
+    "write_text",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
+STALE_SECONDS = 24 * 3600
 
 # HDF5 quotes the operating system: "… errno = 28, error message = 'No space left on device', …"
 _HDF5_MESSAGE = re.compile(r"error message = '([^']*)'")
@@ -52,26 +69,101 @@ def replacing(target: str) -> Iterator[str]:
     """
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, TEMPORARY_PREFIX + secrets.token_hex(16) + os.path.splitext(name)[1])
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and not isinstance(error, FeatstoreError):
-            raise StoreError(
-                f"cannot write {target}: {failure_reason(error)}; what was written before is safe"
-            ) from error
-        raise
-    sync_folder(folder)
+    with _in_use(folder):
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException as error:
+            with suppress(OSError):
+                os.unlink(temporary)
+            if isinstance(error, OSError) and not isinstance(error, FeatstoreError):
+                raise StoreError(f"cannot write {target}: {_explained(error, folder)}") from error
+            raise
+        sync_folder(folder)
 
 
 def write_text(target: str, text: str) -> None:
     """Replace a file by one that holds this text, in UTF-8."""
     with replacing(target) as temporary, open(temporary, "x", encoding="utf-8") as file:
         file.write(text)
+
+
+def make_folders(path: str) -> None:
+    """Make a folder, and those that it lies in, so that they survive a power cut.
+
+    Raises
+    ------
+    OSError
+        The operating system refused.
+    """
+    if not path or os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_folders(parent)
+    # Another process may have been first.
+    os.makedirs(path, exist_ok=True)
+    sync_folder(parent)
+
+
+def remove_stale(folder: str) -> int:
+    """Remove temporary files of killed processes from a folder: those last written a day ago or more.
+
+    While a process is writing into the folder nothing is removed, so that a clock that jumps takes no file
+    from under a writer. Where the file system has no locks to tell by, age alone decides.
+
+    Parameters
+    ----------
+    folder : str
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
+    n_removed = 0
+    # An operating system's error takes nothing away; a lock that others hold is one.
+    with suppress(OSError), _in_use(folder, alone=True) as is_alone, os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                    # Written a day ahead: the clock has been set back since.
+                    if age >= STALE_SECONDS or (is_alone and age <= -STALE_SECONDS):
+                        os.unlink(entry.path)
+                        n_removed += 1
+    return n_removed
+
+
+@contextmanager
+def _in_use(folder: str, *, alone: bool = False) -> Iterator[bool]:
+    """Hold the folder's lock, which ends with the process: shared by writers, or alone to clean up.
+
+    It protects temporary files only; what is sealed needs none.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held; network file systems may have none.
+
+    Raises
+    ------
+    BlockingIOError
+        ``alone``, and somebody writes into the folder.
+    """
+    with ExitStack() as stack:
+        is_held = False
+        if fcntl is not None:
+            try:
+                descriptor = os.open(folder or ".", os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                is_held = True
+            except OSError as error:
+                if alone and isinstance(error, BlockingIOError):
+                    raise
+        yield is_held
 
 
 def sync_folder(folder: str) -> None:
@@ -103,3 +195,19 @@ def failure_reason(error: BaseException) -> str:
     else:
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text[:1].lower() + text[1:]
+
+
+def _explained(error: OSError, folder: str) -> str:
+    """Say why a file could not be written into a folder, and what to do."""
+    reason = failure_reason(error)
+    if not os.path.isdir(folder or "."):
+        return f"{reason}; the folder {folder} is not there (any more)"
+    advice = "what was written before is safe"
+    if reason in _FULL:
+        with suppress(OSError):
+            free = shutil.disk_usage(folder or ".").free
+            advice += f"; free some space for {folder} ({free / 1e6:,.1f} MB are free) and run this again"
+    return f"{reason}; {advice}"
+
+
+_FULL = {failure_reason(OSError(number, os.strerror(number))) for number in (errno.ENOSPC, errno.EDQUOT)}

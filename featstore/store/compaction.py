@@ -7,9 +7,7 @@ keys that are there twice, which is harmless, and the next compaction drops the 
 
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,20 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError, StoreNotFoundError
-from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
+from featstore.store.atomic import failure_reason, sync_folder
 from featstore.store.hdf5 import damaged
 from featstore.store.keys import KeyIndex
 from featstore.store.segment import Rows, Segment, damaged_rows, read_description, segment_writer
 from featstore.store.space import Space
 
-__all__ = ["CompactReport", "compact_space", "plan_compaction", "remove_stale"]
+__all__ = ["CompactReport", "compact_space", "plan_compaction"]
 
 # Segments stay below this, so that no folding ever needs more room than it on the disk.
 MAX_BYTES = 4 * 2**30
 # Up to here a rewrite takes a fraction of a second and is always worth a smaller number of files.
 SMALL_BYTES = 32 * 2**20
 RATIO = 4
-STALE_SECONDS = 24 * 3600
 
 _MAX_PROVENANCES = 16
 _log = logging.getLogger(__name__)
@@ -154,25 +151,6 @@ def plan_compaction(segments: Sequence[Segment], *, full: bool = False) -> list[
             groups.append([segment])
             total = largest = segment.n_bytes
     return [group[::-1] for group in reversed(groups)]
-
-
-def remove_stale(folder: str) -> int:
-    """Remove temporary files that no living process can still be writing: a day old or more.
-
-    Returns
-    -------
-    int
-        How many there were.
-    """
-    n_removed = 0
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime >= STALE_SECONDS:
-                        os.unlink(entry.path)
-                        n_removed += 1
-    return n_removed
 
 
 def _fold(space: Space, group: list[Segment], advance: Callable[[int], None]) -> CompactReport:

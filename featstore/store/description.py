@@ -9,7 +9,7 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, StoreError
 from featstore.hashing import fingerprint
-from featstore.store.atomic import failure_reason, write_text
+from featstore.store.atomic import failure_reason, make_folders, write_text
 from featstore.store.hdf5 import check_version, damaged
 
 __all__ = ["STORE_VERSION", "read_json", "read_space_description", "write_space_description"]
@@ -86,7 +86,7 @@ def write_space_description(
     except (TypeError, ValueError) as error:
         raise StoreError(f"provenance must consist of JSON values: {error}") from error
     try:
-        os.makedirs(folder, exist_ok=True)
+        make_folders(folder)
     except OSError as error:
         raise StoreError(f"cannot make the folder {folder}: {failure_reason(error)}") from error
     write_text(os.path.join(folder, "space.json"), text + "\n")

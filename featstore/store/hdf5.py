@@ -74,6 +74,9 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
     except OSError as error:
         if error.errno in _NOT_THE_FILE:
             raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
+        if not os.path.lexists(path):
+            # Removed while HDF5 opened it, as compaction does.
+            raise StoreNotFoundError(f"there is no file {path}") from error
         raise damaged(path, failure_reason(error)) from error
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(path, failure_reason(error)) from error

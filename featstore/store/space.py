@@ -364,11 +364,23 @@ def segment_paths(folder: str) -> list[str]:
     Raises
     ------
     StoreError
-        The folder cannot be read.
+        The folder cannot be read, or changes all the time.
     """
+    # Large folders are listed in parts: what compaction replaces in between could be missed, old and new.
+    # Two lists that agree were not torn so.
+    listed = _listed(folder)
+    for _ in range(_MAX_RETRIES):
+        again = _listed(folder)
+        if listed == again:
+            return list(listed)
+        listed = again
+    raise StoreError(f"the segments of {folder} keep changing while they are listed; try again")
+
+
+def _listed(folder: str) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.path for entry in entries if _SEGMENT_NAME.fullmatch(entry.name)]
+            return {entry.path for entry in entries if _SEGMENT_NAME.fullmatch(entry.name)}
     except OSError as error:
         raise StoreError(f"cannot read the space {folder}: {failure_reason(error)}") from error
 

@@ -11,9 +11,15 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import NotInStoreError, StoreError, StoreNotFoundError
 from featstore.splits import SplitRule
-from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, write_text
+from featstore.store.atomic import (
+    TEMPORARY_PREFIX,
+    failure_reason,
+    make_folders,
+    remove_stale,
+    write_text,
+)
 from featstore.store.catalog import Catalog, checked_name, read_catalog, write_catalog
-from featstore.store.compaction import CompactReport, compact_space, remove_stale
+from featstore.store.compaction import CompactReport, compact_space
 from featstore.store.description import STORE_VERSION, read_json, write_space_description
 from featstore.store.grouping import name_near_groups
 from featstore.store.merging import MergeReport, merge_stores
@@ -182,6 +188,7 @@ class FeatureStore:
                 "characters, none of them a slash or control character, and not begin with a dot"
             )
         if spec.name not in self.space_names:
+            self._make_folder("spaces")
             folder = os.path.join(self.path, "spaces", spec.name)
             write_space_description(folder, spec, feature_dim=feature_dim, provenance=provenance)
         space = self.space(spec.name)
@@ -424,7 +431,7 @@ class FeatureStore:
         for name in names:
             report += compact_space(self.space(name), min_segments=min_segments, full=full, progress=progress)
         places = [self.path, *(os.path.join(self.path, folder) for folder in _FOLDERS)]
-        places += [os.path.join(self.path, "spaces", name) for name in names]
+        places += [entry.path for entry in self._entries("spaces") if entry.is_dir(follow_symlinks=False)]
         return report + CompactReport(leftovers_removed=sum(map(remove_stale, places)))
 
     def pack(
@@ -465,15 +472,17 @@ class FeatureStore:
     def _create(self, description: str) -> None:
         try:
             for folder in _FOLDERS:
-                os.makedirs(os.path.join(self.path, folder), exist_ok=True)
+                make_folders(os.path.join(self.path, folder))
         except OSError as error:
             raise StoreError(f"cannot make the store {self.path}: {failure_reason(error)}") from error
         about = {"format": _FORMAT, "format_version": STORE_VERSION}
         write_text(description, json.dumps(about, indent=2) + "\n")
 
     def _make_folder(self, name: str) -> None:
+        if not os.path.lexists(os.path.join(self.path, "featstore.json")):
+            raise StoreError(f"the store {self.path} has been removed since it was opened")
         try:
-            os.makedirs(os.path.join(self.path, name), exist_ok=True)
+            make_folders(os.path.join(self.path, name))
         except OSError as error:
             raise StoreError(f"cannot write into {self.path}: {failure_reason(error)}") from error
 

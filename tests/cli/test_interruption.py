@@ -1,5 +1,6 @@
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -41,3 +42,48 @@ def test_a_stopped_extraction_seals_and_says_how_to_go_on(photos, tmp_path, monk
     assert json.loads(result.stdout)["extracted"] == 8
     assert "the same command goes on" in result.stderr
     assert featstore.FeatureStore(store).space().n_rows == 8
+
+
+def extract_stopped_by(press, photos, tmp_path, monkeypatch):
+    backbone = CountingBackbone(before_batch=lambda number: press() if number == 2 else None)
+    monkeypatch.setattr("featstore.extraction.load_backbone", lambda name, **options: backbone)
+    return CliRunner().invoke(main, ["extract", str(photos), "--store", str(tmp_path / "s.fstore"), "--json"])
+
+
+def test_ctrl_c_while_sealing_does_not_cut_it_short(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("featstore_cli.stopping._SAME_PRESS_SECONDS", 0)
+    append = featstore.store.Space.append
+
+    def pressed_again(self, *arguments, **options):
+        signal.raise_signal(signal.SIGINT)
+        append(self, *arguments, **options)
+
+    monkeypatch.setattr(featstore.store.Space, "append", pressed_again)
+    result = extract_stopped_by(lambda: signal.raise_signal(signal.SIGINT), photos, tmp_path, monkeypatch)
+    assert (result.exit_code, json.loads(result.stdout)["extracted"]) == (130, 8)
+    opened = featstore.FeatureStore(tmp_path / "s.fstore")
+    assert (opened.space().n_rows, opened.catalog_names) == (8, ("photos",))
+
+
+def test_ctrl_c_that_python_drops_is_not_lost(photos, tmp_path, monkeypatch):
+    class Pressed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def press():
+        Pressed()
+        time.sleep(60)
+
+    result = extract_stopped_by(press, photos, tmp_path, monkeypatch)
+    assert (result.exit_code, "Traceback" in result.stderr) == (130, False)
+
+
+def test_ctrl_c_that_a_library_makes_another_error_of_is_still_told_as_one(photos, tmp_path, monkeypatch):
+    def press():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy failed to import") from None
+
+    result = extract_stopped_by(press, photos, tmp_path, monkeypatch)
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")

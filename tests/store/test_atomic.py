@@ -1,9 +1,10 @@
 import os
+import time
 
 import pytest
 
 from featstore.errors import StoreError
-from featstore.store.atomic import replacing, write_text
+from featstore.store.atomic import make_folders, remove_stale, replacing, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -64,3 +65,43 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot write .*/file/x: not a directory"):
         write_text(str(tmp_path / "file" / "x"), "y")
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_a_file_that_is_being_written_is_not_cleaned_up_whatever_the_clock_says(tmp_path, days):
+    with replacing(str(tmp_path / "a")) as temporary:
+        with open(temporary, "w") as file:
+            file.write("whole")
+        os.utime(temporary, (time.time() + days * 86400,) * 2)
+        assert remove_stale(str(tmp_path)) == 0
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_a_dead_processs_file_is_cleaned_up_whatever_the_clock_says(tmp_path, days):
+    left = tmp_path / ".tmp-0123"
+    left.touch()
+    os.utime(left, (time.time() + days * 86400,) * 2)
+    assert remove_stale(str(tmp_path)) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_says_where_to_free_some_space(tmp_path):
+    with (
+        pytest.raises(StoreError, match=rf"; free some space for {tmp_path} \([\d.,]+ MB are free\) and run"),
+        replacing(str(tmp_path / "a")),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_is_gone_is_said_to_be(tmp_path):
+    with pytest.raises(StoreError, match=r"the folder .*/gone is not there"):
+        write_text(str(tmp_path / "gone" / "a"), "x")
+
+
+def test_each_new_folder_is_flushed_into_the_one_that_it_lies_in(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("featstore.store.atomic.sync_folder", flushed.append)
+    make_folders(str(tmp_path / "a" / "b"))
+    make_folders(str(tmp_path / "a" / "b"))
+    assert flushed == [str(tmp_path), str(tmp_path / "a")]

@@ -316,3 +316,13 @@ def test_threads_may_share_a_space(store, fill, make_hashes, make_features):
         reader.join()
     assert not failures
     assert space.n_rows == 400
+
+
+def test_a_folder_listed_while_it_is_compacted_misses_nothing(store, fill, monkeypatch, make_hashes):
+    """Large folders are listed in parts: the first may lack the new segment, and the next the old ones."""
+    space = fill(store, n=5, n_segments=3)
+    from featstore.store import space as module
+
+    listed, torn = module._listed, [set()]
+    monkeypatch.setattr(module, "_listed", lambda folder: torn.pop() if torn else listed(folder))
+    assert (Space(space.path).lookup(make_hashes(15)) >= 0).all()

@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM: a command tidies up, says in a line that it was stopped, and tells by what."""
+
+import _thread
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+__all__ = ["Stop", "stoppable"]
+
+# One press may come twice: from the terminal to all its processes, and again from what started this one.
+_SAME_PRESS_SECONDS = 1.0
+
+
+class Stop:
+    """The handler of both signals: raises KeyboardInterrupt in the main thread.
+
+    Attributes
+    ----------
+    status : int or None
+        The exit status that tells of the signal: 130 for Ctrl-C, 143 for SIGTERM; None while none came.
+    """
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self._number = signal.SIGINT
+        self._raised_s = float("-inf")
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._raised_s >= _SAME_PRESS_SECONDS:
+            self._raised_s, self._number, self.status = now_s, signal.Signals(number), 128 + number
+            raise KeyboardInterrupt
+
+    def raise_again(self, dropped: Any) -> None:
+        """Take an exception that Python drops, such as one in a destructor; a stop must not be among them."""
+        if self.status is None or not isinstance(dropped.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(dropped)
+            return
+        self._raised_s = float("-inf")
+        # Raised in here, it would be dropped as well.
+        again = threading.Timer(0.01, _thread.interrupt_main, [self._number])
+        again.daemon = True
+        again.start()
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt while the block runs.
+
+    Yields
+    ------
+    Stop
+        Tells which it was.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        # What was started to outlive its terminal goes on ignoring Ctrl-C.
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = [signal.signal(number, stop) for number in numbers]
+    hook, sys.unraisablehook = sys.unraisablehook, stop.raise_again
+    try:
+        yield stop
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
