@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from featstore.errors import StoreError
 from featstore.splits import SPLITS
 from featstore.store.atomic import replacing
+from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.store.hdf5 import (
     FILE_TYPES,
     check_version,
@@ -188,17 +189,21 @@ def write_catalog(path: str, catalog: Catalog) -> None:
     """
     written = _TEXTS | (_OPTIONAL_TEXTS if any(catalog.near_groups) else {})
     texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
-    with replacing(path) as temporary, create_hdf5(temporary) as file:
-        file.attrs["format"] = np.bytes_(_FORMAT.encode())
-        file.attrs["format_version"] = np.int64(FORMAT_VERSION)
-        for field in ("name", "root", "location"):
-            text = _encoded(getattr(catalog, field), field)
-            file.attrs[field] = np.array(text, f"S{len(text) or 1}")
-        for name, column in texts.items():
-            _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
-        for name, (field, kind) in _NUMBERS.items():
-            values = getattr(catalog, field)
-            _write_column(file, name, kind, values.shape, values)
+    with replacing(path) as temporary:
+        with create_hdf5(temporary) as file:
+            file.attrs["format"] = np.bytes_(_FORMAT.encode())
+            file.attrs["format_version"] = np.int64(FORMAT_VERSION)
+            for field in ("name", "root", "location"):
+                text = _encoded(getattr(catalog, field), field)
+                file.attrs[field] = np.array(text, f"S{len(text) or 1}")
+            for name, column in texts.items():
+                _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
+            for name, (field, kind) in _NUMBERS.items():
+                values = getattr(catalog, field)
+                _write_column(file, name, kind, values.shape, values)
+            frame = lay_out_frame(file)
+        with open(temporary, "rb+") as sealed:
+            seal_frame(sealed, frame)
 
 
 def read_catalog(path: str) -> Catalog:
@@ -224,10 +229,14 @@ def read_catalog(path: str) -> Catalog:
         if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
             raise ValueError("it is an HDF5 file, but not a catalog of featstore")
         check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
+        links = file_id.links
+        frame = locate_frame(links, file_id, file_bytes)
+        with open(path, "rb") as file:
+            if frame is not None and not is_frame_whole(file, frame):
+                raise ValueError("its bytes do not agree with their checksum")
         columns: dict[str, Any] = {
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
-        links = file_id.links
         present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
         for name, field in (_TEXTS | present).items():
             columns[field] = _read_texts(open_dataset(links, file_id, name), name, file_bytes)

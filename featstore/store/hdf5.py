@@ -19,6 +19,7 @@ __all__ = [
     "FILE_TYPES",
     "check_version",
     "create_hdf5",
+    "create_plain",
     "damaged",
     "locate",
     "open_dataset",
@@ -36,6 +37,8 @@ FILE_TYPES = {
 }
 
 _MAX_ATTRIBUTE_BYTES = 2**16
+_MAX_HOLE = 256
+_MIN_HOLE_BYTES = 2**30
 _NOT_THE_FILE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -53,7 +56,7 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
     StoreNotFoundError
         There is no such file.
     DamagedError
-        It is no regular file, no HDF5 file, or the block that inspects it raises a ``ValueError``,
+        It is no regular file, no HDF5 file, mostly a hole, or the block that inspects it raises a ``ValueError``,
         ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it cannot read.
     StoreError
         The operating system does not let it be read.
@@ -62,6 +65,10 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise damaged(path, "it is not a regular file")
+        # Some file systems compress; but terabytes that take no room were made to exhaust the reader.
+        written = 512 * getattr(status, "st_blocks", status.st_size)
+        if status.st_size > _MIN_HOLE_BYTES + _MAX_HOLE * written:
+            raise damaged(path, f"of its {status.st_size:,} bytes only {written:,} were ever written")
         file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_READING)
         try:
             yield file_id, status.st_size
@@ -108,6 +115,31 @@ def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
             yield file
     except RuntimeError as error:
         raise OSError(failure_reason(error)) from error
+
+
+def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int:
+    """Make room in a new file for a dataset that is one plain run of bytes, to be written without HDF5.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+    kind : str
+        A key of ``FILE_TYPES``.
+    shape : tuple of int
+
+    Returns
+    -------
+    int
+        Where it begins, in bytes from the file's start.
+    """
+    plain = h5p.create(h5p.DATASET_CREATE)
+    plain.set_layout(h5d.CONTIGUOUS)
+    plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    plain.set_fill_time(h5d.FILL_TIME_NEVER)
+    plain.set_obj_track_times(False)
+    dataset = h5d.create(file.id, name.encode(), FILE_TYPES[kind], h5s.create_simple(shape), dcpl=plain)
+    return int(dataset.get_offset())
 
 
 def _access() -> Any:

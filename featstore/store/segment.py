@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from h5py import h5d, h5p, h5s
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import StoreError, StoreNotFoundError
 from featstore.hashing import canonical_json, fingerprint
 from featstore.store.atomic import failure_reason, replacing
+from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.store.hdf5 import (
-    FILE_TYPES,
     check_version,
     create_hdf5,
+    create_plain,
     damaged,
     locate,
     open_hdf5,
@@ -93,6 +93,8 @@ class Segment:
         When it was written, in ns since 1970; where segments were folded, when the first of them was.
     offsets : tuple of int
         Where features, content hashes, views and checksums begin, in bytes from the file's start.
+    frame : int or None
+        Where the checksum of all the rest begins; None in files of other software and of featstore up to 0.2.
     """
 
     path: str
@@ -102,6 +104,7 @@ class Segment:
     dtype: np.dtype[Any]
     created_ns: int
     offsets: tuple[int, ...]
+    frame: int | None = None
 
     @property
     def name(self) -> str:
@@ -139,6 +142,22 @@ class Segment:
                     self._column(file, number, start, min(start + step, self.n_rows)) for number in range(4)
                 )
                 yield Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
+
+    def is_frame_whole(self) -> bool:
+        """Say whether all but the rows, which have checksums of their own, is as it was written.
+
+        True where the file holds no checksum of it.
+        """
+        with self._reading(), open(self.path, "rb") as file:
+            return self.frame is None or is_frame_whole(file, self.frame, self.extents)
+
+    @property
+    def extents(self) -> list[tuple[int, int]]:
+        """Where the rows' columns begin and end, in bytes from the file's start."""
+        widths = (self.feature_dim * self.dtype.itemsize, HASH_BYTES, 2, 4)
+        return [
+            (start, start + self.n_rows * width) for start, width in zip(self.offsets, widths, strict=True)
+        ]
 
     def _column(self, file: BinaryIO, number: int, start: int, stop: int) -> NDArray[Any]:
         """Read some rows of the features, hashes, views or checksums."""
@@ -214,6 +233,7 @@ def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
             dtype=dtype,
             created_ns=read_attribute(file_id, "created_ns", int),
             offsets=tuple(offsets),
+            frame=locate_frame(links, file_id, file_bytes),
         )
 
 
@@ -268,11 +288,13 @@ class SegmentWriter:
         self._n_written += len(rows.view)
 
     def finish(self) -> None:
-        """Hand everything to the operating system."""
+        """Write the checksum of what is not rows, and hand everything to the operating system."""
         if self._n_written != self.segment.n_rows:
             raise ValueError(
                 f"the segment was laid out for {self.segment.n_rows} rows; {self._n_written} came"
             )
+        if self.segment.frame is not None:
+            seal_frame(self._file, self.segment.frame, self.segment.extents)
         self._file.flush()
 
 
@@ -319,7 +341,8 @@ def segment_writer(
         "created_ns": created_ns,
     }
     with replacing(target) as temporary:
-        offsets = _lay_out(temporary, _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype]), attributes)
+        columns = _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype])
+        offsets, frame = _lay_out(temporary, columns, attributes)
         with open(temporary, "rb+") as file:
             writer = SegmentWriter(
                 file,
@@ -331,6 +354,7 @@ def segment_writer(
                     dtype=np.dtype(FILE_DTYPES[spec.dtype]),
                     created_ns=created_ns,
                     offsets=offsets,
+                    frame=frame,
                 ),
             )
             yield writer
@@ -393,22 +417,13 @@ def _columns(n_rows: int, feature_dim: int, kind: str) -> dict[str, tuple[str, t
 
 def _lay_out(
     path: str, columns: Mapping[str, tuple[str, tuple[int, ...]]], attributes: Mapping[str, str | int]
-) -> tuple[int, ...]:
-    """Create the file with room for the columns, and return where each begins."""
-    plain = h5p.create(h5p.DATASET_CREATE)
-    plain.set_layout(h5d.CONTIGUOUS)
-    plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    plain.set_fill_time(h5d.FILL_TIME_NEVER)
-    plain.set_obj_track_times(False)
+) -> tuple[tuple[int, ...], int]:
+    """Create the file with room for the columns and the frame's checksum; return where each begins."""
     with create_hdf5(path, alignment=_ALIGNMENT) as file:
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value.encode("ascii")) if isinstance(value, str) else np.int64(value)
-        return tuple(
-            h5d.create(
-                file.id, name.encode(), FILE_TYPES[kind], h5s.create_simple(shape), dcpl=plain
-            ).get_offset()
-            for name, (kind, shape) in columns.items()
-        )
+        offsets = tuple(create_plain(file, name, kind, shape) for name, (kind, shape) in columns.items())
+        return offsets, lay_out_frame(file)
 
 
 def _provenance_text(provenance: Mapping[str, Any] | None) -> str:
