@@ -144,7 +144,8 @@ def read_array(data: bytes) -> NDArray[Any]:
         raise ValueError(f"an array has the shape {shape}")
     if file.tell() + math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"an array of shape {shape} and type {dtype} is not as large as it says")
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    return array
 
 
 def _look_through(data: bytes) -> None:
@@ -175,7 +176,7 @@ def _look_through(data: bytes) -> None:
 
 
 def _n_nodes(schema: Any) -> int:
-    """Count the nodes of a schema as often as they are used; skops knows a node that is there again by its id."""
+    """Count the nodes of a schema as often as they are used: one that is there again is known by its id."""
     found: dict[Any, list[Any]] = {}
 
     def collect(value: Any) -> None:

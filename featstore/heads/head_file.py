@@ -13,7 +13,6 @@ Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it 
 
 import io
 import json
-import os
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -186,7 +185,7 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _no_head(path: str, beginning: bytes) -> str:
-    # A pickle begins with its protocol's mark; joblib's may be compressed, and tell themselves by their names.
+    # A pickle begins with its protocol's mark; joblib's may be compressed: those are told by their names.
     if path.lower().endswith(_PICKLES) or beginning in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return (
             f"{path} is a pickle: opening one runs whatever code it holds, so featstore never does. If you "

@@ -30,7 +30,7 @@ from featstore.store.hdf5 import (
 )
 from featstore.store.keys import HASH_BYTES
 
-__all__ = ["Catalog", "checked_name", "read_catalog", "text_blocks", "write_catalog"]
+__all__ = ["Catalog", "checked_name", "read_catalog", "read_location", "text_blocks", "write_catalog"]
 
 FORMAT_VERSION = 1
 
@@ -247,6 +247,15 @@ def read_catalog(path: str) -> Catalog:
         except StoreError as error:
             raise damaged(path, str(error)) from error
     return replace(catalog, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
+
+
+def read_location(path: str) -> str | None:
+    """Read from a catalog, damaged as it may be, which source it described; None where that is lost."""
+    try:
+        with open_hdf5(path) as (file_id, _):
+            return _decoded(read_attribute(file_id, "location", bytes))
+    except StoreError:
+        return None
 
 
 def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterator[NDArray[np.bytes_]]:

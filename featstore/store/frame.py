@@ -1,4 +1,4 @@
-"""One checksum over all of an HDF5 file that no other checksum covers, so that no byte of it changes unseen."""
+"""One checksum over all of an HDF5 file that no other checksum covers: no byte of it changes unseen."""
 
 import zlib
 from collections.abc import Iterable
@@ -76,7 +76,7 @@ def seal_frame(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]] = 
 
 
 def is_frame_whole(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]] = ()) -> bool:
-    """Say whether all that lies outside of the extents is as :func:`seal_frame` found it; parameters as there."""
+    """Say whether all that lies outside of the extents is as :func:`seal_frame` found it."""
     found = _checksum(file, frame, extents)
     file.seek(frame)
     return file.read(_BYTES) == found.to_bytes(_BYTES, "little")

@@ -56,8 +56,9 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
     StoreNotFoundError
         There is no such file.
     DamagedError
-        It is no regular file, no HDF5 file, mostly a hole, or the block that inspects it raises a ``ValueError``,
-        ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it cannot read.
+        It is no regular file, no HDF5 file, mostly a hole, or the block that inspects it raises a
+        ``ValueError``, ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it
+        cannot read.
     StoreError
         The operating system does not let it be read.
     """

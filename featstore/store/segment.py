@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import secrets
 import zlib
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.errors import StoreError, StoreNotFoundError
+from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.hashing import canonical_json, fingerprint
 from featstore.store.atomic import failure_reason, replacing
 from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
@@ -124,9 +125,9 @@ class Segment:
         StoreNotFoundError
             The file has been removed since it was opened, as compaction does.
         """
-        shape = (self.n_rows, self.feature_dim)
         with self._reading():
-            return np.memmap(self.path, self.dtype, mode="r", offset=self.offsets[0], shape=shape)
+            features: FeatureArray = self._mapped(0)
+            return features
 
     def keys(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Read all content hashes, uint8 of shape (n_rows, 32), and views, uint16 of shape (n_rows,)."""
@@ -143,6 +144,36 @@ class Segment:
                 )
                 yield Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
 
+    def check_rows(self, numbers: NDArray[np.int64]) -> None:
+        """Compare some rows with their checksums; nothing happens where the file has been removed since.
+
+        Parameters
+        ----------
+        numbers : ndarray of shape (m,), int64
+
+        Raises
+        ------
+        DamagedError
+            A row does not agree.
+        """
+        step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
+        n_wrong = 0
+        try:
+            with self._reading():
+                columns = [self._mapped(number) for number in range(4)]
+        except StoreNotFoundError:
+            return
+        for start in range(0, len(numbers), step):
+            features, *keys = (column[numbers[start : start + step]] for column in columns)
+            rows = Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
+            n_wrong += len(damaged_rows(rows))
+        if n_wrong:
+            raise DamagedError(
+                f"{n_wrong:,} of the {len(numbers):,} rows that were asked of {self.path} do not agree with "
+                "their checksums, and none was used; featstore verify --repair sets the file aside, keeps "
+                "its good rows and says what to extract again"
+            )
+
     def is_frame_whole(self) -> bool:
         """Say whether all but the rows, which have checksums of their own, is as it was written.
 
@@ -154,20 +185,34 @@ class Segment:
     @property
     def extents(self) -> list[tuple[int, int]]:
         """Where the rows' columns begin and end, in bytes from the file's start."""
-        widths = (self.feature_dim * self.dtype.itemsize, HASH_BYTES, 2, 4)
         return [
-            (start, start + self.n_rows * width) for start, width in zip(self.offsets, widths, strict=True)
+            (start, start + self.n_rows * math.prod(width) * dtype.itemsize)
+            for start, (dtype, width) in zip(self.offsets, self._kinds, strict=True)
         ]
 
     def _column(self, file: BinaryIO, number: int, start: int, stop: int) -> NDArray[Any]:
         """Read some rows of the features, hashes, views or checksums."""
-        dtype = (self.dtype, np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))[number]
-        width = ((self.feature_dim,), (HASH_BYTES,), (), ())[number]
+        dtype, width = self._kinds[number]
         column = np.empty((stop - start, *width), dtype)
         file.seek(self.offsets[number] + start * column[:1].nbytes)
         if file.readinto(column.data.cast("B")) != column.nbytes:  # type: ignore[attr-defined]
             raise damaged(self.path, "it has been cut short")
         return column
+
+    def _mapped(self, number: int) -> Any:
+        """Map the features, hashes, views or checksums of all rows."""
+        dtype, width = self._kinds[number]
+        return np.memmap(self.path, dtype, mode="r", offset=self.offsets[number], shape=(self.n_rows, *width))
+
+    @property
+    def _kinds(self) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
+        """Type and further axes of the features, hashes, views and checksums."""
+        return (
+            (self.dtype, (self.feature_dim,)),
+            (np.dtype("u1"), (HASH_BYTES,)),
+            (np.dtype("<u2"), ()),
+            (np.dtype("<u4"), ()),
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
