@@ -22,6 +22,7 @@ __all__ = [
     "open_store",
     "print_json",
     "print_table",
+    "printable",
     "quiet_option",
     "share",
     "short_path",
@@ -100,8 +101,12 @@ def _cell(value: object) -> str:
         return "" if value is None else str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    # A file's name may hold anything; on a terminal it must stay one line and do nothing.
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Write a text, such as a file's name, so that on a terminal it stays one line and does nothing."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 @contextmanager

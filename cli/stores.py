@@ -121,8 +121,8 @@ def _more(entries: list[Any]) -> None:
 def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
     """Read all of STORE and compare it with its checksums; exit with 1 if anything is damaged.
 
-    --repair moves damaged files into the folder "damaged" of STORE, deletes nothing, seals those of their rows
-    that are good once more, and says what to extract again; exit is 0 if STORE is sound then.
+    --repair moves damaged files into the folder "damaged" of STORE, deletes nothing, seals those of their
+    rows that are good once more, and says what to extract again; exit is 0 if STORE is sound then.
     """
     if repair:
         _repair(store, quiet=quiet, as_json=as_json)
