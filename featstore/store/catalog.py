@@ -51,6 +51,9 @@ _MAX_TEXT_BYTES = 2**16
 # that grows by more than this was made to exhaust the reader.
 _MAX_EXPANSION = 256
 _MIN_EXPANDED_BYTES = 2**30
+# And what its texts may take in memory, without the padding: paths with much in common compress well.
+_MAX_TEXT_EXPANSION = 64
+_MIN_TEXTS_BYTES = 2**26
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -238,10 +241,17 @@ def read_catalog(path: str) -> Catalog:
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
         present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
-        for name, field in (_TEXTS | present).items():
-            columns[field] = _read_texts(open_dataset(links, file_id, name), name, file_bytes)
         for name, (field, kind) in _NUMBERS.items():
             columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)
+        n_rows = len(columns["content_hash"])
+        left = max(_MIN_TEXTS_BYTES, _MAX_TEXT_EXPANSION * file_bytes)
+        for name, field in (_TEXTS | present).items():
+            dataset = open_dataset(links, file_id, name)
+            if dataset.shape != (n_rows,):
+                raise ValueError(
+                    f"/{name} has the shape {dataset.shape}; with these images it is ({n_rows},)"
+                )
+            columns[field], left = _read_texts(dataset, name, file_bytes, left)
         try:
             catalog = Catalog(**columns)
         except StoreError as error:
@@ -285,7 +295,8 @@ def _write_column(
     dataset.attrs["crc32"] = np.int64(checksum)
 
 
-def _read_texts(dataset: Any, name: str, file_bytes: int) -> list[str | None]:
+def _read_texts(dataset: Any, name: str, file_bytes: int, left: int) -> tuple[list[str | None], int]:
+    """Read a column of texts that take at most ``left`` bytes, and return how many bytes remain of these."""
     kind = dataset.get_type()
     if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str():
         raise ValueError(f"/{name} does not consist of fixed-length texts")
@@ -297,11 +308,15 @@ def _read_texts(dataset: Any, name: str, file_bytes: int) -> list[str | None]:
         for text in block.tolist():
             if text in known:
                 texts.append(known[text])
-            elif name == "path":
+                continue
+            left -= len(text)
+            if left < 0:
+                raise ValueError(f"/{name} unpacks to far more than the file's {file_bytes:,} bytes")
+            if name == "path":
                 texts.append(_decoded(text))
             else:
                 texts.append(known.setdefault(text, _decoded(text)))
-    return texts
+    return texts, left
 
 
 def _read_numbers(dataset: Any, name: str, kind: str, file_bytes: int) -> NDArray[Any]:
@@ -320,7 +335,9 @@ def _read_column(
     if len(shape) != 1 + len(width) or shape[1:] != width:
         raise ValueError(f"/{name} has the shape {shape}; it must be {('images', *width)}")
     n_rows, row_bytes = shape[0], dtype.itemsize * math.prod(width)
-    if n_rows * row_bytes > max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes):
+    # Hashes are not compressed, so that the file's size bounds the number of rows, and with it all the rest.
+    largest = file_bytes if name == "content_hash" else max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes)
+    if n_rows * row_bytes > largest:
         raise ValueError(
             f"/{name} would unpack to {n_rows * row_bytes:,} bytes from a file of {file_bytes:,}"
         )

@@ -290,6 +290,7 @@ class FeatureStore:
         StoreError
             No head can have this name.
         """
+        self._refuse_link("heads")
         path = os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
         # Archives and git drop empty folders; a store that cannot be written has no use for one.
         with suppress(OSError):
@@ -511,12 +512,22 @@ class FeatureStore:
         _describe(description)
 
     def _make_folder(self, name: str) -> None:
+        self._refuse_link(name)
         try:
             os.makedirs(os.path.join(self.path, name), exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot write into {self.path}: {failure_reason(error)}") from error
 
+    def _refuse_link(self, name: str) -> None:
+        """Refuse a folder of the store that leads out of it."""
+        if os.path.islink(os.path.join(self.path, name)):
+            raise StoreError(
+                f"{os.path.join(self.path, name)} is a link to somewhere else, which featstore never follows; "
+                "put the folder itself in its place"
+            )
+
     def _entries(self, folder: str) -> list["os.DirEntry[str]"]:
+        self._refuse_link(folder)
         try:
             with os.scandir(os.path.join(self.path, folder)) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
