@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, UntrustedTypeError
+from featstore.heads.calibration import class_scores
 from featstore.store.archive import check_members
 
 __all__ = ["dump_estimator", "first_line", "load_estimator", "read_array"]
@@ -107,6 +108,12 @@ def load_estimator(
             known = np.asarray(getattr(estimator, "classes_", ()))
             n_features = getattr(estimator, "n_features_in_", feature_dim)
             agrees = n_features == feature_dim and np.array_equal(known, classes)
+            if agrees:
+                # Parts that do not fit together show when they are first used.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    estimator.predict(np.zeros((1, feature_dim)))
+                    class_scores(estimator, np.zeros((1, feature_dim)))
     except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
         raise HeadError(f"{path} is damaged: its estimator cannot be read: {first_line(error)}") from error
     if unknown:

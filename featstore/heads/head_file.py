@@ -142,8 +142,8 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
             linear = _read_linear(members[_LINEAR])
             if linear.coef.shape != (len(values["classes"]), values["feature_dim"]):
                 raise HeadError(f"its {_LINEAR} and its {_MANIFEST} do not agree")
-    except FeatstoreError as error:
-        raise HeadError(f"{path} is damaged: {error}") from error
+    except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise HeadError(f"{path} is damaged: {first_line(error)}") from error
     load = partial(
         load_estimator,
         members[_ESTIMATOR],

@@ -192,11 +192,14 @@ def read_attribute(object_id: Any, name: str, kind: type) -> Any:
         # h5py does not compare the attribute's shape with that of the array it is read into.
         scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
         size = attribute.get_storage_size()
-        if scalar and kind is int:
+        found = attribute.get_type()
+        if scalar and kind is int and isinstance(found, h5t.TypeIntegerID):
             number = np.empty((), np.int64)
             attribute.read(number, mtype=h5t.NATIVE_INT64)
             return int(number)
-        if scalar and kind is bytes and 0 < size <= _MAX_ATTRIBUTE_BYTES:
+        # Texts of variable length would be read from elsewhere in the file.
+        fixed = isinstance(found, h5t.TypeStringID) and not found.is_variable_str()
+        if scalar and kind is bytes and fixed and 0 < size <= _MAX_ATTRIBUTE_BYTES:
             text = np.empty((), f"S{size}")
             attribute.read(text)
             return bytes(text[()])

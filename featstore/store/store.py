@@ -522,8 +522,8 @@ class FeatureStore:
         """Refuse a folder of the store that leads out of it."""
         if os.path.islink(os.path.join(self.path, name)):
             raise StoreError(
-                f"{os.path.join(self.path, name)} is a link to somewhere else, which featstore never follows; "
-                "put the folder itself in its place"
+                f"{os.path.join(self.path, name)} is a link to somewhere else, which featstore never "
+                "follows; put the folder itself in its place"
             )
 
     def _entries(self, folder: str) -> list["os.DirEntry[str]"]:

@@ -314,7 +314,7 @@ class TestOwnModel:
         path = str(tmp_path / "lambda.keras")
         inputs = keras.Input((16, 16, 3))
         keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(path)
-        with pytest.raises(BackboneError, match="Python code that would run .* --trust-model"):
+        with pytest.raises(BackboneError, match=r"Python code that would run .* --trust-model"):
             settle(request_network(path, preprocessing="none"))
 
     def test_a_name_of_the_table_is_not_taken(self, tiny_keras_file, tmp_path):
