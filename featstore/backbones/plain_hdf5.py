@@ -57,7 +57,7 @@ def _check_heaps(path: str) -> None:
             raise OSError("it does not begin as an HDF5 file does")
         at = _WIDTHS.get(beginning[8], 0)
         if len(beginning) < 16 or beginning[at : at + 2] != b"\x08\x08":
-            raise ValueError("its numbers are not of eight bytes, as in every file of Keras")
+            raise OSError("its numbers are not of eight bytes, as in every file of Keras")
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start = data.find(_HEAP)
             while start >= 0:
