@@ -166,7 +166,7 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
             )
         for name, location in report.catalogs:
             source = printable(location) if location else "its source"
-            click.echo(f"extract again: {source}, for the catalog {name}; no features are computed for it")
+            click.echo(f"extract again: {source}, for the catalog {name}")
         for name in report.heads:
             click.echo(f"fit again: the head {name}")
         for damage in report.remaining:

@@ -175,7 +175,8 @@ def check_version(path: str, found: object, known: int) -> None:
 def damaged(path: str, found: str) -> DamagedError:
     """Return the error that names a damaged file and says what to do next."""
     return DamagedError(
-        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store"
+        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store and "
+        "with --repair sets them aside"
     )
 
 
