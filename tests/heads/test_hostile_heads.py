@@ -85,7 +85,7 @@ def test_members_that_overlap_are_refused(tmp_path, members):
     # The second member's local header is said to be where the first one's is.
     data[second + 42 : second + 46] = bytes(4)
     (tmp_path / "overlapping.head").write_bytes(data)
-    with pytest.raises(HeadError, match="overlap"):
+    with pytest.raises(HeadError, match="its members overlap"):
         Head.load(tmp_path / "overlapping.head")
 
 
