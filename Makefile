@@ -7,13 +7,17 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: bench bench-large-photos bench-networks demo test torture lint clean
+.PHONY: bench bench-large-photos bench-networks demo fuzz test torture lint clean
 
 demo: .venv/.installed
 	$(BIN)/featstore demo
 
 test: lint
 	$(BIN)/pytest --numprocesses 2
+
+# Some minutes for each reader: `make fuzz RUNS=200` is a taste, `make fuzz TARGETS="catalog head"` a choice.
+fuzz: .venv/.installed-dev
+	$(BIN)/python tests/fuzz/campaign.py --runs $(or $(RUNS),5000) $(TARGETS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

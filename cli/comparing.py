@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import count, example, json_option, note, print_json, print_table, say, share
+from .console import (
+    count,
+    example,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    say,
+    share,
+    verify_reads_option,
+)
 from .finding import find_head, find_table
 
 if TYPE_CHECKING:
@@ -34,6 +44,7 @@ __all__ = ["compare"]
     show_default=True,
     help="Which images to compare on.",
 )
+@verify_reads_option
 @json_option
 def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool) -> None:
     """Compare HEADs on the same images, of which none was trained on.

@@ -29,10 +29,28 @@ __all__ = [
     "share",
     "short_path",
     "show_warnings",
+    "verify_reads_option",
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+
+
+_VERIFY_READS = "featstore.verify_reads"
+
+
+def _keep_verify_reads(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[_VERIFY_READS] = value
+
+
+# For every command that reads features; open_store finds it in the context.
+verify_reads_option = click.option(
+    "--verify-reads",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_verify_reads,
+    help="Compare every row with its checksum before it is used.",
+)
 
 
 def example(*lines: str) -> str:
@@ -142,15 +160,21 @@ def bar(
         yield update
 
 
-def open_store(path: str | None) -> "FeatureStore":
+def open_store(path: str | None, *, repair: bool = False) -> "FeatureStore":
     """Open the store at a path or, without one, the only store in the current folder."""
     from featstore import FeatureStore
 
+    context = click.get_current_context(silent=True)
+    verify_reads = context is not None and context.meta.get(_VERIFY_READS, False)
+    return FeatureStore(_store_path(path), repair=repair, verify_reads=verify_reads)
+
+
+def _store_path(path: str | None) -> str:
     if path is not None:
-        return FeatureStore(path)
+        return path
     found = sorted(glob.glob("*.fstore"))
     if len(found) == 1:
-        return FeatureStore(found[0])
+        return found[0]
     if not found:
         raise click.UsageError(
             f"no store was named and there is none (*.fstore) in {printable(os.getcwd())}; name one, or make "

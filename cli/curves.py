@@ -14,6 +14,7 @@ from .console import (
     print_table,
     quiet_option,
     share,
+    verify_reads_option,
 )
 from .finding import table_options
 from .plotting import checked_plot_path, plot_option, save_plot
@@ -80,6 +81,7 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
 )
 @split_options
 @plot_option("the curve")
+@verify_reads_option
 @quiet_option
 @json_option
 def curve(

@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import count, example, json_option, print_json, print_table, share, short_path
+from .console import (
+    count,
+    example,
+    json_option,
+    print_json,
+    print_table,
+    share,
+    short_path,
+    verify_reads_option,
+)
 from .finding import find_head, find_table
 from .plotting import checked_plot_path, plot_option, save_plot
 
@@ -36,6 +45,7 @@ _LISTED_CLASSES = 20
     help="Which images to score on.",
 )
 @plot_option("the confusion matrix and the calibration")
+@verify_reads_option
 @json_option
 def evaluate(
     head: str, store: str | None, catalog: tuple[str, ...], split: str, plot: str | None, as_json: bool

@@ -92,6 +92,11 @@ class _Devices(click.ParamType[list[str]]):
     type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
     help="Pixel scaling that a model of your own expects, in Keras' words.",
 )
+@click.option(
+    "--trust-model",
+    is_flag=True,
+    help="Let a Keras model of your own run the code that it holds, such as Lambda layers.",
+)
 @click.option("--alpha", type=float, help="Width multiplier of the MobileNets.")
 @click.option(
     "--dtype",

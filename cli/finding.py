@@ -34,7 +34,8 @@ def table_options(features: str, images: str) -> Callable[[Callable[..., None]],
 
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     """Return a head's file, and the store that it is in if it is in one."""
-    if head.endswith(".head") or os.path.basename(head) != head:
+    # A pickle is taken for a file, so that it is refused for what it is.
+    if head.endswith((".head", ".joblib", ".pickle", ".pkl")) or os.path.basename(head) != head:
         path = os.path.abspath(head)
         home = os.path.dirname(os.path.dirname(path))
         inside = os.path.basename(os.path.dirname(path)) == "heads" and os.path.exists(

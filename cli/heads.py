@@ -19,6 +19,7 @@ from .console import (
     quiet_option,
     share,
     short_path,
+    verify_reads_option,
 )
 from .finding import find_head, table_options
 from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
@@ -114,6 +115,7 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 @click.option(
     "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same there for TensorBoard."
 )
+@verify_reads_option
 @quiet_option
 @json_option
 def fit(

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from .console import count, example, json_option, open_store, print_json, say, short_path
+from .console import count, example, json_option, open_store, print_json, say, short_path, verify_reads_option
 
 __all__ = ["projector"]
 
@@ -29,6 +29,7 @@ __all__ = ["projector"]
     show_default=True,
     help="The most images to write; those with the smallest content hashes.",
 )
+@verify_reads_option
 @json_option
 def projector(
     store: str, folder: str, space: str | None, catalog: tuple[str, ...], limit: int, as_json: bool

@@ -19,6 +19,7 @@ from .console import (
     quiet_option,
     share,
     short_path,
+    verify_reads_option,
 )
 from .finding import table_options
 from .splitting import split_options
@@ -52,6 +53,7 @@ _force_option = click.option("--force", is_flag=True, help="Replace the CSV if i
 )
 @_csv_option
 @_force_option
+@verify_reads_option
 @quiet_option
 @json_option
 def duplicates(
@@ -187,6 +189,7 @@ def _duplicate_rows(found: "Duplicates") -> Iterable[Sequence[object]]:
 )
 @_csv_option
 @_force_option
+@verify_reads_option
 @quiet_option
 @json_option
 def suspects(

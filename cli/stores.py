@@ -17,6 +17,7 @@ from .console import (
     quiet_option,
     say,
     short_path,
+    verify_reads_option,
 )
 
 __all__ = ["compact", "info", "merge", "pack", "verify"]
@@ -110,12 +111,22 @@ def _more(entries: list[Any]) -> None:
         click.echo(f"    … and {more:,} more: --json lists them")
 
 
-@click.command(epilog=example("featstore verify digits.fstore"), short_help="Check every row of a store.")
+@click.command(epilog=example("featstore verify digits.fstore"), short_help="Check every byte of a store.")
 @click.argument("store", required=False, type=click.Path())
+@click.option(
+    "--repair", is_flag=True, help="Set damaged files aside, keep their good rows and say what to do again."
+)
 @quiet_option
 @json_option
-def verify(store: str | None, quiet: bool, as_json: bool) -> None:
-    """Read all of STORE and compare every row with its checksum; exit with 1 if anything is damaged."""
+def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
+    """Read all of STORE and compare it with its checksums; exit with 1 if anything is damaged.
+
+    --repair moves damaged files into the folder "damaged" of STORE, deletes nothing, seals those of their
+    rows that are good once more, and says what to extract again; exit is 0 if STORE is sound then.
+    """
+    if repair:
+        _repair(store, quiet=quiet, as_json=as_json)
+        return
     with bar(None, quiet=quiet, unit="row") as progress:
         report = open_store(store).verify(progress=progress)
     if as_json:
@@ -129,6 +140,38 @@ def verify(store: str | None, quiet: bool, as_json: bool) -> None:
             say(f"  {damage['path']}: {damage['reason']}")
         for leftover in report.leftovers:
             say(f"  left over from an interrupted write, may be removed: {leftover}")
+        if report.set_aside:
+            say(f"  {count(len(report.set_aside), 'damaged file')} set aside by earlier repairs")
+        if any(damage.repairable for damage in report.damaged):
+            say("featstore verify --repair sets damaged files aside and says what to extract again")
+    if not report.ok:
+        sys.exit(1)
+
+
+def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
+    opened = open_store(store, repair=True)
+    with bar(None, quiet=quiet, unit="row") as progress:
+        report = opened.repair(progress=progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        for source, target in report.set_aside:
+            say(f"{short_path(source)} set aside as {short_path(target)}")
+        if report.rescued or report.lost:
+            say(f"{count(report.rescued, 'row')} of these kept, {count(report.lost, 'row')} damaged")
+        for one in report.missing:
+            say(
+                f"extract again: {count(one.images, 'image')} of {one.location} "
+                f"(catalog {one.catalog}) for {one.space}"
+            )
+        for name, location in report.catalogs:
+            source = location or "its source"
+            say(f"extract again: {source}, for the catalog {name}")
+        for name in report.heads:
+            say(f"fit again: the head {name}")
+        for damage in report.remaining:
+            say(f"left as it is: {damage.path}: {damage.reason}")
+        say("the store is sound" if report.ok else "the store is NOT sound")
     if not report.ok:
         sys.exit(1)
 
@@ -148,7 +191,10 @@ def verify(store: str | None, quiet: bool, as_json: bool) -> None:
 )
 @json_option
 def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -> None:
-    """Copy into the store INTO, made if need be, what the other STORES have and it lacks."""
+    """Copy into the store INTO, made if need be, what the other STORES have and it lacks.
+
+    Every row is compared with its checksum on the way.
+    """
     from featstore import FeatureStore
 
     others = [FeatureStore(store) for store in stores]
@@ -190,6 +236,7 @@ def compact(store: str | None, space: str | None, as_json: bool) -> None:
 @click.option("--space", metavar="NAME", help="Features to write.  [default: the only ones]")
 @click.option("--catalog", metavar="NAME", help="Labels to write.  [default: the only ones]")
 @click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
+@verify_reads_option
 @json_option
 def pack(store: str, output: str, space: str | None, catalog: str | None, force: bool, as_json: bool) -> None:
     """Write one space and one catalog of STORE as the single plain HDF5 file OUTPUT.

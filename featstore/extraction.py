@@ -127,7 +127,8 @@ def extract(
         Called as ``progress(done, total)`` with numbers of images.
     **backbone_options
         As for :func:`featstore.load_backbone`: ``weights``, ``layer``, ``pooling``, ``image_size``,
-        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``engine``, ``devices``.
+        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``engine``, ``devices``,
+        ``trust_model``.
 
     Returns
     -------

@@ -161,6 +161,7 @@ def load_backbone(
     alpha: float | None = None,
     engine: str = "auto",
     devices: Sequence[str] | None = None,
+    trust_model: bool = False,
 ) -> Backbone:
     """Find a backbone by its name, or take a Keras model of your own.
 
@@ -199,6 +200,9 @@ def load_backbone(
     devices : sequence of str, optional
         Where Keras' back end runs it, in Keras' names: ``["gpu:0", "gpu:1"]``. By default on all GPUs,
         batch by batch in turn.
+    trust_model : bool
+        Let a ``.keras`` model of your own run the code that it holds (Lambda layers and the like). Only for
+        files of people whom you would let run programs on your machine.
 
     Returns
     -------
@@ -232,6 +236,7 @@ def load_backbone(
         size_px=_height_and_width(image_size),
         preprocessing=preprocessing,
         alpha=alpha,
+        trust_model=trust_model,
     )
     # Wrong choices are refused before anything is built; the digest and the layer are stand-ins here.
     draft = BackboneSpec(
@@ -260,7 +265,11 @@ def load_backbone(
 
 
 def backbone_from_spec(
-    spec: BackboneSpec, *, weights: str | os.PathLike[str] | None = None, engine: str = "auto"
+    spec: BackboneSpec,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    trust_model: bool = False,
 ) -> Backbone:
     """Find the backbone that gives the features of a specification.
 
@@ -272,6 +281,7 @@ def backbone_from_spec(
         Where its weights are: a file, or ``"imagenet"``. Not needed where this machine has converted the
         network before.
     engine : {"auto", "openvino", "tensorflow"}
+    trust_model : bool
         As for :func:`load_backbone`.
 
     Returns
@@ -313,6 +323,7 @@ def backbone_from_spec(
         size_px=spec.size_px,
         preprocessing=spec.preprocessing,
         alpha=spec.alpha,
+        trust_model=trust_model and own,
     )
     facts, built = settle(request)
     if facts.weights_digest != spec.weights_digest:

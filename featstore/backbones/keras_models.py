@@ -173,7 +173,7 @@ def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
 
 
 def _own_model(request: NetworkRequest) -> _Cut:
-    model = open_model(request.name)
+    model = open_model(request.name, trust_model=request.trust_model)
     file = os.path.basename(request.name)
     inputs = getattr(model, "inputs", None)
     if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:

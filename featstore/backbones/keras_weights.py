@@ -234,17 +234,17 @@ def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, network: Any) -> 
     return ""
 
 
-def open_model(path: str) -> Any:
-    """Open a ``.keras`` file without running any code that it holds.
+def open_model(path: str, *, trust_model: bool = False) -> Any:
+    """Open a ``.keras`` file; code that it holds runs only where it is trusted.
 
     Raises
     ------
     BackboneError
-        It is no such file, it holds a Lambda layer, or classes that Keras does not know.
+        It is no such file, it holds code and is not trusted, or classes that Keras does not know.
     """
-    check_keras_archive(path)
+    check_keras_archive(path, trust_model=trust_model)
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=not trust_model)
     except Exception as error:
         raise BackboneError(f"Keras cannot open {path}: {first_line(error)}") from error
 

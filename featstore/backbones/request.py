@@ -45,6 +45,8 @@ class NetworkRequest:
         As in :class:`~featstore.backbones.BackboneSpec`.
     alpha : float, optional
         Width multiplier of the MobileNets; None is 1.
+    trust_model : bool
+        Whether code in a model of the user's own may run.
     """
 
     name: str
@@ -55,6 +57,7 @@ class NetworkRequest:
     size_px: tuple[int, int] | None = None
     preprocessing: str
     alpha: float | None = None
+    trust_model: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -102,6 +105,7 @@ def request_network(
     size_px: tuple[int, int] | None = None,
     preprocessing: str | None = None,
     alpha: float | None = None,
+    trust_model: bool = False,
 ) -> NetworkRequest:
     """Check what is asked for as far as that needs no network, and fill in what the table knows.
 
@@ -116,7 +120,10 @@ def request_network(
     'tf'
     """
     if name.endswith(".keras") or os.sep in name:
-        return _request_own(name, weights, layer, pooling, size_px, preprocessing, alpha)
+        own = _request_own(name, weights, layer, pooling, size_px, preprocessing, alpha)
+        return replace(own, trust_model=trust_model)
+    if trust_model:
+        raise BackboneError(f"{name} runs no code of others; --trust-model is for a .keras model of your own")
     info = find_backbone(name)
     if size_px is not None and min(size_px) < info.min_size_px:
         raise BackboneError(
@@ -170,7 +177,10 @@ def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]
         # Before Keras is imported, which takes seconds: what is no such file is refused at once.
         from featstore.backbones.weights_files import check_keras_archive, weights_kind
 
-        (check_keras_archive if request.is_own else weights_kind)(request.file)
+        if request.is_own:
+            check_keras_archive(request.file, trust_model=request.trust_model)
+        else:
+            weights_kind(request.file)
     from featstore.backbones.keras_models import build_network
 
     built = build_network(request)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.plain_hdf5 import open_plain
 from featstore.errors import BackboneError, WeightsError
 
 __all__ = [
@@ -23,6 +26,12 @@ __all__ = [
     "read_variables",
     "weights_kind",
 ]
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_LARGEST_CONFIG = 2**26
+_MAX_EXPANSION = 16
+_MIN_EXPANDED_BYTES = 2**26
+_TRUST = "if you trust whoever made it, say so with --trust-model (trust_model=True)"
 
 _ENDINGS = "a .h5 file of Keras' ImageNet weights, a .weights.h5 file or a .keras file"
 
@@ -76,13 +85,15 @@ def weights_kind(path: str) -> str:
                 if "config.json" in archive.namelist():
                     return "model"
             raise WeightsError(f"{path} is an archive but no Keras model; expected {_ENDINGS}")
-        with h5py.File(path, "r") as file:
-            if "layer_names" in _legacy_group(file).attrs:
+        with open_plain(path) as file:
+            if {"layer_names", "layer_names0"} & set(_legacy_group(file).attrs):
                 return "layers"
             if "layers" in file:
                 return "variables"
-    except OSError as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is no weights file, or is cut short: expected {_ENDINGS}") from error
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"the weights in {path} cannot be used: {error}") from error
     raise WeightsError(f"{path} is an HDF5 file without a network's weights; expected {_ENDINGS}")
 
 
@@ -96,14 +107,14 @@ def read_layers(path: str) -> list[SavedLayer]:
     """
     layers = []
     try:
-        with h5py.File(path, "r") as file:
+        with open_plain(path) as file:
             group = _legacy_group(file)
             for name in _names(group, "layer_names"):
                 saved = group[name]
-                values = tuple(np.asarray(saved[weight]) for weight in _names(saved, "weight_names"))
+                values = tuple(_values(saved, weight) for weight in _names(saved, "weight_names"))
                 if values:
                     layers.append(SavedLayer(name=name, values=values))
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"the weights in {path} are damaged: {error}") from error
     return layers
 
@@ -130,9 +141,9 @@ def read_variables(path: str) -> tuple[dict[str, tuple[int, ...]], set[str]]:
             shapes[name] = tuple(found.shape)
 
     try:
-        with h5py.File(path, "r") as file:
+        with open_plain(path) as file:
             file.visititems(visit)
-    except (OSError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise WeightsError(f"the weights in {path} are damaged: {error}") from error
     return shapes, layers
 
@@ -214,28 +225,100 @@ def check_variables(path: str, network: str, expected_path: str, top_layers: int
         )
 
 
-def check_keras_archive(path: str) -> None:
-    """Refuse a ``.keras`` file that is none, or that holds Python code to be run when it is opened.
+def check_keras_archive(path: str, *, trust_model: bool = False) -> None:
+    """Refuse a ``.keras`` file that is none, or that would run code or do harm when it is opened.
+
+    Parameters
+    ----------
+    path : str
+    trust_model : bool
+        Whether it may hold Python code and classes that are not Keras' own.
 
     Raises
     ------
     BackboneError
-        The message says which.
+        The message says what was found, and how to trust the file where that would help.
     """
     if not os.path.isfile(path):
         raise BackboneError(f"there is no model file at {path}")
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            _check_members(archive, os.path.getsize(path))
+            config = json.loads(archive.read(_CONFIG))
+            foreign = None if trust_model else next(_foreign(config), None)
+            if _WEIGHTS in archive.namelist():
+                _check_weights(archive)
+    except _Refused as error:
+        raise BackboneError(f"{path} is refused: {error}") from error
+    except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise BackboneError(
-            f"{path} is not a .keras file: expected an archive as model.save('name.keras') writes it"
+            f"{path} is not a .keras file, or is damaged: expected an archive as model.save('name.keras') "
+            f"writes it ({error})"
         ) from error
-    if _holds_lambda(config):
-        raise BackboneError(
-            f"{path} has a Lambda layer, which is Python code that would run when the file is opened; "
-            "save the model with keras.ops or Rescaling in its place"
-        )
+    if foreign is not None:
+        raise BackboneError(f"{path} has {foreign}; {_TRUST}")
+
+
+class _Refused(Exception):  # noqa: N818
+    """What is wrong with an archive that only malice, or great damage, explains."""
+
+
+def _check_members(archive: zipfile.ZipFile, file_bytes: int) -> None:
+    names = archive.namelist()
+    if len(set(names)) != len(names):
+        raise _Refused("it holds two members of one name")
+    for name in names:
+        if os.path.isabs(name) or "\\" in name or ".." in name.split("/"):
+            raise _Refused(f"its member {name[:80]!r} leads out of the folder that it would be unpacked in")
+    if sum(one.file_size for one in archive.infolist()) > max(
+        _MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes
+    ):
+        raise _Refused(f"it would unpack to far more than its {file_bytes:,} bytes")
+    if archive.getinfo(_CONFIG).file_size > _LARGEST_CONFIG:
+        raise _Refused(f"its {_CONFIG} is larger than {_LARGEST_CONFIG // 2**20} MiB")
+
+
+def _check_weights(archive: zipfile.ZipFile) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "weights.h5")
+        with archive.open(_WEIGHTS) as member, open(path, "xb") as copy:
+            shutil.copyfileobj(member, copy, 2**20)
+        try:
+            with open_plain(path):
+                pass
+        except ValueError as error:
+            raise _Refused(f"of its weights, {error}") from error
+
+
+def _foreign(config: Any) -> Iterator[str]:
+    """Find what a model's configuration would have run or imported, beyond Keras' own classes."""
+    if isinstance(config, list):
+        for entry in config:
+            yield from _foreign(entry)
+    elif isinstance(config, dict):
+        name, module = config.get("class_name"), config.get("module")
+        if name in ("Lambda", "__lambda__"):
+            yield (
+                "a Lambda layer, which is Python code that would run when the file is opened (keras.ops or "
+                "Rescaling in its place would not)"
+            )
+        elif name in ("TFSMLayer", "TorchModuleWrapper"):
+            yield f"a {name}, which runs a program that the file names"
+        elif name is not None and module is not None and not _is_keras(module):
+            yield f"a {str(name)[:80]!r} of the module {str(module)[:80]!r}, which is not one of Keras"
+        for entry in config.values():
+            yield from _foreign(entry)
+
+
+def _is_keras(module: object) -> bool:
+    return isinstance(module, str) and (module in ("keras", "builtins") or module.startswith("keras."))
+
+
+def _values(group: Any, name: str) -> NDArray[Any]:
+    found = group[name]
+    if not isinstance(found, h5py.Dataset):
+        raise TypeError(f"{found.name} is no array")
+    return np.asarray(found)
 
 
 def _legacy_group(file: Any) -> Any:
@@ -255,10 +338,3 @@ def _names(group: Any, attribute: str) -> list[str]:
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
-
-
-def _holds_lambda(config: Any) -> bool:
-    if isinstance(config, dict):
-        lambdas = config.get("class_name") in ("Lambda", "__lambda__")
-        return lambdas or any(_holds_lambda(value) for value in config.values())
-    return isinstance(config, list) and any(_holds_lambda(value) for value in config)

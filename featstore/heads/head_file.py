@@ -7,27 +7,27 @@ A zip, uncompressed, of these members:
 - ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle);
 - ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
   its version. The estimator beside it is read only when it is asked for.
+
+Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it byte for byte.
 """
 
 import io
 import json
-import logging
-import os
 import struct
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.errors import FeatstoreError, FormatVersionError, HeadError, UntrustedTypeError
+from featstore.errors import FeatstoreError, FormatVersionError, HeadError
+from featstore.heads.estimator_file import dump_estimator, first_line, load_estimator, read_array
 from featstore.heads.linear import LinearForm
 from featstore.splits import SPLITS, SplitRule
 from featstore.store import replacing
+from featstore.store.archive import ARCHIVE_COMMENT, check_archive, check_members, seal_archive
 
 __all__ = ["FIELDS", "FORMAT_VERSION", "read_head_file", "write_head_file"]
 
@@ -66,13 +66,10 @@ _FORMAT = "featstore head"
 _MANIFEST = "manifest.json"
 _ESTIMATOR = "estimator.skops"
 _LINEAR = "linear.npz"
-_LARGEST_MANIFEST = 64 * 2**20
-
-# What our heads need beyond the types that skops trusts of itself (scikit-learn's estimators, NumPy's arrays,
-# SciPy's matrices): nothing, and a test says so.
-_TRUSTED: tuple[str, ...] = ()
-
-_logger = logging.getLogger(__name__)
+_LARGEST_MANIFEST = 16 * 2**20
+# All labels are kept as long as the longest: one that is a book would take that much for each of the others.
+_MOST_LETTERS = 2**26
+_PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 def write_head_file(
@@ -100,14 +97,17 @@ def write_head_file(
     """
     described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
     text = json.dumps(described, indent=1, allow_nan=False)
-    data = _dump_estimator(estimator)
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_MANIFEST, text)
-        archive.writestr(_ESTIMATOR, data)
-        if linear is not None:
-            arrays: dict[str, Any] = {**linear.arrays()}
-            with archive.open(_LINEAR, "w", force_zip64=True) as member:
-                np.savez(member, **arrays)
+    data = dump_estimator(estimator)
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
+            archive.comment = ARCHIVE_COMMENT
+            archive.writestr(_MANIFEST, text)
+            archive.writestr(_ESTIMATOR, data)
+            if linear is not None:
+                arrays: dict[str, Any] = {**linear.arrays()}
+                with archive.open(_LINEAR, "w", force_zip64=True) as member:
+                    np.savez(member, **arrays)
+        seal_archive(temporary)
 
 
 def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str, Any]:
@@ -142,10 +142,10 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
             linear = _read_linear(members[_LINEAR])
             if linear.coef.shape != (len(values["classes"]), values["feature_dim"]):
                 raise HeadError(f"its {_LINEAR} and its {_MANIFEST} do not agree")
-    except FeatstoreError as error:
-        raise HeadError(f"{path} is damaged: {error}") from error
-    load_estimator = partial(
-        _load_estimator,
+    except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise HeadError(f"{path} is damaged: {first_line(error)}") from error
+    load = partial(
+        load_estimator,
         members[_ESTIMATOR],
         path=path,
         trusted=tuple(trusted),
@@ -153,22 +153,22 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
         classes=values["classes"],
         feature_dim=values["feature_dim"],
     )
-    return {**values, "linear": linear, "load_estimator": load_estimator}
+    return {**values, "linear": linear, "load_estimator": load}
 
 
 def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         if not zipfile.is_zipfile(path):
-            with open(path, "rb"):
-                raise HeadError(f"{path} is not a head file; featstore fit writes one")
+            with open(path, "rb") as file:
+                raise HeadError(_no_head(path, file.read(2)))
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
-            _check_sizes(archive, n_bytes=os.path.getsize(path))
             names = archive.namelist()
-            if names.count(_MANIFEST) != 1 or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
+            if _MANIFEST not in names or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
                 raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
             manifest = json.loads(archive.read(_MANIFEST))
             _check_format(manifest, path=path)
-            if sorted(names) not in ([_ESTIMATOR, _MANIFEST], sorted([_ESTIMATOR, _MANIFEST, _LINEAR])):
+            if {*names} - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
                 raise HeadError(
                     f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
                     f"{_LINEAR}, and nothing else"
@@ -181,16 +181,18 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     except OSError as error:
         raise HeadError(f"{path} cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
-        raise HeadError(f"{path} is damaged: {_first_line(error)}") from error
+        raise HeadError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _check_sizes(archive: zipfile.ZipFile, *, n_bytes: int) -> None:
-    """Refuse members that would unpack to more than the file holds; ours are stored as they are."""
-    if sum(member.file_size for member in archive.infolist()) > n_bytes:
-        raise HeadError(
-            f"{archive.filename or 'the estimator'} is not a head file: its members are compressed, "
-            "or claim to be larger than the file"
+def _no_head(path: str, beginning: bytes) -> str:
+    # A pickle begins with its protocol's mark; joblib's may be compressed: those are told by their names.
+    if path.lower().endswith(_PICKLES) or beginning in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return (
+            f"{path} is a pickle: opening one runs whatever code it holds, so featstore never does. If you "
+            "trust whoever wrote it, load it in a program of your own and fit it anew on the features: "
+            "featstore.fit(table, head=joblib.load(path)).save(...)"
         )
+    return f"{path} is not a head file; featstore fit writes one"
 
 
 def _check_format(manifest: Any, *, path: str) -> None:
@@ -229,7 +231,7 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
             raise HeadError(f"its {_MANIFEST} has an unfit {name}: {str(manifest[name])[:80]}")
     values = {name: manifest[name] for name in FIELDS}
     fit = {
-        "classes": len(values["classes"]) > 1 and all(isinstance(label, str) for label in values["classes"]),
+        "classes": _are_labels(values["classes"]),
         "counts": sorted(values["counts"]) == sorted(SPLITS)
         and all(map(_are_counts, values["counts"].values())),
         "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},
@@ -250,14 +252,20 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_linear(data: bytes) -> LinearForm:
     try:
+        check_members(io.BytesIO(data))
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_sizes(archive, n_bytes=len(data))
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return LinearForm.from_arrays(dict(arrays))
+            members = {name: read_array(archive.read(name)) for name in archive.namelist()}
+        return LinearForm.from_arrays({name.removesuffix(".npy"): array for name, array in members.items()})
     except FeatstoreError:
         raise
     except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
-        raise HeadError(f"its {_LINEAR} cannot be read: {_first_line(error)}") from error
+        raise HeadError(f"its {_LINEAR} cannot be read: {first_line(error)}") from error
+
+
+def _are_labels(classes: Sequence[Any]) -> bool:
+    if len(classes) < 2 or not all(isinstance(label, str) for label in classes):
+        return False
+    return len(classes) * max(map(len, classes)) <= _MOST_LETTERS
 
 
 def _are_counts(counts: Any) -> bool:
@@ -273,68 +281,3 @@ def _is_rejection(reject: Mapping[str, Any]) -> bool:
         and isinstance(reject["validation"], dict)
         and isinstance(reject["test"], dict)
     )
-
-
-def _dump_estimator(estimator: Any) -> bytes:
-    import skops.io
-
-    try:
-        data = bytes(skops.io.dumps(estimator))
-        unknown = _untrusted_types(data)
-    except Exception as error:  # an estimator of the user's own may raise anything
-        name = type(estimator).__name__
-        raise HeadError(f"{name} cannot be saved without pickle: {_first_line(error)}") from error
-    if unknown:
-        _logger.warning("loading this head will need trusted=[%s]", ", ".join(map(repr, unknown)))
-    return data
-
-
-def _load_estimator(
-    data: bytes,
-    *,
-    path: str,
-    trusted: Sequence[str | type],
-    versions: Mapping[str, str],
-    classes: NDArray[np.str_],
-    feature_dim: int,
-) -> Any:
-    import skops.io
-
-    allowed = [*_TRUSTED]
-    allowed += [
-        entry if isinstance(entry, str) else f"{entry.__module__}.{entry.__qualname__}" for entry in trusted
-    ]
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_sizes(archive, n_bytes=len(data))
-        unknown = _untrusted_types(data, allowed)
-        if not unknown:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                estimator = skops.io.loads(data, trusted=allowed)
-            if any("version" in type(entry.message).__name__.lower() for entry in caught):
-                written = versions.get("scikit-learn", "?")
-                _logger.warning("%s was written with scikit-learn %s; its results may differ", path, written)
-            known = np.asarray(getattr(estimator, "classes_", ()))
-            n_features = getattr(estimator, "n_features_in_", feature_dim)
-    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
-        raise HeadError(f"{path} is damaged: its estimator cannot be read: {_first_line(error)}") from error
-    if unknown:
-        listed = ", ".join(map(repr, unknown))
-        raise UntrustedTypeError(
-            f"{path} holds types that are not trusted: {', '.join(unknown)}; if you trust their code and "
-            f"whoever wrote the file, load it with trusted=[{listed}]"
-        )
-    if n_features != feature_dim or not np.array_equal(known, classes):
-        raise HeadError(f"{path} is damaged: its estimator and its manifest do not agree")
-    return estimator
-
-
-def _untrusted_types(data: bytes, allowed: Sequence[str] = _TRUSTED) -> list[str]:
-    import skops.io
-
-    return sorted({*skops.io.get_untrusted_types(data=data)} - {*allowed})
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

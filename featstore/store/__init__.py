@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from featstore.store.compaction import CompactReport
     from featstore.store.merging import MergeReport
     from featstore.store.projector import export_projector
+    from featstore.store.repairing import MissingImages, RepairReport
     from featstore.store.segment import Segment
     from featstore.store.space import Space
     from featstore.store.store import FeatureStore
@@ -23,6 +24,8 @@ __all__ = [
     "FeatureStore",
     "FeatureTable",
     "MergeReport",
+    "MissingImages",
+    "RepairReport",
     "Segment",
     "Space",
     "VerifyReport",
@@ -39,6 +42,8 @@ __getattr__, __dir__ = lazy_names(
         "FeatureStore": "store",
         "FeatureTable": "table",
         "MergeReport": "merging",
+        "MissingImages": "repairing",
+        "RepairReport": "repairing",
         "Segment": "segment",
         "Space": "space",
         "VerifyReport": "verification",

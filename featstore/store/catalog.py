@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from featstore.errors import StoreError
 from featstore.splits import SPLITS
 from featstore.store.atomic import replacing
+from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.store.hdf5 import (
     FILE_TYPES,
     check_version,
@@ -29,7 +30,7 @@ from featstore.store.hdf5 import (
 )
 from featstore.store.keys import HASH_BYTES
 
-__all__ = ["Catalog", "checked_name", "read_catalog", "text_blocks", "write_catalog"]
+__all__ = ["Catalog", "checked_name", "read_catalog", "read_location", "text_blocks", "write_catalog"]
 
 FORMAT_VERSION = 1
 
@@ -50,6 +51,9 @@ _MAX_TEXT_BYTES = 2**16
 # that grows by more than this was made to exhaust the reader.
 _MAX_EXPANSION = 256
 _MIN_EXPANDED_BYTES = 2**30
+# And what its texts may take in memory, without the padding: paths with much in common compress well.
+_MAX_TEXT_EXPANSION = 64
+_MIN_TEXTS_BYTES = 2**26
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,17 +192,21 @@ def write_catalog(path: str, catalog: Catalog) -> None:
     """
     written = _TEXTS | (_OPTIONAL_TEXTS if any(catalog.near_groups) else {})
     texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
-    with replacing(path) as temporary, create_hdf5(temporary) as file:
-        file.attrs["format"] = np.bytes_(_FORMAT.encode())
-        file.attrs["format_version"] = np.int64(FORMAT_VERSION)
-        for field in ("name", "root", "location"):
-            text = _encoded(getattr(catalog, field), field)
-            file.attrs[field] = np.array(text, f"S{len(text) or 1}")
-        for name, column in texts.items():
-            _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
-        for name, (field, kind) in _NUMBERS.items():
-            values = getattr(catalog, field)
-            _write_column(file, name, kind, values.shape, values)
+    with replacing(path) as temporary:
+        with create_hdf5(temporary) as file:
+            file.attrs["format"] = np.bytes_(_FORMAT.encode())
+            file.attrs["format_version"] = np.int64(FORMAT_VERSION)
+            for field in ("name", "root", "location"):
+                text = _encoded(getattr(catalog, field), field)
+                file.attrs[field] = np.array(text, f"S{len(text) or 1}")
+            for name, column in texts.items():
+                _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
+            for name, (field, kind) in _NUMBERS.items():
+                values = getattr(catalog, field)
+                _write_column(file, name, kind, values.shape, values)
+            frame = lay_out_frame(file)
+        with open(temporary, "rb+") as sealed:
+            seal_frame(sealed, frame)
 
 
 def read_catalog(path: str) -> Catalog:
@@ -224,20 +232,40 @@ def read_catalog(path: str) -> Catalog:
         if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
             raise ValueError("it is an HDF5 file, but not a catalog of featstore")
         check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
+        links = file_id.links
+        frame = locate_frame(links, file_id, file_bytes)
+        with open(path, "rb") as file:
+            if frame is not None and not is_frame_whole(file, frame):
+                raise ValueError("its bytes do not agree with their checksum")
         columns: dict[str, Any] = {
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
-        links = file_id.links
         present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
-        for name, field in (_TEXTS | present).items():
-            columns[field] = _read_texts(open_dataset(links, file_id, name), name, file_bytes)
         for name, (field, kind) in _NUMBERS.items():
             columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)
+        n_rows = len(columns["content_hash"])
+        left = max(_MIN_TEXTS_BYTES, _MAX_TEXT_EXPANSION * file_bytes)
+        for name, field in (_TEXTS | present).items():
+            dataset = open_dataset(links, file_id, name)
+            if dataset.shape != (n_rows,):
+                raise ValueError(
+                    f"/{name} has the shape {dataset.shape}; with these images it is ({n_rows},)"
+                )
+            columns[field], left = _read_texts(dataset, name, file_bytes, left)
         try:
             catalog = Catalog(**columns)
         except StoreError as error:
             raise damaged(path, str(error)) from error
     return replace(catalog, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
+
+
+def read_location(path: str) -> str | None:
+    """Read from a catalog, damaged as it may be, which source it described; None where that is lost."""
+    try:
+        with open_hdf5(path) as (file_id, _):
+            return _decoded(read_attribute(file_id, "location", bytes))
+    except StoreError:
+        return None
 
 
 def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterator[NDArray[np.bytes_]]:
@@ -267,7 +295,8 @@ def _write_column(
     dataset.attrs["crc32"] = np.int64(checksum)
 
 
-def _read_texts(dataset: Any, name: str, file_bytes: int) -> list[str | None]:
+def _read_texts(dataset: Any, name: str, file_bytes: int, left: int) -> tuple[list[str | None], int]:
+    """Read a column of texts that take at most ``left`` bytes, and return how many bytes remain of these."""
     kind = dataset.get_type()
     if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str():
         raise ValueError(f"/{name} does not consist of fixed-length texts")
@@ -279,11 +308,15 @@ def _read_texts(dataset: Any, name: str, file_bytes: int) -> list[str | None]:
         for text in block.tolist():
             if text in known:
                 texts.append(known[text])
-            elif name == "path":
+                continue
+            left -= len(text)
+            if left < 0:
+                raise ValueError(f"/{name} unpacks to far more than the file's {file_bytes:,} bytes")
+            if name == "path":
                 texts.append(_decoded(text))
             else:
                 texts.append(known.setdefault(text, _decoded(text)))
-    return texts
+    return texts, left
 
 
 def _read_numbers(dataset: Any, name: str, kind: str, file_bytes: int) -> NDArray[Any]:
@@ -302,7 +335,9 @@ def _read_column(
     if len(shape) != 1 + len(width) or shape[1:] != width:
         raise ValueError(f"/{name} has the shape {shape}; it must be {('images', *width)}")
     n_rows, row_bytes = shape[0], dtype.itemsize * math.prod(width)
-    if n_rows * row_bytes > max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes):
+    # Hashes are not compressed, so that the file's size bounds the number of rows, and with it all the rest.
+    largest = file_bytes if name == "content_hash" else max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes)
+    if n_rows * row_bytes > largest:
         raise ValueError(
             f"/{name} would unpack to {n_rows * row_bytes:,} bytes from a file of {file_bytes:,}"
         )

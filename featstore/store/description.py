@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,22 @@ from featstore.hashing import fingerprint
 from featstore.store.atomic import failure_reason, make_folders, write_text
 from featstore.store.hdf5 import check_version, damaged
 
-__all__ = ["STORE_VERSION", "read_json", "read_space_description", "write_space_description"]
+__all__ = [
+    "STORE_VERSION",
+    "read_json",
+    "read_space_description",
+    "write_json",
+    "write_space_description",
+]
 
 STORE_VERSION = 1
 SPACE_VERSION = 1
 
 _SPACE_FORMAT = "featstore-space"
 _MAX_JSON_BYTES = 2**20
+# What files hold that were written before there was a checksum in them.
+_UNCHECKED = {"format", "format_version", "spec", "fingerprint", "feature_dim", "provenance"}
+_NO_CHECKSUM = "0" * 8
 _MAX_FEATURE_DIM = 2**28
 
 
@@ -82,14 +92,19 @@ def write_space_description(
         "provenance": dict(provenance or {}),
     }
     try:
-        text = json.dumps(about, indent=2, allow_nan=False)
+        text = _with_checksum(about)
     except (TypeError, ValueError) as error:
         raise StoreError(f"provenance must consist of JSON values: {error}") from error
     try:
         make_folders(folder)
     except OSError as error:
         raise StoreError(f"cannot make the folder {folder}: {failure_reason(error)}") from error
-    write_text(os.path.join(folder, "space.json"), text + "\n")
+    write_text(os.path.join(folder, "space.json"), text)
+
+
+def write_json(path: str, about: Mapping[str, Any]) -> None:
+    """Write one of the store's JSON files, with a checksum over all of it."""
+    write_text(path, _with_checksum(about))
 
 
 def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
@@ -100,7 +115,7 @@ def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
     FormatVersionError
         A newer version of featstore wrote it.
     DamagedError
-        It is not JSON, or of another kind.
+        It is not JSON, of another kind, or does not agree with its checksum.
     StoreError
         It cannot be read.
     """
@@ -108,7 +123,8 @@ def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise damaged(path, "it is not a regular file")
         with open(path, "rb") as file:
-            data = json.loads(file.read(_MAX_JSON_BYTES))
+            text = file.read(_MAX_JSON_BYTES)
+        data = json.loads(text)
     except StoreError:
         raise
     except OSError as error:
@@ -118,4 +134,23 @@ def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != kind:
         raise damaged(path, f"it is not a {kind}")
     check_version(path, data.get("format_version"), version)
+    if not _agrees(text, data):
+        raise damaged(path, "it does not agree with its checksum")
     return data
+
+
+def _with_checksum(about: Mapping[str, Any]) -> str:
+    """Write an object as JSON whose last entry is the CRC-32 of all of it, that entry's digits as zeros."""
+    text = json.dumps({**about, "checksum": _NO_CHECKSUM}, indent=2, allow_nan=False) + "\n"
+    before, _, after = text.rpartition(_NO_CHECKSUM)
+    return f"{before}{zlib.crc32(text.encode()):08x}{after}"
+
+
+def _agrees(text: bytes, data: Mapping[str, Any]) -> bool:
+    checksum = data.get("checksum")
+    if checksum is None:
+        return data.keys() <= _UNCHECKED
+    if not isinstance(checksum, str) or not checksum.isascii() or len(checksum) != len(_NO_CHECKSUM):
+        return False
+    before, _, after = text.rpartition(checksum.encode())
+    return f"{zlib.crc32(before + _NO_CHECKSUM.encode() + after):08x}" == checksum

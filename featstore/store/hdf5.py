@@ -19,6 +19,7 @@ __all__ = [
     "FILE_TYPES",
     "check_version",
     "create_hdf5",
+    "create_plain",
     "damaged",
     "locate",
     "open_dataset",
@@ -36,6 +37,8 @@ FILE_TYPES = {
 }
 
 _MAX_ATTRIBUTE_BYTES = 2**16
+_MAX_HOLE = 256
+_MIN_HOLE_BYTES = 2**30
 _NOT_THE_FILE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -53,8 +56,9 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
     StoreNotFoundError
         There is no such file.
     DamagedError
-        It is no regular file, no HDF5 file, or the block that inspects it raises a ``ValueError``,
-        ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it cannot read.
+        It is no regular file, no HDF5 file, mostly a hole, or the block that inspects it raises a
+        ``ValueError``, ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it
+        cannot read.
     StoreError
         The operating system does not let it be read.
     """
@@ -62,6 +66,10 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise damaged(path, "it is not a regular file")
+        # Some file systems compress; but terabytes that take no room were made to exhaust the reader.
+        written = 512 * getattr(status, "st_blocks", status.st_size)
+        if status.st_size > _MIN_HOLE_BYTES + _MAX_HOLE * written:
+            raise damaged(path, f"of its {status.st_size:,} bytes only {written:,} were ever written")
         file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_READING)
         try:
             yield file_id, status.st_size
@@ -113,6 +121,31 @@ def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
         raise OSError(failure_reason(error)) from error
 
 
+def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int:
+    """Make room in a new file for a dataset that is one plain run of bytes, to be written without HDF5.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+    kind : str
+        A key of ``FILE_TYPES``.
+    shape : tuple of int
+
+    Returns
+    -------
+    int
+        Where it begins, in bytes from the file's start.
+    """
+    plain = h5p.create(h5p.DATASET_CREATE)
+    plain.set_layout(h5d.CONTIGUOUS)
+    plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    plain.set_fill_time(h5d.FILL_TIME_NEVER)
+    plain.set_obj_track_times(False)
+    dataset = h5d.create(file.id, name.encode(), FILE_TYPES[kind], h5s.create_simple(shape), dcpl=plain)
+    return int(dataset.get_offset())
+
+
 def _access() -> Any:
     """Return how files are opened: without locks, and closed with all that was opened in them."""
     access = h5p.create(h5p.FILE_ACCESS)
@@ -145,7 +178,8 @@ def check_version(path: str, found: object, known: int) -> None:
 def damaged(path: str, found: str) -> DamagedError:
     """Return the error that names a damaged file and says what to do next."""
     return DamagedError(
-        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store"
+        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store and "
+        "with --repair sets them aside"
     )
 
 
@@ -162,11 +196,14 @@ def read_attribute(object_id: Any, name: str, kind: type) -> Any:
         # h5py does not compare the attribute's shape with that of the array it is read into.
         scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
         size = attribute.get_storage_size()
-        if scalar and kind is int:
+        found = attribute.get_type()
+        if scalar and kind is int and isinstance(found, h5t.TypeIntegerID):
             number = np.empty((), np.int64)
             attribute.read(number, mtype=h5t.NATIVE_INT64)
             return int(number)
-        if scalar and kind is bytes and 0 < size <= _MAX_ATTRIBUTE_BYTES:
+        # Texts of variable length would be read from elsewhere in the file.
+        fixed = isinstance(found, h5t.TypeStringID) and not found.is_variable_str()
+        if scalar and kind is bytes and fixed and 0 < size <= _MAX_ATTRIBUTE_BYTES:
             text = np.empty((), f"S{size}")
             attribute.read(text)
             return bytes(text[()])

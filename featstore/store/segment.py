@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import secrets
 import zlib
@@ -13,17 +14,17 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from h5py import h5d, h5p, h5s
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.errors import StoreError, StoreNotFoundError
+from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.hashing import canonical_json, fingerprint
 from featstore.store.atomic import failure_reason, replacing
+from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.store.hdf5 import (
-    FILE_TYPES,
     check_version,
     create_hdf5,
+    create_plain,
     damaged,
     locate,
     open_hdf5,
@@ -93,6 +94,8 @@ class Segment:
         When it was written, in ns since 1970; where segments were folded, when the first of them was.
     offsets : tuple of int
         Where features, content hashes, views and checksums begin, in bytes from the file's start.
+    frame : int or None
+        Where the checksum of all the rest begins; None in files of other software and of featstore up to 0.2.
     """
 
     path: str
@@ -102,6 +105,7 @@ class Segment:
     dtype: np.dtype[Any]
     created_ns: int
     offsets: tuple[int, ...]
+    frame: int | None = None
 
     @property
     def name(self) -> str:
@@ -121,9 +125,9 @@ class Segment:
         StoreNotFoundError
             The file has been removed since it was opened, as compaction does.
         """
-        shape = (self.n_rows, self.feature_dim)
         with self._reading():
-            return np.memmap(self.path, self.dtype, mode="r", offset=self.offsets[0], shape=shape)
+            features: FeatureArray = self._mapped(0)
+            return features
 
     def keys(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Read all content hashes, uint8 of shape (n_rows, 32), and views, uint16 of shape (n_rows,)."""
@@ -140,15 +144,75 @@ class Segment:
                 )
                 yield Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
 
+    def check_rows(self, numbers: NDArray[np.int64]) -> None:
+        """Compare some rows with their checksums; nothing happens where the file has been removed since.
+
+        Parameters
+        ----------
+        numbers : ndarray of shape (m,), int64
+
+        Raises
+        ------
+        DamagedError
+            A row does not agree.
+        """
+        step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
+        n_wrong = 0
+        try:
+            with self._reading():
+                columns = [self._mapped(number) for number in range(4)]
+        except StoreNotFoundError:
+            return
+        for start in range(0, len(numbers), step):
+            features, *keys = (column[numbers[start : start + step]] for column in columns)
+            rows = Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
+            n_wrong += len(damaged_rows(rows))
+        if n_wrong:
+            raise DamagedError(
+                f"{n_wrong:,} of the {len(numbers):,} rows that were asked of {self.path} do not agree with "
+                "their checksums, and none was used; featstore verify --repair sets the file aside, keeps "
+                "its good rows and says what to extract again"
+            )
+
+    def is_frame_whole(self) -> bool:
+        """Say whether all but the rows, which have checksums of their own, is as it was written.
+
+        True where the file holds no checksum of it.
+        """
+        with self._reading(), open(self.path, "rb") as file:
+            return self.frame is None or is_frame_whole(file, self.frame, self.extents)
+
+    @property
+    def extents(self) -> list[tuple[int, int]]:
+        """Where the rows' columns begin and end, in bytes from the file's start."""
+        return [
+            (start, start + self.n_rows * math.prod(width) * dtype.itemsize)
+            for start, (dtype, width) in zip(self.offsets, self._kinds, strict=True)
+        ]
+
     def _column(self, file: BinaryIO, number: int, start: int, stop: int) -> NDArray[Any]:
         """Read some rows of the features, hashes, views or checksums."""
-        dtype = (self.dtype, np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))[number]
-        width = ((self.feature_dim,), (HASH_BYTES,), (), ())[number]
+        dtype, width = self._kinds[number]
         column = np.empty((stop - start, *width), dtype)
         file.seek(self.offsets[number] + start * column[:1].nbytes)
         if file.readinto(column.data.cast("B")) != column.nbytes:  # type: ignore[attr-defined]
             raise damaged(self.path, "it has been cut short")
         return column
+
+    def _mapped(self, number: int) -> Any:
+        """Map the features, hashes, views or checksums of all rows."""
+        dtype, width = self._kinds[number]
+        return np.memmap(self.path, dtype, mode="r", offset=self.offsets[number], shape=(self.n_rows, *width))
+
+    @property
+    def _kinds(self) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
+        """Type and further axes of the features, hashes, views and checksums."""
+        return (
+            (self.dtype, (self.feature_dim,)),
+            (np.dtype("u1"), (HASH_BYTES,)),
+            (np.dtype("<u2"), ()),
+            (np.dtype("<u4"), ()),
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -214,6 +278,7 @@ def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
             dtype=dtype,
             created_ns=read_attribute(file_id, "created_ns", int),
             offsets=tuple(offsets),
+            frame=locate_frame(links, file_id, file_bytes),
         )
 
 
@@ -268,11 +333,13 @@ class SegmentWriter:
         self._n_written += len(rows.view)
 
     def finish(self) -> None:
-        """Hand everything to the operating system."""
+        """Write the checksum of what is not rows, and hand everything to the operating system."""
         if self._n_written != self.segment.n_rows:
             raise ValueError(
                 f"the segment was laid out for {self.segment.n_rows} rows; {self._n_written} came"
             )
+        if self.segment.frame is not None:
+            seal_frame(self._file, self.segment.frame, self.segment.extents)
         self._file.flush()
 
 
@@ -319,7 +386,8 @@ def segment_writer(
         "created_ns": created_ns,
     }
     with replacing(target) as temporary:
-        offsets = _lay_out(temporary, _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype]), attributes)
+        columns = _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype])
+        offsets, frame = _lay_out(temporary, columns, attributes)
         with open(temporary, "rb+") as file:
             writer = SegmentWriter(
                 file,
@@ -331,6 +399,7 @@ def segment_writer(
                     dtype=np.dtype(FILE_DTYPES[spec.dtype]),
                     created_ns=created_ns,
                     offsets=offsets,
+                    frame=frame,
                 ),
             )
             yield writer
@@ -393,22 +462,13 @@ def _columns(n_rows: int, feature_dim: int, kind: str) -> dict[str, tuple[str, t
 
 def _lay_out(
     path: str, columns: Mapping[str, tuple[str, tuple[int, ...]]], attributes: Mapping[str, str | int]
-) -> tuple[int, ...]:
-    """Create the file with room for the columns, and return where each begins."""
-    plain = h5p.create(h5p.DATASET_CREATE)
-    plain.set_layout(h5d.CONTIGUOUS)
-    plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    plain.set_fill_time(h5d.FILL_TIME_NEVER)
-    plain.set_obj_track_times(False)
+) -> tuple[tuple[int, ...], int]:
+    """Create the file with room for the columns and the frame's checksum; return where each begins."""
     with create_hdf5(path, alignment=_ALIGNMENT) as file:
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value.encode("ascii")) if isinstance(value, str) else np.int64(value)
-        return tuple(
-            h5d.create(
-                file.id, name.encode(), FILE_TYPES[kind], h5s.create_simple(shape), dcpl=plain
-            ).get_offset()
-            for name, (kind, shape) in columns.items()
-        )
+        offsets = tuple(create_plain(file, name, kind, shape) for name, (kind, shape) in columns.items())
+        return offsets, lay_out_frame(file)
 
 
 def _provenance_text(provenance: Mapping[str, Any] | None) -> str:

@@ -49,6 +49,8 @@ class Space:
     ----------
     path : str
         Its folder.
+    verify_reads : bool
+        Compare every row with its checksum before :meth:`rows` returns it.
 
     Attributes
     ----------
@@ -68,8 +70,9 @@ class Space:
         It cannot be read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, verify_reads: bool = False) -> None:
         self.path = path
+        self._verify_reads = verify_reads
         self.name = os.path.basename(path)
         self.spec, self.feature_dim, self.provenance = read_space_description(path)
         self._lock = threading.RLock()
@@ -170,7 +173,7 @@ class Space:
         NotInStoreError
             A number is that of no row.
         DamagedError
-            A segment is damaged.
+            A segment is damaged; with ``verify_reads``, also where one of these rows is.
         """
         self._load()
         wanted = np.asarray(numbers, np.int64).reshape(-1)
@@ -186,6 +189,10 @@ class Space:
             )
         numbers_of_segments = np.searchsorted(self._starts, ascending, side="right") - 1
         cuts = [0, *(np.flatnonzero(np.diff(numbers_of_segments)) + 1).tolist(), len(ascending)]
+        if self._verify_reads:
+            for begin, end in pairwise(cuts):
+                number = int(numbers_of_segments[begin])
+                self._segments[number].check_rows(ascending[begin:end] - self._starts[number])
         if order is None and len(cuts) == 2 and last - first == len(wanted) - 1:
             number = int(numbers_of_segments[0])
             mapped = self._map(number)
@@ -325,7 +332,7 @@ class Space:
                 found = self._compacted.lookup(hashes, views)
                 if (found >= 0).all():
                     return self._compacted.rows(found)
-            self._compacted = Space(self.path)
+            self._compacted = Space(self.path, verify_reads=self._verify_reads)
             found = self._compacted.lookup(hashes, views)
             if (found >= 0).all():
                 return self._compacted.rows(found)

@@ -1,6 +1,5 @@
 """A store: features by content hash, catalogs and heads in one folder that only grows."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,19 +10,14 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import NotInStoreError, StoreError, StoreNotFoundError
 from featstore.splits import SplitRule
-from featstore.store.atomic import (
-    TEMPORARY_PREFIX,
-    failure_reason,
-    make_folders,
-    remove_stale,
-    write_text,
-)
+from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, make_folders, remove_stale
 from featstore.store.catalog import Catalog, checked_name, read_catalog, write_catalog
 from featstore.store.compaction import CompactReport, compact_space
-from featstore.store.description import STORE_VERSION, read_json, write_space_description
+from featstore.store.description import STORE_VERSION, read_json, write_json, write_space_description
 from featstore.store.grouping import name_near_groups
 from featstore.store.merging import MergeReport, merge_stores
 from featstore.store.packing import pack_table
+from featstore.store.repairing import RepairReport, mend_description, repair_store
 from featstore.store.reports import describe_store
 from featstore.store.space import Space
 from featstore.store.table import FeatureTable, build_table
@@ -49,6 +43,12 @@ class FeatureStore:
         The store's folder.
     create : bool
         Make the store where there is none: the folder is missing or empty.
+    repair : bool
+        Where ``featstore.json`` is damaged, set it aside and write it anew, as :meth:`repair` does with what
+        else is damaged.
+    verify_reads : bool
+        Compare every row with its checksum whenever features are read, and raise :class:`DamagedError` rather
+        than give out a wrong one.
 
     Attributes
     ----------
@@ -74,9 +74,17 @@ class FeatureStore:
     ((), ())
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        repair: bool = False,
+        verify_reads: bool = False,
+    ) -> None:
         self.path = os.path.abspath(os.fsdecode(path))
         self._spaces: dict[str, Space] = {}
+        self._verify_reads = verify_reads
         description = os.path.join(self.path, "featstore.json")
         try:
             names = os.listdir(self.path)
@@ -103,6 +111,8 @@ class FeatureStore:
                     "FeatureStore(path, create=True) an empty one"
                 )
             self._create(description)
+        if repair:
+            mend_description(description, lambda: _describe(description), kind=_FORMAT, version=STORE_VERSION)
         self.format_version: int = read_json(description, kind=_FORMAT, version=STORE_VERSION)[
             "format_version"
         ]
@@ -157,7 +167,8 @@ class FeatureStore:
         name = self._chosen(name, self.space_names, "space")
         known = self._spaces.get(name)
         if known is None or not known.is_current():
-            known = self._spaces[name] = Space(os.path.join(self.path, "spaces", name))
+            folder = os.path.join(self.path, "spaces", name)
+            known = self._spaces[name] = Space(folder, verify_reads=self._verify_reads)
         return known
 
     def create_space(
@@ -280,6 +291,7 @@ class FeatureStore:
         StoreError
             No head can have this name.
         """
+        self._refuse_link("heads")
         path = os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
         # Archives and git drop empty folders; a store that cannot be written has no use for one.
         with suppress(OSError):
@@ -357,6 +369,29 @@ class FeatureStore:
             Damage is reported in it, not raised.
         """
         return verify_store(self, progress)
+
+    def repair(self, progress: _Progress | None = None) -> RepairReport:
+        """Set damaged files aside, keep the rows of them that are good, and say what to extract again.
+
+        Damaged files go to the store's folder ``damaged``; nothing is deleted. Of a segment that can be
+        opened, the rows that agree with their checksums are sealed anew. A space's description is written
+        anew after one of its segments.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            As for :meth:`verify`.
+
+        Returns
+        -------
+        RepairReport
+
+        Raises
+        ------
+        StoreError
+            A file cannot be moved or written.
+        """
+        return repair_store(self, progress)
 
     def merge(
         self,
@@ -475,18 +510,27 @@ class FeatureStore:
                 make_folders(os.path.join(self.path, folder))
         except OSError as error:
             raise StoreError(f"cannot make the store {self.path}: {failure_reason(error)}") from error
-        about = {"format": _FORMAT, "format_version": STORE_VERSION}
-        write_text(description, json.dumps(about, indent=2) + "\n")
+        _describe(description)
 
     def _make_folder(self, name: str) -> None:
         if not os.path.lexists(os.path.join(self.path, "featstore.json")):
             raise StoreError(f"the store {self.path} has been removed since it was opened")
+        self._refuse_link(name)
         try:
             make_folders(os.path.join(self.path, name))
         except OSError as error:
             raise StoreError(f"cannot write into {self.path}: {failure_reason(error)}") from error
 
+    def _refuse_link(self, name: str) -> None:
+        """Refuse a folder of the store that leads out of it."""
+        if os.path.islink(os.path.join(self.path, name)):
+            raise StoreError(
+                f"{os.path.join(self.path, name)} is a link to somewhere else, which featstore never "
+                "follows; put the folder itself in its place"
+            )
+
     def _entries(self, folder: str) -> list["os.DirEntry[str]"]:
+        self._refuse_link(folder)
         try:
             with os.scandir(os.path.join(self.path, folder)) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
@@ -522,6 +566,10 @@ class FeatureStore:
         else:
             asked = f"several {kind}s begin with {name!r}" if matching else f"there is no {kind} {name!r}"
         raise NotInStoreError(f"{asked}; {there}")
+
+
+def _describe(path: str) -> None:
+    write_json(path, {"format": _FORMAT, "format_version": STORE_VERSION})
 
 
 def _is_ours(name: str) -> bool:

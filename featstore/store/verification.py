@@ -1,12 +1,15 @@
-"""Every byte that matters, checked: what is damaged is reported, not raised."""
+"""Every byte of a store, checked: what is damaged is reported, not raised."""
 
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import DamagedError, FeatstoreError, StoreNotFoundError
+from featstore.errors import DamagedError, FeatstoreError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
+from featstore.store.archive import check_archive
+from featstore.store.atomic import failure_reason
 from featstore.store.catalog import read_catalog
 from featstore.store.segment import Segment, damaged_rows, open_segment, read_description
 from featstore.store.space import Space, segment_paths
@@ -14,7 +17,10 @@ from featstore.store.space import Space, segment_paths
 if TYPE_CHECKING:
     from featstore.store.store import FeatureStore
 
-__all__ = ["Damage", "VerifyReport", "verify_store"]
+__all__ = ["DAMAGED_FOLDER", "Damage", "VerifyReport", "damaged_row_numbers", "open_checked", "verify_store"]
+
+# Where a repair puts what is damaged, under the paths that it had in the store.
+DAMAGED_FOLDER = "damaged"
 
 Progress = Callable[[int, int], None]
 
@@ -28,20 +34,30 @@ class Damage:
     path : str
         Absolute.
     space : str or None
-        The space that it belongs to; None for a catalog.
+        The space that it belongs to; None for a catalog or head.
     rows : tuple of int
-        The damaged rows, counted from the segment's first; empty where the whole file cannot be used.
+        The damaged rows, counted from the segment's first; empty where the damage is not in its rows.
     reason : str
+    repairable : bool
+        False where the file is not damaged but cannot be read: a newer version wrote it, or the operating
+        system refuses.
     """
 
     path: str
     space: str | None
     rows: tuple[int, ...] = ()
     reason: str
+    repairable: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {"path": self.path, "space": self.space, "rows": list(self.rows), "reason": self.reason}
+        return {
+            "path": self.path,
+            "space": self.space,
+            "rows": list(self.rows),
+            "reason": self.reason,
+            "repairable": self.repairable,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +66,7 @@ class VerifyReport:
 
     Attributes
     ----------
-    segments, catalogs : int
+    segments, catalogs, heads : int
         Files that were checked.
     rows : int
         Rows that agree with their checksums.
@@ -58,13 +74,17 @@ class VerifyReport:
     leftovers : tuple of str
         Absolute paths of files that are no part of a store: temporary ones of killed processes, which
         ``compact`` removes once they are a day old, and foreign ones.
+    set_aside : tuple of str
+        Absolute paths of damaged files that earlier repairs have set aside.
     """
 
     segments: int
     rows: int
     catalogs: int
+    heads: int
     damaged: tuple[Damage, ...]
     leftovers: tuple[str, ...]
+    set_aside: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
@@ -77,13 +97,15 @@ class VerifyReport:
             "segments": self.segments,
             "rows": self.rows,
             "catalogs": self.catalogs,
+            "heads": self.heads,
             "damaged": [damage.to_dict() for damage in self.damaged],
             "leftovers": list(self.leftovers),
+            "set_aside": list(self.set_aside),
         }
 
 
 def verify_store(store: "FeatureStore", progress: Progress | None = None) -> VerifyReport:
-    """Read every segment and catalog of a store; see :meth:`FeatureStore.verify`."""
+    """Read every segment, catalog and head of a store; see :meth:`FeatureStore.verify`."""
     damage: list[Damage] = []
     opened: list[tuple[str, Segment]] = []
     n_segments = 0
@@ -93,28 +115,27 @@ def verify_store(store: "FeatureStore", progress: Progress | None = None) -> Ver
             space = Space(folder)
         except FeatstoreError as error:
             space = None
-            damage.append(
-                Damage(path=os.path.join(folder, "space.json"), space=name, reason=_without_advice(error))
-            )
+            damage.append(_damage(error, os.path.join(folder, "space.json"), space=name))
         for path in sorted(segment_paths(folder)):
             try:
-                opened.append((name, _checked_segment(path, space)))
+                opened.append((name, open_checked(path, space)))
             except StoreNotFoundError:
                 # Compaction elsewhere removed it since it was listed.
                 continue
             except FeatstoreError as error:
-                damage.append(Damage(path=path, space=name, reason=_without_advice(error)))
+                damage.append(_damage(error, path, space=name))
             n_segments += 1
     n_rows = n_seen = 0
     total = sum(segment.n_rows for _, segment in opened)
     for name, segment in opened:
         try:
-            wrong = _damaged_rows(segment)
+            wrong = damaged_row_numbers(segment)
+            is_frame_whole = segment.is_frame_whole()
         except StoreNotFoundError:
             n_segments -= 1
             continue
         except FeatstoreError as error:
-            damage.append(Damage(path=segment.path, space=name, reason=_without_advice(error)))
+            damage.append(_damage(error, segment.path, space=name))
             continue
         finally:
             n_seen += segment.n_rows
@@ -124,23 +145,35 @@ def verify_store(store: "FeatureStore", progress: Progress | None = None) -> Ver
         if wrong:
             reason = f"{len(wrong):,} of {segment.n_rows:,} rows do not agree with their checksums"
             damage.append(Damage(path=segment.path, space=name, rows=tuple(wrong), reason=reason))
+        elif not is_frame_whole:
+            reason = "what stands around its rows does not agree with its checksum"
+            damage.append(Damage(path=segment.path, space=name, reason=reason))
     for name in store.catalog_names:
         path = store.catalog_path(name)
         try:
             read_catalog(path)
         except FeatstoreError as error:
-            damage.append(Damage(path=path, space=None, reason=_without_advice(error)))
+            damage.append(_damage(error, path))
+    for name in store.head_names:
+        path = store.head_path(name)
+        try:
+            _check_head(path)
+        except FeatstoreError as error:
+            damage.append(_damage(error, path))
+    leftovers, set_aside = _others(store)
     return VerifyReport(
         segments=n_segments,
         rows=n_rows,
         catalogs=len(store.catalog_names),
+        heads=len(store.head_names),
         damaged=tuple(damage),
-        leftovers=tuple(_leftovers(store)),
+        leftovers=leftovers,
+        set_aside=set_aside,
     )
 
 
-def _checked_segment(path: str, space: Space | None) -> Segment:
-    """Open a segment and check all that it says of itself."""
+def open_checked(path: str, space: Space | None) -> Segment:
+    """Open a segment and check all that it says of itself, against its space where that can be read."""
     spec, _ = read_description(path)
     if space is None:
         return open_segment(path, expected_fingerprint=fingerprint(spec))
@@ -153,7 +186,8 @@ def _checked_segment(path: str, space: Space | None) -> Segment:
     return segment
 
 
-def _damaged_rows(segment: Segment) -> list[int]:
+def damaged_row_numbers(segment: Segment) -> list[int]:
+    """Return the numbers of those rows of a segment that do not agree with their checksums."""
     wrong: list[int] = []
     start = 0
     for rows in segment.blocks():
@@ -162,8 +196,27 @@ def _damaged_rows(segment: Segment) -> list[int]:
     return wrong
 
 
-def _leftovers(store: "FeatureStore") -> list[str]:
-    """List what lies in the store's folder and is no part of it."""
+def _check_head(path: str) -> None:
+    """Check a head's bytes; what they mean is for those who load it."""
+    try:
+        check_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
+    except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        raise DamagedError(str(error)) from error
+    if wrong is not None:
+        raise DamagedError(f"its member {wrong[:80]!r} does not agree with its checksum")
+
+
+def _damage(error: FeatstoreError, path: str, *, space: str | None = None) -> Damage:
+    reason = str(error).split("; run featstore verify", maxsplit=1)[0]
+    return Damage(path=path, space=space, reason=reason, repairable=isinstance(error, DamagedError))
+
+
+def _others(store: "FeatureStore") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List what lies in the store's folder and is no part of it, and what was set aside."""
     known = {os.path.join(store.path, "featstore.json")}
     known.update(map(store.catalog_path, store.catalog_names))
     known.update(map(store.head_path, store.head_names))
@@ -171,9 +224,7 @@ def _leftovers(store: "FeatureStore") -> list[str]:
         folder = os.path.join(store.path, "spaces", name)
         known.add(os.path.join(folder, "space.json"))
         known.update(segment_paths(folder))
-    found = (os.path.join(folder, name) for folder, _, names in os.walk(store.path) for name in names)
-    return sorted(set(found) - known)
-
-
-def _without_advice(error: FeatstoreError) -> str:
-    return str(error).split("; run featstore verify", maxsplit=1)[0]
+    found = {os.path.join(folder, name) for folder, _, names in os.walk(store.path) for name in names}
+    aside = os.path.join(store.path, DAMAGED_FOLDER, "")
+    set_aside = {path for path in found if path.startswith(aside)}
+    return tuple(sorted(found - known - set_aside)), tuple(sorted(set_aside))

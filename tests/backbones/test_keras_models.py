@@ -1,4 +1,6 @@
+import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -31,6 +33,18 @@ def offline(keras, monkeypatch):
 
     monkeypatch.setattr(file_utils, "get_file", fail)
     return lambda path: monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: path)
+
+
+def rewrite(source, target, change):
+    """Copy a model, with its configuration changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                change(config)
+                data = json.dumps(config)
+            new.writestr(name, data)
 
 
 def rows(network, pixels):
@@ -314,8 +328,77 @@ class TestOwnModel:
         path = str(tmp_path / "lambda.keras")
         inputs = keras.Input((16, 16, 3))
         keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(path)
-        with pytest.raises(BackboneError, match="Python code that would run"):
+        with pytest.raises(BackboneError, match=r"Python code that would run .* --trust-model"):
             settle(request_network(path, preprocessing="none"))
+
+    def test_one_with_a_lambda_runs_where_it_is_trusted(self, build, pixels, tmp_path, keras):
+        path = str(tmp_path / "lambda.keras")
+        inputs = keras.Input((64, 64, 3))
+        pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+        keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(pooled)).save(path)
+        network = build(path, preprocessing="none", trust_model=True)
+        np.testing.assert_allclose(rows(network, pixels), pixels.mean((1, 2)) + 1, rtol=1e-5)
+        with pytest.raises(BackboneError, match="trust_model=True"):
+            build(path, preprocessing="none")
+
+    def test_trust_is_for_a_model_of_ones_own(self):
+        with pytest.raises(BackboneError, match="runs no code of others"):
+            request_network("mobilenet_v2", trust_model=True)
+
+    @pytest.mark.parametrize(
+        ("name", "module", "message"),
+        [
+            ("system", "os", "not one of Keras"),
+            ("Popen", "subprocess", "not one of Keras"),
+            ("TFSMLayer", "keras.layers", "runs a program"),
+            ("Dense", "keras_hub.layers", "not one of Keras"),
+        ],
+    )
+    def test_what_is_not_keras_own_is_refused(self, name, module, message, tiny_keras_file, tmp_path):
+        path = str(tmp_path / "foreign.keras")
+
+        def change(config):
+            config["config"]["layers"][1].update(class_name=name, module=module)
+
+        rewrite(tiny_keras_file, path, change)
+        with pytest.raises(BackboneError, match=message):
+            settle(request_network(path, preprocessing="unit"))
+
+    @pytest.mark.parametrize("name", ["eval", "system", "get_file"])
+    def test_keras_itself_refuses_functions_that_are_no_layers(self, name, keras, tiny_keras_file, tmp_path):
+        from featstore.backbones.keras_weights import open_model
+
+        path, canary = str(tmp_path / "function.keras"), tmp_path / "canary"
+
+        def change(config):
+            layer = config["config"]["layers"][1]
+            layer["config"]["activation"] = {
+                "module": "builtins" if name == "eval" else "keras.utils",
+                "class_name": "function",
+                "config": name,
+                "registered_name": name,
+            }
+
+        rewrite(tiny_keras_file, path, change)
+        with pytest.raises(BackboneError, match="Keras cannot open"):
+            open_model(path)
+        assert not canary.exists()
+
+    @pytest.mark.parametrize("member", ["../canary", "/canary", "assets/../../canary", "assets\\..\\canary"])
+    def test_a_member_that_leads_elsewhere_is_refused(self, member, tiny_keras_file, tmp_path):
+        path = shutil.copy(tiny_keras_file, tmp_path / "slip.keras")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(member, "x")
+        with pytest.raises(BackboneError, match="leads out of the folder"):
+            settle(request_network(str(path), preprocessing="unit"))
+        assert not (tmp_path.parent / "canary").exists()
+
+    def test_an_archive_that_unpacks_to_gigabytes_is_refused(self, tiny_keras_file, tmp_path):
+        path = shutil.copy(tiny_keras_file, tmp_path / "bomb.keras")
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("assets/zeros", bytes(2**27))
+        with pytest.raises(BackboneError, match="would unpack to far more"):
+            settle(request_network(str(path), preprocessing="unit"))
 
     def test_a_name_of_the_table_is_not_taken(self, tiny_keras_file, tmp_path):
         path = tmp_path / "vgg16.keras"

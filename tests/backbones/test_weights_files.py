@@ -96,3 +96,60 @@ def test_what_is_no_keras_archive_is_refused(tmp_path):
     path.write_text("not an archive")
     with pytest.raises(BackboneError, match=r"not a \.keras file"):
         check_keras_archive(str(path))
+
+
+def weights_with(path, change):
+    """Write weights of one layer in Keras' older layout, and change them."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([b"one"])
+        file.create_group("one").attrs["weight_names"] = np.array([b"w"])
+        file["one/w"] = np.ones(3, np.float32)
+        change(file)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file, other: file.__setitem__("one/w", h5py.ExternalLink(other, "w")), "never followed"),
+        (lambda file, other: file.__setitem__("one/w", h5py.SoftLink("/w")), "never followed"),
+        (
+            lambda file, other: file.create_dataset("one/w", (3,), "f4", external=[(other, 0, 12)]),
+            "lies in another file",
+        ),
+        (lambda file, other: file.create_dataset("one/w", (2**40,), "f4", chunks=(1024,)), "far more memory"),
+        (
+            lambda file, other: file.create_dataset("one/w", (2**62, 2**62), "f4", chunks=(8, 8)),
+            "far more memory",
+        ),
+        (lambda file, other: file.create_dataset("one/w", data=b"text"), "does not consist of numbers"),
+    ],
+)
+def test_weights_that_lead_elsewhere_or_are_absurd_are_refused(make, message, tmp_path):
+    other = weights_with(tmp_path / "other.h5", lambda file: file.__setitem__("w", np.ones(3)))
+
+    def change(file):
+        del file["one/w"]
+        make(file, other)
+
+    path = weights_with(tmp_path / "weights.h5", change)
+    for read in (weights_kind, read_layers):
+        with pytest.raises(WeightsError, match=message):
+            read(path)
+
+
+def test_groups_that_hold_themselves_are_walked_once(tmp_path):
+    path = weights_with(tmp_path / "weights.h5", lambda file: file.__setitem__("one/again", file["one"]))
+    assert [layer.name for layer in read_layers(path)] == ["one"]
+
+
+def test_a_heap_of_texts_that_would_keep_hdf5_busy_for_ever_is_refused(tmp_path):
+    path = tmp_path / "weights.h5"
+    weights_with(path, lambda file: file.attrs.create("layer_names", ["one"], dtype=h5py.string_dtype()))
+    assert weights_kind(str(path)) == "layers"
+    data = path.read_bytes()
+    heap = data.index(b"GCOL")
+    # The heap's first text becomes free space of no length.
+    path.write_bytes(data[: heap + 16] + bytes(16) + data[heap + 32 :])
+    with pytest.raises(WeightsError, match=r"texts at byte .* are damaged"):
+        weights_kind(str(path))

@@ -345,7 +345,7 @@ def test_a_missing_field_is_named(saved):
     [
         (b"", "not a head file"),
         (b"a text file\n", "not a head file"),
-        (pickle.dumps(Trap()), "not a head file"),
+        (pickle.dumps(Trap()), r"is a pickle: .* featstore\.fit\(table, head=joblib\.load\(path\)\)"),
         (b"PK\x05\x06" + bytes(18), "not a head file"),
     ],
 )
@@ -384,7 +384,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 def test_compressed_members_are_refused(saved):
     rewritten(saved, estimator=bytes(10_000_000), compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(HeadError, match="compressed, or claim to be larger"):
+    with pytest.raises(HeadError, match="is compressed or encrypted"):
         Head.load(saved)
 
 
@@ -392,12 +392,13 @@ def test_a_compressed_estimator_is_refused(logistic, saved):
     import skops.io
 
     rewritten(saved, estimator=skops.io.dumps(logistic.estimator, compression=zipfile.ZIP_DEFLATED))
-    with pytest.raises(HeadError, match="compressed, or claim to be larger"):
+    with pytest.raises(HeadError, match="is compressed or encrypted"):
         Head.load(saved)
 
 
 def test_a_further_member_is_refused(saved):
     with zipfile.ZipFile(saved, "a") as archive:
+        archive.comment = b""
         archive.writestr("more.txt", "more")
     with pytest.raises(HeadError, match="and nothing else"):
         Head.load(saved)

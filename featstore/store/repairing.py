@@ -1,0 +1,273 @@
+"""A damaged store made sound: what is damaged is set aside, never deleted, and its good rows are kept."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import DamagedError, FeatstoreError, StoreError
+from featstore.hashing import fingerprint
+from featstore.store.atomic import failure_reason, sync_folder
+from featstore.store.catalog import read_location
+from featstore.store.description import read_json, write_space_description
+from featstore.store.segment import Rows, Segment, open_segment, read_description, segment_writer
+from featstore.store.space import Space, segment_paths
+from featstore.store.verification import (
+    DAMAGED_FOLDER,
+    Damage,
+    damaged_row_numbers,
+    open_checked,
+    verify_store,
+)
+
+if TYPE_CHECKING:
+    from featstore.store.store import FeatureStore
+
+__all__ = ["MissingImages", "RepairReport", "mend_description", "repair_store"]
+
+# Mending a space's description lets its segments be checked against it; nothing needs a third pass.
+_MAX_PASSES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingImages:
+    """Images that have to be extracted again.
+
+    Attributes
+    ----------
+    space, catalog : str
+    location : str
+        The source that the catalog describes.
+    images : int
+        How many of its images have no features in the space.
+    """
+
+    space: str
+    catalog: str
+    location: str
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """What a repair did, and what is left to do.
+
+    Attributes
+    ----------
+    set_aside : tuple of (str, str)
+        Absolute paths of damaged files, before and after.
+    rescued : int
+        Rows of damaged segments that agree with their checksums, and are kept.
+    lost : int
+        Rows of damaged segments that do not; those of segments that cannot be opened are not counted.
+    missing : tuple of MissingImages
+        What to extract again: the unchanged files are read again, and only the lost features computed.
+    catalogs : tuple of (str, str or None)
+        Catalogs that were set aside, and the sources that they described, where that can be read.
+    heads : tuple of str
+        Heads that were set aside: fit them again.
+    remaining : tuple of Damage
+        What could not be mended: written by a newer version, or not to be read here.
+    """
+
+    set_aside: tuple[tuple[str, str], ...]
+    rescued: int
+    lost: int
+    missing: tuple[MissingImages, ...]
+    catalogs: tuple[tuple[str, str | None], ...]
+    heads: tuple[str, ...]
+    remaining: tuple[Damage, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the store is sound now."""
+        return not self.remaining
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {
+            "set_aside": [{"from": source, "to": target} for source, target in self.set_aside],
+            "rescued": self.rescued,
+            "lost": self.lost,
+            "missing": [{**one.__dict__} for one in self.missing],
+            "catalogs": [{"name": name, "location": location} for name, location in self.catalogs],
+            "heads": list(self.heads),
+            "remaining": [damage.to_dict() for damage in self.remaining],
+        }
+
+
+def repair_store(store: "FeatureStore", progress: Callable[[int, int], None] | None = None) -> RepairReport:
+    """Make a store sound; see :meth:`FeatureStore.repair`."""
+    repair = _Repair(store)
+    for _ in range(_MAX_PASSES):
+        found = [damage for damage in verify_store(store, progress).damaged if damage.repairable]
+        if not found:
+            break
+        # A space's description first: without it, there is no opening the space.
+        for damage in sorted(found, key=lambda damage: not damage.path.endswith("space.json")):
+            repair.mend(damage)
+    return repair.report(remaining=verify_store(store).damaged)
+
+
+def mend_description(path: str, write: Callable[[], None], *, kind: str, version: int) -> None:
+    """Set a damaged ``featstore.json`` aside and write it anew; a sound one stays.
+
+    Raises
+    ------
+    StoreError
+        It cannot be read or written, or a newer version wrote it.
+    """
+    try:
+        read_json(path, kind=kind, version=version)
+    except DamagedError:
+        _set_aside(os.path.dirname(path), path)
+        write()
+
+
+class _Repair:
+    """One repair, and what it has done so far."""
+
+    def __init__(self, store: "FeatureStore") -> None:
+        self.store = store
+        self.set_aside: list[tuple[str, str]] = []
+        self.rescued = self.lost = 0
+        self.catalogs: list[tuple[str, str | None]] = []
+        self.heads: list[str] = []
+        # The contents of lost rows by space; None where a segment's are not known.
+        self.lost_contents: dict[str, set[bytes] | None] = {}
+
+    def mend(self, damage: Damage) -> None:
+        folder, file = os.path.split(damage.path)
+        name, extension = os.path.splitext(file)
+        if file == "space.json":
+            self._mend_space(folder)
+        elif damage.space is not None:
+            self._mend_segment(damage.path, damage.space)
+        elif extension == ".head":
+            self.heads.append(name)
+            self._move(damage.path)
+        else:
+            self.catalogs.append((name, read_location(damage.path)))
+            self._move(damage.path)
+
+    def report(self, *, remaining: tuple[Damage, ...]) -> RepairReport:
+        return RepairReport(
+            set_aside=tuple(self.set_aside),
+            rescued=self.rescued,
+            lost=self.lost,
+            missing=tuple(self._missing()),
+            catalogs=tuple(self.catalogs),
+            heads=tuple(self.heads),
+            remaining=remaining,
+        )
+
+    def _mend_space(self, folder: str) -> None:
+        """Write the description anew after one of the segments, each of which explains itself."""
+        told = None
+        for path in sorted(segment_paths(folder)):
+            with suppress(FeatstoreError):
+                described, provenance = read_description(path)
+                spec = BackboneSpec.from_dict(described)
+                segment = open_segment(path, expected_fingerprint=fingerprint(described))
+                if spec.name == os.path.basename(folder):
+                    told = spec, segment.feature_dim, provenance
+                    break
+        self._move(os.path.join(folder, "space.json"))
+        if told is not None:
+            spec, feature_dim, provenance = told
+            write_space_description(folder, spec, feature_dim=feature_dim, provenance=provenance)
+
+    def _mend_segment(self, path: str, space_name: str) -> None:
+        """Seal the rows of a segment that are as they were written once more, and set the file aside."""
+        contents: set[bytes] | None = None
+        with suppress(FeatstoreError):
+            space = Space(os.path.dirname(path))
+            segment = open_checked(path, space)
+            wrong = damaged_row_numbers(segment)
+            if len(wrong) < segment.n_rows:
+                _reseal(space, segment, wrong)
+            hashes, _ = segment.keys()
+            contents = {hashes[number].tobytes() for number in wrong}
+            self.rescued += segment.n_rows - len(wrong)
+            self.lost += len(wrong)
+        known = self.lost_contents.get(space_name, set())
+        self.lost_contents[space_name] = None if known is None or contents is None else known | contents
+        self._move(path)
+
+    def _missing(self) -> list[MissingImages]:
+        """Count, by catalog, the images whose features a space has lost."""
+        missing = []
+        for space_name, contents in self.lost_contents.items():
+            if space_name not in self.store.space_names:
+                continue
+            space = self.store.space(space_name)
+            for name in self.store.catalog_names:
+                with suppress(DamagedError):
+                    catalog = self.store.catalog(name)
+                    is_there = space.lookup(catalog.content_hash) >= 0
+                    images = int((catalog.usable & ~is_there).sum())
+                    # A catalog that was never extracted into this space has lost nothing.
+                    if images and (
+                        contents is None
+                        or is_there.any()
+                        or not contents.isdisjoint(map(bytes, catalog.content_hash))
+                    ):
+                        missing.append(
+                            MissingImages(
+                                space=space_name, catalog=name, location=catalog.location, images=images
+                            )
+                        )
+        return missing
+
+    def _move(self, path: str) -> None:
+        self.set_aside.append((path, _set_aside(self.store.path, path)))
+
+
+def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:
+    """Write the rows of a segment that are not wrong as a new one in its place."""
+    _, provenance = read_description(segment.path)
+    start = 0
+    with segment_writer(
+        space.path,
+        space.spec,
+        n_rows=segment.n_rows - len(wrong),
+        feature_dim=segment.feature_dim,
+        created_ns=segment.created_ns,
+        provenance=provenance,
+    ) as writer:
+        for rows in segment.blocks():
+            good = np.setdiff1d(np.arange(len(rows.view)), np.array(wrong, np.int64) - start)
+            writer.write(
+                Rows(
+                    features=rows.features[good],
+                    content_hash=rows.content_hash[good],
+                    view=rows.view[good],
+                    checksum=rows.checksum[good],
+                )
+            )
+            start += len(rows.view)
+
+
+def _set_aside(store_path: str, path: str) -> str:
+    """Move a file to the same place below the folder of damaged files; return its new path."""
+    home = os.path.join(store_path, DAMAGED_FOLDER)
+    target = os.path.join(home, os.path.relpath(path, store_path))
+    if os.path.islink(home):
+        raise StoreError(f"{home} is a link to somewhere else, which featstore never follows; remove it")
+    number = 0
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        stem = target
+        while os.path.lexists(target):
+            number += 1
+            target = f"{stem}.{number}"
+        os.rename(path, target)
+    except OSError as error:
+        raise StoreError(f"cannot set {path} aside: {failure_reason(error)}") from error
+    sync_folder(os.path.dirname(target))
+    sync_folder(os.path.dirname(path))
+    return target

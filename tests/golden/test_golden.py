@@ -1,0 +1,130 @@
+"""Files of every version so far are read to exactly the values that went into them."""
+
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from featstore.heads import Head
+from featstore.splits import SplitRule
+from featstore.store import FeatureStore
+
+HERE = pathlib.Path(__file__).parent
+VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())
+N_IMAGES = 24
+
+
+@pytest.fixture(params=VERSIONS)
+def golden(request, tmp_path):
+    """A copy of the files of one version, which readers may do as they like with."""
+    return pathlib.Path(shutil.copytree(HERE / request.param, tmp_path / request.param))
+
+
+@pytest.fixture
+def store(golden):
+    return FeatureStore(golden / "golden.fstore", verify_reads=True)
+
+
+def expected_features():
+    return (
+        np.eye(3, dtype=np.float32)[np.arange(N_IMAGES) % 3] * 4
+        + (np.arange(N_IMAGES, dtype=np.float32) / 16)[:, None]
+    )
+
+
+def expected_hashes():
+    return np.repeat(np.arange(1, N_IMAGES + 1, dtype=np.uint8)[:, None], 32, axis=1)
+
+
+def test_every_version_is_there():
+    assert VERSIONS[:3] == ["0.1", "0.2", "0.3"]
+
+
+def test_a_golden_store_is_sound(store):
+    report = store.verify()
+    assert report.ok
+    assert (report.segments, report.rows, report.catalogs, report.heads) == (5, 49, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("golden-73b8ba29ba91", "float32"), ("golden-75b0bfcb4a1e", "float16")]
+)
+def test_rows_are_those_that_were_written(name, dtype, store):
+    space = store.space(name)
+    rows = space.rows(space.lookup(expected_hashes()))
+    assert rows.dtype == dtype
+    np.testing.assert_array_equal(rows, expected_features())
+    assert space.provenance == {"weights": "golden.h5"}
+    assert space.spec.to_dict() == {
+        "architecture": "golden",
+        "weights_digest": "5" * 64,
+        "layer": "top",
+        "pooling": "avg",
+        "size_px": [8, 6],
+        "resize": "stretch",
+        "preprocessing": "unit",
+        "precision": "float32",
+        "dtype": dtype,
+    }
+
+
+def test_views_are_told_apart(store):
+    space = store.space("golden-75b0bfcb4a1e")
+    [row] = space.rows(space.lookup(expected_hashes()[:1], view=1))
+    np.testing.assert_array_equal(row, expected_features()[0] + 1)
+
+
+def test_the_catalog_says_what_was_said(store):
+    catalog = store.catalog("photos")
+    labels = ["daisy", "rose", "tulip"] * 8
+    assert catalog.paths == (*(f"{label}/{n}.jpg" for n, label in enumerate(labels)), "broken\udcff.jpg")
+    assert catalog.labels == (*labels, None)
+    assert catalog.groups == ("one", "one", *[None] * 23)
+    assert catalog.splits[:12] == ("train",) * 6 + ("validation",) * 3 + ("test",) * 3
+    assert catalog.reasons == (*[None] * N_IMAGES, "it is no image")
+    np.testing.assert_array_equal(catalog.content_hash[:-1], expected_hashes())
+    assert catalog.sizes.tolist() == [*range(100, 124), -1]
+    assert catalog.mtimes_ns.tolist() == [*(n * 10**9 for n in range(N_IMAGES)), -1]
+    assert (catalog.root, catalog.location) == ("/data/photos", "/data/photos")
+
+
+def test_the_head_is_used_as_when_it_was_saved(golden, store):
+    path = store.head_path("logistic")
+    with zipfile.ZipFile(path) as archive:
+        version = json.loads(archive.read("manifest.json"))["format_version"]
+    assert version == (1 if golden.name == "0.1" else 2)
+    head = Head.load(path)
+    assert head.classes.tolist() == ["daisy", "rose", "tulip"]
+    assert head.split_rule == SplitRule()
+    assert {split: sum(counts.values()) for split, counts in head.counts.items()} == {
+        "train": 12,
+        "validation": 6,
+        "test": 6,
+    }
+    assert head.predict(expected_features()).tolist() == ["daisy", "rose", "tulip"] * 8
+    known = json.loads((HERE / "probabilities.json").read_text())[golden.name]
+    found = head.predict_proba(expected_features()[:6]) if head.linear else known
+    np.testing.assert_allclose(found, known, rtol=1e-9)
+
+
+def test_a_pack_is_plain_hdf5(golden):
+    with h5py.File(golden / "golden.h5") as file:
+        assert file.attrs["format"] == "featstore-pack"
+        assert file.attrs["format_version"] == 1
+        np.testing.assert_array_equal(file["features"][...], expected_features())
+        np.testing.assert_array_equal(file["content_hash"][...], expected_hashes())
+        assert file["label"].asstr()[...].tolist() == ["daisy", "rose", "tulip"] * 8
+        assert file["path"].asstr()[:2].tolist() == ["daisy/0.jpg", "rose/1.jpg"]
+
+
+def test_what_a_golden_store_lacks_is_not_missed(golden, store):
+    """Stores of older versions go on to be written by this one."""
+    store.space("golden-75b0bfcb4a1e").append(np.ones((1, 3), np.float32), np.full((1, 32), 99, np.uint8))
+    store.compact()
+    assert FeatureStore(store.path).verify().ok
+    assert os.path.isdir(golden)
