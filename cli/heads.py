@@ -17,6 +17,7 @@ from .console import (
     print_json,
     print_table,
     quiet_option,
+    say,
     share,
     short_path,
     verify_reads_option,
@@ -175,7 +176,7 @@ def fit(
         print_json({**fitted.to_dict(), "path": path})
         return
     _print_fit(fitted)
-    click.echo(f"saved to {short_path(path)}")
+    say(f"saved to {short_path(path)}")
 
 
 def _own_head(text: str) -> "HeadInfo":

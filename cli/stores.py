@@ -139,7 +139,7 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
         for damage in report.to_dict()["damaged"]:
             say(f"  {damage['path']}: {damage['reason']}")
         for leftover in report.leftovers:
-            say(f"  left over from an interrupted write, may be removed: {leftover}")
+            say(f"  left over from an interrupted write, or being written now: {leftover}")
         if report.set_aside:
             say(f"  {count(len(report.set_aside), 'damaged file')} set aside by earlier repairs")
         if any(damage.repairable for damage in report.damaged):

@@ -53,6 +53,8 @@ BLOCK_BYTES = 4 * 2**20
 FeatureArray = NDArray[np.float32] | NDArray[np.float16]
 
 _FORMAT = "featstore-segment"
+# In the year 2116; later rows get later times, for which there must be room.
+_LATEST_NS = 2**62
 _KEY_BYTES = HASH_BYTES + 2
 # HDF5 keeps an attribute within the 64 KiB of an object header's message.
 _MAX_PROVENANCE_BYTES = 60_000
@@ -270,13 +272,16 @@ def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
                 offsets.append(offset)
             if shape != wanted:
                 raise ValueError(f"/{name} has the shape {shape}; with these features it must be {wanted}")
+        created_ns = read_attribute(file_id, "created_ns", int)
+        if not 0 <= created_ns < _LATEST_NS:
+            raise ValueError(f"created_ns is {created_ns}; it must be from 0 to {_LATEST_NS - 1}")
         return Segment(
             path=path,
             fingerprint=expected_fingerprint,
             n_rows=n_rows,
             feature_dim=feature_dim,
             dtype=dtype,
-            created_ns=read_attribute(file_id, "created_ns", int),
+            created_ns=created_ns,
             offsets=tuple(offsets),
             frame=locate_frame(links, file_id, file_bytes),
         )

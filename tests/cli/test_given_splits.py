@@ -73,7 +73,7 @@ def test_without_lists_nothing_is_said_of_splits(run):
     [
         ("--train-list nowhere.txt", "nowhere.txt"),
         ("--train-list train.txt --test-list train.txt", "42 images in common"),
-        ("--train-list photos", "is a folder"),
+        ("--train-list photos", "a folder, not a regular file"),
     ],
 )
 def test_a_list_that_does_not_fit_is_one_clear_line(run, options, says):

@@ -309,6 +309,13 @@ def test_an_attribute_of_the_wrong_kind_is_refused(name, value, segment):
         reopen(segment)
 
 
+@pytest.mark.parametrize("created_ns", [-1, 2**62, 2**63 - 1])
+def test_a_time_after_which_no_row_could_come_is_refused(created_ns, segment):
+    rewrite(segment, lambda file: file.attrs.modify("created_ns", np.int64(created_ns)))
+    with pytest.raises(DamagedError, match="it must be from 0 to"):
+        reopen(segment)
+
+
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "text.h5").write_text("not HDF5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
