@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         write_scalars,
         write_sweep,
     )
-    from featstore.prediction import Prediction, predict
+    from featstore.prediction import Prediction, Predictor, predict
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
     from featstore.store import FeatureStore, FeatureTable, export_projector
 
@@ -71,6 +71,7 @@ __all__ = [
     "HeadInfo",
     "LearningCurve",
     "Prediction",
+    "Predictor",
     "SplitRule",
     "Suspect",
     "Suspects",
@@ -117,6 +118,7 @@ __getattr__, __dir__ = lazy_names(
         "HeadInfo": "heads",
         "LearningCurve": "heads",
         "Prediction": "prediction",
+        "Predictor": "prediction",
         "SplitRule": "splits",
         "Suspect": "heads",
         "Suspects": "heads",

@@ -140,7 +140,10 @@ class OpenVINOEngine:
             if len(part) < _REQUEST_IMAGES:
                 missing = (_REQUEST_IMAGES - len(part), *part.shape[1:])
                 part = np.concatenate([part, np.zeros(missing, np.uint8)])
-            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            try:
+                request = self._idle.pop()
+            except IndexError:
+                request = self._compiled.create_infer_request()
             request.start_async({0: part}, share_inputs=True)
             started.requests.append(request)
             started.parts.append(part)
