@@ -22,6 +22,7 @@ __all__ = [
     "open_store",
     "print_json",
     "print_table",
+    "printable",
     "quiet_option",
     "share",
     "short_path",
@@ -82,7 +83,11 @@ def _cell(value: object) -> str:
         return "" if value is None else str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    # A file's name may hold anything; on a terminal it must stay one line and do nothing.
+    return printable(value)
+
+
+def printable(value: object) -> str:
+    """Write what may hold anything, such as a file's name, as one line that does nothing on a terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
 
 

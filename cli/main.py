@@ -12,7 +12,8 @@ from .curves import curve
 from .demo import demo
 from .evaluating import evaluate
 from .extracting import backbones, extract
-from .heads import fit, heads, predict
+from .heads import fit, heads
+from .predicting import predict
 from .projecting import projector
 from .quality import duplicates, suspects
 from .stores import compact, info, merge, pack, verify

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Prediction", "Predictor", "is_exported", "predict"]
 
-# A matrix product rounds otherwise for other numbers of rows. Always computing as many gives an image the same
-# probabilities whichever others it comes with, and whether its features were computed or stored.
+# A matrix product rounds otherwise for other numbers of rows. Of one number always, equal features have equal
+# probabilities, whichever images they come with.
 _BLOCK_ROWS = 8
 
 
@@ -74,9 +74,9 @@ class Prediction:
 class Predictor:
     """Labels images; loaded once, used as often as you like, by several threads at once.
 
-    With OpenVINO neither TensorFlow nor Keras is imported where this machine has converted the network before.
-    The network is compiled when the first image passes, which takes longer than the others. There is nothing
-    to close.
+    With OpenVINO neither TensorFlow nor Keras is imported where this machine has converted the network
+    before. The network is compiled when the first image passes, which takes longer than the others. There is
+    nothing to close.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ class Predictor:
         Parameters
         ----------
         images : iterable of path, bytes, PIL.Image.Image or ndarray
-            Each as for :meth:`predict`, in any mixture; an array of shape (n, height, width, 3) is n images. A
-            few batches are drawn before the first prediction is out, so that any number of images fits.
+            Each as for :meth:`predict`, in any mixture; an array of shape (n, height, width, 3) is n images.
+            A few batches are drawn before the first prediction is out: there may be any number of images.
         top : int
             How many classes each prediction lists, at least 1.
         reject : float, optional
@@ -230,7 +230,9 @@ class Predictor:
             The network cannot be compiled; only when the first image passes.
         """
         if isinstance(images, str | bytes | os.PathLike):
-            raise TypeError(f"stream takes several images, predict takes one; found one {type(images).__name__}")
+            raise TypeError(
+                f"stream takes several images, predict takes one; found one {type(images).__name__}"
+            )
         if top < 1:
             raise ValueError(f"top is the number of classes to list, at least 1; found {top}")
         below = self.rejects_below if reject is None else checked_reject(reject)
@@ -337,11 +339,12 @@ def predict(
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is meant to be that of an exported model, and not of a head."""
+    """Tell whether a path is that of an exported model's folder or file."""
     given = os.fspath(path)
-    return os.path.isdir(given) or (
-        not given.endswith(".head") and os.path.exists(os.path.join(os.path.dirname(given), DESCRIPTION))
-    )
+    folder = given if os.path.isdir(given) else os.path.dirname(given)
+    # A head may lie beside a model.
+    is_head = given.endswith(".head")
+    return os.path.exists(given) and not is_head and os.path.exists(os.path.join(folder, DESCRIPTION))
 
 
 def _space_of(head: Head, store: "FeatureStore | str | os.PathLike[str]") -> "Space | None":

@@ -1,4 +1,4 @@
-"""Images through a network as they come: reading, decoding and the forward pass at once, in bounded memory."""
+"""Images through a network as they come: reading, decoding and forward pass at once, in bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
