@@ -51,9 +51,11 @@ if TYPE_CHECKING:
     from featstore.prediction import Prediction, Predictor, predict
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
     from featstore.store import FeatureStore, FeatureTable, export_projector
+    from featstore.transformer import BackboneFeatures
 
 __all__ = [
     "Backbone",
+    "BackboneFeatures",
     "BackboneSpec",
     "Comparison",
     "DuplicateGroup",
@@ -101,6 +103,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Backbone": "backbones",
+        "BackboneFeatures": "transformer",
         "BackboneSpec": "backbones",
         "Comparison": "heads",
         "DuplicateGroup": "duplicates",
