@@ -291,6 +291,8 @@ def _images(X: Any) -> Sequence[GivenImage]:
     if hasattr(X, "to_numpy"):
         X = X.to_numpy()
     if not isinstance(X, np.ndarray):
+        if not hasattr(X, "__len__"):
+            raise TypeError(f"X is a sequence of images; found {type(X).__name__}: give list(X)")
         return X if isinstance(X, Sequence) else list(X)
     if X.dtype.kind in "OU" and X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]
