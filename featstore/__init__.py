@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         find_duplicates,
     )
     from featstore.errors import FeatstoreError
+    from featstore.export import ExportedModel, export_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import (
@@ -61,6 +62,7 @@ __all__ = [
     "DuplicatePair",
     "Duplicates",
     "Evaluation",
+    "ExportedModel",
     "ExtractionReport",
     "FeatstoreError",
     "FeatureStore",
@@ -79,6 +81,7 @@ __all__ = [
     "compare",
     "content_hash",
     "evaluate",
+    "export_head",
     "export_projector",
     "extract",
     "find_duplicates",
@@ -107,6 +110,7 @@ __getattr__, __dir__ = lazy_names(
         "DuplicatePair": "duplicates",
         "Duplicates": "duplicates",
         "Evaluation": "heads",
+        "ExportedModel": "export",
         "ExtractionReport": "extraction",
         "FeatstoreError": "errors",
         "FeatureStore": "store",
@@ -124,6 +128,7 @@ __getattr__, __dir__ = lazy_names(
         "compare": "heads",
         "content_hash": "hashing",
         "evaluate": "heads",
+        "export_head": "export",
         "export_projector": "store",
         "extract": "extraction",
         "find_duplicates": "duplicates",

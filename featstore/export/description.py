@@ -115,6 +115,10 @@ class ModelDescription:
             "output": {"shape": [None, len(self.classes)], "dtype": "float32", "values": "probabilities"},
         }
 
+    def to_json(self) -> str:
+        """Return the text of ``model.json``."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Self:
         """Rebuild a description from :meth:`to_dict`; what it does not know is passed over.
