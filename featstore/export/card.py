@@ -27,11 +27,13 @@ _FORMATS = {
 }
 
 _OPEN = """\
+from pathlib import Path
+
 import numpy as np
 {imports}
 from PIL import Image, ImageOps
 
-labels = open("labels.txt", encoding="utf-8").read().splitlines()
+labels = Path("labels.txt").read_text(encoding="utf-8").splitlines()
 image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 {resize}
 pixels = np.asarray(image)[None]
