@@ -27,8 +27,8 @@ FORMAT = "featstore-model"
 FORMAT_VERSION = 1
 
 RUNTIMES: Mapping[str, str] = {
-    "keras": "model.keras",
     "saved_model": "saved_model.pb",
+    "keras": "model.keras",
     "tflite": "model.tflite",
     "onnx": "model.onnx",
     "openvino": "model.xml",

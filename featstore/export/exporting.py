@@ -125,7 +125,7 @@ def export_head(
     4.2e-05
     """
     _check_choices(format, quantize, runs=verify and table is not None)
-    place = os.path.abspath(os.fspath(out))
+    place = os.path.realpath(os.fspath(out))
     _check_place(place, overwrite=overwrite)
     if not isinstance(head, Head):
         head = Head.load(os.fspath(head))
@@ -170,11 +170,16 @@ def _check_place(place: str, *, overwrite: bool) -> None:
     if not overwrite:
         raise ExportError(f"{place} is there; choose another folder, or replace it with --force")
     try:
-        read_description(place)
+        ours = {*read_description(place).files, LABELS, CARD, DESCRIPTION}
     except ExportError as error:
         raise ExportError(
             f"{place} is there and is no exported model: --force replaces nothing else; choose another folder"
         ) from error
+    if others := sorted({*_files(place)} - ours):
+        raise ExportError(
+            f"{place} holds more than an exported model, such as {others[0]}, which --force would remove; "
+            "take it out, or choose another folder"
+        )
 
 
 def _linear_form(head: Head) -> LinearForm:

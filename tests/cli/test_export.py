@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import featstore
+from featstore.export import FORMATS
 from featstore_cli.main import main
 
 
@@ -98,10 +99,8 @@ def test_what_is_there_is_replaced_by_force_alone(place):
 
 
 def test_an_unknown_format_is_wrong_usage(place):
-    assert (
-        "'saved_model', 'keras', 'tflite', 'onnx', 'openvino'"
-        in run("export ridge out --format abacus", code=2).stderr
-    )
+    told = run("export ridge out --format abacus", code=2).stderr
+    assert ", ".join(map(repr, FORMATS)) in " ".join(told.split())
 
 
 def test_moved_weights_are_named_by_an_option(place, made):

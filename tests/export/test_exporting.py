@@ -253,6 +253,14 @@ def test_an_exported_model_is_replaced_when_asked(head, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+def test_an_exported_model_with_files_of_ones_own_beside_it_is_kept(head, tmp_path):
+    featstore.export_head(head, tmp_path / "out", format="keras")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"notes\.txt, which --force would remove"):
+        featstore.export_head(head, tmp_path / "out", format="keras", overwrite=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
 def test_an_empty_folder_is_filled(head, tmp_path):
     (tmp_path / "out").mkdir()
     assert featstore.export_head(head, tmp_path / "out", format="keras").runtime == "keras"
