@@ -11,6 +11,7 @@ from .comparing import compare
 from .curves import curve
 from .demo import demo
 from .evaluating import evaluate
+from .exporting import export
 from .extracting import backbones, extract
 from .heads import fit, heads
 from .predicting import predict
@@ -68,6 +69,7 @@ for command in (
     compare,
     curve,
     predict,
+    export,
     duplicates,
     suspects,
     info,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         find_duplicates,
     )
     from featstore.errors import FeatstoreError
+    from featstore.export import ExportedModel, export_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import (
@@ -63,6 +64,7 @@ __all__ = [
     "DuplicatePair",
     "Duplicates",
     "Evaluation",
+    "ExportedModel",
     "ExtractionReport",
     "FeatstoreError",
     "FeatureStore",
@@ -82,6 +84,7 @@ __all__ = [
     "compare",
     "content_hash",
     "evaluate",
+    "export_head",
     "export_projector",
     "extract",
     "find_duplicates",
@@ -111,6 +114,7 @@ __getattr__, __dir__ = lazy_names(
         "DuplicatePair": "duplicates",
         "Duplicates": "duplicates",
         "Evaluation": "heads",
+        "ExportedModel": "export",
         "ExtractionReport": "extraction",
         "FeatstoreError": "errors",
         "FeatureStore": "store",
@@ -129,6 +133,7 @@ __getattr__, __dir__ = lazy_names(
         "compare": "heads",
         "content_hash": "hashing",
         "evaluate": "heads",
+        "export_head": "export",
         "export_projector": "store",
         "extract": "extraction",
         "find_duplicates": "duplicates",

@@ -122,6 +122,23 @@ class Backbone:
         for first in checked:
             yield from self._compiled().run(_chain(first, checked))
 
+    def build(self) -> "BuiltNetwork":
+        """Build the network with Keras, in float32, for those who go on from there.
+
+        Returns
+        -------
+        BuiltNetwork
+            Its ``model`` goes from uint8 pixels to float32 features, scaling and pooling included.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The weights are not those of the specification.
+        BackboneError
+            They cannot be had.
+        """
+        return self._build(False, None)
+
     def _check(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.spec.size_px, 3):
             height, width = self.spec.size_px

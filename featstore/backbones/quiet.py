@@ -12,7 +12,7 @@ __all__ = ["quiet_import"]
 # TensorFlow's C++ parts log before they read the setting that would stop them.
 _CHATTER = re.compile(
     rb"^(WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] "
-    rb"|INFO: Created TensorFlow Lite)"
+    rb"|INFO: Created TensorFlow Lite|fully_quantize: )"
 )
 
 

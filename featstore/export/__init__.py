@@ -9,7 +9,16 @@ from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featstore.export.exported import ExportedModel
+    from featstore.export.exporting import FORMATS, QUANTIZATIONS, export_head
 
-__all__ = ["ExportedModel"]
+__all__ = ["FORMATS", "QUANTIZATIONS", "ExportedModel", "export_head"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"ExportedModel": "exported"})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "FORMATS": "exporting",
+        "QUANTIZATIONS": "exporting",
+        "ExportedModel": "exported",
+        "export_head": "exporting",
+    },
+)

@@ -27,8 +27,8 @@ FORMAT = "featstore-model"
 FORMAT_VERSION = 1
 
 RUNTIMES: Mapping[str, str] = {
-    "keras": "model.keras",
     "saved_model": "saved_model.pb",
+    "keras": "model.keras",
     "tflite": "model.tflite",
     "onnx": "model.onnx",
     "openvino": "model.xml",
@@ -114,6 +114,10 @@ class ModelDescription:
             "input": {"shape": [None, *self.spec.size_px, 3], "dtype": "uint8", "channels": "RGB, 0 to 255"},
             "output": {"shape": [None, len(self.classes)], "dtype": "float32", "values": "probabilities"},
         }
+
+    def to_json(self) -> str:
+        """Return the text of ``model.json``."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Self:

@@ -14,13 +14,26 @@ from featstore.backbones.quiet import quiet_import
 from featstore.errors import ExportError, MissingExtraError
 from featstore.images.reading import default_workers
 
-__all__ = ["IMAGES_SIGNATURE", "INPUT", "OUTPUT", "Runtime", "open_runtime"]
+__all__ = [
+    "ENCODED",
+    "ENCODED_SIGNATURE",
+    "IMAGES_SIGNATURE",
+    "INPUT",
+    "LABEL",
+    "OUTPUT",
+    "Runtime",
+    "open_encoded",
+    "open_runtime",
+]
 
 INPUT, OUTPUT = "images", "probabilities"
 """What the model's input and output are called, where the format has names for them."""
 
-IMAGES_SIGNATURE = "serving_images"
-"""The signature of a SavedModel that takes pixels; its ``serving_default`` takes encoded files."""
+ENCODED_SIGNATURE, IMAGES_SIGNATURE = "serving_default", "serving_images"
+"""The signatures of a SavedModel: the first takes encoded files, the second pixels."""
+
+ENCODED, LABEL = "image_bytes", "label"
+"""A SavedModel's other input and other output."""
 
 _Pixels = NDArray[np.uint8]
 _Rows = NDArray[np.float32]
@@ -65,6 +78,33 @@ def open_runtime(runtime: str, path: str) -> Runtime:
     except Exception as error:  # each package has exceptions of its own for a file that it cannot open
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"{path} cannot be opened as {runtime}: {lines[-1].strip()[:200]}") from error
+
+
+def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
+    """Open a SavedModel by its signature for encoded files.
+
+    Parameters
+    ----------
+    folder : str
+
+    Returns
+    -------
+    callable
+        From one file's bytes to probabilities of shape (n_classes,); None where TensorFlow cannot decode it.
+    """
+    with quiet_import():
+        import tensorflow as tf
+
+    model = tf.saved_model.load(folder)
+
+    def forward(data: bytes) -> _Rows | None:
+        try:
+            told = model.signatures[ENCODED_SIGNATURE](**{ENCODED: tf.constant([data])})
+        except tf.errors.InvalidArgumentError:
+            return None
+        return np.asarray(told[OUTPUT].numpy()[0], np.float32)
+
+    return forward
 
 
 class _Each:
