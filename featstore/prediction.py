@@ -13,7 +13,7 @@ from featstore.errors import ExportError, FingerprintMismatchError
 from featstore.export import ExportedModel
 from featstore.export.description import DESCRIPTION
 from featstore.heads import Head, checked_reject
-from featstore.images.given import GivenImage
+from featstore.images.given import GivenImage, is_one_image
 from featstore.streaming import Network, PassedImages, stream_images
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Predictor:
         BackboneError
             The network cannot be compiled; only when the first image passes.
         """
-        if isinstance(images, str | bytes | os.PathLike):
+        if is_one_image(images):
             raise TypeError(
                 f"stream takes several images, predict takes one; found one {type(images).__name__}"
             )

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from featstore.backbones import Backbone, backbone_from_spec, load_backbone
 from featstore.errors import ImageError
-from featstore.images.given import GivenImage
+from featstore.images.given import GivenImage, is_one_image
 from featstore.store import FeatureStore, Space
 from featstore.store.keys import HASH_BYTES
 from featstore.streaming import PassedImages, stream_images
@@ -284,9 +283,7 @@ def _seal(
 
 def _images(X: Any) -> Sequence[GivenImage]:
     """Return what was given as a sequence of images, each of them not yet looked at."""
-    if isinstance(X, str | bytes | os.PathLike | Image.Image) or (
-        isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[2] == 3
-    ):
+    if is_one_image(X):
         raise TypeError(f"X is a sequence of images; found one {type(X).__name__}: give [image]")
     if hasattr(X, "to_numpy"):
         X = X.to_numpy()

@@ -167,8 +167,9 @@ def test_one_image_and_several_are_not_taken_for_each_other(photos, head):
     predictor = featstore.Predictor(head, backbone=CountingBackbone())
     with pytest.raises(TypeError, match="found list"):
         predictor.predict(paths_of(photos)[:2])
-    with pytest.raises(TypeError, match="found one str"):
-        predictor.stream(paths_of(photos)[0])
+    for one in (paths_of(photos)[0], b"bytes", np.zeros((8, 8, 3), np.uint8), Image.new("L", (8, 8))):
+        with pytest.raises(TypeError, match=f"found one {type(one).__name__}"):
+            predictor.stream(one)
 
 
 def test_threads_get_what_one_after_the_other_gets(photos, head):

@@ -1,6 +1,7 @@
 """An exported model, opened again: from pixels to probabilities, in the runtime of its format."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Self
 
@@ -25,7 +26,7 @@ class ExportedModel:
     """A model that ``featstore export`` has written, run by what its format is made for.
 
     Made by :meth:`load`. The runtime is imported when the first batch is run; nothing of the backbone, the
-    store or scikit-learn is needed.
+    store or scikit-learn is needed. Several threads may use one model at once.
 
     Attributes
     ----------
@@ -45,6 +46,7 @@ class ExportedModel:
         self.description = description
         self.path = path
         self._runtime: Runtime | None = None
+        self._opening = threading.Lock()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -136,8 +138,9 @@ class ExportedModel:
         """
         checked = map(self._checked, batches)
         for first in checked:
-            if self._runtime is None:
-                self._runtime = open_runtime(self.runtime, self._model_path())
+            with self._opening:
+                if self._runtime is None:
+                    self._runtime = open_runtime(self.runtime, self._model_path())
             yield from self._runtime.run(_chain(first, checked))
 
     def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

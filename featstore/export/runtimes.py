@@ -1,6 +1,7 @@
 """What runs an exported model: one small class for each format, each importing its own library when made."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -154,14 +155,16 @@ def _tflite(path: str) -> Runtime:
         interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
+    taken = threading.Lock()
 
     def forward(pixels: _Pixels) -> Any:
         rows = []
         # One at a time: the interpreter is not faster with more, and needs no other shapes so.
         for number in range(len(pixels)):
-            interpreter.set_tensor(source, pixels[number : number + 1])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(target))
+            with taken:
+                interpreter.set_tensor(source, pixels[number : number + 1])
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(target))
         return np.concatenate(rows)
 
     return _Each(forward)

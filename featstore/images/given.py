@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from featstore.errors import ImageError
 from featstore.images.reading import read_image
 
-__all__ = ["GivenImage", "content_of", "path_of"]
+__all__ = ["GivenImage", "content_of", "is_one_image", "path_of"]
 
 GivenImage: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
@@ -26,6 +26,13 @@ _loading = threading.Lock()
 def path_of(image: GivenImage) -> str | None:
     """Return an image's path as it was given; None where it is no file."""
     return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def is_one_image(images: object) -> bool:
+    """Tell whether what should be several images is a single one; several could be made of it by mistake."""
+    if isinstance(images, np.ndarray):
+        return images.ndim == 3 and images.shape[2] == 3
+    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
 
 
 def content_of(image: GivenImage) -> bytes:
