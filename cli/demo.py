@@ -7,7 +7,8 @@ import click
 
 from .evaluating import evaluate
 from .extracting import extract
-from .heads import fit, predict
+from .heads import fit
+from .predicting import predict
 
 __all__ = ["demo"]
 

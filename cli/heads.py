@@ -1,4 +1,4 @@
-"""`featstore fit`, `predict` and `heads`."""
+"""`featstore fit` and `heads`."""
 
 import contextlib
 import logging
@@ -12,7 +12,6 @@ from .console import (
     bar,
     example,
     json_option,
-    note,
     open_store,
     print_json,
     print_table,
@@ -22,7 +21,7 @@ from .console import (
     short_path,
     verify_reads_option,
 )
-from .finding import find_head, table_options
+from .finding import table_options
 from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 from .splitting import split_options
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from featstore import FeatureStore, Head, HeadInfo, SplitRule
 
-__all__ = ["fit", "heads", "predict"]
+__all__ = ["fit", "heads"]
 
 
 class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
@@ -55,9 +54,6 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
             except ValueError:
                 continue
         return name, text
-
-
-_fraction = click.FloatRange(min=0, max=1, max_open=True)
 
 
 @click.command(
@@ -95,7 +91,7 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 )
 @click.option(
     "--reject",
-    type=_fraction,
+    type=click.FloatRange(min=0, max=1, max_open=True),
     metavar="BELOW",
     help="Answer unknown where the most probable class is less probable than this.",
 )
@@ -255,97 +251,6 @@ def _accuracy(scores: "Mapping[str, Any]", n: int) -> str:
 
 def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@click.command(
-    epilog=example("featstore predict digits.fstore/heads/logistic.head digits/7/0007.png"),
-    short_help="Label images.",
-)
-@click.argument("head", metavar="HEAD")
-@click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--store", type=click.Path(), help="Where HEAD is, if it is a name.  [default: the only one here]"
-)
-@click.option(
-    "--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to list per image."
-)
-@click.option(
-    "--reject",
-    type=_fraction,
-    metavar="BELOW",
-    help="Answer unknown where the most probable class is less probable than this; 0 always answers.  "
-    "[default: as the head was fitted]",
-)
-@click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "openvino", "tensorflow"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network.",
-)
-@quiet_option
-@json_option
-def predict(
-    head: str,
-    images: tuple[str, ...],
-    store: str | None,
-    top: int,
-    reject: float | None,
-    weights: str | None,
-    engine: str,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Label images with HEAD, the name of a head in the store or a .head file.
-
-    A backbone or weights other than those that the head was trained on are refused.
-    """
-    import featstore
-
-    path, _ = find_head(head, store)
-    paths = _image_paths(images)
-    fitted = featstore.Head.load(path)
-    told, failed = [], 0
-    with bar(len(paths), quiet=quiet) as progress:
-        predictions = featstore.predict(
-            fitted,
-            paths,
-            weights=weights,
-            engine=engine,
-            top=top,
-            reject=reject,
-            progress=lambda done: progress(done, None),
-        )
-        for prediction in predictions:
-            if as_json:
-                told.append(prediction.to_dict())
-            elif prediction.reason is None:
-                ranked = "  ".join(f"{label} {probability:.4f}" for label, probability in prediction.top)
-                click.echo(
-                    f"{prediction.path}\t" + (f"unknown ({ranked})" if prediction.is_unknown else ranked)
-                )
-            if prediction.reason is not None:
-                failed += 1
-                note(f"{prediction.path}: {prediction.reason}")
-    if as_json:
-        print_json(told)
-    if failed == len(paths):
-        raise click.ClickException("none of the images could be labelled")
-
-
-def _image_paths(images: tuple[str, ...]) -> list[str]:
-    """Return the files named, and the images under the folders named."""
-    from featstore.images import open_source
-
-    paths: list[str] = []
-    for image in images:
-        if os.path.isdir(image):
-            source = open_source(image)
-            paths.extend(os.path.join(image, record.path) for record in source.records)
-        else:
-            paths.append(image)
-    return paths
 
 
 @click.command(epilog=example("featstore heads"), short_help="List the heads that fit knows.")

@@ -11,8 +11,10 @@ from .console import printable, show_warnings
 from .curves import curve
 from .demo import demo
 from .evaluating import evaluate
+from .exporting import export
 from .extracting import backbones, extract
-from .heads import fit, heads, predict
+from .heads import fit, heads
+from .predicting import predict
 from .projecting import projector
 from .quality import duplicates, suspects
 from .stopping import stoppable
@@ -72,6 +74,7 @@ for command in (
     compare,
     curve,
     predict,
+    export,
     duplicates,
     suspects,
     info,

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
         find_duplicates,
     )
     from featstore.errors import FeatstoreError
+    from featstore.export import ExportedModel, export_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import Head, HeadInfo, fit, import_head, known_heads
-    from featstore.prediction import Prediction, predict
+    from featstore.prediction import Prediction, Predictor, predict
     from featstore.scoring import (
         Comparison,
         Evaluation,
@@ -47,9 +48,11 @@ if TYPE_CHECKING:
     )
     from featstore.splits import HashHoldout, HashKFold, SplitRule, assign_splits
     from featstore.store import FeatureStore, FeatureTable, export_projector
+    from featstore.transformer import BackboneFeatures
 
 __all__ = [
     "Backbone",
+    "BackboneFeatures",
     "BackboneSpec",
     "Comparison",
     "DuplicateGroup",
@@ -57,6 +60,7 @@ __all__ = [
     "DuplicatePair",
     "Duplicates",
     "Evaluation",
+    "ExportedModel",
     "ExtractionReport",
     "FeatstoreError",
     "FeatureStore",
@@ -67,6 +71,7 @@ __all__ = [
     "HeadInfo",
     "LearningCurve",
     "Prediction",
+    "Predictor",
     "SplitRule",
     "Suspect",
     "Suspects",
@@ -75,6 +80,7 @@ __all__ = [
     "compare",
     "content_hash",
     "evaluate",
+    "export_head",
     "export_projector",
     "extract",
     "find_duplicates",
@@ -96,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Backbone": "backbones",
+        "BackboneFeatures": "transformer",
         "BackboneSpec": "backbones",
         "Comparison": "scoring",
         "DuplicateGroup": "duplicates",
@@ -103,6 +110,7 @@ __getattr__, __dir__ = lazy_names(
         "DuplicatePair": "duplicates",
         "Duplicates": "duplicates",
         "Evaluation": "scoring",
+        "ExportedModel": "export",
         "ExtractionReport": "extraction",
         "FeatstoreError": "errors",
         "FeatureStore": "store",
@@ -113,6 +121,7 @@ __getattr__, __dir__ = lazy_names(
         "HeadInfo": "heads",
         "LearningCurve": "scoring",
         "Prediction": "prediction",
+        "Predictor": "prediction",
         "SplitRule": "splits",
         "Suspect": "scoring",
         "Suspects": "scoring",
@@ -120,6 +129,7 @@ __getattr__, __dir__ = lazy_names(
         "compare": "scoring",
         "content_hash": "hashing",
         "evaluate": "scoring",
+        "export_head": "export",
         "export_projector": "store",
         "extract": "extraction",
         "find_duplicates": "duplicates",

@@ -19,6 +19,8 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     ├── DuplicatesError (ValueError)          images cannot be compared as asked
     ├── PlotError (ValueError)                a result cannot be drawn as asked
     ├── MissingExtraError (ImportError)       an optional package is not installed
+    ├── ExportError (ValueError)              a head cannot be exported, or an exported model used
+    │   └── VerificationError                 an exported model's probabilities are not its head's
     └── HeadError (ValueError)                a head cannot be fitted, saved, loaded or used
         ├── UnknownHeadError (LookupError)
         ├── FingerprintMismatchError          features or a backbone of another space
@@ -29,6 +31,7 @@ __all__ = [
     "BackboneError",
     "DamagedError",
     "DuplicatesError",
+    "ExportError",
     "ExtractionError",
     "FeatstoreError",
     "FingerprintMismatchError",
@@ -45,6 +48,7 @@ __all__ = [
     "UnknownBackboneError",
     "UnknownHeadError",
     "UntrustedTypeError",
+    "VerificationError",
     "WeightsError",
     "WeightsUnavailableError",
 ]
@@ -120,6 +124,14 @@ class PlotError(FeatstoreError, ValueError):
 
 class MissingExtraError(FeatstoreError, ImportError):
     """An optional package is not installed."""
+
+
+class ExportError(FeatstoreError, ValueError):
+    """A head cannot be exported as asked, or an exported model cannot be used."""
+
+
+class VerificationError(ExportError):
+    """An exported model's probabilities part from those of the head that it was made from."""
 
 
 class HeadError(FeatstoreError, ValueError):

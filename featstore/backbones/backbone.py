@@ -1,6 +1,7 @@
 """A backbone: from pixels to features, with the specification that says exactly which features."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Backbone:
 
     Made by :func:`load_backbone` and :func:`backbone_from_spec`. Nothing is compiled before the first image
     passes; where an earlier run has converted the network, neither TensorFlow nor Keras is imported then.
+    Several threads may use one backbone at once.
 
     Attributes
     ----------
@@ -56,6 +58,7 @@ class Backbone:
         self._wanted = engine, devices
         self._built = built
         self._engine: Engine | None = None
+        self._compiling = threading.Lock()
 
     def __repr__(self) -> str:
         height, width = self.spec.size_px
@@ -119,6 +122,23 @@ class Backbone:
         for first in checked:
             yield from self._compiled().run(_chain(first, checked))
 
+    def build(self) -> "BuiltNetwork":
+        """Build the network with Keras, in float32, for those who go on from there.
+
+        Returns
+        -------
+        BuiltNetwork
+            Its ``model`` goes from uint8 pixels to float32 features, scaling and pooling included.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The weights are not those of the specification.
+        BackboneError
+            They cannot be had.
+        """
+        return self._build(False, None)
+
     def _check(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.spec.size_px, 3):
             height, width = self.spec.size_px
@@ -129,11 +149,12 @@ class Backbone:
         return pixels
 
     def _compiled(self) -> Engine:
-        if self._engine is None:
-            engine, devices = self._wanted
-            self._engine = compile_engine(self.spec, build=self._build, engine=engine, devices=devices)
-            self._built = None
-        return self._engine
+        with self._compiling:
+            if self._engine is None:
+                engine, devices = self._wanted
+                self._engine = compile_engine(self.spec, build=self._build, engine=engine, devices=devices)
+                self._built = None
+            return self._engine
 
     def _build(self, half: bool, device: str | None) -> "BuiltNetwork":
         from featstore.backbones.keras_models import build_network, device_names

@@ -18,6 +18,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "OpenVINOEngine",
+    "import_openvino",
     "keep_only_output",
     "openvino_version",
 ]
@@ -84,7 +85,7 @@ class OpenVINOEngine:
     name = "openvino"
 
     def __init__(self, network: ConvertedNetwork, *, precision: str = "float32") -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             device = core.get_property("CPU", "FULL_DEVICE_NAME")
@@ -140,7 +141,10 @@ class OpenVINOEngine:
             if len(part) < _REQUEST_IMAGES:
                 missing = (_REQUEST_IMAGES - len(part), *part.shape[1:])
                 part = np.concatenate([part, np.zeros(missing, np.uint8)])
-            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            try:
+                request = self._idle.pop()
+            except IndexError:
+                request = self._compiled.create_infer_request()
             request.start_async({0: part}, share_inputs=True)
             started.requests.append(request)
             started.parts.append(part)
@@ -177,7 +181,7 @@ def keep_only_output(network: ConvertedNetwork, path: str) -> None:
     path : str
         Of the .xml file; the .bin goes beside it. Existing ones are replaced.
     """
-    openvino = _import_openvino()
+    openvino = import_openvino()
     model = openvino.Core().read_model(network.xml, network.weights)
     results = model.get_results()
     named = [one for one in results if "Identity:0" in one.output(0).get_names()]
@@ -191,7 +195,7 @@ def openvino_version() -> str | None:
     return None
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """Import OpenVINO without the package that reports each import over the network."""
     if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
         # None in the table of modules makes the import fail, and OpenVINO then goes on without it.

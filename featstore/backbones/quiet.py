@@ -10,7 +10,10 @@ from collections.abc import Iterator
 __all__ = ["quiet_import"]
 
 # TensorFlow's C++ parts log before they read the setting that would stop them.
-_CHATTER = re.compile(rb"^(WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] )")
+_CHATTER = re.compile(
+    rb"^(WARNING: All log messages before absl|[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] "
+    rb"|INFO: Created TensorFlow Lite|fully_quantize: )"
+)
 
 
 @contextlib.contextmanager

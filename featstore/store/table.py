@@ -93,6 +93,11 @@ class FeatureTable:
         return str(self._space.provenance.get("weights", ""))
 
     @property
+    def provenance(self) -> dict[str, Any]:
+        """What computed the space's first rows: versions, engine and device, as its description has them."""
+        return dict(self._space.provenance)
+
+    @property
     def fingerprint(self) -> str:
         """The specification's fingerprint, 64 hexadecimal digits."""
         return self.spec.fingerprint

@@ -212,7 +212,7 @@ def test_bfloat16_on_a_processor_without_it_is_refused(tiny_keras_file, pixels, 
 
     old = types.SimpleNamespace(Core=Core)
     load_backbone(tiny_keras_file, preprocessing="torch", layer="maps", engine="openvino").forward(pixels[:1])
-    monkeypatch.setattr(engines, "_import_openvino", lambda: old)
+    monkeypatch.setattr(engines, "import_openvino", lambda: old)
     backbone = load_backbone(tiny_keras_file, preprocessing="torch", layer="maps", precision="bfloat16")
     with pytest.raises(BackboneError, match=r"An Older One\) has no bfloat16"):
         backbone.forward(pixels[:1])
@@ -242,8 +242,8 @@ def test_an_unknown_engine_is_refused():
 def test_openvino_is_imported_without_the_package_that_reports_it():
     code = """
 import sys
-from featstore.backbones.engines import _import_openvino
-_import_openvino()
+from featstore.backbones.engines import import_openvino
+import_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 import openvino_telemetry
 """

@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+import subprocess
+import sys
 
 import click
 import numpy as np
@@ -98,6 +100,35 @@ def test_predict_fails_where_no_image_can_be_labelled(run, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     result = run(f"predict logistic {tmp_path}/broken.png", code=1)
     assert "none of the images could be labelled" in result.stderr
+
+
+def start_predict(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "featstore_cli", "predict", "logistic", *arguments],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_program_gets_each_answer_before_it_asks_on(demo):
+    with start_predict(demo[0], "-", "--labels-only", "--quiet") as running:
+        for digit in "73":
+            running.stdin.write(f"digits/{digit}/000{digit}.png\n")
+            running.stdin.flush()
+            assert running.stdout.readline() == f"{digit}\n"
+        assert running.communicate(timeout=100) == ("", "")
+        assert running.returncode == 0
+
+
+def test_predict_ends_quietly_when_nobody_reads_on(demo):
+    with start_predict(demo[0], "digits") as running:
+        assert running.stdout.readline().startswith("digits/0/0000.png\t0 ")
+        running.stdout.close()
+        assert running.stderr.read() == ""
+        running.wait(timeout=100)
 
 
 def test_info_counts_classes_and_splits(run):

@@ -1,0 +1,250 @@
+"""What lies beside an exported model for people: ``labels.txt`` and ``model_card.md``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featstore.errors import ExportError
+from featstore.export.description import ModelDescription
+from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
+
+__all__ = ["CARD", "LABELS", "labels_text", "model_card"]
+
+CARD, LABELS = "model_card.md", "labels.txt"
+"""The files' names."""
+
+_RESIZE = {
+    "stretch": "resized to that, whatever the aspect ratio",
+    "crop": "cut to the largest centred part of that aspect ratio, then resized",
+    "pad": "resized to fit inside, then centred on black",
+}
+
+_FORMATS = {
+    "keras": "a Keras model",
+    "saved_model": "a TensorFlow SavedModel",
+    "tflite": "a LiteRT (TensorFlow Lite) model",
+    "onnx": "an ONNX model",
+    "openvino": "an OpenVINO model",
+}
+
+_OPEN = """\
+from pathlib import Path
+
+import numpy as np
+{imports}
+from PIL import Image, ImageOps
+
+labels = Path("labels.txt").read_text(encoding="utf-8").splitlines()
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+{resize}
+pixels = np.asarray(image)[None]
+{run}
+print(labels[probabilities.argmax()], probabilities.max())
+"""
+
+_RESIZE_CODE = {
+    "stretch": "image = image.resize(({width}, {height}), Image.Resampling.BILINEAR)",
+    "crop": "image = ImageOps.fit(image, ({width}, {height}), Image.Resampling.BILINEAR)",
+    "pad": (
+        "image = ImageOps.contain(image, ({width}, {height}), Image.Resampling.BILINEAR)\n"
+        "margins = ({width} - image.width) // 2, ({height} - image.height) // 2\n"
+        'black = Image.new("RGB", ({width}, {height}))\n'
+        "black.paste(image, margins)\n"
+        "image = black"
+    ),
+}
+
+_RUN_CODE = {
+    "keras": (
+        "import keras",
+        'model = keras.saving.load_model("model.keras", compile=False)\n'
+        "(probabilities,) = model.predict_on_batch(pixels)",
+    ),
+    "saved_model": (
+        "import tensorflow as tf",
+        'model = tf.saved_model.load(".")\n'
+        f'answer = model.signatures["{IMAGES_SIGNATURE}"]({INPUT}=tf.constant(pixels))\n'
+        f'probabilities = answer["{OUTPUT}"].numpy()[0]',
+    ),
+    "tflite": (
+        "from ai_edge_litert.interpreter import Interpreter",
+        'run = Interpreter("model.tflite").get_signature_runner()\n'
+        f'probabilities = run({INPUT}=pixels)["{OUTPUT}"][0]',
+    ),
+    "onnx": (
+        "import onnxruntime",
+        'session = onnxruntime.InferenceSession("model.onnx")\n'
+        f'probabilities = session.run(["{OUTPUT}"], {{"{INPUT}": pixels}})[0][0]',
+    ),
+    "openvino": (
+        "import openvino",
+        # Or OpenVINO computes in bfloat16 on processors that have it.
+        'exact = {"INFERENCE_PRECISION_HINT": "f32"}\n'
+        'model = openvino.Core().compile_model("model.xml", "CPU", exact)\n'
+        f'probabilities = model({{"{INPUT}": pixels}})["{OUTPUT}"][0]',
+    ),
+}
+
+
+def labels_text(classes: Sequence[str]) -> str:
+    """Return ``labels.txt``: a label a line, in the order of the probabilities.
+
+    Raises
+    ------
+    ExportError
+        A label has a line break.
+    """
+    for label in classes:
+        if label.splitlines() != [label]:
+            raise ExportError(
+                f"{LABELS} holds one label a line, and the label {label!r} has a line break; "
+                "relabel its images and fit the head again"
+            )
+    return "".join(f"{label}\n" for label in classes)
+
+
+def model_card(described: ModelDescription) -> str:
+    """Return ``model_card.md``: what the model is, how good it is, how it is used, and how that was checked.
+
+    The sections follow Mitchell et al., "Model cards for model reporting", FAT* 2019, as far as featstore
+    knows what they ask for.
+
+    Parameters
+    ----------
+    described : ModelDescription
+
+    Returns
+    -------
+    str
+        Markdown, with a program that labels a photo.
+    """
+    parts = [_title(described), _classes(described), _scores(described), _input(described), _use(described)]
+    return "\n".join([*parts, _verification(described), _origin(described)])
+
+
+def _title(described: ModelDescription) -> str:
+    head, spec = described.head, described.spec
+    rounded = "" if described.quantization is None else f", rounded to {described.quantization}"
+    return (
+        f"# {_cell(head['catalog'])}: {len(described.classes)} classes of images\n\n"
+        f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to probabilities, "
+        f"{spec.architecture} with the head {head['name']} on it. Written by featstore "
+        f"{described.versions['featstore']} on {described.created}.\n"
+    )
+
+
+def _classes(described: ModelDescription) -> str:
+    counts = described.head["counts"]
+    lines = ["## Classes", "", "| class | " + " | ".join(counts) + " |", "| --- |" + " ---: |" * len(counts)]
+    for label in described.classes:
+        row = " | ".join(f"{split.get(label, 0):,}" for split in counts.values())
+        lines.append(f"| {_cell(label)} | {row} |")
+    totals = " | ".join(f"{sum(split.values()):,}" for split in counts.values())
+    rule = ", ".join(f"{name} {value}" for name, value in described.head["split_rule"].items() if value)
+    told = f"Images were dealt {rule}; splits that the source gives win."
+    return "\n".join([*lines, f"| all | {totals} |", "", told, ""])
+
+
+def _scores(described: ModelDescription) -> str:
+    head = described.head
+    splits = ("validation", "test")
+    lines = ["## Scores", "", *(f"- {split}: {_accuracy(head[split], head[split]['n'])}" for split in splits)]
+    if described.rejects_below:
+        lines.append(
+            f"- The answer is unknown where no class has a probability of {described.rejects_below:g}."
+        )
+        answered = (head["reject"] or {}).get("test", {})
+        if answered.get("n_answered") and head["reject"]["below"] == described.rejects_below:
+            told = _accuracy(answered, answered["n_answered"])
+            lines.append(f"  Of the test images {answered['coverage']:.1%} are answered: {told}")
+    else:
+        lines.append("- There is always an answer, however small its probability.")
+    return "\n".join([*lines, ""])
+
+
+def _input(described: ModelDescription) -> str:
+    height, width = described.spec.size_px
+    return (
+        "## Input and output\n\n"
+        f"Input `{INPUT}`: (n, {height}, {width}, 3) uint8, RGB from 0 to 255, height by width. An image is "
+        f"turned upright as its EXIF says, laid on white where it is transparent, and "
+        f"{_RESIZE[described.spec.resize]}, bilinearly with antialiasing (Pillow's BILINEAR). Pixels are "
+        "scaled inside.\n\n"
+        f"Output `{OUTPUT}`: (n, {len(described.classes)}) float32, each row with the sum 1, in the order of "
+        "`labels.txt`.\n"
+    )
+
+
+def _use(described: ModelDescription) -> str:
+    height, width = described.spec.size_px
+    imports, run = _RUN_CODE[described.runtime]
+    resize = _RESIZE_CODE[described.spec.resize].format(height=height, width=width)
+    code = _OPEN.format(imports=imports, resize=resize, run=run)
+    text = f"## Use\n\nIn this folder:\n\n```python\n{code}```\n"
+    if described.runtime == "saved_model":
+        text += (
+            f"\nThe signature `{ENCODED_SIGNATURE}` takes encoded JPEG, PNG, GIF or BMP files as "
+            f"`{ENCODED}`: "
+            'over TensorFlow Serving\'s REST `{"instances": [{"b64": "…"}]}`. It answers with '
+            f"`{OUTPUT}` and `{LABEL}`, which is empty for unknown. It does not turn images as their EXIF "
+            f"says. `{IMAGES_SIGNATURE}` takes pixels.\n"
+        )
+    return text
+
+
+def _verification(described: ModelDescription) -> str:
+    told = described.verification
+    if "skipped" in told:
+        return f"## Verification\n\nNone: {told['skipped']}.\n"
+    lost = f"; {told['n_lost']:,} more are gone or changed" if told["n_lost"] else ""
+    lines = [
+        "## Verification",
+        "",
+        f"The file was run on {told['n']:,} test photos{lost}, and compared with the head:",
+        "",
+        _difference(told),
+    ]
+    if encoded := told.get("encoded"):
+        of = f"{encoded['n']:,} files" + (
+            f", {encoded['n_undecoded']:,} more could not be decoded" if encoded["n_undecoded"] else ""
+        )
+        lines += ["", f"Through `{ENCODED_SIGNATURE}`, which decodes in the graph ({of}):", ""]
+        lines += [_difference(encoded)] if encoded["n"] else []
+    return "\n".join([*lines, ""])
+
+
+def _difference(told: Mapping[str, Any]) -> str:
+    return (
+        f"- largest difference of a probability {told['largest_difference']:.2g}, mean over the photos "
+        f"{told['mean_difference']:.2g}\n"
+        f"- the same most probable class on {told['top1_agreement']:.1%}\n"
+        f"- accuracy {told['top1_model']:.1%}, of the head {told['top1_head']:.1%}"
+    )
+
+
+def _origin(described: ModelDescription) -> str:
+    spec, head = described.spec, described.head
+    fitted_on = " and ".join(head["choice"]["fitted_on"])
+    params = ", ".join(f"{name}={value}" for name, value in head["params"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
+    return (
+        "## Origin\n\n"
+        f"- backbone: {spec.architecture} at layer {spec.layer}, pooling {spec.pooling}, "
+        f"fingerprint {spec.fingerprint}\n"
+        f"- weights: SHA-256 of their values {spec.weights_digest}\n"
+        f"- head: {head['name']}{', ' + params if params else ''}, fitted on {fitted_on} with seed "
+        f"{head['seed']}, {head['created']}\n"
+        f"- written with {versions}\n"
+    )
+
+
+def _accuracy(scores: Mapping[str, Any], n: int) -> str:
+    if not n:
+        return "no images"
+    low, high = scores["top1_ci"]
+    return f"accuracy {scores['top1']:.1%} (95% interval {low:.1%} to {high:.1%}, n = {n:,})"
+
+
+def _cell(text: str) -> str:
+    """Write a text so that Markdown shows it as it is."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|#" else letter for letter in shown)

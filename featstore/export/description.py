@@ -1,0 +1,199 @@
+"""``model.json``: what an exported model is and how it is to be used, for programs."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import BackboneError, ExportError, FormatVersionError
+
+__all__ = [
+    "DESCRIPTION",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "RUNTIMES",
+    "ModelDescription",
+    "file_digests",
+    "read_description",
+]
+
+DESCRIPTION = "model.json"
+"""The file's name, beside the model."""
+
+FORMAT = "featstore-model"
+FORMAT_VERSION = 1
+
+RUNTIMES: Mapping[str, str] = {
+    "saved_model": "saved_model.pb",
+    "keras": "model.keras",
+    "tflite": "model.tflite",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+}
+"""The formats that a head is exported in, each with the file that holds the model, or leads to it."""
+
+_LARGEST = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """An exported model, as ``model.json`` describes it.
+
+    Parameters
+    ----------
+    runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
+        What runs it.
+    file : str
+        The model's file in the folder.
+    files : dict of str to str
+        SHA-256 of each file of the model, by its path in the folder, with ``/``.
+    classes : tuple of str
+        The labels, in the order of the probabilities.
+    spec : BackboneSpec
+        The backbone inside of it; images come in its ``size_px``, by its ``resize`` rule.
+    rejects_below : float
+        In [0, 1): where the most probable class is less probable, the answer is "unknown"; 0 always answers.
+    quantization : {"float16", "int8"} or None
+        How the weights, and with ``"int8"`` the activations, were rounded.
+    head : dict
+        Which head it was: ``name``, ``params``, ``catalog``, ``created``, ``counts``, ``split_rule``,
+        ``validation``, ``test`` and ``reject``, as in :class:`featstore.Head`.
+    verification : dict
+        How far its probabilities are from the head's (see :func:`featstore.export.verification.verify`); or
+        ``{"skipped": reason}``.
+    created : str
+        ISO 8601 date and time, UTC.
+    versions : dict of str to str
+        Versions of the packages that made it.
+
+    Raises
+    ------
+    ExportError
+        A field has a value that it cannot have.
+    """
+
+    runtime: str
+    file: str
+    files: dict[str, str]
+    classes: tuple[str, ...]
+    spec: BackboneSpec
+    rejects_below: float = 0.0
+    quantization: str | None = None
+    head: dict[str, Any] = field(default_factory=dict)
+    verification: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        texts = [self.file, *self.files, *self.files.values(), *self.classes]
+        fit = {
+            "runtime": self.runtime in RUNTIMES,
+            "file": self.file in self.files,
+            "files": all(isinstance(text, str) for text in texts) and all(map(_is_inside, self.files)),
+            "classes": len(set(self.classes)) == len(self.classes) > 1,
+            "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,
+        }
+        if unfit := [name for name, is_fit in fit.items() if not is_fit]:
+            raise ExportError(f"it has an unfit {unfit[0]}: {str(getattr(self, unfit[0]))[:80]}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``model.json`` holds; these keys stay the same."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            **own,
+            "classes": list(self.classes),
+            "size_px": list(self.spec.size_px),
+            "resize": self.spec.resize,
+            "fingerprint": self.spec.fingerprint,
+            "spec": self.spec.to_dict(),
+            "input": {"shape": [None, *self.spec.size_px, 3], "dtype": "uint8", "channels": "RGB, 0 to 255"},
+            "output": {"shape": [None, len(self.classes)], "dtype": "float32", "values": "probabilities"},
+        }
+
+    def to_json(self) -> str:
+        """Return the text of ``model.json``."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Self:
+        """Rebuild a description from :meth:`to_dict`; what it does not know is passed over.
+
+        Raises
+        ------
+        ExportError
+            A field is missing or has a value that it cannot have.
+        FormatVersionError
+            A newer version of featstore wrote it.
+        """
+        version = told.get("format_version") if isinstance(told, Mapping) else None
+        if not isinstance(version, int) or told.get("format") != FORMAT:
+            raise ExportError(f"it is not the description of a {FORMAT}")
+        if version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"it has format version {version}, and this version of featstore reads up to "
+                f"{FORMAT_VERSION}; upgrade featstore"
+            )
+        try:
+            values = {one.name: told[one.name] for one in fields(cls)}
+            values |= {"classes": tuple(told["classes"]), "spec": BackboneSpec.from_dict(told["spec"])}
+            description = cls(**values)
+        except (AttributeError, BackboneError, KeyError, TypeError) as error:
+            raise ExportError(f"it is incomplete: {error}") from error
+        if description.spec.fingerprint != told.get("fingerprint"):
+            raise ExportError("its fingerprint is not that of its backbone's specification")
+        return description
+
+
+def read_description(folder: str) -> ModelDescription:
+    """Read the description of an exported model.
+
+    Parameters
+    ----------
+    folder : str
+        What :func:`featstore.export_head` has written.
+
+    Returns
+    -------
+    ModelDescription
+
+    Raises
+    ------
+    ExportError
+        There is none, or it is damaged.
+    FormatVersionError
+        A newer version of featstore wrote it.
+    """
+    path = os.path.join(folder, DESCRIPTION)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LARGEST)
+    except FileNotFoundError as error:
+        raise ExportError(
+            f"{folder} holds no exported model: there is no {DESCRIPTION}; featstore export writes one"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} cannot be read: {error}") from error
+    try:
+        return ModelDescription.from_dict(json.loads(text))
+    except FormatVersionError as error:
+        raise FormatVersionError(f"{path} cannot be used: {error}") from error
+    except ValueError as error:
+        raise ExportError(f"{path} cannot be used: {error}") from error
+
+
+def file_digests(folder: str, names: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of files, by their paths in a folder."""
+    digests = {}
+    for name in names:
+        with open(os.path.join(folder, *name.split("/")), "rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _is_inside(name: str) -> bool:
+    return bool(name) and not os.path.isabs(name) and ".." not in name.split("/") and "\\" not in name

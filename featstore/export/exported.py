@@ -1,0 +1,175 @@
+"""An exported model, opened again: from pixels to probabilities, in the runtime of its format."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import ExportError
+from featstore.export.description import (
+    DESCRIPTION,
+    ModelDescription,
+    file_digests,
+    read_description,
+)
+from featstore.export.runtimes import Runtime, open_runtime
+
+__all__ = ["ExportedModel"]
+
+_BATCH_SIZE = 32
+
+
+class ExportedModel:
+    """A model that ``featstore export`` has written, run by what its format is made for.
+
+    Made by :meth:`load`. The runtime is imported when the first batch is run; nothing of the backbone, the
+    store or scikit-learn is needed. Several threads may use one model at once.
+
+    Attributes
+    ----------
+    description : ModelDescription
+        All that ``model.json`` says.
+    path : str
+        The absolute path of its folder.
+
+    Examples
+    --------
+    >>> model = ExportedModel.load("flowers.onnx")  # doctest: +SKIP
+    >>> next(model.run([pixels])).shape  # doctest: +SKIP
+    (32, 5)
+    """
+
+    def __init__(self, description: ModelDescription, *, path: str) -> None:
+        self.description = description
+        self.path = path
+        self._runtime: Runtime | None = None
+        self._opening = threading.Lock()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Open an exported model.
+
+        Parameters
+        ----------
+        path : path_like
+            Its folder, or the model's file in it.
+
+        Returns
+        -------
+        ExportedModel
+
+        Raises
+        ------
+        ExportError
+            There is no such model, or its files are not those that were written.
+        FormatVersionError
+            A newer version of featstore wrote it.
+        """
+        place = os.path.abspath(os.fspath(path))
+        if not os.path.exists(place):
+            raise ExportError(f"there is no exported model at {place}; featstore export writes one")
+        folder = place if os.path.isdir(place) else os.path.dirname(place)
+        description = read_description(folder)
+        if place != folder and os.path.basename(place) not in (description.file, DESCRIPTION):
+            raise ExportError(
+                f"{place} is not the model that the {DESCRIPTION} beside it describes, which is "
+                f"{description.file}"
+            )
+        _check_files(folder, description)
+        return cls(description, path=folder)
+
+    def __repr__(self) -> str:
+        return f"<ExportedModel {self.runtime}: {len(self.classes)} classes by {self.description.spec.name}>"
+
+    @property
+    def classes(self) -> NDArray[np.str_]:
+        """The labels, in the order of the probabilities, str of shape (n_classes,)."""
+        return np.array(self.description.classes, np.str_)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the images that it takes, in pixels."""
+        return self.description.spec.size_px
+
+    @property
+    def resize(self) -> str:
+        """How images of another shape are brought to that size: ``"stretch"``, ``"crop"`` or ``"pad"``."""
+        return self.description.spec.resize
+
+    @property
+    def rejects_below(self) -> float:
+        """The probability below which the answer is "unknown"; 0 where there always is one."""
+        return float(self.description.rejects_below)
+
+    @property
+    def runtime(self) -> str:
+        """What runs it: ``"keras"``, ``"saved_model"``, ``"tflite"``, ``"onnx"`` or ``"openvino"``."""
+        return self.description.runtime
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch that keeps the runtime busy; :meth:`run` takes any number."""
+        return _BATCH_SIZE
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Compute batch after batch, in order.
+
+        Parameters
+        ----------
+        batches : iterable of ndarray of shape (n, height, width, 3), uint8
+            RGB in [0, 255], of ``size_px``; any n from 1. One or two may be taken ahead.
+
+        Yields
+        ------
+        ndarray of shape (n, n_classes), float32
+            Probabilities: each row has the sum 1.
+
+        Raises
+        ------
+        MissingExtraError
+            The package that runs its format is not installed; when the first batch is run.
+        ExportError
+            The package cannot open it; likewise.
+        ValueError
+            The images are of another shape or type.
+        """
+        checked = map(self._checked, batches)
+        for first in checked:
+            with self._opening:
+                if self._runtime is None:
+                    self._runtime = open_runtime(self.runtime, self._model_path())
+            yield from self._runtime.run(_chain(first, checked))
+
+    def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size_px, 3) or not len(pixels):
+            height, width = self.size_px
+            raise ValueError(
+                f"expected uint8 pixels of shape (n, {height}, {width}, 3), n at least 1; "
+                f"found {pixels.dtype} of shape {pixels.shape}"
+            )
+        return np.ascontiguousarray(pixels)
+
+    def _model_path(self) -> str:
+        is_folder = self.runtime == "saved_model"
+        return self.path if is_folder else os.path.join(self.path, self.description.file)
+
+
+def _check_files(folder: str, description: ModelDescription) -> None:
+    try:
+        found = file_digests(folder, list(description.files))
+    except OSError as error:
+        raise ExportError(f"{error.filename} cannot be read: {error.strerror}; export it again") from error
+    for name, digest in description.files.items():
+        if found[name] != digest:
+            raise ExportError(
+                f"{os.path.join(folder, name)} is not the file that was exported: its SHA-256 is "
+                f"{found[name][:12]}…, and {DESCRIPTION} says {digest[:12]}…; export it again"
+            )
+
+
+def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    yield first
+    yield from rest

@@ -1,0 +1,332 @@
+"""From a head to a folder that holds one model file, proven equal to the head."""
+
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones import backbone_from_spec
+from featstore.errors import (
+    BackboneError,
+    ExportError,
+    FeatstoreError,
+    FingerprintMismatchError,
+    MissingExtraError,
+)
+from featstore.export.card import CARD, LABELS, labels_text, model_card
+from featstore.export.description import (
+    DESCRIPTION,
+    RUNTIMES,
+    ModelDescription,
+    file_digests,
+    read_description,
+)
+from featstore.export.exported import ExportedModel
+from featstore.export.photos import choose, read_photos
+from featstore.export.verification import check_tolerance, verify
+from featstore.heads import Head
+from featstore.heads.linear import LinearForm, linear_form
+from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
+from featstore.version import __version__
+
+if TYPE_CHECKING:
+    from featstore.store import FeatureTable
+
+__all__ = ["FORMATS", "QUANTIZATIONS", "export_head"]
+
+FORMATS = tuple(RUNTIMES)
+QUANTIZATIONS = ("float16", "int8")
+
+_log = logging.getLogger(__name__)
+
+# What a format needs beyond what featstore does: to be written, and to be run.
+_WRITES = {"onnx": ("onnx", "tf2onnx")}
+_RUNS = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert",)}
+
+_LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
+
+_CALIBRATION_PHOTOS = 200
+
+
+def export_head(
+    head: Head | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    format: str = "saved_model",  # noqa: A002
+    table: "FeatureTable | None" = None,
+    weights: str | os.PathLike[str] | None = None,
+    quantize: str | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int, int], Any] | None = None,
+) -> ExportedModel:
+    """Write a head and its backbone as one model file, from uint8 pixels to probabilities.
+
+    The file runs without featstore. It is checked before it appears: run by its own runtime on the test
+    photos, it must give the probabilities that the head gives for their stored features.
+
+    Parameters
+    ----------
+    head : Head or path
+        A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``svm`` or a linear classifier
+        of your own.
+    out : path_like
+        The folder to be. Beside the model it gets ``labels.txt``, ``model_card.md`` and ``model.json``. It is
+        written under another name and renamed when all is well.
+    format : {"saved_model", "keras", "tflite", "onnx", "openvino"}
+    table : FeatureTable, optional
+        The features that the head was fitted on, with the paths of their photos: for the verification, and
+        for ``quantize="int8"``. Without it the model is written unverified.
+    weights : path_like, optional
+        The backbone's weights file, where it is not at the place that the head remembers.
+    quantize : {"float16", "int8"}, optional
+        Round the weights of a ``tflite`` model; with ``"int8"`` the backbone's activations too, whose ranges
+        are found on at most 200 training photos.
+    verify : bool
+        Whether to run the model on test photos, at most 1,000.
+    overwrite : bool
+        Whether an exported model that is there may be replaced.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of photos verified.
+
+    Returns
+    -------
+    ExportedModel
+
+    Raises
+    ------
+    ExportError
+        The head or the network cannot be expressed in the format; ``out`` is there; or an argument has a
+        value that it cannot have.
+    VerificationError
+        The model's probabilities part from the head's; nothing is left behind.
+    MissingExtraError
+        The format needs a package that is not installed; the message names the extra.
+    FingerprintMismatchError
+        The weights, or the table, are not those that the head was fitted on.
+    BackboneError
+        The backbone's weights cannot be had.
+
+    Examples
+    --------
+    >>> table = featstore.FeatureStore("flowers.fstore").table()  # doctest: +SKIP
+    >>> model = featstore.export_head("flowers.head", "model", format="onnx", table=table)  # doctest: +SKIP
+    >>> model.description.verification["largest_difference"]  # doctest: +SKIP
+    4.2e-05
+    """
+    _check_choices(format, quantize, runs=verify and table is not None)
+    place = os.path.realpath(os.fspath(out))
+    _check_place(place, overwrite=overwrite)
+    if not isinstance(head, Head):
+        head = Head.load(os.fspath(head))
+    form = _linear_form(head)
+    labels = labels_text(head.classes.tolist())
+    if table is not None:
+        head.check_fingerprint(table.fingerprint, spec=table.spec)
+    samples = _samples(head, table) if quantize == "int8" else []
+    model = _fused(head, form, weights)
+
+    with _whole(place, overwrite=overwrite) as folder:
+        described = _written(model, head, folder, runtime=format, quantize=quantize, samples=samples)
+        described = replace(
+            described, verification=_verified(described, folder, head, table, verify, progress)
+        )
+        _write_text(os.path.join(folder, LABELS), labels)
+        _write_text(os.path.join(folder, CARD), model_card(described))
+        _write_text(os.path.join(folder, DESCRIPTION), described.to_json())
+    return ExportedModel(described, path=place)
+
+
+def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  # noqa: A002
+    if format not in FORMATS:
+        raise ExportError(f"a format is one of {', '.join(FORMATS)}; found {format!r}")
+    if quantize is not None and quantize not in QUANTIZATIONS:
+        raise ExportError(f"weights are quantized to {' or '.join(QUANTIZATIONS)}; found {quantize!r}")
+    if quantize is not None and format != "tflite":
+        raise ExportError(f"only the format tflite is quantized; found {quantize} with {format}")
+    needed = (*_WRITES.get(format, ()), *(_RUNS.get(format, ()) if runs else ()))
+    if missing := [package for package in needed if find_spec(package) is None]:
+        raise MissingExtraError(
+            f"the format {format} needs {' and '.join(missing)}, not installed here; "
+            f'run: pip install "featstore[{format}]"'
+        )
+
+
+def _check_place(place: str, *, overwrite: bool) -> None:
+    if not os.path.isdir(os.path.dirname(place)):
+        raise ExportError(f"the folder {os.path.dirname(place)} does not exist; make it, or choose another")
+    if not os.path.lexists(place) or (os.path.isdir(place) and not os.listdir(place)):
+        return
+    if not overwrite:
+        raise ExportError(f"{place} is there; choose another folder, or replace it with --force")
+    try:
+        ours = {*read_description(place).files, LABELS, CARD, DESCRIPTION}
+    except ExportError as error:
+        raise ExportError(
+            f"{place} is there and is no exported model: --force replaces nothing else; choose another folder"
+        ) from error
+    if others := sorted({*_files(place)} - ours):
+        raise ExportError(
+            f"{place} holds more than an exported model, such as {others[0]}, which --force would remove; "
+            "take it out, or choose another folder"
+        )
+
+
+def _linear_form(head: Head) -> LinearForm:
+    form = head.linear or linear_form(
+        head.estimator, feature_dim=head.feature_dim, is_calibrated=head.temperature is not None
+    )
+    if form is None and head.name in _LINEAR:
+        raise ExportError(
+            f"the head {head.name} was fitted on features that vary by rounding alone, by an earlier version "
+            "of featstore, and has no exact linear form; fit it again"
+        )
+    if form is None:
+        raise ExportError(
+            f"the head {head.name} cannot be expressed as layers of a network; {', '.join(_LINEAR)} and "
+            "linear classifiers of your own can: fit one of these"
+        )
+    return form
+
+
+def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
+    if table is None:
+        raise ExportError(
+            "int8 finds the ranges of the activations on training photos, and no store says where they are; "
+            "name it with --store, or use float16"
+        )
+    chosen = choose(table, "train", head.split_rule, limit=_CALIBRATION_PHOTOS)
+    samples = [photo.pixels for photo in read_photos(chosen)]
+    if not samples:
+        raise ExportError(
+            "int8 finds the ranges of the activations on training photos, and none is still where the "
+            "catalog says, with the same content; use float16"
+        )
+    return samples
+
+
+def _fused(head: Head, form: LinearForm, weights: str | os.PathLike[str] | None) -> Any:
+    try:
+        # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
+        backbone = backbone_from_spec(head.spec, weights=weights or head.weights, engine="tensorflow")
+        network = backbone.build().model
+    except FingerprintMismatchError:
+        raise
+    except BackboneError as error:
+        raise type(error)(f"{error}; say with --weights where the weights are") from error
+    from featstore.export.fusing import fuse
+
+    return fuse(network, form, temperature=head.temperature or 1.0)
+
+
+def _written(
+    model: Any,
+    head: Head,
+    folder: str,
+    *,
+    runtime: str,
+    quantize: str | None,
+    samples: list[NDArray[np.uint8]],
+) -> ModelDescription:
+    from featstore.export.writers import write_model
+
+    essentials = {
+        "classes": head.classes.tolist(),
+        "size_px": list(head.spec.size_px),
+        "resize": head.spec.resize,
+        "rejects_below": head.rejects_below,
+        "fingerprint": head.fingerprint,
+    }
+    write_model(model, folder, runtime=runtime, essentials=essentials, quantize=quantize, samples=samples)
+    told = head.to_dict()
+    kept = ("params", "catalog", "created", "seed", "choice", "counts", "split_rule", "validation", "test")
+    packages = (
+        "keras",
+        "tensorflow",
+        *(("openvino",) if runtime == "openvino" else _WRITES.get(runtime, ())),
+    )
+    return ModelDescription(
+        runtime=runtime,
+        file=RUNTIMES[runtime],
+        files=file_digests(folder, _files(folder)),
+        classes=tuple(head.classes.tolist()),
+        spec=head.spec,
+        rejects_below=head.rejects_below,
+        quantization=quantize,
+        head={"name": head.name, **{name: told[name] for name in kept}, "reject": head.reject},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"featstore": __version__, **{package: metadata.version(package) for package in packages}},
+    )
+
+
+def _verified(
+    described: ModelDescription,
+    folder: str,
+    head: Head,
+    table: "FeatureTable | None",
+    wanted: bool,
+    progress: Callable[[int, int], Any] | None,
+) -> dict[str, Any]:
+    if not wanted:
+        return {"skipped": "it was not asked for"}
+    if table is None:
+        told: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
+    else:
+        told = verify(ExportedModel(described, path=folder), head, table, progress=progress)
+    if "skipped" in told:
+        _log.warning("the exported model is not verified: %s", told["skipped"])
+    check_tolerance(told)
+    return told
+
+
+@contextmanager
+def _whole(place: str, *, overwrite: bool) -> Iterator[str]:
+    """Give a folder that becomes ``place`` when the block ends without an error, and is removed otherwise."""
+    parent = os.path.dirname(place)
+    folder, old = (os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(16)) for _ in range(2))
+    try:
+        os.mkdir(folder)
+        yield folder
+        for name in _files(folder):
+            with open(os.path.join(folder, name), "rb+") as file:
+                os.fsync(file.fileno())
+        with suppress(OSError):
+            os.rmdir(place)  # which removes an empty folder and no other
+        if overwrite and os.path.isdir(place):
+            os.rename(place, old)
+        os.rename(folder, place)
+        sync_folder(parent)
+    except OSError as error:
+        if isinstance(error, FeatstoreError):
+            raise
+        raise ExportError(f"cannot write {place}: {failure_reason(error)}; nothing is left behind") from error
+    finally:
+        if os.path.isdir(old) and not os.path.lexists(place):
+            os.rename(old, place)
+        for left in (folder, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _files(folder: str) -> list[str]:
+    """Return the files below a folder, by their paths in it, with ``/``."""
+    return sorted(
+        os.path.relpath(os.path.join(home, name), folder).replace(os.sep, "/")
+        for home, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def _write_text(path: str, text: str) -> None:
+    # Labels that come from folders keep the bytes of names that are not UTF-8.
+    with open(path, "x", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        file.write(text)

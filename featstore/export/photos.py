@@ -1,0 +1,72 @@
+"""The photos behind a table's rows, as far as they are still where, and what, they were."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import ImageError
+from featstore.hashing import content_hash
+from featstore.images.decode import decode_image
+from featstore.images.reading import default_workers, map_ahead, read_image
+
+if TYPE_CHECKING:
+    from featstore.splits import SplitRule
+    from featstore.store.table import FeatureTable
+
+__all__ = ["Photo", "choose", "read_photos"]
+
+_AHEAD = 64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Photo:
+    """One photo of a table.
+
+    Attributes
+    ----------
+    row : int
+        Its row in the table.
+    data : bytes
+        The file.
+    pixels : ndarray of shape (height, width, 3), uint8
+    """
+
+    row: int
+    data: bytes
+    pixels: NDArray[np.uint8]
+
+
+def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) -> "FeatureTable":
+    """Return a split's labelled rows, and of more than ``limit`` those with the smallest content hashes.
+
+    These are as good as drawn at random, and the same every time.
+    """
+    table = table.select((table.splits(rule) == split) & (table.y != ""))
+    if len(table) > limit:
+        table = table.select(np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit]))
+    return table
+
+
+def read_photos(table: "FeatureTable") -> Iterator[Photo]:
+    """Read and decode the photos of a table that can be read and still have their content hash, in order."""
+    spec = table.spec
+    hashes = table.content_hash_bytes
+
+    def read(entry: tuple[int, str]) -> Photo | None:
+        row, path = entry
+        try:
+            data = read_image(path)
+            if content_hash(data) != hashes[row].tobytes():
+                return None
+            pixels = decode_image(data, size_px=spec.size_px, resize=spec.resize)
+        except ImageError:
+            return None
+        return Photo(row=row, data=data, pixels=pixels)
+
+    entries = enumerate(table.paths.tolist())
+    for photo in map_ahead(read, entries, workers=default_workers(), ahead=_AHEAD):
+        if photo is not None:
+            yield photo

@@ -1,0 +1,189 @@
+"""What runs an exported model: one small class for each format, each importing its own library when made."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.engines import OpenVINOEngine
+from featstore.backbones.memory import ConvertedNetwork
+from featstore.backbones.quiet import quiet_import
+from featstore.errors import ExportError, MissingExtraError
+from featstore.images.reading import default_workers
+
+__all__ = [
+    "ENCODED",
+    "ENCODED_SIGNATURE",
+    "IMAGES_SIGNATURE",
+    "INPUT",
+    "LABEL",
+    "OUTPUT",
+    "Runtime",
+    "open_encoded",
+    "open_runtime",
+]
+
+INPUT, OUTPUT = "images", "probabilities"
+"""What the model's input and output are called, where the format has names for them."""
+
+ENCODED_SIGNATURE, IMAGES_SIGNATURE = "serving_default", "serving_images"
+"""The signatures of a SavedModel: the first takes encoded files, the second pixels."""
+
+ENCODED, LABEL = "image_bytes", "label"
+"""A SavedModel's other input and other output."""
+
+_Pixels = NDArray[np.uint8]
+_Rows = NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """Runs one model file."""
+
+    def run(self, batches: Iterable[_Pixels]) -> Iterator[_Rows]:
+        """Compute batch after batch, in order."""
+
+
+def open_runtime(runtime: str, path: str) -> Runtime:
+    """Open a model with what runs its format.
+
+    Parameters
+    ----------
+    runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
+    path : str
+        The model's file; of a SavedModel its folder.
+
+    Returns
+    -------
+    Runtime
+
+    Raises
+    ------
+    MissingExtraError
+        The package that runs it is not installed.
+    ExportError
+        The package cannot open the file.
+    """
+    try:
+        return _RUNTIMES[runtime](path)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"running a model in the format {runtime} needs {error.name}, which is not installed; "
+            f'run: pip install "{_PACKAGES[runtime]}"'
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # each package has exceptions of its own for a file that it cannot open
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"{path} cannot be opened as {runtime}: {lines[-1].strip()[:200]}") from error
+
+
+def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
+    """Open a SavedModel by its signature for encoded files.
+
+    Parameters
+    ----------
+    folder : str
+
+    Returns
+    -------
+    callable
+        From one file's bytes to probabilities of shape (n_classes,); None where TensorFlow cannot decode it.
+    """
+    with quiet_import():
+        import tensorflow as tf
+
+    model = tf.saved_model.load(folder)
+
+    def forward(data: bytes) -> _Rows | None:
+        try:
+            told = model.signatures[ENCODED_SIGNATURE](**{ENCODED: tf.constant([data])})
+        except tf.errors.InvalidArgumentError:
+            return None
+        return np.asarray(told[OUTPUT].numpy()[0], np.float32)
+
+    return forward
+
+
+class _Each:
+    """A runtime that takes one batch at a time, as a function from pixels to rows."""
+
+    def __init__(self, forward: Callable[[_Pixels], Any]) -> None:
+        self._forward = forward
+
+    def run(self, batches: Iterable[_Pixels]) -> Iterator[_Rows]:
+        for pixels in batches:
+            yield np.asarray(self._forward(pixels), np.float32)
+
+
+def _keras(path: str) -> Runtime:
+    with quiet_import():
+        import keras
+
+    model = keras.saving.load_model(path, compile=False)
+    return _Each(model.predict_on_batch)
+
+
+def _saved_model(path: str) -> Runtime:
+    with quiet_import():
+        import tensorflow as tf
+
+    model = tf.saved_model.load(path)
+
+    def forward(pixels: _Pixels) -> Any:
+        return model.signatures[IMAGES_SIGNATURE](**{INPUT: tf.constant(pixels)})[OUTPUT].numpy()
+
+    return _Each(forward)
+
+
+def _onnx(path: str) -> Runtime:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return _Each(lambda pixels: session.run(None, {name: pixels})[0])
+
+
+def _tflite(path: str) -> Runtime:
+    with quiet_import():
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(path, num_threads=default_workers())
+        interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    target = interpreter.get_output_details()[0]["index"]
+    taken = threading.Lock()
+
+    def forward(pixels: _Pixels) -> Any:
+        rows = []
+        # One at a time: the interpreter is not faster with more, and needs no other shapes so.
+        for number in range(len(pixels)):
+            with taken:
+                interpreter.set_tensor(source, pixels[number : number + 1])
+                interpreter.invoke()
+                rows.append(interpreter.get_tensor(target))
+        return np.concatenate(rows)
+
+    return _Each(forward)
+
+
+def _openvino(path: str) -> Runtime:
+    with open(path, "rb") as xml, open(os.path.splitext(path)[0] + ".bin", "rb") as weights:
+        network = ConvertedNetwork(xml=xml.read(), weights=weights.read(), facts={})
+    return OpenVINOEngine(network)
+
+
+_RUNTIMES: Mapping[str, Callable[[str], Runtime]] = MappingProxyType(
+    {"keras": _keras, "saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "openvino": _openvino}
+)
+
+_PACKAGES = {
+    "keras": "keras",
+    "saved_model": "tensorflow",
+    "tflite": "featstore[tflite]",
+    "onnx": "featstore[onnx]",
+    "openvino": "openvino",
+}

@@ -1,0 +1,119 @@
+"""A TensorFlow SavedModel with two signatures: encoded files, decoded in the graph, and pixels."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from featstore.backbones.quiet import quiet_import
+from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
+
+with quiet_import():
+    import keras
+    import tensorflow as tf
+
+__all__ = ["write_saved_model"]
+
+
+def write_saved_model(
+    model: Any, folder: str, *, classes: Sequence[str], resize: str, rejects_below: float
+) -> None:
+    """Write a SavedModel as TensorFlow Serving takes it.
+
+    - ``serving_default`` takes encoded files, ``image_bytes`` of shape (n,), string: JPEG, PNG, GIF (the
+      first frame) or BMP, decoded and resized in the graph. Over REST: ``{"instances": [{"b64": "…"}]}``.
+    - ``serving_images`` takes pixels, ``images`` of shape (n, height, width, 3), uint8, already of that size.
+
+    Both give ``probabilities`` (n, n_classes), float32, and ``label`` (n,), string: the most probable class,
+    or ``""`` where it is less probable than ``rejects_below``.
+
+    Decoding in the graph is nearly featstore's: ``tf.io`` decodes, and the same antialiased bilinear resize
+    follows, in one pass where Pillow's two round to 8 bits each: measured on photos, no value differs by more
+    than 1 of 255. But the graph does not turn images as their EXIF says, and a JPEG several times as large as
+    ``size_px`` is decoded in full where featstore lets libjpeg shrink it first.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From uint8 pixels (n, height, width, 3) to probabilities.
+    folder : str
+        Made if it is not there.
+    classes : sequence of str
+    resize : {"stretch", "crop", "pad"}
+    rejects_below : float
+    """
+    height, width = model.input.shape[1:3]
+    labels = tf.constant([label.encode("utf-8", "surrogateescape") for label in classes])
+
+    def answer(pixels: Any) -> dict[str, Any]:
+        probabilities = model(pixels, training=False)
+        best = tf.gather(labels, tf.argmax(probabilities, axis=-1))
+        is_sure = tf.reduce_max(probabilities, axis=-1) >= rejects_below
+        return {OUTPUT: probabilities, LABEL: tf.where(is_sure, best, "")}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8, name=INPUT)])  # type: ignore[untyped-decorator]
+    def of_images(images: Any) -> dict[str, Any]:
+        return answer(images)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name=ENCODED)])  # type: ignore[untyped-decorator]
+    def of_files(image_bytes: Any) -> dict[str, Any]:
+        pixels = tf.map_fn(
+            lambda data: _resized(_decoded(data), (height, width), resize),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
+        )
+        return answer(pixels)
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(ENCODED_SIGNATURE, of_files)
+    archive.add_endpoint(IMAGES_SIGNATURE, of_images)
+    os.makedirs(folder, exist_ok=True)
+    archive.write_out(folder, verbose=False)
+
+
+def _decoded(data: Any) -> Any:
+    """Decode one file to uint8 (height, width, 3)."""
+    pixels = tf.case(
+        [
+            # decode_image would take libjpeg's fast and less exact transform, and drop a PNG's transparency.
+            (tf.io.is_jpeg(data), lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")),
+            (
+                tf.strings.substr(data, 0, 4) == b"\x89PNG",
+                lambda: _on_white(tf.io.decode_png(data, channels=4)),
+            ),
+        ],
+        default=lambda: tf.io.decode_image(data, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(pixels, (None, None, 3))
+
+
+def _on_white(pixels: Any) -> Any:
+    colours, alpha = tf.cast(pixels[..., :3], tf.float32), tf.cast(pixels[..., 3:], tf.float32) / 255
+    return tf.saturate_cast(tf.round(colours * alpha + 255 * (1 - alpha)), tf.uint8)
+
+
+def _resized(pixels: Any, size_px: tuple[int, int], resize: str) -> Any:
+    """Resize as :func:`featstore.images.decode.decode_image` does, in one pass."""
+    target = tf.constant(size_px, tf.float32)
+    shape = tf.cast(tf.shape(pixels)[:2], tf.float32)
+    inner, scale, origin = target, target / shape, tf.zeros(2)
+    if resize == "crop":
+        scale = tf.reduce_max(scale) * tf.ones(2)
+        origin = (target - shape * scale) / 2
+    elif resize == "pad":
+        inner = tf.maximum(tf.round(shape * tf.reduce_min(scale)), 1.0)
+        scale = inner / shape
+    size = tf.cast(inner, tf.int32)
+    floats = tf.raw_ops.ScaleAndTranslate(
+        images=tf.cast(pixels, tf.float32)[tf.newaxis],
+        size=size,
+        scale=scale,
+        translation=origin,
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    resized = tf.saturate_cast(tf.round(floats), tf.uint8)
+    if resize == "pad":
+        margin = (tf.constant(size_px) - size) // 2
+        resized = tf.image.pad_to_bounding_box(resized, margin[0], margin[1], *size_px)
+    return tf.ensure_shape(resized, (*size_px, 3))

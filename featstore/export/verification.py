@@ -1,0 +1,183 @@
+"""An exported model held against the head that it was made from, on photos that the head has not seen."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.devices import gpu_in_sight
+from featstore.errors import VerificationError
+from featstore.export.photos import choose, read_photos
+from featstore.export.runtimes import open_encoded
+
+if TYPE_CHECKING:
+    from featstore.export.exported import ExportedModel
+    from featstore.heads import Head
+    from featstore.store.table import FeatureTable
+
+__all__ = ["check_tolerance", "compare", "verify"]
+
+Progress = Callable[[int, int], Any]
+
+_LIMIT = 1000
+
+# Of the largest difference in any probability of any photo. On processors, features of one network from two
+# libraries differ by 1e-5 of their length, which comes to 1e-6 to 1e-4 in probabilities: more than ten times
+# that is another network, or other pixels. Not so where the features were rounded to half precision before
+# the head saw them, by the store or in the arithmetic of GPUs (TensorFlow's TF32) or of bfloat16.
+_EXACT, _HALF, _BFLOAT16 = 1e-3, 0.05, 0.25
+
+# Of models with rounded weights: the mean over the photos of the largest difference, and the share of photos
+# with the same most probable class. One photo near a boundary may well change sides; many may not.
+_ROUNDED = {"float16": (0.01, 0.98), "int8": (0.1, 0.9)}
+
+
+def verify(
+    model: "ExportedModel", head: "Head", table: "FeatureTable", *, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run an exported model on held-out photos, and compare its probabilities with the head's.
+
+    The head's are :meth:`featstore.Head.predict_proba` of the stored features. The photos are those of the
+    test split whose files still have the content that the catalog knows, at most 1,000.
+
+    Parameters
+    ----------
+    model : ExportedModel
+    head : Head
+    table : FeatureTable
+        Of the head's own space.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with numbers of photos.
+
+    Returns
+    -------
+    dict
+        ``split``; ``n``, photos compared; ``n_lost``, those that are gone or changed; what :func:`compare`
+        says of them; and ``tolerance``. Of a SavedModel also ``encoded``: the same of its signature for
+        encoded files, with ``n_undecoded``, those that TensorFlow cannot decode. Where no photo is left,
+        ``{"skipped": reason}``.
+    """
+    photos = choose(table, "test", head.split_rule, limit=_LIMIT)
+    encoded = open_encoded(model.path) if model.runtime == "saved_model" else None
+    rows: list[int] = []
+    of_files: list[NDArray[np.float32] | None] = []
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        batch: list[NDArray[np.uint8]] = []
+        for photo in read_photos(photos):
+            rows.append(photo.row)
+            batch.append(photo.pixels)
+            if encoded is not None:
+                of_files.append(encoded(photo.data))
+            if len(batch) == model.batch_size:
+                yield np.stack(batch)
+                batch = []
+            if progress is not None:
+                progress(len(rows), len(photos))
+        if batch:
+            yield np.stack(batch)
+
+    parts = list(model.run(batches()))
+    if not rows:
+        return {"skipped": _why_none(len(photos))}
+    seen = photos.select(rows)
+    wanted, labels = head.predict_proba(seen.X), seen.y
+    told: dict[str, Any] = {
+        "split": "test",
+        "n": len(rows),
+        "n_lost": len(photos) - len(rows),
+        **compare(wanted, np.concatenate(parts), labels, head.classes),
+        "tolerance": _tolerance(model, table),
+    }
+    if encoded is not None:
+        there = [number for number, row in enumerate(of_files) if row is not None]
+        told["encoded"] = {"n": len(there), "n_undecoded": len(rows) - len(there)}
+        if there:
+            found = np.stack([row for row in of_files if row is not None])
+            told["encoded"] |= compare(wanted[there], found, labels[there], head.classes)
+    return told
+
+
+def compare(
+    wanted: NDArray[Any], found: NDArray[Any], labels: NDArray[np.str_], classes: NDArray[np.str_]
+) -> dict[str, float]:
+    """Say how far probabilities are from those wanted.
+
+    Parameters
+    ----------
+    wanted, found : ndarray of shape (n, n_classes), float
+    labels : ndarray of shape (n,), str
+    classes : ndarray of shape (n_classes,), str
+
+    Returns
+    -------
+    dict
+        ``largest_difference`` of any probability; ``mean_difference``, the mean over the photos of the
+        largest of each; ``top1_agreement``, the share of photos with the same most probable class; and
+        ``top1_head`` and ``top1_model``, the accuracies. All in [0, 1].
+
+    Examples
+    --------
+    >>> classes = np.array(["fen", "moor"])
+    >>> told = compare(np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]]), np.array(["moor"]), classes)
+    >>> told["largest_difference"], told["top1_agreement"], told["top1_model"]
+    (0.25, 0.0, 1.0)
+    """
+    difference = np.abs(np.asarray(found, np.float64) - wanted).max(axis=1)
+    of_head, of_model = wanted.argmax(axis=1), found.argmax(axis=1)
+    return {
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "top1_agreement": float((of_head == of_model).mean()),
+        "top1_head": float((classes[of_head] == labels).mean()),
+        "top1_model": float((classes[of_model] == labels).mean()),
+    }
+
+
+def check_tolerance(told: dict[str, Any]) -> None:
+    """Refuse a model that differs by more than it may.
+
+    Parameters
+    ----------
+    told : dict
+        What :func:`verify` returns.
+
+    Raises
+    ------
+    VerificationError
+        The message says by how much, and what was allowed.
+    """
+    for name, allowed in told.get("tolerance", {}).items():
+        found, is_share = told[name], name == "top1_agreement"
+        if found >= allowed if is_share else found <= allowed:
+            continue
+        words = name.replace("_", " ").replace("top1", "top-1")
+        bound = "at least" if is_share else "at most"
+        advice = "To have it all the same, give --no-verify"
+        if "mean_difference" in told["tolerance"]:
+            advice = "Some networks do not bear such rounding: use float16 for int8, or none"
+        raise VerificationError(
+            f"the exported model is not the head: on {told['n']:,} test photos the {words} is {found:.3g}, "
+            f"expected {bound} {allowed:g}; nothing was written. {advice}"
+        )
+
+
+def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float]:
+    """Return what the model may differ by: the keys of :func:`compare` that are held to it."""
+    described = model.description
+    if described.quantization is not None:
+        mean, agreement = _ROUNDED[described.quantization]
+        return {"mean_difference": mean, "top1_agreement": agreement}
+    if described.spec.precision == "bfloat16":
+        return {"largest_difference": _BFLOAT16}
+    on_gpu = "gpu" in str(table.provenance.get("device", "")) or (
+        model.runtime in {"keras", "saved_model"} and gpu_in_sight()
+    )
+    return {"largest_difference": _HALF if on_gpu or described.spec.dtype == "float16" else _EXACT}
+
+
+def _why_none(n_photos: int) -> str:
+    if not n_photos:
+        return "the head's test split has no images"
+    return f"none of the {n_photos:,} test photos is still where the catalog says, with the same content"

@@ -1,0 +1,174 @@
+"""A fused model as a file of each format, named and described inside where the format has a place for it."""
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.quiet import quiet_import
+from featstore.errors import ExportError, MissingExtraError
+from featstore.export.description import RUNTIMES
+from featstore.export.runtimes import INPUT, OUTPUT
+
+with quiet_import():
+    import keras
+
+__all__ = ["write_model"]
+
+
+def write_model(
+    model: Any,
+    folder: str,
+    *,
+    runtime: str,
+    essentials: Mapping[str, Any],
+    quantize: str | None = None,
+    samples: Sequence[NDArray[np.uint8]] = (),
+) -> None:
+    """Write a fused model into a folder.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From uint8 pixels (n, height, width, 3) to probabilities.
+    folder : str
+        Of a SavedModel its own; there must be no model in it.
+    runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
+    essentials : mapping of str to JSON values
+        What a program must know to use the file: ``classes``, ``resize``, ``rejects_below`` and more.
+    quantize, samples
+        As for :func:`featstore.export.tflite.write_tflite`.
+
+    Raises
+    ------
+    MissingExtraError
+        The format needs a package that is not installed.
+    ExportError
+        The network cannot be expressed in the format.
+    """
+    if runtime != "keras" and keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"the format {runtime} is written by Keras on TensorFlow, and Keras runs on "
+            f"{keras.backend.backend()}; unset KERAS_BACKEND, or choose the format keras"
+        )
+    path = os.path.join(folder, RUNTIMES[runtime])
+    try:
+        with _quiet():
+            match runtime:
+                case "keras":
+                    model.save(path)
+                case "saved_model":
+                    _write_saved_model(model, folder, essentials)
+                case "tflite":
+                    _write_tflite(model, path, essentials, quantize, samples)
+                case "onnx":
+                    _write_onnx(model, path, essentials)
+                case "openvino":
+                    _write_openvino(model, path, essentials)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"writing the format {runtime} needs {error.name}, which is not installed; "
+            f'run: pip install "{"featstore[onnx]" if runtime == "onnx" else error.name}"'
+        ) from error
+    except (OSError, MemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # what a converter raises for a network that it cannot express is no closed set
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"the network cannot be written as {runtime}: {lines[0].strip()[:200]}") from error
+
+
+def _write_saved_model(model: Any, folder: str, essentials: Mapping[str, Any]) -> None:
+    from featstore.export.saved_model import write_saved_model
+
+    write_saved_model(
+        model,
+        folder,
+        classes=essentials["classes"],
+        resize=essentials["resize"],
+        rejects_below=essentials["rejects_below"],
+    )
+
+
+def _write_tflite(
+    model: Any,
+    path: str,
+    essentials: Mapping[str, Any],
+    quantize: str | None,
+    samples: Sequence[NDArray[np.uint8]],
+) -> None:
+    from featstore.export.tflite import write_tflite
+
+    write_tflite(model, path, quantize=quantize, samples=samples)
+    # As TensorFlow Lite's own metadata does: files in a zip behind the model, which its readers pass over.
+    with zipfile.ZipFile(path, "a") as archive:
+        labels = "".join(f"{label}\n" for label in essentials["classes"])
+        archive.writestr("labels.txt", labels.encode("utf-8", "surrogateescape"))
+        archive.writestr("featstore.json", json.dumps(essentials))
+
+
+def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
+    import onnx
+    import tf2onnx  # noqa: F401
+
+    # Keras asks for a model that was called before, unless it is told the input.
+    pixels = keras.InputSpec("uint8", shape=model.input.shape, name=INPUT)
+    model.export(path, format="onnx", verbose=False, input_signature=[pixels])
+    written = onnx.load(path)
+    graph = written.graph
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        old, value.name = value.name, name
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+        for node in graph.node:
+            for ends in (node.input, node.output):
+                ends[:] = [name if end == old else end for end in ends]
+    del graph.value_info[:]
+    onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in essentials.items()})
+    onnx.checker.check_model(written)
+    onnx.save(written, path)
+
+
+def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
+    from featstore.backbones.engines import import_openvino
+
+    openvino = import_openvino()
+    exported = os.path.join(os.path.dirname(path), "exported.xml")
+    model.export(exported, format="openvino", verbose=False)
+    read = openvino.Core().read_model(exported)
+    (parameter,) = read.get_parameters()
+    # TensorFlow's converter takes what some activations keep for their gradients for further outputs.
+    results = read.get_results()
+    result = next((one for one in results if "Identity:0" in one.output(0).get_names()), results[0])
+    parameter.output(0).set_names({INPUT})
+    result.output(0).set_names({OUTPUT})
+    described = openvino.Model([result], [parameter], "featstore")
+    for key, value in essentials.items():
+        described.set_rt_info(json.dumps(value), ["featstore", key])
+    openvino.serialize(described, path)
+    del read, described
+    for ending in (".xml", ".bin"):
+        os.unlink(os.path.splitext(exported)[0] + ending)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what converters say of themselves; what they refuse they raise."""
+    names = ("tensorflow", "tf2onnx", "absl")
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with quiet_import(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

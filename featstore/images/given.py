@@ -1,0 +1,121 @@
+"""An image as a program holds it, a path, a file's bytes, a picture or pixels, and what its content is."""
+
+import os
+import threading
+from io import BytesIO
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from featstore.errors import ImageError
+from featstore.images.reading import read_image
+
+__all__ = ["GivenImage", "content_of", "is_one_image", "path_of"]
+
+GivenImage: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
+)
+"""What is taken for one image."""
+
+# A picture that Pillow has only opened is read at the first use, which two threads must not do at once.
+_loading = threading.Lock()
+
+
+def path_of(image: GivenImage) -> str | None:
+    """Return an image's path as it was given; None where it is no file."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def is_one_image(images: object) -> bool:
+    """Tell whether what should be several images is a single one; several could be made of it by mistake."""
+    if isinstance(images, np.ndarray):
+        return images.ndim == 3 and images.shape[2] == 3
+    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
+
+
+def content_of(image: GivenImage) -> bytes:
+    r"""Return the bytes that an image is known by, which are also what is decoded.
+
+    Of a file, its bytes. Pixels are the binary PPM file (PGM for grayscale) that they would be written as, so
+    that an array, a PIL picture and such a file with the same pixels are one image. PIL pictures in other
+    modes than RGB and grayscale of 8 bits are the uncompressed TIFF that Pillow writes of them.
+
+    Parameters
+    ----------
+    image : path, bytes, PIL.Image.Image or ndarray
+        A file's path or its whole bytes; a picture, turned upright as its EXIF orientation says; or pixels in
+        [0, 255], uint8 of shape (height, width, 3) in the order red, green, blue, or (height, width) or
+        (height, width, 1) for grayscale.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, the picture is broken, or the array is not of that type and shape.
+    TypeError
+        It is none of these.
+
+    Examples
+    --------
+    >>> content_of(np.array([[[255, 128, 0]]], np.uint8))
+    b'P6 1 1 255 \xff\x80\x00'
+    """
+    if isinstance(image, str | os.PathLike):
+        return _file_content(os.fspath(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, np.ndarray):
+        return _pixels_content(image)
+    if isinstance(image, Image.Image):
+        return _picture_content(image)
+    raise TypeError(
+        f"an image is a path, a file's bytes, a PIL image or an array of pixels; found {type(image).__name__}"
+    )
+
+
+def _file_content(path: str) -> bytes:
+    try:
+        return read_image(path)
+    except ImageError:
+        raise
+    except ValueError as error:
+        raise ImageError("not a path: it holds characters that no path can have") from error
+
+
+def _pixels_content(pixels: NDArray[Any]) -> bytes:
+    shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
+    if pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+        raise ImageError(
+            f"pixels are uint8 in [0, 255] of shape (height, width, 3) or (height, width); "
+            f"found {pixels.dtype} of shape {pixels.shape}"
+        )
+    if 0 in shape:
+        raise ImageError(f"the image has no pixels: its shape is {pixels.shape}")
+    kind = b"P5" if len(shape) == 2 else b"P6"
+    return b"%s %d %d 255 %s" % (kind, shape[1], shape[0], pixels.tobytes())
+
+
+def _picture_content(picture: Image.Image) -> bytes:
+    try:
+        with _loading:
+            picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+        elif upright.mode in ("L", "RGB"):
+            return _pixels_content(np.asarray(upright))
+        # Without the colour profile and the like, which decide nothing here.
+        upright.info = {}
+        file = BytesIO()
+        upright.save(file, "TIFF")
+    except ImageError:
+        raise
+    except Exception as error:
+        # Pillow's plugins raise nearly every built-in exception on some malformed file.
+        raise ImageError(f"the picture, of mode {picture.mode}, cannot be used: {error}") from error
+    return file.getvalue()
