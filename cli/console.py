@@ -29,12 +29,19 @@ __all__ = [
     "share",
     "short_path",
     "show_warnings",
+    "trust_model_option",
     "verify_reads_option",
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 
+
+trust_model_option = click.option(
+    "--trust-model",
+    is_flag=True,
+    help="Let a Keras model of your own run the code that it holds, such as Lambda layers.",
+)
 
 _VERIFY_READS = "featstore.verify_reads"
 

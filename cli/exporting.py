@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import bar, count, example, json_option, note, print_json, quiet_option, share, short_path
+from .console import (
+    bar,
+    count,
+    example,
+    json_option,
+    note,
+    print_json,
+    quiet_option,
+    share,
+    short_path,
+    trust_model_option,
+)
 from .finding import find_head, find_table
 
 if TYPE_CHECKING:
@@ -49,6 +60,7 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
 )
 @click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is an exported model.")
+@trust_model_option
 @quiet_option
 @json_option
 def export(
@@ -61,6 +73,7 @@ def export(
     catalog: tuple[str, ...],
     weights: str | None,
     force: bool,
+    trust_model: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -87,6 +100,7 @@ def export(
             quantize=quantize,
             verify=verify,
             overwrite=force,
+            trust_model=trust_model,
             progress=progress,
         )
     described = model.description

@@ -16,6 +16,7 @@ from .console import (
     quiet_option,
     say,
     short_path,
+    trust_model_option,
 )
 
 if TYPE_CHECKING:
@@ -92,11 +93,7 @@ class _Devices(click.ParamType[list[str]]):
     type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
     help="Pixel scaling that a model of your own expects, in Keras' words.",
 )
-@click.option(
-    "--trust-model",
-    is_flag=True,
-    help="Let a Keras model of your own run the code that it holds, such as Lambda layers.",
-)
+@trust_model_option
 @click.option("--alpha", type=float, help="Width multiplier of the MobileNets.")
 @click.option(
     "--dtype",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import click
 
-from .console import bar, count, example, json_option, note, printable, quiet_option
+from .console import bar, count, example, json_option, note, printable, quiet_option, trust_model_option
 from .finding import find_head
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ _Paths: TypeAlias = "queue.Queue[str | OSError | None]"
     show_default=True,
     help="What runs the network of a head.",
 )
+@trust_model_option
 @quiet_option
 @json_option
 def predict(
@@ -84,6 +85,7 @@ def predict(
     is_null: bool,
     weights: str | None,
     engine: str,
+    trust_model: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -104,7 +106,9 @@ def predict(
         raise click.UsageError("choose one of --format, --labels-only and --json")
     if is_null and _STDIN not in images:
         raise click.UsageError("--null is for paths on standard input: give - for an image")
-    predictor = featstore.Predictor(_model_path(model, store), store=store, weights=weights, engine=engine)
+    predictor = featstore.Predictor(
+        _model_path(model, store), store=store, weights=weights, engine=engine, trust_model=trust_model
+    )
     groups, total = _given(images, is_null=is_null)
     kind = "labels" if labels_only else "json" if as_json else form or "table"
     writer = _WRITERS[kind](min(top, len(predictor.classes)))

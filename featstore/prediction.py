@@ -91,6 +91,8 @@ class Predictor:
         The backbone's weights file, where it is not at the place that the head remembers.
     engine : {"auto", "openvino", "tensorflow"}
         What runs the backbone.
+    trust_model : bool
+        As for :func:`featstore.load_backbone`.
     workers : int, optional
         Threads that read and decode for each call of :meth:`stream`; by default one for each core.
 
@@ -130,6 +132,7 @@ class Predictor:
         backbone: Backbone | None = None,
         weights: str | os.PathLike[str] | None = None,
         engine: str = "auto",
+        trust_model: bool = False,
         workers: int | None = None,
     ) -> None:
         if isinstance(model, str | os.PathLike):
@@ -152,7 +155,9 @@ class Predictor:
             self._network, self._size_px, self._resize = model, model.size_px, model.resize
             return
         if backbone is None:
-            backbone = backbone_from_spec(model.spec, weights=weights or model.weights, engine=engine)
+            backbone = backbone_from_spec(
+                model.spec, weights=weights or model.weights, engine=engine, trust_model=trust_model
+            )
         elif backbone.spec.fingerprint != model.fingerprint:
             raise FingerprintMismatchError(
                 f"the head was trained on features of {model.spec.name}, and the backbone is "
@@ -313,7 +318,8 @@ def predict(
     images, top, reject, progress
         As for :meth:`Predictor.stream <featstore.Predictor.stream>`.
     **options
-        As for :class:`~featstore.Predictor`: ``store``, ``backbone``, ``weights``, ``engine``, ``workers``.
+        As for :class:`~featstore.Predictor`: ``store``, ``backbone``, ``weights``, ``engine``,
+        ``trust_model``, ``workers``.
 
     Yields
     ------

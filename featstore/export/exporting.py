@@ -68,6 +68,7 @@ def export_head(
     quantize: str | None = None,
     verify: bool = True,
     overwrite: bool = False,
+    trust_model: bool = False,
     progress: Callable[[int, int], Any] | None = None,
 ) -> ExportedModel:
     """Write a head and its backbone as one model file, from uint8 pixels to probabilities.
@@ -96,6 +97,8 @@ def export_head(
         Whether to run the model on test photos, at most 1,000.
     overwrite : bool
         Whether an exported model that is there may be replaced.
+    trust_model : bool
+        As for :func:`featstore.load_backbone`.
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of photos verified.
 
@@ -134,7 +137,7 @@ def export_head(
     if table is not None:
         head.check_fingerprint(table.fingerprint, spec=table.spec)
     samples = _samples(head, table) if quantize == "int8" else []
-    model = _fused(head, form, weights)
+    model = _fused(head, form, weights, trust_model=trust_model)
 
     with _whole(place, overwrite=overwrite) as folder:
         described = _written(model, head, folder, runtime=format, quantize=quantize, samples=samples)
@@ -215,10 +218,12 @@ def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]
     return samples
 
 
-def _fused(head: Head, form: LinearForm, weights: str | os.PathLike[str] | None) -> Any:
+def _fused(head: Head, form: LinearForm, weights: str | os.PathLike[str] | None, *, trust_model: bool) -> Any:
     try:
         # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
-        backbone = backbone_from_spec(head.spec, weights=weights or head.weights, engine="tensorflow")
+        backbone = backbone_from_spec(
+            head.spec, weights=weights or head.weights, engine="tensorflow", trust_model=trust_model
+        )
         network = backbone.build().model
     except FingerprintMismatchError:
         raise
