@@ -154,7 +154,7 @@ def check_tolerance(told: dict[str, Any]) -> None:
             continue
         words = name.replace("_", " ").replace("top1", "top-1")
         bound = "at least" if is_share else "at most"
-        advice = "To have it all the same, give --no-verify"
+        advice = "Choose another format or, to have it all the same, --no-verify"
         if "mean_difference" in told["tolerance"]:
             advice = "Some networks do not bear such rounding: use float16 for int8, or none"
         raise VerificationError(
