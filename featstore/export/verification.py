@@ -24,7 +24,7 @@ _LIMIT = 1000
 
 # Of the largest difference in any probability of any photo. On processors, features of one network from two
 # libraries differ by 1e-5 of their length, which comes to 1e-6 to 1e-4 in probabilities: more than ten times
-# that is another network, or other pixels. Not so where the features were rounded before the head saw them: by
+# that is another network, or other pixels. Not so where features were rounded before the head saw them: by
 # the store to half precision (1e-4 on flowers), by GPUs (TensorFlow's TF32) or in bfloat16 (0.1 on flowers).
 _EXACT, _STORED_HALF, _GPU, _BFLOAT16 = 1e-3, 1e-2, 0.05, 0.25
 
