@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -56,6 +57,9 @@ _RUNS = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert",)}
 _LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
 
 _CALIBRATION_PHOTOS = 200
+
+# What float32 leaves of a score.
+_FLOAT32 = 1e-6
 
 
 def export_head(
@@ -186,20 +190,32 @@ def _check_place(place: str, *, overwrite: bool) -> None:
 
 
 def _linear_form(head: Head) -> LinearForm:
-    form = head.linear or linear_form(
-        head.estimator, feature_dim=head.feature_dim, is_calibrated=head.temperature is not None
-    )
-    if form is None and head.name in _LINEAR:
-        raise ExportError(
-            f"the head {head.name} was fitted on features that vary by rounding alone, by an earlier version "
-            "of featstore, and has no exact linear form; fit it again"
-        )
+    form = head.linear or _form_of_estimator(head)
     if form is None:
         raise ExportError(
             f"the head {head.name} cannot be expressed as layers of a network; {', '.join(_LINEAR)} and "
             "linear classifiers of your own can: fit one of these"
         )
     return form
+
+
+def _form_of_estimator(head: Head) -> LinearForm | None:
+    """Bring a head into linear form that featstore keeps as an estimator, because the form is not as exact.
+
+    Such a head has features that hardly vary, so that standardising multiplies them by a billion. Then it
+    matters that scikit-learn standardises float32 features by the mean and deviation in float32.
+    """
+    estimator = deepcopy(head.estimator)
+    first = getattr(estimator, "steps", [("", None)])[0][1]
+    for name in ("mean_", "scale_"):
+        if type(first).__name__ == "StandardScaler" and getattr(first, name) is not None:
+            setattr(first, name, getattr(first, name).astype(np.float32).astype(np.float64))
+    return linear_form(
+        estimator,
+        feature_dim=head.feature_dim,
+        is_calibrated=head.temperature is not None,
+        tolerance=_FLOAT32,
+    )
 
 
 def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
@@ -231,7 +247,14 @@ def _fused(head: Head, form: LinearForm, weights: str | os.PathLike[str] | None,
         raise type(error)(f"{error}; say with --weights where the weights are") from error
     from featstore.export.fusing import fuse
 
-    return fuse(network, form, temperature=head.temperature or 1.0)
+    return fuse(network, form, centre=_centre(head), temperature=head.temperature or 1.0)
+
+
+def _centre(head: Head) -> NDArray[np.float64]:
+    """Return where the features lie: the mean that the head's scaler has found, or zero."""
+    first = getattr(head.estimator, "steps", [("", None)])[0][1]
+    mean = getattr(first, "mean_", None)
+    return np.zeros(head.feature_dim) if mean is None else np.asarray(mean, np.float64)
 
 
 def _written(

@@ -24,9 +24,9 @@ _LIMIT = 1000
 
 # Of the largest difference in any probability of any photo. On processors, features of one network from two
 # libraries differ by 1e-5 of their length, which comes to 1e-6 to 1e-4 in probabilities: more than ten times
-# that is another network, or other pixels. Not so where the features were rounded to half precision before
-# the head saw them, by the store or in the arithmetic of GPUs (TensorFlow's TF32) or of bfloat16.
-_EXACT, _HALF, _BFLOAT16 = 1e-3, 0.05, 0.25
+# that is another network, or other pixels. Not so where features were rounded before the head saw them: by
+# the store to half precision (1e-4 on flowers), by GPUs (TensorFlow's TF32) or in bfloat16 (0.1 on flowers).
+_EXACT, _STORED_HALF, _GPU, _BFLOAT16 = 1e-3, 1e-2, 0.05, 0.25
 
 # Of models with rounded weights: the mean over the photos of the largest difference, and the share of photos
 # with the same most probable class. One photo near a boundary may well change sides; many may not.
@@ -154,7 +154,7 @@ def check_tolerance(told: dict[str, Any]) -> None:
             continue
         words = name.replace("_", " ").replace("top1", "top-1")
         bound = "at least" if is_share else "at most"
-        advice = "To have it all the same, give --no-verify"
+        advice = "Choose another format or, to have it all the same, --no-verify"
         if "mean_difference" in told["tolerance"]:
             advice = "Some networks do not bear such rounding: use float16 for int8, or none"
         raise VerificationError(
@@ -174,7 +174,9 @@ def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float
     on_gpu = "gpu" in str(table.provenance.get("device", "")) or (
         model.runtime in {"keras", "saved_model"} and gpu_in_sight()
     )
-    return {"largest_difference": _HALF if on_gpu or described.spec.dtype == "float16" else _EXACT}
+    if on_gpu:
+        return {"largest_difference": _GPU}
+    return {"largest_difference": _STORED_HALF if described.spec.dtype == "float16" else _EXACT}
 
 
 def _why_none(n_photos: int) -> str:

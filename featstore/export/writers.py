@@ -124,6 +124,8 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
     model.export(path, format="onnx", verbose=False, input_signature=[pixels])
     written = onnx.load(path)
     graph = written.graph
+    if len(graph.input) > 1:
+        raise ValueError("tf2onnx takes constants of its layers, such as Normalization's, for further inputs")
     for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
         old, value.name = value.name, name
         value.type.tensor_type.shape.dim[0].dim_param = "n"

@@ -92,7 +92,9 @@ class LinearForm:
         return (rows @ self.coef.T) / np.where(lengths > 0, lengths, 1.0) + self.intercept
 
 
-def linear_form(estimator: Any, *, feature_dim: int, is_calibrated: bool = False) -> LinearForm | None:
+def linear_form(
+    estimator: Any, *, feature_dim: int, is_calibrated: bool = False, tolerance: float = _TOLERANCE
+) -> LinearForm | None:
     """Bring a fitted classifier into its linear form, if it has one.
 
     Parameters
@@ -105,6 +107,8 @@ def linear_form(estimator: Any, *, feature_dim: int, is_calibrated: bool = False
     is_calibrated : bool
         Whether the head's probabilities are the softmax of its scores divided by a temperature, so that the
         estimator's own do not matter.
+    tolerance : float
+        What scores, relative to the largest, and probabilities may differ by.
 
     Returns
     -------
@@ -132,7 +136,11 @@ def linear_form(estimator: Any, *, feature_dim: int, is_calibrated: bool = False
         else:
             coef = coef / scale
             form = LinearForm(coef=coef, intercept=intercept - coef @ mean)
-        return form if _agrees(form, estimator, mean, scale, is_calibrated=is_calibrated) else None
+        return (
+            form
+            if _agrees(form, estimator, mean, scale, is_calibrated=is_calibrated, tolerance=tolerance)
+            else None
+        )
     except (AttributeError, HeadError, TypeError, ValueError):
         return None
 
@@ -152,11 +160,12 @@ def _agrees(
     scale: NDArray[np.float64],
     *,
     is_calibrated: bool,
+    tolerance: float,
 ) -> bool:
     X = mean + scale * np.random.default_rng(0).normal(size=(_CHECKED_ROWS, len(mean)))
     wanted, found = class_scores(estimator, X), form.scores(X)
-    if wanted.shape != found.shape or np.abs(wanted - found).max() > _TOLERANCE * np.abs(wanted).max():
+    if wanted.shape != found.shape or np.abs(wanted - found).max() > tolerance * np.abs(wanted).max():
         return False
     if is_calibrated or not hasattr(estimator, "predict_proba"):
         return True
-    return bool(np.abs(estimator.predict_proba(X) - softmax(found)).max() < _TOLERANCE)
+    return bool(np.abs(estimator.predict_proba(X) - softmax(found)).max() < tolerance)
