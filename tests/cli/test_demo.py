@@ -102,6 +102,22 @@ def test_predict_fails_where_no_image_can_be_labelled(run, tmp_path):
     assert "none of the images could be labelled" in result.stderr
 
 
+def test_threads_predict_as_one_does_without_tensorflow(run):
+    code = (
+        "import sys, featstore\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "one, shared = (featstore.Predictor('digits.fstore/heads/logistic.head') for _ in range(2))\n"
+        "paths = sys.argv[1:]\n"
+        "alone = [one.predict(path, top=3) for path in paths]\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    assert list(pool.map(lambda path: shared.predict(path, top=3), paths)) == alone\n"
+        "print(*sys.modules)"
+    )
+    paths = [f"digits/{digit}/000{digit}.png" for digit in range(10)] * 4
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "keras"} & set(done.stdout.split())
+
+
 def start_predict(folder, *arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "featstore_cli", "predict", "logistic", *arguments],
