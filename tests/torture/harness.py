@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class Workshop:
         self.tiny = tiny
         self.prefix = prefix
         self.fitted = None
+        self.fitting = threading.Lock()
         self._launchers = queue.SimpleQueue()
         self.pictures = os.path.join(self.folder, "pictures")
         for number in range(n_pictures):
@@ -227,10 +229,12 @@ class Workshop:
     def kill_fit(self, store, *, at, how):
         """Kill a fit that replaces a head at a step; the head must be the old one or a whole new one."""
         fit = ["fit", store, "--head", "centroid", "--quiet"]
-        if not self.fitted:
-            self.fitted = os.path.join(self.folder, "fitted.fstore")
-            shutil.copytree(self.undisturbed, self.fitted)
-            assert self.run(["fit", self.fitted, *fit[2:]]).status == 0
+        with self.fitting:
+            if not self.fitted:
+                fitted = os.path.join(self.folder, "fitted.fstore")
+                shutil.copytree(self.undisturbed, fitted)
+                assert self.run(["fit", fitted, *fit[2:]]).status == 0
+                self.fitted = fitted
         shutil.copytree(self.fitted, store)
         path = FeatureStore(store).head_path("centroid")
         with open(path, "rb") as file:
