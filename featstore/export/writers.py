@@ -119,6 +119,7 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
     import onnx
     import tf2onnx  # noqa: F401
 
+    model = keras.models.clone_model(model, clone_function=_without_constants, recursive=True)
     # Keras asks for a model that was called before, unless it is told the input.
     pixels = keras.InputSpec("uint8", shape=model.input.shape, name=INPUT)
     model.export(path, format="onnx", verbose=False, input_signature=[pixels])
@@ -136,6 +137,15 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
     onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in essentials.items()})
     onnx.checker.check_model(written)
     onnx.save(written, path)
+
+
+def _without_constants(layer: Any) -> Any:
+    """Write a Normalization otherwise: its mean and variance tf2onnx takes for further inputs."""
+    if not isinstance(layer, keras.layers.Normalization) or layer.invert or set(layer.mean.shape[:-1]) - {1}:
+        return layer
+    mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in (layer.mean, layer.variance))
+    scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
+    return keras.layers.Rescaling(scale.tolist(), (-mean * scale).tolist(), name=layer.name)
 
 
 def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> None:

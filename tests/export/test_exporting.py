@@ -120,6 +120,20 @@ def test_other_heads_are_refused_before_anything_is_built(shared_table, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_network_that_normalises_its_pixels_becomes_onnx(original, tmp_path):
+    inputs = keras.Input((16, 20, 3))
+    x = keras.layers.Normalization(mean=[100.0, 120.0, 80.0], variance=[400.0, 900.0, 2500.0])(inputs)
+    x = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(x)
+    path, store = str(tmp_path / "own.keras"), tmp_path / "land.fstore"
+    keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)).save(path)
+    featstore.extract(original / "land", store, backbone=path, preprocessing="none")
+    table = featstore.FeatureStore(store).table()
+    own = featstore.fit(table, params={"C": 0.1})
+    model = featstore.export_head(own, tmp_path / "model", format="onnx", table=table)
+
+    assert model.description.verification["largest_difference"] < 1e-5
+
+
 def test_a_keras_model_loads_without_featstore(exported, head, shared_table):
     model = keras.saving.load_model(os.path.join(exported("keras").path, "model.keras"))
     found = model.predict(pixels_of(shared_table.paths[:3]), verbose=0)
