@@ -83,6 +83,14 @@ def test_it_labels_a_photo_with_the_runtime_alone(exported, folder, head, shared
     assert (label, float(probability)) == (wanted[0], pytest.approx(wanted[1], abs=1e-4))
 
 
+def test_the_readme_gives_the_same_program(exported):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (told,) = [
+        code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "onnxruntime" in code
+    ]
+    assert told.replace("(224, 224)", "(20, 16)") == program(exported("onnx"))
+
+
 @pytest.mark.parametrize("runtime", ["keras", "saved_model"])
 def test_it_labels_a_photo_with_tensorflow(exported, folder, head, shared_table, runtime, monkeypatch):
     place = folder(runtime)
