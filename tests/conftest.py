@@ -1,8 +1,18 @@
 """What every test runs with."""
 
+import signal
+import threading
+
 import pytest
 
 from fake_tables import blobs, spec_of, table_of
+
+# What runs in the background of a shell ignores Ctrl-C, and so would the programs that tests start and stop.
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -134,7 +134,7 @@ def test_bad_images_are_named_and_the_others_kept(backbone, photos, tmp_path):
     paths, _ = photos
     features = featstore.BackboneFeatures(store=tmp_path / "a.fstore").fit(paths)
     with pytest.raises(
-        ImageError, match=r"2 of 6 images .* nowhere\.png: no such file .*; image 5: not an image"
+        ImageError, match=r"2 of 6 images .* nowhere\.png: no such file; image 5: not an image"
     ):
         features.transform([*paths[:2], "nowhere.png", *paths[2:4], b"nothing"])
     assert featstore.FeatureStore(tmp_path / "a.fstore").space().n_rows == 4

@@ -66,7 +66,7 @@ def content_of(image: GivenImage) -> bytes:
     b'P6 1 1 255 \xff\x80\x00'
     """
     if isinstance(image, str | os.PathLike):
-        return _file_content(os.fspath(image))
+        return read_image(os.fspath(image))
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, np.ndarray):
@@ -76,15 +76,6 @@ def content_of(image: GivenImage) -> bytes:
     raise TypeError(
         f"an image is a path, a file's bytes, a PIL image or an array of pixels; found {type(image).__name__}"
     )
-
-
-def _file_content(path: str) -> bytes:
-    try:
-        return read_image(path)
-    except ImageError:
-        raise
-    except ValueError as error:
-        raise ImageError("not a path: it holds characters that no path can have") from error
 
 
 def _pixels_content(pixels: NDArray[Any]) -> bytes:

@@ -80,7 +80,10 @@ def test_a_command_stopped_before_it_writes_says_so_in_a_line(shop, tmp_path, co
     while not catches_sigterm(process.pid):
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate()
+    try:
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert (process.returncode, stderr) == (130, "interrupted\n")
     assert leftovers(tmp_path) == []
 
