@@ -31,7 +31,7 @@ torture: .venv/.installed-dev
 
 # All of it takes three quarters of an hour; `make bench-store` and the like run a part.
 bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store bench-export \
-	bench-startup bench-memory bench-duplicates bench-heads
+	bench-startup bench-memory bench-duplicates bench-heads bench-export
 
 bench-%: .venv/.installed-dev
 	@mkdir -p build
