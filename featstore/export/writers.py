@@ -79,11 +79,14 @@ def write_model(
         ) from error
     except (OSError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # what a converter raises for a network that it cannot express is no closed set
+    # What a converter raises for a network that it cannot express is no closed set.
+    except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(f"the network cannot be written as {runtime}: {lines[0].strip()[:200]}") from error
+        others = ", ".join(sorted({*RUNTIMES} - {runtime}))
+        raise ExportError(
+            f"the network cannot be written as {runtime}: {lines[0].strip()[:200]}; "
+            f"another format may do: {others}"
+        ) from error
 
 
 def _write_saved_model(model: Any, folder: str, essentials: Mapping[str, Any]) -> None:
@@ -177,7 +180,7 @@ def _quiet() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in names}
     try:
         for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with quiet_import(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
