@@ -1,5 +1,6 @@
 """What every test runs with."""
 
+import logging
 import signal
 import threading
 
@@ -21,6 +22,15 @@ def cache_folder_of_the_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATSTORE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_logged():
+    """Undo what a library may have done to loggers, once it was used in this process."""
+    logging.disable(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("featstore")]:
+        logging.getLogger(name).disabled = False
 
 
 @pytest.fixture
