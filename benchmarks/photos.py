@@ -1,5 +1,6 @@
 """Photos to measure on: a folder of real ones, or generated ones where there is none."""
 
+import argparse
 import glob
 import os
 import shutil
@@ -9,7 +10,15 @@ from PIL import Image
 
 from featstore.images import open_source
 
-__all__ = ["beside_checkout", "choose", "find", "generate", "seeded_weights"]
+__all__ = [
+    "add_options",
+    "beside_checkout",
+    "choose",
+    "find",
+    "find_trained",
+    "generate",
+    "seeded_weights",
+]
 
 
 def beside_checkout(*names: str) -> str | None:
@@ -26,6 +35,23 @@ def find(folder: str | None, work: str, count: int) -> tuple[str, str]:
         generate(folder, count, side_px=(375, 500))
         return folder, "generated 500 x 375 photos"
     return os.path.abspath(folder), "real photos"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark that means something on trained weights alone be told the network and the photos."""
+    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument(
+        "--photos", metavar="FOLDER", help="class folders; default: those beside the checkout"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="default: beside the checkout")
+
+
+def find_trained(options: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Return the folder of photos and the weights that were asked for, or that lie beside the checkout."""
+    folder, weights = options.photos or beside_checkout("flowers"), options.weights
+    if weights is None and options.backbone == "mobilenet_v2":
+        weights = beside_checkout("weights", "mobilenet_v2_1.0_224_no_top.h5")
+    return folder, weights
 
 
 def choose(folder: str, into: str, count: int, *, megapixels: float | None = None) -> str:

@@ -21,15 +21,9 @@ _SETTINGS = {"logistic": {"C": 0.01}, "svm": {"C": 1.0}}
 
 def main() -> None:
     parser = reporting.arguments(__doc__)
-    parser.add_argument("--backbone", default="mobilenet_v2")
-    parser.add_argument(
-        "--photos", metavar="FOLDER", help="class folders; default: those beside the checkout"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="default: beside the checkout")
+    photos.add_options(parser)
     options = parser.parse_args()
-    folder, weights = options.photos or photos.beside_checkout("flowers"), options.weights
-    if weights is None and options.backbone == "mobilenet_v2":
-        weights = photos.beside_checkout("weights", "mobilenet_v2_1.0_224_no_top.h5")
+    folder, weights = photos.find_trained(options)
     if folder is None or weights is None:
         reporting.note("left out: needs --photos and --weights")
         return

@@ -118,7 +118,7 @@ def predict(
         for group in groups:
             for prediction in predictor.stream(group, top=top, reject=reject):
                 if prediction.reason is not None:
-                    note(f"{printable(prediction.path)}: {prediction.reason}")
+                    note(f"{prediction.path}: {prediction.reason}")
                 writer.one(prediction)
                 tally.count(prediction)
                 progress(tally.images, None)

@@ -23,7 +23,7 @@ from featstore.images.reading import map_ahead, read_image
 from featstore.images.sources import Source
 from featstore.store import Catalog, FeatureStore, Space
 
-__all__ = ["ExtractionRun", "check_same_source"]
+__all__ = ["SEAL_BYTES", "SEAL_SECONDS", "ExtractionRun", "check_same_source"]
 
 _log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from featstore.backbones import Backbone, backbone_from_spec, load_backbone
 from featstore.errors import ImageError
 from featstore.images.given import GivenImage, is_one_image
+from featstore.pipeline import SEAL_BYTES, SEAL_SECONDS
 from featstore.store import FeatureStore, Space
 from featstore.store.keys import HASH_BYTES
 from featstore.streaming import PassedImages, stream_images
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BackboneFeatures"]
 
-_SEAL_BYTES = 4 * 2**20
-_SEAL_SECONDS = 60.0
 _NAMED = 5
 
 # By fingerprint and engine. Copies of an estimator, which searches make by the dozen, use one network.
@@ -228,7 +227,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                     continue
                 pending.append((group.rows, hashes[start + _computed_numbers(group)]))
                 n_bytes += group.rows.nbytes
-                if n_bytes >= _SEAL_BYTES or time.monotonic() - since >= _SEAL_SECONDS:
+                if n_bytes >= SEAL_BYTES or time.monotonic() - since >= SEAL_SECONDS:
                     _seal(space, pending, network.provenance)
                     n_bytes, since, has_grown = 0, time.monotonic(), True
         finally:
