@@ -17,7 +17,7 @@ from featstore.lazy import lazy_names
 from featstore.version import __version__
 
 if TYPE_CHECKING:
-    from featstore.backbones import Backbone, BackboneSpec, known_backbones, load_backbone
+    from featstore.backbones import Backbone, BackboneSpec, JoinedSpec, known_backbones, load_backbone
     from featstore.duplicates import (
         DuplicateGroup,
         DuplicateImage,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import Head, HeadInfo, fit, import_head, known_heads
+    from featstore.images import ViewRecipe
     from featstore.prediction import Prediction, Predictor, predict
     from featstore.scoring import (
         Comparison,
@@ -69,12 +70,14 @@ __all__ = [
     "HashKFold",
     "Head",
     "HeadInfo",
+    "JoinedSpec",
     "LearningCurve",
     "Prediction",
     "Predictor",
     "SplitRule",
     "Suspect",
     "Suspects",
+    "ViewRecipe",
     "__version__",
     "assign_splits",
     "compare",
@@ -119,12 +122,14 @@ __getattr__, __dir__ = lazy_names(
         "HashKFold": "splits",
         "Head": "heads",
         "HeadInfo": "heads",
+        "JoinedSpec": "backbones",
         "LearningCurve": "scoring",
         "Prediction": "prediction",
         "Predictor": "prediction",
         "SplitRule": "splits",
         "Suspect": "scoring",
         "Suspects": "scoring",
+        "ViewRecipe": "images",
         "assign_splits": "splits",
         "compare": "scoring",
         "content_hash": "hashing",

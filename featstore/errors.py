@@ -5,6 +5,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     FeatstoreError
     ├── SourceError (ValueError)              a folder, CSV or list of images cannot be used
     ├── ImageError (ValueError)               bytes that cannot be decoded into an image
+    ├── ViewError (ValueError)                views cannot be drawn as asked
     ├── BackboneError (ValueError)            a backbone cannot be built as asked
     │   ├── UnknownBackboneError (LookupError)
     │   ├── WeightsError                      a weights file is unreadable or of another architecture
@@ -49,6 +50,7 @@ __all__ = [
     "UnknownHeadError",
     "UntrustedTypeError",
     "VerificationError",
+    "ViewError",
     "WeightsError",
     "WeightsUnavailableError",
 ]
@@ -68,6 +70,10 @@ class SourceError(FeatstoreError, ValueError):
 
 class ImageError(FeatstoreError, ValueError):
     """Bytes that cannot be decoded into an image."""
+
+
+class ViewError(FeatstoreError, ValueError):
+    """Views of an image cannot be drawn as asked."""
 
 
 class BackboneError(FeatstoreError, ValueError):

@@ -6,7 +6,7 @@ Importing this loads no network library; that happens when a network is built or
 from typing import TYPE_CHECKING
 
 from featstore.backbones.known import BackboneInfo, find_backbone, known_backbones
-from featstore.backbones.spec import BackboneSpec
+from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -16,10 +16,12 @@ __all__ = [
     "Backbone",
     "BackboneInfo",
     "BackboneSpec",
+    "JoinedSpec",
     "backbone_from_spec",
     "find_backbone",
     "known_backbones",
     "load_backbone",
+    "spec_from_dict",
 ]
 
 __getattr__, __dir__ = lazy_names(

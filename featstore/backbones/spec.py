@@ -8,10 +8,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import BackboneError
+from featstore.errors import BackboneError, ViewError
 from featstore.hashing import fingerprint
+from featstore.images.views import ViewRecipe
 
-__all__ = ["BackboneSpec", "digest_values"]
+__all__ = ["BackboneSpec", "JoinedSpec", "digest_values", "spec_from_dict"]
 
 _CHOICES = {
     "pooling": ("avg", "max", "none"),
@@ -54,6 +55,8 @@ class BackboneSpec:
         The arithmetic of the forward pass.
     dtype : {"float32", "float16"}
         How the features are stored.
+    views : ViewRecipe, optional
+        How views from number 1 on are drawn; None where there is but view 0, the image itself.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class BackboneSpec:
     alpha: float | None = None
     precision: str = "float32"
     dtype: str = "float32"
+    views: ViewRecipe | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size_px", tuple(int(side) for side in self.size_px))
@@ -93,10 +97,16 @@ class BackboneSpec:
         """The name of its space: architecture and the fingerprint's first twelve digits."""
         return f"{self.architecture}-{self.fingerprint[:12]}"
 
+    @property
+    def parts(self) -> "tuple[BackboneSpec, ...]":
+        """The specification itself, as the only one; see :class:`JoinedSpec`."""
+        return (self,)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; those that are None are left out."""
         present = {field.name: getattr(self, field.name) for field in fields(self)}
         present["size_px"] = list(self.size_px)
+        present["views"] = None if self.views is None else self.views.to_dict()
         return {name: value for name, value in present.items() if value is not None}
 
     @classmethod
@@ -114,10 +124,76 @@ class BackboneSpec:
                 "the backbone's specification has fields that this version does not know: "
                 f"{', '.join(unknown)}; it was written by a newer version of featstore"
             )
+        views = data.get("views")
         try:
-            return cls(**data)
+            return cls(**{**data, "views": None if views is None else ViewRecipe.from_dict(views)})
         except TypeError as error:
             raise BackboneError(f"the backbone's specification is incomplete: {error}") from error
+        except ViewError as error:
+            raise BackboneError(f"the backbone's specification has unfit views: {error}") from error
+
+
+@dataclass(frozen=True)
+class JoinedSpec:
+    """Several backbones whose features of an image are put one after the other.
+
+    Parameters
+    ----------
+    parts : tuple of BackboneSpec
+        At least two, all different; the features come in this order.
+
+    Raises
+    ------
+    BackboneError
+        There are fewer than two, or two are the same.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> spec = BackboneSpec(
+    ...     architecture="fern", weights_digest="0" * 64, layer="top", size_px=(32, 32), preprocessing="unit"
+    ... )
+    >>> larger = dataclasses.replace(spec, size_px=(64, 64))
+    >>> JoinedSpec((spec, larger)).name
+    'fern-08553e88c490+fern-a9f97c2312da'
+    """
+
+    parts: tuple[BackboneSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if len(self.parts) < 2 or len({part.fingerprint for part in self.parts}) < len(self.parts):
+            named = ", ".join(part.name for part in self.parts)
+            raise BackboneError(f"two or more different backbones can be joined; found {named or 'none'}")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON of :meth:`to_dict`, 64 hexadecimal digits."""
+        return fingerprint(self.to_dict())
+
+    @property
+    def name(self) -> str:
+        """The names of the spaces, with ``+`` between them."""
+        return "+".join(part.name for part in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"parts": [...]}``, each as :meth:`BackboneSpec.to_dict` has it."""
+        return {"parts": [part.to_dict() for part in self.parts]}
+
+
+def spec_from_dict(data: Mapping[str, Any]) -> BackboneSpec | JoinedSpec:
+    """Rebuild a specification from its ``to_dict``, of one backbone or of several joined.
+
+    Raises
+    ------
+    BackboneError
+        A field is missing, unknown or has a value that it cannot have.
+    """
+    if "parts" not in data:
+        return BackboneSpec.from_dict(data)
+    if set(data) != {"parts"} or not isinstance(data["parts"], list):
+        raise BackboneError("the specification of joined backbones has parts and nothing else")
+    return JoinedSpec(tuple(BackboneSpec.from_dict(part) for part in data["parts"]))
 
 
 def digest_values(values: Iterable[NDArray[Any]], *, salt: bytes = b"") -> str:

@@ -1,5 +1,7 @@
 """From the bytes of an image file to the pixels that a backbone sees."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -7,8 +9,9 @@ from PIL import Image
 from featstore.errors import ImageError
 from featstore.images.exif import exif_orientation
 from featstore.images.formats import MAX_PIXELS, TRUNCATED, format_name, open_image
+from featstore.images.views import WHOLE, View, ViewRecipe
 
-__all__ = ["RESIZE_RULES", "decode_image"]
+__all__ = ["RESIZE_RULES", "decode_image", "decode_views"]
 
 RESIZE_RULES = ("crop", "pad", "stretch")
 
@@ -80,6 +83,54 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
     >>> decode_image(b"P6 1 1 255 \xff\x80\x00", size_px=(1, 2)).tolist()
     [[[255, 128, 0], [255, 128, 0]]]
     """
+    (pixels,) = _decoded(data, size_px=size_px, resize=resize, views=[WHOLE], magnification=1.0)
+    return pixels
+
+
+def decode_views(
+    data: bytes,
+    *,
+    size_px: tuple[int, int],
+    resize: str = "stretch",
+    recipe: ViewRecipe,
+    content_hash: bytes,
+    views: Sequence[int],
+) -> list[_Pixels]:
+    """Decode an image file once, into the pixels of several of its views.
+
+    As :func:`decode_image`, but that a large JPEG is decoded at a fraction of its size only where that leaves
+    enough pixels for the smallest part that the recipe may show: which it is depends on the recipe and not on
+    the views asked for, so a view has the same pixels whichever others are decoded with it.
+
+    Parameters
+    ----------
+    data, size_px, resize
+        As for :func:`decode_image`.
+    recipe : ViewRecipe
+    content_hash : bytes
+        Of ``data``, 32 bytes.
+    views : sequence of int
+        Each in [0, 65536).
+
+    Returns
+    -------
+    list of ndarray of shape (height, width, 3), uint8
+        In the order of ``views``.
+
+    Raises
+    ------
+    ImageError, ValueError
+        As :func:`decode_image`.
+    ViewError
+        A number is that of no view.
+    """
+    drawn = [recipe.draw(content_hash, view) for view in views]
+    return _decoded(data, size_px=size_px, resize=resize, views=drawn, magnification=recipe.magnification)
+
+
+def _decoded(
+    data: bytes, *, size_px: tuple[int, int], resize: str, views: Sequence[View], magnification: float
+) -> list[_Pixels]:
     height, width = size_px
     if height < 1 or width < 1:
         raise ValueError(f"size_px is (height, width), each at least 1; found {size_px!r}")
@@ -88,7 +139,7 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
     image: Image.Image | None = None
     try:
         image = open_image(data)
-        return _decode(image, (height, width), resize)
+        return _decode(image, (height, width), resize, views, magnification)
     except ImageError:
         raise
     except MemoryError as error:
@@ -99,7 +150,9 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
         raise ImageError(_reason(error, data)) from error
 
 
-def _decode(image: Image.Image, size_px: tuple[int, int], resize: str) -> _Pixels:
+def _decode(
+    image: Image.Image, size_px: tuple[int, int], resize: str, views: Sequence[View], magnification: float
+) -> list[_Pixels]:
     is_jpeg = image.format == "JPEG"
     if not is_jpeg:
         image.load()  # A PNG may carry its EXIF behind the pixels.
@@ -108,15 +161,37 @@ def _decode(image: Image.Image, size_px: tuple[int, int], resize: str) -> _Pixel
     height, width = size_px if orientation < 5 else size_px[::-1]
     box, inner = _frame(image.size, (width, height), resize)
     if is_jpeg:
-        box = _draft(image, box, inner)
+        box = _draft(image, box, inner, magnification)
         image.load()
-    pixels = _upright(_resized_rgb(image, box, inner), orientation)
+    return [_picture(image, _part(box, view), inner, orientation, size_px, view) for view in views]
+
+
+def _picture(
+    image: Image.Image,
+    box: _Box,
+    inner: tuple[int, int],
+    orientation: int,
+    size_px: tuple[int, int],
+    view: View,
+) -> _Pixels:
+    """Return one view's pixels, upright and, where they do not fill the size, centred on black."""
+    pixels = view.finish(_upright(_resized_rgb(image, box, inner), orientation))
     if pixels.shape[:2] == size_px:
         return np.ascontiguousarray(pixels)
     padded = np.zeros((*size_px, 3), np.uint8)
     top, left = ((outer - own) // 2 for outer, own in zip(size_px, pixels.shape[:2], strict=True))
     padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
     return padded
+
+
+def _part(box: _Box, view: View) -> _Box:
+    """Return the part of a box that a view shows."""
+    if view.size == 1:
+        return box
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    left, top = left + view.left * width, top + view.top * height
+    return left, top, min(left + view.size * width, right), min(top + view.size * height, bottom)
 
 
 def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple[_Box, tuple[int, int]]:
@@ -134,10 +209,10 @@ def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple
     return (0.0, 0.0, width, height), target
 
 
-def _draft(image: Image.Image, box: _Box, inner: tuple[int, int]) -> _Box:
+def _draft(image: Image.Image, box: _Box, inner: tuple[int, int], magnification: float) -> _Box:
     """Have a JPEG decoded at a fraction of its size where enough pixels are left; return the scaled box."""
     enough = [
-        max(1, int(np.ceil(_DRAFT_MARGIN * wanted * whole / (high - low))))
+        max(1, int(np.ceil(_DRAFT_MARGIN * magnification * wanted * whole / (high - low))))
         for wanted, whole, low, high in zip(inner, image.size, box[:2], box[2:], strict=True)
     ]
     width = image.width

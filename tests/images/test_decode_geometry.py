@@ -127,14 +127,14 @@ def test_scaled_jpeg_decoding_is_close_to_full_decoding(rule, orientation, monke
     drafts = []
     draft = decode_module._draft
 
-    def watched(image, box, inner):
-        result = draft(image, box, inner)
+    def watched(image, box, inner, magnification):
+        result = draft(image, box, inner, magnification)
         drafts.append(image.size)
         return result
 
     monkeypatch.setattr(decode_module, "_draft", watched)
     scaled = decode_image(data, size_px=(60, 80), resize=rule)
-    monkeypatch.setattr(decode_module, "_draft", lambda image, box, inner: box)
+    monkeypatch.setattr(decode_module, "_draft", lambda image, box, *_: box)
     full = decode_image(data, size_px=(60, 80), resize=rule)
     assert drafts[0][0] < 997 / 2 + 1
     assert difference(scaled, full).mean() < 1

@@ -151,7 +151,7 @@ def test_an_architecture_with_an_odd_name(store, make_spec, make_hashes):
         ({"feature_dim": True}, DamagedError, "feature_dim must be"),
         ({"spec": []}, DamagedError, "objects"),
         ({"fingerprint": "0" * 64}, DamagedError, "does not have the fingerprint"),
-        ({"spec": {"architecture": "tiny", "views": 3}}, StoreError, "newer version of featstore"),
+        ({"spec": {"architecture": "tiny", "rotations": 3}}, StoreError, "newer version of featstore"),
     ],
 )
 def test_a_space_description_that_cannot_be_used(change, error, message, store, make_spec):
