@@ -18,6 +18,9 @@ _BLOCK_RUNS = 128
 
 _UPDATES = 10**6
 
+# So many coefficients are updated on all cores at once; for fewer, handing them out takes longer.
+_ALL_CORES_FROM = 2**17
+
 
 def n_epochs(n_rows: int) -> int:
     """Give the number of passes over the rows where none is asked for: a million updates, 5 to 20 passes.
@@ -47,7 +50,8 @@ def descend(
 
     Each pass draws the order of runs of 32 rows, takes 128 runs together (fewer where these are more than 32
     MB) and shuffles their rows. The learning rate follows the classifier's schedule; scikit-learn's "optimal"
-    is ``1 / (alpha (t + t0))`` in update ``t`` (Bottou, Stochastic Gradient Descent Tricks, 2012).
+    is ``1 / (alpha (t + t0))`` in update ``t`` (Bottou, Stochastic Gradient Descent Tricks, 2012). Where the
+    classes are many, they are updated on all cores at once, which changes no result.
 
     Parameters
     ----------
@@ -82,6 +86,9 @@ def descend(
     n_runs = int(np.clip(X.block_rows // _RUN_ROWS, 1, _BLOCK_RUNS))
     class_weight, classifier.class_weight = classifier.class_weight, None
     classifier.shuffle = False
+    n_jobs = classifier.n_jobs
+    if len(classes) * X.feature_dim >= _ALL_CORES_FROM:
+        classifier.n_jobs = -1
     for number in range(1, classifier.max_iter + 1):
         for some in _grouped(generator.permutation(starts), n_runs):
             at = np.concatenate([np.arange(start, min(start + _RUN_ROWS, len(X))) for start in np.sort(some)])
@@ -91,7 +98,7 @@ def descend(
             classifier.partial_fit(rows, classes[mixed], classes=classes, sample_weight=weights[mixed])
         if after_pass is not None:
             after_pass(number)
-    classifier.class_weight = class_weight
+    classifier.class_weight, classifier.n_jobs = class_weight, n_jobs
     return classifier
 
 

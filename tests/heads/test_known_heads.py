@@ -176,6 +176,24 @@ def test_sgd_mixes_the_classes_of_a_sorted_store(make_table, make_blobs, monkeyp
     assert head.test["top1"] > 0.95
 
 
+def test_sgd_of_many_classes_updates_them_on_all_cores_to_the_same_coefficients(hard, monkeypatch):
+    settings = {"alpha": 0.001, "max_iter": 1}
+    one = fit(hard, head="sgd", params=settings)
+    jobs = []
+    partial_fit = SGDClassifier.partial_fit
+    monkeypatch.setattr("featstore.heads.descent._ALL_CORES_FROM", 1)
+    monkeypatch.setattr(
+        SGDClassifier,
+        "partial_fit",
+        lambda self, *rows, **more: jobs.append(self.n_jobs) or partial_fit(self, *rows, **more),
+    )
+    many = fit(hard, head="sgd", params=settings)
+
+    assert {*jobs} == {-1}
+    assert many.estimator[-1].n_jobs is None
+    np.testing.assert_array_equal(many.estimator[-1].coef_, one.estimator[-1].coef_)
+
+
 def test_sgd_says_how_many_passes_it_made(hard):
     assert fit(hard, head="sgd", params={"alpha": 0.001}).params == {"alpha": 0.001, "max_iter": 20}
 
