@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from featstore.images.decode import decode_image, decode_views
+    from featstore.images.decode import decode_image, decode_views, iter_views
     from featstore.images.digits import write_digits
     from featstore.images.records import ImageRecord, Source
     from featstore.images.sources import open_source
@@ -18,6 +18,7 @@ __all__ = [
     "ViewRecipe",
     "decode_image",
     "decode_views",
+    "iter_views",
     "open_source",
     "write_digits",
 ]
@@ -31,6 +32,7 @@ __getattr__, __dir__ = lazy_names(
         "ViewRecipe": "views",
         "decode_image": "decode",
         "decode_views": "decode",
+        "iter_views": "decode",
         "open_source": "sources",
         "write_digits": "digits",
     },

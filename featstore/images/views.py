@@ -26,7 +26,7 @@ class View:
     Parameters
     ----------
     left, top : float
-        Of its upper left corner, as fractions of the picture's width and height: in [0, 1 - size].
+        Of its upper left corner, as fractions of the upright picture's width and height: in [0, 1 - size].
     size : float
         Its sides, as a fraction of the picture's: in (0, 1].
     brightness : float
@@ -72,7 +72,8 @@ class ViewRecipe:
 
     - the sides of what is seen are ``1 / ((1 + random_crop / 100) (1 + u0 random_scale / 100))`` of the
       picture's, that is, of what the resize rule would show;
-    - it lies at ``u1`` and ``u2`` of the room that this leaves to its left and above it;
+    - it lies at ``u1`` and ``u2`` of the room that this leaves to its left and above it, once the picture is
+      upright;
     - brightness is ``1 + (2 u3 - 1) random_brightness / 100``;
     - with ``flip``, views with odd numbers are mirrored. Not by chance, so that any number of views has as
       many of either kind as can be.
@@ -108,7 +109,8 @@ class ViewRecipe:
     random_brightness: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "flip", bool(self.flip))
+        if not isinstance(self.flip, bool):
+            raise ViewError(f"flip is True or False; found {self.flip!r}")
         for name, largest in (("random_crop", 1000), ("random_scale", 1000), ("random_brightness", 100)):
             percent = getattr(self, name)
             is_number = isinstance(percent, int | float) and not isinstance(percent, bool)
