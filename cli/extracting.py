@@ -18,7 +18,7 @@ from .console import (
     short_path,
     trust_model_option,
 )
-from .recipes import recipe_options, recipe_told
+from .viewing import ImageSize, recipe_options, recipe_told, resize_option
 
 if TYPE_CHECKING:
     from featstore import ExtractionReport
@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["backbones", "extract"]
 
 _LISTED_FAILURES = 20
-
-
-class _ImageSize(click.ParamType[int | tuple[int, int]]):
-    """``224`` or ``224x320`` (height x width)."""
-
-    name = "PIXELS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | tuple[int, int]:
-        sides = str(value).lower().split("x")
-        if not all(side.isdecimal() and int(side) > 0 for side in sides) or len(sides) > 2:
-            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
-        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 class _Devices(click.ParamType[list[str]]):
@@ -80,15 +66,9 @@ class _Devices(click.ParamType[list[str]]):
     help="How the layer's height and width are pooled; none flattens them.",
 )
 @click.option(
-    "--image-size", type=_ImageSize(), help="Input side, or HEIGHTxWIDTH.  [default: the network's own]"
+    "--image-size", type=ImageSize(), help="Input side, or HEIGHTxWIDTH.  [default: the network's own]"
 )
-@click.option(
-    "--resize",
-    type=click.Choice(["stretch", "crop", "pad"]),
-    default="stretch",
-    show_default=True,
-    help="How images of another shape are fitted.",
-)
+@resize_option
 @click.option(
     "--preprocess",
     type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),

@@ -1,4 +1,4 @@
-"""From a source of images to features at rest: each view of each distinct content passes the backbone once, ever."""
+"""From a source of images to features at rest: each view of a distinct content passes the backbone once."""
 
 import contextlib
 import logging
@@ -168,10 +168,7 @@ def extract(
     10000
     """
     started = time.monotonic()
-    if isinstance(backbone, str | os.PathLike):
-        recipe = backbone_options.get("views")
-    else:
-        recipe = backbone.spec.views
+    recipe = backbone_options.get("views") if isinstance(backbone, str | os.PathLike) else backbone.spec.views
     n_views = checked_n_views(n_views, recipe)
     images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
     if isinstance(backbone, str | os.PathLike):

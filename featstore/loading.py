@@ -1,4 +1,4 @@
-"""What worker threads make of a source's records: read, hashed, and decoded once for all views that are wanted."""
+"""What threads make of a source's records: read, hashed, and decoded once for all views that are wanted."""
 
 import os
 import time

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from featstore.images.decode import decode_image, decode_views, iter_views
     from featstore.images.digits import write_digits
     from featstore.images.records import ImageRecord, Source
+    from featstore.images.sheet import view_sheet
     from featstore.images.sources import open_source
     from featstore.images.views import View, ViewRecipe
 
@@ -20,6 +21,7 @@ __all__ = [
     "decode_views",
     "iter_views",
     "open_source",
+    "view_sheet",
     "write_digits",
 ]
 
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "decode_views": "decode",
         "iter_views": "decode",
         "open_source": "sources",
+        "view_sheet": "sheet",
         "write_digits": "digits",
     },
 )

@@ -78,7 +78,7 @@ def _resizable_deep(image: Image.Image) -> tuple[Image.Image, Callable[[Image.Im
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """Return the values that are to become black and white; see :func:`~featstore.images.decode.decode_image`."""
+    """Return the values that are to become black and white."""
     low, high = np.asarray(image.getextrema(), np.float64).tolist()
     if not np.isfinite((low, high)).all():
         raise ImageError("the image holds values that are not finite")

@@ -217,8 +217,8 @@ def checked_n_views(n_views: int, recipe: ViewRecipe | None) -> int:
     if recipe is None:
         if wanted > 1:
             raise ViewError(
-                f"{wanted:,} views are wanted and no recipe says how they differ; choose one or more of flip, "
-                "random_crop, random_scale and random_brightness (--flip, --random-crop, …)"
+                f"{wanted:,} views are wanted and no recipe says how they differ; choose one or more of "
+                "flip, random_crop, random_scale and random_brightness (--flip, --random-crop, …)"
             )
     elif wanted == 1:
         raise ViewError(
