@@ -122,10 +122,9 @@ def views(
             "--random-brightness, or with --store"
         )
     check_sheet_path(out)
-    content = content_of(image)
-    sheet = featstore.view_sheet(content, recipe, n_views=n_views, size_px=size_px, resize=resize)
+    sheet = featstore.view_sheet(image, recipe, n_views=n_views, size_px=size_px, resize=resize)
     save_sheet(sheet, out)
-    digest = featstore.content_hash(content)
+    digest = featstore.content_hash(content_of(image))
     shown = min(8, recipe.n_distinct) if n_views is None else n_views
     drawn = [recipe.draw(digest, view) for view in range(shown)]
     if as_json:

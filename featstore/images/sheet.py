@@ -5,11 +5,11 @@ import os
 
 from PIL import Image, ImageDraw, ImageFont
 
-from featstore.errors import ViewError
+from featstore.errors import ImageError, ViewError
 from featstore.hashing import content_hash
 from featstore.images.decode import decode_views
 from featstore.images.formats import MAX_PIXELS
-from featstore.images.given import GivenImage, content_of
+from featstore.images.given import GivenImage, content_of, path_of
 from featstore.images.views import ViewRecipe, checked_n_views
 from featstore.store.atomic import replacing
 
@@ -73,15 +73,19 @@ def view_sheet(
             f"a sheet of {wanted:,} views of {width} x {height} pixels would have more than {MAX_PIXELS:,} "
             "pixels; ask for fewer views, or a smaller image size"
         )
-    content = content_of(image)
-    pictures = decode_views(
-        content,
-        size_px=size_px,
-        resize=resize,
-        recipe=recipe,
-        content_hash=content_hash(content),
-        views=range(wanted),
-    )
+    try:
+        content = content_of(image)
+        pictures = decode_views(
+            content,
+            size_px=size_px,
+            resize=resize,
+            recipe=recipe,
+            content_hash=content_hash(content),
+            views=range(wanted),
+        )
+    except ImageError as error:
+        path = path_of(image)
+        raise ImageError(str(error) if path is None else f"{path}: {error}") from error
     sheet = Image.new("RGB", sheet_size, "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     for view, pixels in enumerate(pictures):
