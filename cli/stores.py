@@ -172,11 +172,12 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
         if report.rescued or report.lost:
             say(f"{count(report.rescued, 'row')} of these kept, {count(report.lost, 'row')} damaged")
         for one in report.missing:
-            views = " with as many --views as before" if one.views is None else f" with --views {one.views}"
-            say(
-                f"extract again{'' if one.views == 1 else views}: {count(one.images, 'image')} of "
-                f"{one.location} (catalog {one.catalog}) for {one.space}"
-            )
+            what = f"{count(one.images, 'image')} of {one.location}"
+            if one.views is None:
+                what = f"with as many --views as before, {one.location}"
+            elif one.views > 1:
+                what = f"with --views {one.views}, {what}"
+            say(f"extract again: {what} (catalog {one.catalog}) for {one.space}")
         for name, location in report.catalogs:
             source = location or "its source"
             say(f"extract again: {source}, for the catalog {name}")

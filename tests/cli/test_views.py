@@ -187,3 +187,21 @@ def test_a_store_without_views_is_told_so(run):
     run(f"{EXTRACT} --store without.fstore")
     result = run("views photos/a/0.png --out x.png --store without.fstore", code=1)
     assert "has no views but the images themselves; extract with --views 8 and" in result.stderr
+
+
+def test_a_repair_says_with_how_many_views_to_extract_again(run, folder):
+    run(f"{EXTRACT} --store damaged.fstore --views 3 {RECIPE}")
+    [segment] = featstore.FeatureStore(folder / "damaged.fstore").space().segments
+    with open(segment.path, "rb+") as file:
+        file.seek(segment.offsets[0] + 100)
+        file.write(b"\xff\xff\xff\xff")
+    told = run("verify damaged.fstore --repair -q").stdout
+    assert (
+        f"extract again: with --views 3, 1 image of {folder / 'photos'} (catalog photos) for scattering-"
+        in told
+    )
+    again = json.loads(run(f"{EXTRACT} --store damaged.fstore --views 3 {RECIPE} --json").stdout)
+    assert (again["extracted"], again["extracted_views"], again["reused"]) == (1, 1, 3)
+    os.truncate(featstore.FeatureStore(folder / "damaged.fstore").space().segments[0].path, 100)
+    told = run("verify damaged.fstore --repair -q").stdout
+    assert f"extract again: with as many --views as before, {folder / 'photos'} (catalog photos) for" in told
