@@ -176,7 +176,11 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
     settled = report.extracted + report.reused
     several = report.views > 1
     passed = f" ({count(report.extracted_views, 'view')})" if several else ""
-    rate = f", {report.extracted_views / report.seconds:,.0f} views/s" if several else ""
+    rate = (
+        f", {report.extracted_views / report.seconds:,.0f} views/s"
+        if report.extracted_views and several
+        else ""
+    )
     click.echo(
         f"{settled + report.failed:,} of {count(report.images, 'image')} in {report.seconds:.1f} s: "
         f"{report.extracted:,} extracted{passed}, {report.reused:,} reused, {report.failed:,} failed "

@@ -1,7 +1,6 @@
 """Views of an image: crops, scalings, brightnesses and mirror images, drawn the same everywhere."""
 
 import hashlib
-import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -120,7 +119,7 @@ class ViewRecipe:
         for name, largest in (("random_crop", 1000), ("random_scale", 1000), ("random_brightness", 100)):
             percent = getattr(self, name)
             is_number = isinstance(percent, int | float) and not isinstance(percent, bool)
-            if not is_number or not math.isfinite(percent) or not 0 <= percent <= largest:
+            if not is_number or not 0 <= percent <= largest:
                 raise ViewError(f"{name} is a percentage from 0 to {largest}; found {percent!r}")
             object.__setattr__(self, name, float(percent))
         if not self.to_dict():

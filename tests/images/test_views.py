@@ -114,6 +114,7 @@ def test_a_recipe_is_told_in_a_line():
         ({"random_scale": 1001}, "random_scale is a percentage from 0 to 1000"),
         ({"random_brightness": 101}, "random_brightness is a percentage from 0 to 100"),
         ({"random_crop": float("nan")}, "found nan"),
+        ({"random_crop": 10**400}, "from 0 to 1000; found 1000"),
         ({"random_crop": True}, "found True"),
         ({"random_crop": "10"}, "found '10'"),
     ],
