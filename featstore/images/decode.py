@@ -260,15 +260,15 @@ def _part(box: _Box, view: View, orientation: int) -> _Box:
         down = 1 - view.size - down
     if orientation >= 5:
         across, down = down, across
-    left, right = _stretch(box[0], box[2], across, view.size)
-    top, bottom = _stretch(box[1], box[3], down, view.size)
-    return left, top, right, bottom
-
-
-def _stretch(low: float, high: float, start: float, size: float) -> tuple[float, float]:
-    """Return a part of a stretch, never beyond its ends."""
-    length = high - low
-    return max(low, low + start * length), min(high, low + (start + size) * length)
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    # Rounded to nearest, none of these sums lies beyond the box: see the tests.
+    return (
+        left + across * width,
+        top + down * height,
+        left + (across + view.size) * width,
+        top + (down + view.size) * height,
+    )
 
 
 def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple[_Box, tuple[int, int]]:
