@@ -33,6 +33,8 @@ def info(store: str | None, as_json: bool) -> None:
 
     STORE may be left out where the current folder has only one.
     """
+    from featstore import ViewRecipe
+
     told = open_store(store).info()
     if as_json:
         print_json(told)
@@ -40,11 +42,12 @@ def info(store: str | None, as_json: bool) -> None:
     say(short_path(told["path"]))
     click.echo()
     print_table(
-        ("space", "images", "features", "dtype", "segments", "MB"),
+        ("space", "images", "views", "features", "dtype", "segments", "MB"),
         [
             (
                 space["name"],
-                space["rows"],
+                space["images"],
+                space["views"],
                 space["feature_dim"],
                 space["dtype"],
                 space["segments"],
@@ -53,9 +56,13 @@ def info(store: str | None, as_json: bool) -> None:
             for space in told["spaces"]
         ],
     )
+    for space in told["spaces"]:
+        if recipe := space["spec"].get("views"):
+            click.echo(f"views of {space['name']}: {ViewRecipe.from_dict(recipe)}")
+    n_views = {space["name"]: space["views"] for space in told["spaces"]}
     for catalog in told["catalogs"]:
         click.echo()
-        _print_catalog(catalog)
+        _print_catalog(catalog, n_views)
     if told["heads"]:
         click.echo()
         print_table(("head", "MB"), [(head["name"], _mb(head["bytes"])) for head in told["heads"]])
@@ -65,7 +72,7 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f}"
 
 
-def _print_catalog(catalog: dict[str, Any]) -> None:
+def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
     say(f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location']}")
     classes = catalog["classes"]
     splits = ("train", "validation", "test")
@@ -87,6 +94,11 @@ def _print_catalog(catalog: dict[str, Any]) -> None:
         if missing := catalog["images"] - catalog["failed"] - present:
             click.echo(
                 f"  {count(missing, 'image')} without features in {space}: run extract with that backbone"
+            )
+        if partial := present - catalog["complete"][space]:
+            click.echo(
+                f"  {count(partial, 'image')} with fewer than {n_views[space]} views in {space}: "
+                f"run extract with --views {n_views[space]}"
             )
     if catalog["duplicates"]:
         click.echo(f"  {count(len(catalog['duplicates']), 'image')} under several paths:")
@@ -160,10 +172,12 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
         if report.rescued or report.lost:
             say(f"{count(report.rescued, 'row')} of these kept, {count(report.lost, 'row')} damaged")
         for one in report.missing:
-            say(
-                f"extract again: {count(one.images, 'image')} of {one.location} "
-                f"(catalog {one.catalog}) for {one.space}"
-            )
+            what = f"{count(one.images, 'image')} of {one.location}"
+            if one.views is None:
+                what = f"with as many --views as before, {one.location}"
+            elif one.views > 1:
+                what = f"with --views {one.views}, {what}"
+            say(f"extract again: {what} (catalog {one.catalog}) for {one.space}")
         for name, location in report.catalogs:
             source = location or "its source"
             say(f"extract again: {source}, for the catalog {name}")
@@ -241,7 +255,7 @@ def compact(store: str | None, space: str | None, as_json: bool) -> None:
 def pack(store: str, output: str, space: str | None, catalog: str | None, force: bool, as_json: bool) -> None:
     """Write one space and one catalog of STORE as the single plain HDF5 file OUTPUT.
 
-    It holds one row per image: features, content_hash, path, label, group and split.
+    It holds one row per image: features (of view 0), content_hash, path, label, group and split.
     """
     rows = open_store(store).pack(output, space=space, catalog=catalog, overwrite=force)
     if as_json:

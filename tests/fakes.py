@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featstore.backbones import BackboneSpec
+from featstore.images import ViewRecipe
 
 
 class CountingBackbone:
@@ -25,6 +26,7 @@ class CountingBackbone:
         batch_size: int = 4,
         seed: int = 0,
         dtype: str = "float32",
+        views: ViewRecipe | None = None,
         before_batch: Callable[[int], Any] = lambda number: None,
     ) -> None:
         self.feature_dim = feature_dim
@@ -36,6 +38,7 @@ class CountingBackbone:
             size_px=(8, 8),
             preprocessing="none",
             dtype=dtype,
+            views=views,
         )
         self.images = 0
         self.batches = 0

@@ -12,7 +12,7 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import DamagedError, FeatstoreError, StoreError
 from featstore.hashing import fingerprint
 from featstore.store.atomic import failure_reason, sync_folder
-from featstore.store.catalog import read_location
+from featstore.store.catalog import Catalog, read_location
 from featstore.store.description import read_json, write_space_description
 from featstore.store.segment import Rows, Segment, open_segment, read_description, segment_writer
 from featstore.store.space import Space, segment_paths
@@ -43,13 +43,16 @@ class MissingImages:
     location : str
         The source that the catalog describes.
     images : int
-        How many of its images have no features in the space.
+        How many of its images have no features in the space, or not of all views.
+    views : int or None
+        How many views an image had; None where nothing is left that tells.
     """
 
     space: str
     catalog: str
     location: str
     images: int
+    views: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +140,8 @@ class _Repair:
         self.rescued = self.lost = 0
         self.catalogs: list[tuple[str, str | None]] = []
         self.heads: list[str] = []
-        # The contents of lost rows by space; None where a segment's are not known.
-        self.lost_contents: dict[str, set[bytes] | None] = {}
+        # The keys of lost rows by space; None where a segment's are not known.
+        self.lost_keys: dict[str, set[tuple[bytes, int]] | None] = {}
 
     def mend(self, damage: Damage) -> None:
         folder, file = os.path.split(damage.path)
@@ -183,48 +186,69 @@ class _Repair:
 
     def _mend_segment(self, path: str, space_name: str) -> None:
         """Seal the rows of a segment that are as they were written once more, and set the file aside."""
-        contents: set[bytes] | None = None
+        keys: set[tuple[bytes, int]] | None = None
         with suppress(FeatstoreError):
             space = Space(os.path.dirname(path))
             segment = open_checked(path, space)
             wrong = damaged_row_numbers(segment)
             if len(wrong) < segment.n_rows:
                 _reseal(space, segment, wrong)
-            hashes, _ = segment.keys()
-            contents = {hashes[number].tobytes() for number in wrong}
+            hashes, views = segment.keys()
+            keys = {(hashes[number].tobytes(), int(views[number])) for number in wrong}
             self.rescued += segment.n_rows - len(wrong)
             self.lost += len(wrong)
-        known = self.lost_contents.get(space_name, set())
-        self.lost_contents[space_name] = None if known is None or contents is None else known | contents
+        known = self.lost_keys.get(space_name, set())
+        self.lost_keys[space_name] = None if known is None or keys is None else known | keys
         self._move(path)
 
     def _missing(self) -> list[MissingImages]:
         """Count, by catalog, the images whose features a space has lost."""
         missing = []
-        for space_name, contents in self.lost_contents.items():
+        for space_name, keys in self.lost_keys.items():
             if space_name not in self.store.space_names:
                 continue
             space = self.store.space(space_name)
             for name in self.store.catalog_names:
                 with suppress(DamagedError):
-                    catalog = self.store.catalog(name)
-                    is_there = space.lookup(catalog.content_hash) >= 0
-                    images = int((catalog.usable & ~is_there).sum())
-                    # A catalog that was never extracted into this space has lost nothing.
-                    if images and (
-                        contents is None
-                        or is_there.any()
-                        or not contents.isdisjoint(map(bytes, catalog.content_hash))
-                    ):
-                        missing.append(
-                            MissingImages(
-                                space=space_name, catalog=name, location=catalog.location, images=images
-                            )
-                        )
+                    if (lost := _missing_of(self.store.catalog(name), space, keys)) is not None:
+                        missing.append(lost)
         return missing
 
     def _move(self, path: str) -> None:
         self.set_aside.append((path, _set_aside(self.store.path, path)))
+
+
+def _missing_of(
+    catalog: Catalog, space: Space, lost_keys: set[tuple[bytes, int]] | None
+) -> MissingImages | None:
+    """Count a catalog's images that lack a view which any of them has or had; None where it lost nothing."""
+    hashes = catalog.content_hash[catalog.usable]
+    contents = set(map(bytes, hashes))
+    there = {
+        view: found
+        for view in np.unique(space.view).tolist()
+        if (found := space.lookup(hashes, view) >= 0).any()
+    }
+    lost = {view for content, view in lost_keys or () if content in contents}
+    # A catalog that was never extracted into this space has lost nothing.
+    if not lost and not (there or lost_keys is None):
+        return None
+    n_views = max(lost | there.keys(), default=0) + 1
+    is_there = np.ones(len(hashes), np.bool_)
+    for view in range(n_views):
+        is_there &= there.get(view, False)
+    images = int((~is_there).sum())
+    # Of a segment that cannot be opened nobody knows how many views it held.
+    is_unknown = lost_keys is None and space.spec.views is not None
+    if not images and not is_unknown:
+        return None
+    return MissingImages(
+        space=space.name,
+        catalog=catalog.name,
+        location=catalog.location,
+        images=images,
+        views=None if is_unknown else n_views,
+    )
 
 
 def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.splits import SPLITS, SplitRule, assign_splits
 
@@ -30,12 +31,15 @@ def describe_store(store: "FeatureStore") -> dict[str, Any]:
 
 
 def _describe_space(space: "Space") -> dict[str, Any]:
+    numbers = np.flatnonzero(space.view == 0)
+    first_of_key = space.lookup(space.content_hash[numbers]) == numbers
     return {
         "name": space.name,
         "architecture": space.spec.architecture,
         "feature_dim": space.feature_dim,
         "dtype": space.spec.dtype,
         "rows": space.n_rows,
+        "images": int(np.count_nonzero(first_of_key)),
         "views": len(np.unique(space.view)),
         "segments": len(space.segments),
         "bytes": sum(segment.n_bytes for segment in space.segments),
@@ -85,7 +89,16 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
             if len(told := _paths_by_label(catalog, rows)) > 1
         ],
         "spaces": {space.name: int((space.lookup(hashes) >= 0).sum()) for space in spaces},
+        "complete": {space.name: int(_is_complete(space, hashes).sum()) for space in spaces},
     }
+
+
+def _is_complete(space: "Space", hashes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Say of each content whether it has every view that any has in the space."""
+    complete = np.ones(len(hashes), np.bool_)
+    for view in np.unique(space.view).tolist() or [0]:
+        complete[complete] = space.lookup(hashes[complete], view) >= 0
+    return complete
 
 
 def _paths_by_label(catalog: "Catalog", rows: list[int]) -> dict[str, list[str]]:

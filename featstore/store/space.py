@@ -40,6 +40,9 @@ _GATHER_BYTES = 4 * 2**20
 class Space:
     """The rows of one space, numbered from 0 in the order of their segments.
 
+    A row's key is the image's content hash and the view: 0, the image itself, or one of those that the
+    recipe ``spec.views`` draws. Images may have different numbers of views.
+
     Opening one reads nothing but ``space.json``; the segments are opened, and their keys read, at the first
     look-up. From then on the rows keep their numbers: what other processes append is not seen, and what they
     compact is found again. :meth:`FeatureStore.space` gives a fresh one where the folder has changed. A space

@@ -336,13 +336,15 @@ class FeatureStore:
         dict
             ``path``, ``format_version`` and
 
-            - ``spaces``: for each ``name``, ``architecture``, ``feature_dim``, ``dtype``, ``rows``, ``views``
-              (how many different ones), ``segments``, ``bytes``, ``fingerprint``, ``spec``, ``provenance``;
+            - ``spaces``: for each ``name``, ``architecture``, ``feature_dim``, ``dtype``, ``rows``,
+              ``images`` and ``views`` (how many different ones), ``segments``, ``bytes``, ``fingerprint``,
+              ``spec`` (with the recipe of the views, where there is one), ``provenance``;
             - ``catalogs``: for each ``name``, ``location``, ``images``, ``failed``, ``labeled``, ``classes``
               (``label``, ``images``, ``train``, ``validation``, ``test``), ``splits`` (``train``,
               ``validation``, ``test``), ``given_splits`` (the same and ``rule``: images left to the rule),
               ``duplicates`` (``content_hash``, ``paths``), ``label_conflicts``
-              (``content_hash``, ``labels``: paths by label) and ``spaces`` (images with features, by space);
+              (``content_hash``, ``labels``: paths by label), ``spaces`` (images with features, by space) and
+              ``complete`` (images with every view that any image has, by space);
             - ``heads``: for each ``name``, ``path``, ``bytes``.
 
             Classes, splits and duplicates count the images that could be used, dealt by the default
@@ -478,7 +480,7 @@ class FeatureStore:
         rule: SplitRule | None = None,
         overwrite: bool = False,
     ) -> int:
-        """Write one space and catalog as a single plain HDF5 file.
+        """Write one space and catalog as a single plain HDF5 file; of several views, view 0.
 
         Parameters
         ----------

@@ -11,28 +11,38 @@ from fuzz.target import Target
 
 import corpus
 from featstore.errors import ImageError, SourceError
-from featstore.images import formats
-from featstore.images.decode import RESIZE_RULES, decode_image
+from featstore.hashing import content_hash
+from featstore.images import ViewRecipe, formats
+from featstore.images.decode import RESIZE_RULES, decode_views
 from featstore.images.sources import Source, open_source
 
 # Larger pictures are refused, so that a run takes milliseconds.
 _MAX_PIXELS = 2**18
 _MAX_TEXT_BYTES = 8192
+_RECIPE = ViewRecipe(flip=True, random_crop=1000, random_scale=1000, random_brightness=100)
 _KEPT: list[object] = []
 
 
 def _run_decode(data: bytes) -> None:
     rule = RESIZE_RULES[len(data) % len(RESIZE_RULES)]
+    recipe = _RECIPE if len(data) % 2 else None
     try:
         with mock.patch.object(formats, "MAX_PIXELS", _MAX_PIXELS):
-            pixels = decode_image(data, size_px=(10, 14), resize=rule)
+            seen = decode_views(
+                data,
+                size_px=(10, 14),
+                resize=rule,
+                recipe=recipe,
+                content_hash=content_hash(data),
+                views=range(3 if recipe else 1),
+            )
     except ImageError as error:
         reason = str(error)
         if not reason.isprintable() or not 0 < len(reason) < 200 or "object at" in reason:
             raise AssertionError(f"no reason for people: {reason!r}") from error
         raise
-    assert pixels.shape == (10, 14, 3), pixels.shape
-    assert pixels.dtype == np.uint8, pixels.dtype
+    assert {pixels.shape for pixels in seen} == {(10, 14, 3)}, seen
+    assert {pixels.dtype for pixels in seen} == {np.dtype(np.uint8)}, seen
 
 
 def _run_csv(data: bytes) -> None:

@@ -1,19 +1,26 @@
-"""Write the golden files of the version of featstore that runs this: `python tests/golden/make.py tests/golden/0.3`.
+"""Write the golden files of the version of featstore that runs this: `python tests/golden/make.py tests/golden/0.4`.
 
 Done once for each version whose files differ, and kept: tests/golden/test_golden.py reads them all for ever.
 Those of 0.1 and 0.2 are from the last commits of these versions.
 """
 
+import hashlib
+import json
 import os
 import sys
 
 import numpy as np
+from PIL import Image
 
+from featstore.backbones import load_backbone
 from featstore.backbones.spec import BackboneSpec
+from featstore.hashing import content_hash
 from featstore.heads import fit
+from featstore.images import ViewRecipe, decode_views
 from featstore.store import Catalog, FeatureStore
 
-N_IMAGES, FEATURE_DIM = 24, 3
+N_IMAGES, FEATURE_DIM, N_VIEWS = 24, 3, 4
+RECIPE = ViewRecipe(flip=True, random_crop=10, random_scale=10, random_brightness=10)
 LABELS = [("daisy", "rose", "tulip")[number % 3] for number in range(N_IMAGES)]
 
 
@@ -28,7 +35,7 @@ def features():
     return rows + (np.arange(N_IMAGES, dtype=np.float32) / 16)[:, None]
 
 
-def spec(dtype):
+def spec(dtype, views=None):
     return BackboneSpec(
         architecture="golden",
         weights_digest="5" * 64,
@@ -36,6 +43,7 @@ def spec(dtype):
         size_px=(8, 6),
         preprocessing="unit",
         dtype=dtype,
+        views=views,
     )
 
 
@@ -51,6 +59,13 @@ def main(folder):
         space.append(features()[20:], content_hashes()[20:])
     # View 1 of the first image, next to its view 0.
     space.append(features()[:1] + 1, content_hashes()[:1], np.ones(1, np.uint16))
+    # Views 0 and 1 of each image, side by side, and 2 and 3 later: each row is view 0's plus the view's number.
+    space = store.create_space(
+        spec("float32", RECIPE), feature_dim=FEATURE_DIM, provenance={"weights": "golden.h5"}
+    )
+    for views in ([0, 1], [2, 3]):
+        rows = np.concatenate([features() + view for view in views])
+        space.append(rows, np.tile(content_hashes(), (2, 1)), np.repeat(np.array(views, np.uint16), N_IMAGES))
     store.write_catalog(
         Catalog(
             name="photos",
@@ -69,6 +84,31 @@ def main(folder):
     head = fit(store.table(spec("float32").name), head="logistic", params={"C": 1.0})
     head.save(store.head_path("logistic"))
     store.pack(os.path.join(folder, "golden.h5"), space=spec("float32").name)
+    write_views(folder)
+
+
+def write_views(folder):
+    """Write a picture, and what its views are: drawn, as pixels, and as rows of the scattering network."""
+    waves = np.arange(40)[:, None, None] * [3, 5, 2] + np.arange(60)[None, :, None] * [4, 1, 6]
+    path = os.path.join(folder, "photo.png")
+    Image.fromarray((127 + 120 * np.sin(waves / 9)).astype(np.uint8)).save(path)
+    with open(path, "rb") as file:
+        data = file.read()
+    digest = content_hash(data)
+    backbone = load_backbone("scattering", image_size=32, views=RECIPE)
+    pixels = decode_views(data, size_px=(32, 32), recipe=RECIPE, content_hash=digest, views=range(N_VIEWS))
+    rows = backbone.forward(np.stack(pixels))
+    told = {
+        "recipe": RECIPE.to_dict(),
+        "fingerprint": backbone.spec.fingerprint,
+        "content_hash": digest.hex(),
+        "draws": [list(RECIPE.draw(digest, view).__dict__.values()) for view in range(N_VIEWS)],
+        "pixels": [hashlib.sha256(seen.tobytes()).hexdigest() for seen in pixels],
+        "rows": [row[::200].tolist() for row in rows],
+    }
+    with open(os.path.join(folder, "views.json"), "w", encoding="utf-8") as file:
+        json.dump(told, file, indent=1)
+        file.write("\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Files of every version so far are read to exactly the values that went into them."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -10,12 +11,16 @@ import h5py
 import numpy as np
 import pytest
 
+from featstore.backbones import load_backbone
+from featstore.hashing import content_hash
 from featstore.heads import Head
+from featstore.images import ViewRecipe, decode_views
 from featstore.splits import SplitRule
 from featstore.store import FeatureStore
 
 HERE = pathlib.Path(__file__).parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())
+WITHOUT_VIEWS = ("0.1", "0.2", "0.3")
 N_IMAGES = 24
 
 
@@ -42,13 +47,14 @@ def expected_hashes():
 
 
 def test_every_version_is_there():
-    assert VERSIONS[:3] == ["0.1", "0.2", "0.3"]
+    assert VERSIONS[:4] == ["0.1", "0.2", "0.3", "0.4"]
 
 
-def test_a_golden_store_is_sound(store):
+def test_a_golden_store_is_sound(golden, store):
     report = store.verify()
     assert report.ok
-    assert (report.segments, report.rows, report.catalogs, report.heads) == (5, 49, 1, 1)
+    n_segments, n_rows = (5, 49) if golden.name in WITHOUT_VIEWS else (7, 145)
+    assert (report.segments, report.rows, report.catalogs, report.heads) == (n_segments, n_rows, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,61 @@ def test_views_are_told_apart(store):
     space = store.space("golden-75b0bfcb4a1e")
     [row] = space.rows(space.lookup(expected_hashes()[:1], view=1))
     np.testing.assert_array_equal(row, expected_features()[0] + 1)
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version not in WITHOUT_VIEWS])
+class TestViews:
+    """What versions that know views have written."""
+
+    def test_a_space_with_views_has_those_of_every_image(self, version):
+        [space] = [
+            space
+            for space in map(FeatureStore(HERE / version / "golden.fstore").space, self.names(version))
+            if space.spec.views is not None
+        ]
+        assert space.name == "golden-3f13d8fb9c96"
+        assert space.spec.views == ViewRecipe(
+            flip=True, random_crop=10, random_scale=10, random_brightness=10
+        )
+        for view in range(4):
+            rows = space.rows(space.lookup(expected_hashes(), view))
+            np.testing.assert_array_equal(rows, expected_features() + view)
+        assert (space.lookup(expected_hashes(), 4) == -1).all()
+
+    def test_draws_are_those_of_then(self, version):
+        told, recipe = self.told(version)
+        for view, expected in enumerate(told["draws"]):
+            drawn = recipe.draw(bytes.fromhex(told["content_hash"]), view)
+            assert list(drawn.__dict__.values()) == pytest.approx(expected, rel=1e-12)
+
+    def test_the_same_bytes_give_the_same_pictures(self, version):
+        told, recipe = self.told(version)
+        pixels = self.pixels(version, told, recipe)
+        assert [hashlib.sha256(seen.tobytes()).hexdigest() for seen in pixels] == told["pixels"]
+
+    def test_and_the_same_rows(self, version):
+        told, recipe = self.told(version)
+        backbone = load_backbone("scattering", image_size=32, views=recipe)
+        assert backbone.spec.fingerprint == told["fingerprint"]
+        rows = backbone.forward(np.stack(self.pixels(version, told, recipe)))
+        np.testing.assert_allclose(rows[:, ::200], told["rows"], rtol=1e-4, atol=1e-5)
+
+    @staticmethod
+    def names(version):
+        return FeatureStore(HERE / version / "golden.fstore").space_names
+
+    @staticmethod
+    def told(version):
+        told = json.loads((HERE / version / "views.json").read_text())
+        return told, ViewRecipe.from_dict(told["recipe"])
+
+    @staticmethod
+    def pixels(version, told, recipe):
+        data = (HERE / version / "photo.png").read_bytes()
+        digest = content_hash(data)
+        assert digest.hex() == told["content_hash"]
+        n_views = len(told["pixels"])
+        return decode_views(data, size_px=(32, 32), recipe=recipe, content_hash=digest, views=range(n_views))
 
 
 def test_the_catalog_says_what_was_said(store):

@@ -241,6 +241,7 @@ def test_info_is_json_and_complete(store, fill, make_catalog, make_hashes, make_
         "feature_dim": 4,
         "dtype": "float32",
         "rows": 20,
+        "images": 20,
         "views": 1,
         "segments": 2,
         "bytes": 20 * (16 + 38),
@@ -265,7 +266,7 @@ def test_info_is_json_and_complete(store, fill, make_catalog, make_hashes, make_
     assert catalog["label_conflicts"] == [
         {"content_hash": hashes[2].tobytes().hex(), "labels": {"a": ["a/2.jpg", "a/6.jpg"], "b": ["a/8.jpg"]}}
     ]
-    assert catalog["spaces"] == {make_spec().name: 20}
+    assert catalog["spaces"] == catalog["complete"] == {make_spec().name: 20}
     assert info["heads"] == [{"name": "svm", "path": store.head_path("svm"), "bytes": 5}]
 
 

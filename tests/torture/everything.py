@@ -31,6 +31,7 @@ def torture(folder, given):
     started = time.monotonic()
     shop = Workshop(os.path.join(folder, "scattering"), n_pictures=given.pictures, tiny=False)
     tiny = Workshop(os.path.join(folder, "tiny"), n_pictures=given.pictures, tiny=True)
+    viewed = Workshop(os.path.join(folder, "viewed"), n_pictures=given.pictures // 4, tiny=True, n_views=4)
     numbers = range(1, len(shop.whole.steps) + 1)
     before = [number for number in numbers if tiny.whole.steps[number - 1].startswith("before")]
     n_merging = len(tiny.run(["merge", os.path.join(tiny.folder, "m.fstore"), tiny.undisturbed]).steps)
@@ -42,6 +43,9 @@ def torture(folder, given):
     parts = {
         "extract, killed at random moments": [(shop.kill, {"after": moment}) for moment in moments],
         "extract, killed at each step": [(shop.kill, {"at": at}) for at in numbers],
+        "extract views, killed at each step": [
+            (viewed.kill, {"at": at}) for at in range(1, len(viewed.whole.steps) + 1)
+        ],
         "extract, power cut at each step": [(tiny.kill, {"at": at, "how": "power cut"}) for at in numbers],
         "extract, disk full at each step": [(tiny.fill_disk, {"at": at}) for at in before],
         "merge, power cut at each step": [
@@ -75,6 +79,7 @@ def torture(folder, given):
             print(f"  {count:4}  {step}")
     shop.close()
     tiny.close()
+    viewed.close()
     print(
         f"{n_runs:,} runs cut short; of {n_sealed:,} rows that they had sealed 0 are lost or wrong; each store "
         f"was sound, and one more run made it equal to an undisturbed one ({time.monotonic() - started:,.0f} s)"

@@ -26,6 +26,8 @@ from featstore.store import FeatureStore
 LAUNCHER = os.path.join(os.path.dirname(__file__), "launcher.py")
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="steps are told by /proc")
 
+# A content hash and a view, as they stand in a segment.
+_KEY = 32 + 2
 _STEP = re.compile(r"step (\d+) (.*)")
 
 
@@ -57,13 +59,16 @@ class Workshop:
     n_pictures : int
     tiny : bool
         A linear map in place of the scattering network: starts in a third of the time.
+    n_views : int
+        Of each picture.
     prefix : sequence of str
         A command that the processes are started by.
     """
 
-    def __init__(self, folder, *, n_pictures, tiny, prefix=()):
+    def __init__(self, folder, *, n_pictures, tiny, n_views=1, prefix=()):
         self.folder = str(folder)
         self.tiny = tiny
+        self.n_views = n_views
         self.prefix = prefix
         self.fitted = None
         self.fitting = threading.Lock()
@@ -85,7 +90,7 @@ class Workshop:
         store = FeatureStore(self.undisturbed)
         self.rows = rows_of(store)
         self.catalog = store.catalog()
-        assert len(self.rows) == n_pictures
+        assert len(self.rows) == n_pictures * n_views
 
     def place(self):
         """Name a store to be, in the folder whose steps count."""
@@ -98,12 +103,14 @@ class Workshop:
         space = FeatureStore(store).space()
         for start in range(0, folded.n_rows, 8):
             numbers = np.arange(start, min(start + 8, folded.n_rows))
-            space.append(space.rows(numbers), space.content_hash[numbers])
+            space.append(space.rows(numbers), space.content_hash[numbers], space.view[numbers])
         os.unlink(folded.path)
 
     def extract(self, store, **options):
         """Run `featstore extract` on the pictures."""
         told = ["--backbone", "scattering", "--image-size", "16", "--quiet", "--json"]
+        if self.n_views > 1:
+            told += ["--views", str(self.n_views), "--random-crop", "20"]
         return self.run(["extract", self.pictures, "--store", store, *told], store=store, **options)
 
     def run(self, arguments, *, at=None, how="kill", store=None, started=None):
@@ -134,7 +141,7 @@ class Workshop:
             stdout=stdout,
             stderr=stderr,
             steps=[found[2] for line in lines if (found := _STEP.fullmatch(line))],
-            sealed={block[at : at + 32] for block in noted for at in range(0, len(block), 32)},
+            sealed={block[at : at + _KEY] for block in noted for at in range(0, len(block), _KEY)},
         )
 
     def close(self):
@@ -170,7 +177,7 @@ class Workshop:
         """Check that one more run completes the store to what an undisturbed one makes, and that it can be cleaned."""
         again = self.extract(store)
         assert again.status == 0, again.stderr
-        assert again.report["extracted"] == len(self.rows) - n_rows
+        assert again.report["extracted_views"] == len(self.rows) - n_rows
         opened = FeatureStore(store)
         assert rows_of(opened) == self.rows
         assert opened.catalog().equals(self.catalog)
@@ -275,12 +282,13 @@ def _text(path):
 
 
 def rows_of(store):
-    """Return the bytes of each row of a store's only space by content hash, read past every cache."""
+    """Return the bytes of each row of a store's only space by its key, read past every cache."""
     rows = {}
     for name in store.space_names:
         for segment in store.space(name).segments:
             for block in segment.blocks():
-                for key, features in zip(block.content_hash, block.features, strict=True):
-                    row = features.tobytes()
-                    assert rows.setdefault(key.tobytes(), row) == row, "two rows of one key differ"
+                keys = zip(block.content_hash, block.view, strict=True)
+                for (content, view), features in zip(keys, block.features, strict=True):
+                    key, row = content.tobytes() + view.tobytes(), features.tobytes()
+                    assert rows.setdefault(key, row) == row, "two rows of one key differ"
     return rows

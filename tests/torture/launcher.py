@@ -23,6 +23,7 @@ import threading
 import zipfile
 
 import h5py
+import numpy as np
 import openvino  # noqa: F401
 import skops.io  # noqa: F401
 import tqdm  # noqa: F401
@@ -151,9 +152,10 @@ class Steps:
 
         append, compact = featstore.store.space.Space.append, featstore.store.store.compact_space
 
-        def noting(space, features, hashes, *arguments, **options):
-            append(space, features, hashes, *arguments, **options)
-            self.note(f"sealed {hashes.tobytes().hex()}")
+        def noting(space, features, hashes, views, **options):
+            append(space, features, hashes, views, **options)
+            keys = np.hstack([hashes, views.astype("<u2")[:, None].view(np.uint8)])
+            self.note(f"sealed {keys.tobytes().hex()}")
 
         def folding(*arguments, **options):
             self.phase = "fold"
@@ -202,7 +204,9 @@ def launch(plan):
     featstore.pipeline.SEAL_BYTES = 1
     featstore.backbones.backbone.preferred_batch_size = lambda: BATCH
     if plan["tiny"]:
-        featstore.extraction.load_backbone = lambda name, **options: CountingBackbone(batch_size=BATCH)
+        featstore.extraction.load_backbone = lambda name, *, views, **options: CountingBackbone(
+            batch_size=BATCH, views=views
+        )
     Steps(plan).install()
     sys.argv = ["featstore", *plan["arguments"]]
     featstore_cli.entry.main()

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from torture.harness import needs_proc, numbers_of
+from torture.harness import Workshop, needs_proc, numbers_of
 
 pytestmark = needs_proc
 
@@ -20,6 +20,17 @@ def test_an_extraction_killed_at_any_moment_loses_no_row(shop):
 def test_an_extraction_killed_at_any_step_loses_no_row(shop):
     for number in numbers_of(shop.whole.steps, at_most=10):
         shop.kill(shop.place(), at=number)
+
+
+def test_an_extraction_of_views_killed_at_any_moment_loses_none(tmp_path):
+    shop = Workshop(tmp_path, n_pictures=6, tiny=True, n_views=4)
+    chance = random.Random(0)
+    for _ in range(4):
+        step = chance.randint(1, len(shop.whole.steps))
+        shop.kill(shop.place(), after=(step, chance.uniform(0, 2 * shop.step_s)))
+    for number in numbers_of(shop.whole.steps, where="segment", at_most=4):
+        shop.kill(shop.place(), at=number)
+    shop.close()
 
 
 @pytest.mark.parametrize("kind", ["segment", "a folder", "catalog"])
