@@ -103,6 +103,8 @@ def compare(
     ------
     FingerprintMismatchError
         A table is not of its head's space.
+    NotInStoreError
+        Images lack some of the views that a head averages over.
     SplitError
         There is no such split, or no image is in it for every head.
     HeadError
@@ -136,7 +138,7 @@ def compare(
     for column, (head, table, one) in enumerate(zip(heads, of_each, told, strict=True)):
         check_labels_known(head, labels)
         rows = np.array([one.first_row[content] for content in common], np.intp)
-        is_right[:, column] = predictions(head, table.X, rows)[0] == labels
+        is_right[:, column] = predictions(head, table, rows)[0] == labels
     unit, units = _units(heads, of_each, told, common)
     told_of_each = [
         {
