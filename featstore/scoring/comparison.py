@@ -35,8 +35,8 @@ class Comparison:
     n : int
         Number of images, copies of one file counting once, that are in the split for every head.
     heads : list of dict
-        ``{"name", "head", "space", "catalog", "n", "top1", "top1_ci"}`` for each head; accuracy on the common
-        images and its 95% Wilson interval.
+        ``{"name", "head", "space", "catalog", "test_views", "n", "top1", "top1_ci"}`` for each head; over how
+        many views of each image it averages, accuracy on the common images and its 95% Wilson interval.
     pairs : list of dict
         For each two heads ``a`` and ``b``, by their names: ``both_right``, ``only_a``, ``only_b`` and
         ``both_wrong``, numbers of images; ``difference``, the accuracy of b less that of a, and
@@ -146,6 +146,7 @@ def compare(
             "head": head.name,
             "space": table.space_name,
             "catalog": table.catalog_name,
+            "test_views": head.test_views,
             **scored(int(is_right[:, column].sum()), len(common)),
         }
         for column, (name, head, table) in enumerate(zip(called, heads, of_each, strict=True))

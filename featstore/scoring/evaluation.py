@@ -96,6 +96,8 @@ class Evaluation:
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``: what was resampled (``"image"``, or what the head's split
         rule goes by: ``"group"``, ``"folder"`` …), how many of them there are, how often.
+    test_views : int
+        Over how many views of each image the probabilities are averaged.
     """
 
     split: str
@@ -118,6 +120,7 @@ class Evaluation:
     calibration: list[CalibrationBin]
     baseline: dict[str, Any]
     resampling: dict[str, Any]
+    test_views: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``top5`` is left out where it is None.
@@ -195,6 +198,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     return Evaluation(
         split=split,
         n=n_images,
+        test_views=head.test_views,
         **_accuracy(int(is_right.sum()), n_images),
         top5=top5,
         top5_ci=None if top5 is None else wilson_interval(round(top5 * n_images), n_images),
