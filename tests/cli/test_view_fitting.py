@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 import featstore
+from fakes import CountingBackbone
 from featstore_cli.main import main
+
+RECIPE = featstore.ViewRecipe(flip=True, random_crop=20)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a store of 90 small pictures: with views at 24 px and at 32 px, without at 16 px."""
+    """A folder with a store of 90 small pictures: two spaces with views, of 24 and 32 features, one without."""
     folder = tmp_path_factory.mktemp("views")
     generator = np.random.default_rng(0)
     for number in range(90):
@@ -22,16 +26,10 @@ def folder(tmp_path_factory):
         place.mkdir(parents=True, exist_ok=True)
         pixels = generator.integers(0, 160, (24, 24, 3)) + 45 * (number % 3)
         Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:02d}.png")
-    recipe = featstore.ViewRecipe(flip=True, random_crop=20)
-    for size, n_views in ((24, 3), (32, 3), (16, 1)):
-        featstore.extract(
-            folder / "photos",
-            folder / "photos.fstore",
-            backbone="scattering",
-            image_size=size,
-            n_views=n_views,
-            views=recipe if n_views > 1 else None,
-        )
+    for dim, n_views in ((24, 3), (32, 3), (16, 1)):
+        backbone = CountingBackbone(seed=dim, feature_dim=dim)
+        backbone.spec = replace(backbone.spec, views=RECIPE if n_views > 1 else None)
+        featstore.extract(folder / "photos", folder / "photos.fstore", backbone=backbone, n_views=n_views)
     return folder
 
 
@@ -50,7 +48,7 @@ def run(folder, monkeypatch):
 @pytest.fixture(scope="module")
 def spaces(folder):
     store = featstore.FeatureStore(folder / "photos.fstore")
-    return {store.space(name).spec.size_px[0]: name for name in store.space_names}
+    return {store.space(name).feature_dim: name for name in store.space_names}
 
 
 def test_fit_trains_on_views_and_counts_images(run, spaces):
@@ -126,7 +124,7 @@ def test_spaces_are_joined_and_found_again(run, spaces):
     both = f"--space {spaces[24][:-4]} --space {spaces[16]}"
     told = json.loads(run(f"fit --head ridge {both} -o heads-of-two.head --json").stdout)
     assert told["space"] == f"{spaces[24]}+{spaces[16]}"
-    assert [part["size_px"] for part in told["spec"]["parts"]] == [[24, 24], [16, 16]]
+    assert [part["architecture"] for part in told["spec"]["parts"]] == ["fake24", "fake16"]
     scores = json.loads(run("evaluate heads-of-two.head --store photos.fstore --json").stdout)
     assert (scores["top1"], scores["n"]) == (told["test"]["top1"], told["n_test"])
 
@@ -134,13 +132,9 @@ def test_spaces_are_joined_and_found_again(run, spaces):
 def test_joined_spaces_have_the_views_that_all_have(run, spaces):
     both = f"--space {spaces[24]} --space {spaces[32]}"
     told = json.loads(run(f"fit --head ridge {both} --views train=3,test=3 -o joined.head --json").stdout)
-    assert (told["train_views"], told["feature_dim"]) == (3, sum(map(dim_of, (spaces[24], spaces[32]))))
+    assert (told["train_views"], told["feature_dim"]) == (3, 24 + 32)
     said = run(f"fit --space {spaces[24]} --space {spaces[16]} --test-views 3", code=1).stderr
     assert f"the space {spaces[16]} has but the images themselves" in said
-
-
-def dim_of(space):
-    return featstore.FeatureStore("photos.fstore").space(space).feature_dim
 
 
 def test_heads_of_one_space_of_two_and_of_views_are_compared(run, spaces):
@@ -160,7 +154,7 @@ def test_heads_of_one_space_of_two_and_of_views_are_compared(run, spaces):
 
 def test_a_space_of_a_head_that_is_elsewhere_is_named(run, spaces, tmp_path):
     run(f"fit --head centroid --space {spaces[24]} --space {spaces[32]} -o joined.head")
-    featstore.extract("photos", tmp_path / "other.fstore", backbone="scattering", image_size=16)
+    featstore.extract("photos", tmp_path / "other.fstore", backbone=CountingBackbone())
     said = run(f"evaluate joined.head --store {tmp_path / 'other.fstore'}", code=2).stderr
     assert f"trained on features of {spaces[24]}, {spaces[32]}" in said
 
