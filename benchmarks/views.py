@@ -131,6 +131,7 @@ def measure(options, store: featstore.FeatureStore, done: dict[tuple[int, str], 
             table = store.table(spaces)
             is_right, taken = judged(table, head, {"train": train, "test": test})
             plain = is_right if plain is None else plain
+            reporting.note(f"  {100 * is_right.mean():.1f}% right, {taken:.1f} s a fit")
             gain, low, high = paired(is_right, plain, table.content_hash)
             least, most = wilson_interval(int(is_right.sum()), len(table))
             rows.append(
