@@ -15,7 +15,7 @@ from featstore.images.decode import decode_image, decode_views
 from featstore.images.given import GivenImage, content_of, path_of
 from featstore.images.reading import default_workers, map_ahead
 
-__all__ = ["Network", "Pass", "PassedImage", "PassedImages", "stream_images"]
+__all__ = ["Network", "Pass", "PassedImage", "PassedImages", "decode_for", "stream_images"]
 
 # Groups without a picture to compute that may wait for the network to be done with those before them.
 _MAX_IDLE = 8
@@ -157,6 +157,42 @@ def stream_images(
     return groups
 
 
+def decode_for(
+    spec: BackboneSpec, content: bytes, *, content_hash: bytes = bytes(32), n_views: int = 1
+) -> list[NDArray[np.uint8]]:
+    """Decode an image as a backbone sees it.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+    content : bytes
+        See :func:`~featstore.images.given.content_of`.
+    content_hash : bytes
+        Of ``content``; no matter where only view 0, the image itself, is wanted.
+    n_views : int
+        The views 0 … ``n_views`` - 1 are decoded; more than one where the specification has views.
+
+    Returns
+    -------
+    list of ndarray of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        It cannot be decoded.
+    """
+    if spec.views is None:
+        return [decode_image(content, size_px=spec.size_px, resize=spec.resize)]
+    return decode_views(
+        content,
+        size_px=spec.size_px,
+        resize=spec.resize,
+        recipe=spec.views,
+        content_hash=content_hash,
+        views=range(n_views),
+    )
+
+
 def _pictures(
     content: bytes, content_hash: bytes, passes: Sequence[Pass], n_views: int
 ) -> dict[int, list[NDArray[np.uint8]]]:
@@ -166,20 +202,9 @@ def _pictures(
     for number, one in enumerate(passes):
         if one.is_known is not None and one.is_known(content_hash):
             continue
-        spec = one.spec
-        seen = spec.size_px, spec.resize, spec.views
+        seen = one.spec.size_px, one.spec.resize, one.spec.views
         if seen not in decoded:
-            if spec.views is None:
-                decoded[seen] = [decode_image(content, size_px=spec.size_px, resize=spec.resize)]
-            else:
-                decoded[seen] = decode_views(
-                    content,
-                    size_px=spec.size_px,
-                    resize=spec.resize,
-                    recipe=spec.views,
-                    content_hash=content_hash,
-                    views=range(n_views),
-                )
+            decoded[seen] = decode_for(one.spec, content, content_hash=content_hash, n_views=n_views)
         pictures[number] = decoded[seen]
     return pictures
 

@@ -59,10 +59,10 @@ def backbones_from_spec(
     places = [remembered] if isinstance(remembered, str) else [*remembered]
     if len(places) != len(parts):
         places = [""] * len(parts)
-    if isinstance(weights, str | os.PathLike):
-        given: list[str | os.PathLike[str] | None] = [weights] * len(parts)
-    else:
-        given = [*(weights or [None] * len(parts))]
+    given: list[str | os.PathLike[str] | None]
+    given = [weights] if weights is None or isinstance(weights, str | os.PathLike) else [*weights]
+    if len(given) == 1:
+        given *= len(parts)
     if len(given) != len(parts):
         named = ", ".join(part.name for part in parts)
         raise BackboneError(
