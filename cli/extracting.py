@@ -18,6 +18,7 @@ from .console import (
     short_path,
     trust_model_option,
 )
+from .viewing import ImageSize, recipe_options, recipe_told, resize_option
 
 if TYPE_CHECKING:
     from featstore import ExtractionReport
@@ -25,20 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["backbones", "extract"]
 
 _LISTED_FAILURES = 20
-
-
-class _ImageSize(click.ParamType[int | tuple[int, int]]):
-    """``224`` or ``224x320`` (height x width)."""
-
-    name = "PIXELS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | tuple[int, int]:
-        sides = str(value).lower().split("x")
-        if not all(side.isdecimal() and int(side) > 0 for side in sides) or len(sides) > 2:
-            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
-        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 class _Devices(click.ParamType[list[str]]):
@@ -79,15 +66,9 @@ class _Devices(click.ParamType[list[str]]):
     help="How the layer's height and width are pooled; none flattens them.",
 )
 @click.option(
-    "--image-size", type=_ImageSize(), help="Input side, or HEIGHTxWIDTH.  [default: the network's own]"
+    "--image-size", type=ImageSize(), help="Input side, or HEIGHTxWIDTH.  [default: the network's own]"
 )
-@click.option(
-    "--resize",
-    type=click.Choice(["stretch", "crop", "pad"]),
-    default="stretch",
-    show_default=True,
-    help="How images of another shape are fitted.",
-)
+@resize_option
 @click.option(
     "--preprocess",
     type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
@@ -95,6 +76,14 @@ class _Devices(click.ParamType[list[str]]):
 )
 @trust_model_option
 @click.option("--alpha", type=float, help="Width multiplier of the MobileNets.")
+@click.option(
+    "--views",
+    type=click.IntRange(1, 2**16),
+    default=1,
+    show_default=True,
+    help="How many views of each image: itself, and others drawn as the next options say.",
+)
+@recipe_options
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
@@ -137,7 +126,14 @@ class _Devices(click.ParamType[list[str]]):
 @json_option
 @click.pass_context
 def extract(
-    ctx: click.Context, /, source: str, preprocess: str | None, quiet: bool, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    source: str,
+    preprocess: str | None,
+    views: int,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Push every image of SOURCE through a frozen network, once, and keep the features.
 
@@ -152,13 +148,20 @@ def extract(
 
     What the store has already is not computed again: run the same command after adding images, or after
     Ctrl-C, and it goes on from there.
+
+    With --views 8 and at least one of --flip, --random-crop, --random-scale and --random-brightness, eight
+    views of each image are kept: the image itself and seven others, always the same ones. More can be added
+    later. `featstore views` shows what they look like.
     """
     import featstore
     from featstore.extraction import ExtractionInterrupted
 
+    recipe = recipe_told(options)
     try:
         with bar(None, quiet=quiet) as progress:
-            report = featstore.extract(source, preprocessing=preprocess, progress=progress, **options)
+            report = featstore.extract(
+                source, n_views=views, views=recipe, preprocessing=preprocess, progress=progress, **options
+            )
     except ExtractionInterrupted as interruption:
         _print_report(interruption.report, as_json=as_json)
         note("interrupted: what was done is sealed; the same command goes on from there")
@@ -171,10 +174,13 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         print_json(report.to_dict())
         return
     settled = report.extracted + report.reused
+    several = report.views > 1
+    passed = f" ({count(report.extracted_views, 'view')})" if several else ""
+    rate = f", {report.extracted_views / report.seconds:,.0f} views/s" if several else ""
     click.echo(
         f"{settled + report.failed:,} of {count(report.images, 'image')} in {report.seconds:.1f} s: "
-        f"{report.extracted:,} extracted, {report.reused:,} reused, {report.failed:,} failed "
-        f"({report.images_per_second:,.0f} images/s)"
+        f"{report.extracted:,} extracted{passed}, {report.reused:,} reused, {report.failed:,} failed "
+        f"({report.images_per_second:,.0f} images/s{rate})"
     )
     say(f"store    {short_path(report.store)}")
     click.echo(f"space    {report.space}")

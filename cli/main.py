@@ -19,6 +19,7 @@ from .projecting import projector
 from .quality import duplicates, suspects
 from .stopping import stoppable
 from .stores import compact, info, merge, pack, verify
+from .viewing import views
 
 __all__ = ["main"]
 
@@ -69,6 +70,7 @@ def main() -> None:
 for command in (
     demo,
     extract,
+    views,
     fit,
     evaluate,
     compare,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import Head, HeadInfo, fit, import_head, known_heads
-    from featstore.images import ViewRecipe
+    from featstore.images import ViewRecipe, view_sheet
     from featstore.prediction import Prediction, Predictor, predict
     from featstore.scoring import (
         Comparison,
@@ -97,6 +97,7 @@ __all__ = [
     "plot",
     "predict",
     "save_plot",
+    "view_sheet",
     "write_scalars",
     "write_sweep",
 ]
@@ -148,6 +149,7 @@ __getattr__, __dir__ = lazy_names(
         "plot": "scoring",
         "predict": "prediction",
         "save_plot": "scoring",
+        "view_sheet": "images",
         "write_scalars": "scoring",
         "write_sweep": "scoring",
     },

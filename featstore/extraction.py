@@ -1,4 +1,4 @@
-"""From a source of images to features at rest: each distinct content passes the backbone once, ever."""
+"""From a source of images to features at rest: each view of a distinct content passes the backbone once."""
 
 import contextlib
 import logging
@@ -12,6 +12,7 @@ from featstore.backbones import Backbone, load_backbone
 from featstore.errors import DamagedError, ExtractionError, StoreError
 from featstore.images.reading import default_workers
 from featstore.images.sources import Source, open_source
+from featstore.images.views import checked_n_views
 from featstore.pipeline import ExtractionRun, check_same_source
 from featstore.store import Catalog, FeatureStore
 
@@ -32,10 +33,14 @@ class ExtractionReport:
         Where the features and the labels are in it.
     images : int
         Files of the source, the failed ones included.
+    views : int
+        How many views each image is to have: 1 where it is but the image itself.
     extracted : int
-        Images that passed the backbone.
+        Images that passed the backbone, with all the views that they lacked.
+    extracted_views : int
+        Views that passed the backbone, those of images that an interruption left unfinished included.
     reused : int
-        Images whose features were there already, or came from another file with the same content.
+        Images whose features were all there already, or came from another file with the same content.
     failed : int
         Images without features.
     failures : tuple of (str, str)
@@ -55,7 +60,9 @@ class ExtractionReport:
     space: str
     catalog: str
     images: int
+    views: int
     extracted: int
+    extracted_views: int
     reused: int
     failed: int
     failures: tuple[tuple[str, str], ...]
@@ -90,6 +97,7 @@ def extract(
     store: str | os.PathLike[str] | FeatureStore | None = None,
     *,
     backbone: str | os.PathLike[str] | Backbone = "mobilenet_v2",
+    n_views: int = 1,
     catalog: str | None = None,
     train_list: str | os.PathLike[str] | None = None,
     validation_list: str | os.PathLike[str] | None = None,
@@ -102,7 +110,8 @@ def extract(
     """Push every image of a source through a backbone and keep the features.
 
     Images whose content is in the store's space already cost no forward pass; files that are unchanged since
-    the last time (same path, size and modification time) are not even opened.
+    the last time (same path, size and modification time) are not even opened. Of several views those that are
+    there cost none either, and an image is read and decoded once for all that it lacks.
 
     Parameters
     ----------
@@ -113,6 +122,9 @@ def extract(
         Made where it does not exist. By default ``NAME.fstore`` in the current folder, after the source.
     backbone : str or Backbone
         Name of a known backbone, path of a ``.keras`` model, or a loaded one.
+    n_views : int
+        How many views of each image, 0 to ``n_views - 1``, are to be there in the end. View 0 is the image
+        itself; the others are drawn as the backbone option ``views``, a :class:`~featstore.ViewRecipe`, says.
     catalog : str, optional
         Name for this source's paths and labels in the store; by default after the source.
     train_list, validation_list, test_list : path, optional
@@ -127,8 +139,8 @@ def extract(
         Called as ``progress(done, total)`` with numbers of images.
     **backbone_options
         As for :func:`featstore.load_backbone`: ``weights``, ``layer``, ``pooling``, ``image_size``,
-        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``engine``, ``devices``,
-        ``trust_model``.
+        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``views``, ``engine``,
+        ``devices``, ``trust_model``.
 
     Returns
     -------
@@ -140,14 +152,24 @@ def extract(
         The source cannot be used, a list does not fit it, or its catalog's name is taken by another source.
     BackboneError
         The backbone cannot be built.
+    ViewError
+        ``n_views`` does not go with the recipe: more than 1 needs one, and one needs more than 1.
     StoreError
         The store cannot be opened or written.
     ExtractionError
         Every image failed, or one did and ``strict`` is true.
     ExtractionInterrupted
         Ctrl-C; what was done is sealed.
+
+    Examples
+    --------
+    >>> recipe = featstore.ViewRecipe(flip=True, random_crop=10)  # doctest: +SKIP
+    >>> featstore.extract("flowers", n_views=8, views=recipe).extracted_views  # doctest: +SKIP
+    10000
     """
     started = time.monotonic()
+    recipe = backbone_options.get("views") if isinstance(backbone, str | os.PathLike) else backbone.spec.views
+    n_views = checked_n_views(n_views, recipe)
     images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
     if isinstance(backbone, str | os.PathLike):
         network = load_backbone(os.fspath(backbone), **backbone_options)
@@ -163,7 +185,14 @@ def extract(
     name = catalog or images.name
     known = _known_catalog(store, name, images)
     run = ExtractionRun(
-        images, store, network, known, workers=workers or default_workers(), strict=strict, progress=progress
+        images,
+        store,
+        network,
+        known,
+        n_views=n_views,
+        workers=workers or default_workers(),
+        strict=strict,
+        progress=progress,
     )
     try:
         try:
@@ -194,7 +223,9 @@ def _report(run: ExtractionRun, catalog: str, seconds: float) -> ExtractionRepor
         space=run.network.spec.name,
         catalog=catalog,
         images=run.n_images,
+        views=run.n_views,
         extracted=run.extracted,
+        extracted_views=run.extracted_views,
         reused=run.reused,
         failed=len(failures),
         failures=failures,

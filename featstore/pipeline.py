@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
-from featstore.errors import ExtractionError, ImageError, SourceError
-from featstore.hashing import content_hash
-from featstore.images.decode import decode_image
-from featstore.images.reading import map_ahead, read_image
+from featstore.errors import ExtractionError, SourceError
 from featstore.images.sources import Source
+from featstore.loading import NO_HASH, Loaded, load_records
 from featstore.store import Catalog, FeatureStore, Space
 
 __all__ = ["SEAL_BYTES", "SEAL_SECONDS", "ExtractionRun", "check_same_source"]
@@ -29,21 +27,23 @@ _log = logging.getLogger(__name__)
 
 SEAL_BYTES = 4 * 2**20
 SEAL_SECONDS = 60.0
-# A file written this short a time before it was read may be written again within the same tick of the
-# file system's clock, so its size and time would not tell: it is read again next time.
-RACY_NS = 50_000_000
-_NO_HASH = bytes(32)
 
 
 @dataclass(slots=True)
-class _Loaded:
-    """One record after a worker thread has dealt with it."""
+class _Batch:
+    """What the network is computing the rows of.
 
-    number: int
-    content_hash: bytes = _NO_HASH
-    pixels: NDArray[np.uint8] | None = None
-    reason: str | None = None
-    racy: bool = False
+    Attributes
+    ----------
+    content_hash, view : list
+        The rows' keys.
+    n_images : int
+        Images of which the last view is among them.
+    """
+
+    content_hash: list[bytes] = field(default_factory=list)
+    view: list[int] = field(default_factory=list)
+    n_images: int = 0
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class _Pending:
 
     features: NDArray[np.float32]
     content_hash: list[bytes] = field(default_factory=list)
+    view: list[int] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
 
@@ -65,6 +66,8 @@ class ExtractionRun:
     network : Backbone
     known : Catalog or None
         What an earlier run wrote of this source.
+    n_views : int
+        How many views each image is to have.
     workers : int
         Threads that read and decode.
     strict : bool
@@ -76,7 +79,7 @@ class ExtractionRun:
     ----------
     n_images : int
         Of the source, those that could not even be opened included.
-    extracted, reused, read : int
+    extracted, extracted_views, reused, read : int
         As in :class:`~featstore.extraction.ExtractionReport`, so far.
     """
 
@@ -87,6 +90,7 @@ class ExtractionRun:
         network: Backbone,
         known: Catalog | None,
         *,
+        n_views: int,
         workers: int,
         strict: bool,
         progress: Callable[[int, int], None] | None,
@@ -94,17 +98,19 @@ class ExtractionRun:
         self.source = source
         self.store = store
         self.network = network
+        self.n_views = n_views
         self.workers = workers
         self.strict = strict
         self.progress = progress
         self.n_images = len(source.records) + len(source.failures)
         # One entry for each record. As columns they take a quarter of the memory that objects would.
-        self._content_hash = np.zeros((len(source.records), len(_NO_HASH)), np.uint8)
+        self._content_hash = np.zeros((len(source.records), len(NO_HASH)), np.uint8)
         self._is_settled = np.zeros(len(source.records), np.bool_)
         self._is_racy = np.zeros(len(source.records), np.bool_)
         self._reasons: dict[int, str] = {}
         self.settled = len(source.failures)
         self.extracted = 0
+        self.extracted_views = 0
         self.reused = 0
         self.read = 0
         self._known = known
@@ -112,7 +118,7 @@ class ExtractionRun:
         self._pending: dict[str, _Pending] = {}
         self._sealing: dict[str, Future[None]] = {}
         self._writers = ThreadPoolExecutor(thread_name_prefix="featstore-writer")
-        self._on_the_way: set[bytes] = set()
+        self._on_the_way: set[tuple[bytes, int]] = set()
         self._space = store.space(network.spec.name) if network.spec.name in store.space_names else None
         self._recall()
 
@@ -121,11 +127,11 @@ class ExtractionRun:
         self._report_progress()
         if self.strict and (failures := self.failures()):
             raise _strict_error(*failures[0])
-        queues: deque[list[bytes]] = deque()
-        for number, rows in enumerate(self.network.run(self._batches(queues))):
+        queue: deque[_Batch] = deque()
+        for number, rows in enumerate(self.network.run(self._batches(queue))):
             devices = self.network.devices
             device = devices[number % len(devices)]
-            self._take(device, queues.popleft(), rows)
+            self._take(device, queue.popleft(), rows)
             self._report_progress()
         self._report_progress()
 
@@ -207,17 +213,14 @@ class ExtractionRun:
     def _recall(self) -> None:
         """Take over what the known catalog says of files that are unchanged since it was written.
 
-        Such a file is settled if the space has its content, or if it could not be decoded.
+        Such a file is settled if the space has all views of its content, or if it could not be decoded.
         """
         if (known := self._known) is None or known.root != self.source.root:
             return
         numbers = {path: number for number, path in enumerate(known.paths)}
         sizes, mtimes_ns = known.sizes.tolist(), known.mtimes_ns.tolist()
         has_hash = np.asarray(known.content_hash.any(axis=1)).tolist()
-        if self._space is None:
-            present = [False] * len(known.paths)
-        else:
-            present = (self._space.lookup(known.content_hash) >= 0).tolist()
+        present = self._are_there(known.content_hash).tolist()
         for at, record in enumerate(self.source.records):
             number = numbers.get(record.path, -1)
             if number < 0 or sizes[number] != record.size or mtimes_ns[number] != record.mtime_ns:
@@ -231,62 +234,61 @@ class ExtractionRun:
                 self.settled += 1
                 self.reused += reason is None
 
-    def _batches(self, queues: deque[list[bytes]]) -> Iterator[NDArray[np.uint8]]:
-        """Yield batches of decoded images; their hashes are queued in the same order."""
+    def _batches(self, queue: deque[_Batch]) -> Iterator[NDArray[np.uint8]]:
+        """Yield batches of decoded views; what they are is queued in the same order."""
         height, width = self.network.spec.size_px
         size = self.network.batch_size
-        unsettled = map(int, np.flatnonzero(~self._is_settled))
-        pixels = np.empty((size, height, width, 3), np.uint8)
-        hashes: list[bytes] = []
-        for loaded in map_ahead(self._load, unsettled, workers=self.workers, ahead=2 * size + self.workers):
-            self.read += 1
-            self._note(loaded)
+        records = load_records(
+            self.source,
+            map(int, np.flatnonzero(~self._is_settled)),
+            self.network.spec,
+            wanted=self._lacking_views,
+            n_views=self.n_views,
+            workers=self.workers,
+            ahead=2 * size + self.workers,
+        )
+        pixels, batch = np.empty((size, height, width, 3), np.uint8), _Batch()
+        for loaded in records:
+            is_last = loaded.rest is None
+            if is_last:
+                self.read += 1
+                self._note(loaded)
             if loaded.reason is not None:
                 continue
             # Looked up again: another file with the same content may have gone ahead since it was loaded.
-            if loaded.pixels is None or self._is_there(loaded.content_hash):
-                self.reused += 1
+            if not loaded.views or self._is_there(loaded.content_hash, loaded.views[0]):
+                self.reused += is_last
                 continue
-            self._on_the_way.add(loaded.content_hash)
-            pixels[len(hashes)] = loaded.pixels
-            hashes.append(loaded.content_hash)
-            if len(hashes) == size:
-                queues.append(hashes)
-                yield pixels
-                pixels, hashes = np.empty((size, height, width, 3), np.uint8), []
-        if hashes:
-            queues.append(hashes)
-            yield pixels[: len(hashes)]
+            for view, seen in zip(loaded.views, loaded.pixels, strict=True):
+                self._on_the_way.add((loaded.content_hash, view))
+                pixels[len(batch.view)] = seen
+                batch.content_hash.append(loaded.content_hash)
+                batch.view.append(view)
+                batch.n_images += is_last and view == loaded.views[-1]
+                if len(batch.view) == size:
+                    queue.append(batch)
+                    yield pixels
+                    pixels, batch = np.empty((size, height, width, 3), np.uint8), _Batch()
+        if batch.view:
+            queue.append(batch)
+            yield pixels[: len(batch.view)]
 
-    def _load(self, number: int) -> _Loaded:
-        """Read, hash and, where the space lacks it, decode one image; runs on a worker thread."""
-        record = self.source.records[number]
-        loaded = _Loaded(number)
-        spec = self.network.spec
-        try:
-            data = read_image(os.path.join(self.source.root, record.path))
-            loaded.racy = len(data) != record.size or abs(time.time_ns() - record.mtime_ns) < RACY_NS
-            loaded.content_hash = content_hash(data)
-            if not self._is_there(loaded.content_hash):
-                loaded.pixels = decode_image(data, size_px=spec.size_px, resize=spec.resize)
-        except ImageError as error:
-            loaded.reason = str(error)
-        return loaded
-
-    def _take(self, device: str, hashes: list[bytes], rows: NDArray[np.float32]) -> None:
+    def _take(self, device: str, batch: _Batch, rows: NDArray[np.float32]) -> None:
         """Put computed rows with the others of their device, and seal these when they are enough."""
         pending = self._pending.get(device)
-        if pending is not None and len(pending.content_hash) + len(rows) > len(pending.features):
+        if pending is not None and len(pending.view) + len(rows) > len(pending.features):
             self._seal(device)
             pending = None
         if pending is None:
             n_rows = max(SEAL_BYTES // rows[:1].nbytes, len(rows))
             pending = _Pending(np.empty((n_rows, rows.shape[1]), rows.dtype))
             self._pending[device] = pending
-        start = len(pending.content_hash)
+        start = len(pending.view)
         pending.features[start : start + len(rows)] = rows
-        pending.content_hash.extend(hashes)
-        self.extracted += len(hashes)
+        pending.content_hash.extend(batch.content_hash)
+        pending.view.extend(batch.view)
+        self.extracted += batch.n_images
+        self.extracted_views += len(batch.view)
         if time.monotonic() - pending.since >= SEAL_SECONDS:
             self._seal(device)
 
@@ -308,12 +310,13 @@ class ExtractionRun:
         return self._writers.submit(self._write, self._space, device, self._pending.pop(device))
 
     def _write(self, space: Space, device: str, pending: _Pending) -> None:
-        features = pending.features[: len(pending.content_hash)]
+        features = pending.features[: len(pending.view)]
         hashes = np.frombuffer(b"".join(pending.content_hash), np.uint8).reshape(-1, 32)
-        space.append(features, hashes, provenance={**self.network.provenance, "device": device})
-        self._on_the_way.difference_update(pending.content_hash)
+        views = np.array(pending.view, np.uint16)
+        space.append(features, hashes, views, provenance={**self.network.provenance, "device": device})
+        self._on_the_way.difference_update(zip(pending.content_hash, pending.view, strict=True))
 
-    def _note(self, loaded: _Loaded) -> None:
+    def _note(self, loaded: Loaded) -> None:
         """Write into the record's row what its worker found."""
         self._content_hash[loaded.number] = np.frombuffer(loaded.content_hash, np.uint8)
         self._is_racy[loaded.number] = loaded.racy
@@ -327,10 +330,22 @@ class ExtractionRun:
             if self.strict:
                 raise _strict_error(path, loaded.reason)
 
-    def _is_there(self, content_hash: bytes) -> bool:
-        if content_hash in self._on_the_way:
+    def _is_there(self, content_hash: bytes, view: int) -> bool:
+        if (content_hash, view) in self._on_the_way:
             return True
-        return self._space is not None and self._space.contains(content_hash)
+        return self._space is not None and self._space.contains(content_hash, view)
+
+    def _are_there(self, content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Say of each content whether the space has all of its views."""
+        there = np.full(len(content_hash), self._space is not None)
+        for view in range(self.n_views):
+            if self._space is None or not there.any():
+                break
+            there[there] = self._space.lookup(content_hash[there], view) >= 0
+        return there
+
+    def _lacking_views(self, content_hash: bytes) -> list[int]:
+        return [view for view in range(self.n_views) if not self._is_there(content_hash, view)]
 
     def _report_progress(self) -> None:
         if self.progress is not None:

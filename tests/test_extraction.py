@@ -10,7 +10,7 @@ import featstore
 from fakes import CountingBackbone
 from featstore.errors import ExtractionError, SourceError, StoreError
 from featstore.extraction import ExtractionInterrupted
-from featstore.images.decode import decode_image
+from featstore.images.decode import decode_image, iter_views
 
 
 def write_picture(path, seed):
@@ -99,7 +99,7 @@ def test_a_changed_file_is_read_again(photos, store):
 
 def test_a_file_written_while_it_is_read_is_read_again_next_time(photos, store, monkeypatch):
     # However slow the machine is.
-    monkeypatch.setattr("featstore.pipeline.RACY_NS", 60 * 10**9)
+    monkeypatch.setattr("featstore.loading.RACY_NS", 60 * 10**9)
     os.utime(photos / "cat" / "01.png")
     featstore.extract(photos, store, backbone=CountingBackbone())
     report = featstore.extract(photos, store, backbone=CountingBackbone())
@@ -283,11 +283,12 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
     waiting = []
 
     def counted(*args, **kwargs):
-        with lock:
-            decoded[0] += 1
-        return decode_image(*args, **kwargs)
+        for pixels in iter_views(*args, **kwargs):
+            with lock:
+                decoded[0] += 1
+            yield pixels
 
-    monkeypatch.setattr("featstore.pipeline.decode_image", counted)
+    monkeypatch.setattr("featstore.loading.iter_views", counted)
     backbone = CountingBackbone(batch_size=4)
     backbone._before_batch = lambda number: waiting.append(decoded[0] - 4 * number)
     featstore.extract(tmp_path / "many", tmp_path / "many.fstore", backbone=backbone, workers=2)

@@ -16,6 +16,7 @@ from featstore.backbones.known import known_backbones
 from featstore.backbones.request import NetworkRequest, request_network, settle
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
+from featstore.images.views import ViewRecipe
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ def load_backbone(
     precision: str = "float32",
     preprocessing: str | None = None,
     alpha: float | None = None,
+    views: ViewRecipe | None = None,
     engine: str = "auto",
     devices: Sequence[str] | None = None,
     trust_model: bool = False,
@@ -216,6 +218,9 @@ def load_backbone(
         for a model of your own it must be said.
     alpha : float, optional
         Width multiplier of MobileNet, MobileNetV2 and MobileNetV3.
+    views : ViewRecipe, optional
+        How views of an image are drawn, for :func:`featstore.extract` with ``n_views``. Features of different
+        recipes are in different spaces.
     engine : {"auto", "openvino", "tensorflow"}
         What runs the network. ``"auto"``: Keras' back end on a GPU, else OpenVINO, else Keras' back end.
     devices : sequence of str, optional
@@ -271,6 +276,7 @@ def load_backbone(
         alpha=request.alpha,
         precision=precision,
         dtype=dtype,
+        views=views,
     )
     facts, built = settle(request)
     spec = replace(

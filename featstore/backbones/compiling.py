@@ -161,7 +161,7 @@ def _read_network(path: str, facts: dict[str, Any]) -> ConvertedNetwork:
 
 def _network_key(spec: "BackboneSpec") -> Mapping[str, Any]:
     """Name what decides the converted network: the specification without what happens outside of it."""
-    outside = ("dtype", "precision", "resize")
+    outside = ("dtype", "precision", "resize", "views")
     network = {name: value for name, value in spec.to_dict().items() if name not in outside}
     return {"version": _CONVERSION_VERSION, "openvino": openvino_version(), **network}
 

@@ -86,6 +86,8 @@ class BackboneSpec:
             if getattr(self, field) not in allowed:
                 found = getattr(self, field)
                 raise BackboneError(f"{field} is one of {', '.join(allowed)}; found {found!r}")
+        if not isinstance(self.views, ViewRecipe | None):
+            raise BackboneError(f"views is a ViewRecipe, or None; found {self.views!r}")
 
     @property
     def fingerprint(self) -> str:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from featstore.images.decode import decode_image, decode_views
+    from featstore.images.decode import decode_image, decode_views, iter_views
     from featstore.images.digits import write_digits
     from featstore.images.records import ImageRecord, Source
+    from featstore.images.sheet import view_sheet
     from featstore.images.sources import open_source
     from featstore.images.views import View, ViewRecipe
 
@@ -18,7 +19,9 @@ __all__ = [
     "ViewRecipe",
     "decode_image",
     "decode_views",
+    "iter_views",
     "open_source",
+    "view_sheet",
     "write_digits",
 ]
 
@@ -31,7 +34,9 @@ __getattr__, __dir__ = lazy_names(
         "ViewRecipe": "views",
         "decode_image": "decode",
         "decode_views": "decode",
+        "iter_views": "decode",
         "open_source": "sources",
+        "view_sheet": "sheet",
         "write_digits": "digits",
     },
 )

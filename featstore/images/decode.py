@@ -1,17 +1,19 @@
 """From the bytes of an image file to the pixels that a backbone sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featstore.errors import ImageError
+from featstore.errors import ImageError, ViewError
 from featstore.images.exif import exif_orientation
 from featstore.images.formats import MAX_PIXELS, TRUNCATED, format_name, open_image
+from featstore.images.modes import resizable
 from featstore.images.views import WHOLE, View, ViewRecipe
 
-__all__ = ["RESIZE_RULES", "decode_image", "decode_views"]
+__all__ = ["RESIZE_RULES", "decode_image", "decode_views", "iter_views"]
 
 RESIZE_RULES = ("crop", "pad", "stretch")
 
@@ -23,8 +25,6 @@ _DRAFT_MARGIN = 2
 
 # Pixels between the two passes of a resize, above which it is done in two steps. No photo comes near.
 _MAX_BETWEEN = 2**22
-
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretch") -> _Pixels:
@@ -83,7 +83,7 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
     >>> decode_image(b"P6 1 1 255 \xff\x80\x00", size_px=(1, 2)).tolist()
     [[[255, 128, 0], [255, 128, 0]]]
     """
-    (pixels,) = _decoded(data, size_px=size_px, resize=resize, views=[WHOLE], magnification=1.0)
+    (pixels,) = _pictures(data, size_px=size_px, resize=resize, views=[WHOLE], magnification=1.0)
     return pixels
 
 
@@ -92,7 +92,7 @@ def decode_views(
     *,
     size_px: tuple[int, int],
     resize: str = "stretch",
-    recipe: ViewRecipe,
+    recipe: ViewRecipe | None,
     content_hash: bytes,
     views: Sequence[int],
 ) -> list[_Pixels]:
@@ -106,7 +106,8 @@ def decode_views(
     ----------
     data, size_px, resize
         As for :func:`decode_image`.
-    recipe : ViewRecipe
+    recipe : ViewRecipe or None
+        None where there is but view 0, which is then what :func:`decode_image` gives.
     content_hash : bytes
         Of ``data``, 32 bytes.
     views : sequence of int
@@ -124,13 +125,53 @@ def decode_views(
     ViewError
         A number is that of no view.
     """
-    drawn = [recipe.draw(content_hash, view) for view in views]
-    return _decoded(data, size_px=size_px, resize=resize, views=drawn, magnification=recipe.magnification)
+    return list(
+        iter_views(
+            data, size_px=size_px, resize=resize, recipe=recipe, content_hash=content_hash, views=views
+        )
+    )
 
 
-def _decoded(
+def iter_views(
+    data: bytes,
+    *,
+    size_px: tuple[int, int],
+    resize: str = "stretch",
+    recipe: ViewRecipe | None,
+    content_hash: bytes,
+    views: Sequence[int],
+) -> Iterator[_Pixels]:
+    """Decode an image file once, and draw its views one after the other, as they are asked for.
+
+    Parameters
+    ----------
+    data, size_px, resize, recipe, content_hash, views
+        As for :func:`decode_views`.
+
+    Returns
+    -------
+    iterator of ndarray of shape (height, width, 3), uint8
+        Decodes at the first step, and raises :class:`ImageError` there or later. Holds the decoded picture
+        until it has ended.
+
+    Raises
+    ------
+    ViewError
+        A number is that of no view.
+    """
+    if recipe is not None:
+        drawn = [recipe.draw(content_hash, view) for view in views]
+        return _pictures(
+            data, size_px=size_px, resize=resize, views=drawn, magnification=recipe.magnification
+        )
+    if any(view != 0 for view in views):
+        raise ViewError(f"without a recipe there is but view 0; found {list(views)}")
+    return _pictures(data, size_px=size_px, resize=resize, views=[WHOLE] * len(views), magnification=1.0)
+
+
+def _pictures(
     data: bytes, *, size_px: tuple[int, int], resize: str, views: Sequence[View], magnification: float
-) -> list[_Pixels]:
+) -> Iterator[_Pixels]:
     height, width = size_px
     if height < 1 or width < 1:
         raise ValueError(f"size_px is (height, width), each at least 1; found {size_px!r}")
@@ -139,7 +180,9 @@ def _decoded(
     image: Image.Image | None = None
     try:
         image = open_image(data)
-        return _decode(image, (height, width), resize, views, magnification)
+        picture = _decode(image, (height, width), resize, magnification)
+        for view in views:
+            yield picture.pixels(view)
     except ImageError:
         raise
     except MemoryError as error:
@@ -150,9 +193,45 @@ def _decoded(
         raise ImageError(_reason(error, data)) from error
 
 
-def _decode(
-    image: Image.Image, size_px: tuple[int, int], resize: str, views: Sequence[View], magnification: float
-) -> list[_Pixels]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Picture:
+    """A decoded image, in a mode in which a resize is exact, and what of it is to be seen.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    to_rgb : callable
+        Turns the few pixels that a resize leaves into RGB.
+    box : tuple of float
+        What the resize rule shows of it, as its pixels lie.
+    inner : tuple of int
+        Width and height that this is resized to, as its pixels lie.
+    orientation : int
+        How its pixels lie: 1 to 8.
+    size_px : tuple of int
+        Height and width of the result.
+    """
+
+    image: Image.Image
+    to_rgb: Callable[[Image.Image], _Pixels]
+    box: _Box
+    inner: tuple[int, int]
+    orientation: int
+    size_px: tuple[int, int]
+
+    def pixels(self, view: View) -> _Pixels:
+        """Return one view's pixels, upright and, where they do not fill the size, centred on black."""
+        resized = _resized(self.image, _part(self.box, view, self.orientation), self.inner)
+        pixels = view.finish(_upright(self.to_rgb(resized), self.orientation))
+        if pixels.shape[:2] == self.size_px:
+            return np.ascontiguousarray(pixels)
+        padded = np.zeros((*self.size_px, 3), np.uint8)
+        top, left = ((outer - own) // 2 for outer, own in zip(self.size_px, pixels.shape[:2], strict=True))
+        padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        return padded
+
+
+def _decode(image: Image.Image, size_px: tuple[int, int], resize: str, magnification: float) -> _Picture:
     is_jpeg = image.format == "JPEG"
     if not is_jpeg:
         image.load()  # A PNG may carry its EXIF behind the pixels.
@@ -163,35 +242,33 @@ def _decode(
     if is_jpeg:
         box = _draft(image, box, inner, magnification)
         image.load()
-    return [_picture(image, _part(box, view), inner, orientation, size_px, view) for view in views]
+    converted, to_rgb = resizable(image)
+    return _Picture(
+        image=converted, to_rgb=to_rgb, box=box, inner=inner, orientation=orientation, size_px=size_px
+    )
 
 
-def _picture(
-    image: Image.Image,
-    box: _Box,
-    inner: tuple[int, int],
-    orientation: int,
-    size_px: tuple[int, int],
-    view: View,
-) -> _Pixels:
-    """Return one view's pixels, upright and, where they do not fill the size, centred on black."""
-    pixels = view.finish(_upright(_resized_rgb(image, box, inner), orientation))
-    if pixels.shape[:2] == size_px:
-        return np.ascontiguousarray(pixels)
-    padded = np.zeros((*size_px, 3), np.uint8)
-    top, left = ((outer - own) // 2 for outer, own in zip(size_px, pixels.shape[:2], strict=True))
-    padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-    return padded
-
-
-def _part(box: _Box, view: View) -> _Box:
-    """Return the part of a box that a view shows."""
+def _part(box: _Box, view: View, orientation: int) -> _Box:
+    """Return the part of a box, as the pixels lie, that a view shows of the upright picture."""
     if view.size == 1:
         return box
-    left, top, right, bottom = box
-    width, height = right - left, bottom - top
-    left, top = left + view.left * width, top + view.top * height
-    return left, top, min(left + view.size * width, right), min(top + view.size * height, bottom)
+    across, down = view.left, view.top
+    # As _upright, the other way round.
+    if orientation in (2, 3, 6, 7):
+        across = 1 - view.size - across
+    if orientation in (3, 4, 7, 8):
+        down = 1 - view.size - down
+    if orientation >= 5:
+        across, down = down, across
+    left, right = _stretch(box[0], box[2], across, view.size)
+    top, bottom = _stretch(box[1], box[3], down, view.size)
+    return left, top, right, bottom
+
+
+def _stretch(low: float, high: float, start: float, size: float) -> tuple[float, float]:
+    """Return a part of a stretch, never beyond its ends."""
+    length = high - low
+    return max(low, low + start * length), min(high, low + (start + size) * length)
 
 
 def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple[_Box, tuple[int, int]]:
@@ -225,23 +302,6 @@ def _draft(image: Image.Image, box: _Box, inner: tuple[int, int], magnification:
     return left, top, min(right, image.width), min(bottom, image.height)
 
 
-def _resized_rgb(image: Image.Image, box: _Box, inner: tuple[int, int]) -> _Pixels:
-    """Resize in the mode that the image has, where that is exact, and turn the few pixels left into RGB."""
-    mode = image.mode
-    if mode.startswith("I;16") or mode in ("I", "F"):
-        return _resized_deep(image, box, inner)
-    if image.has_transparency_data:
-        # Premultiplied, colours may be averaged: what is transparent does not bleed into its neighbours.
-        image = image if mode == "RGBA" else image.convert("RGBA")
-        image = image.convert("RGBa")
-        pixels: _Pixels = np.asarray(_resized(image, box, inner))
-        return pixels[..., :3] + (255 - pixels[..., 3:])
-    if mode not in ("L", "RGB"):
-        image = image.convert("L" if mode == "1" else "RGB")
-    image = _resized(image, box, inner)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
 def _resized(image: Image.Image, box: _Box, inner: tuple[int, int]) -> Image.Image:
     bilinear = Image.Resampling.BILINEAR
     if image.width < inner[0] and inner[0] * image.height > _MAX_BETWEEN:
@@ -250,36 +310,6 @@ def _resized(image: Image.Image, box: _Box, inner: tuple[int, int]) -> Image.Ima
         image = image.resize((image.width, inner[1]), bilinear, (0, top, image.width, bottom))
         box = (left, 0, right, inner[1])
     return image.resize(inner, bilinear, box)
-
-
-def _resized_deep(image: Image.Image, box: _Box, inner: tuple[int, int]) -> _Pixels:
-    """Resize an image of 16 or 32 bits a pixel and bring its values to 0..255."""
-    tags = getattr(image, "tag_v2", {})
-    if image.mode.startswith("I;16") or image.format == "PPM":
-        low, high = 0.0, 4095.0 if tags.get(_BITS_PER_SAMPLE) == (12,) else 65535.0
-        image = image if image.mode in ("I;16", "I") else image.convert("I")
-    else:
-        low, high = _range(image)
-    inverted = image.mode == "I;16" and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    values = np.asarray(_resized(image, box, inner)).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError("the image holds values that are not finite")
-    gray = np.rint((values - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
-    if inverted:
-        gray = 255 - gray
-    return np.repeat(gray[..., np.newaxis], 3, axis=2)
-
-
-def _range(image: Image.Image) -> tuple[float, float]:
-    """Return the values that are to become black and white; see :func:`decode_image`."""
-    low, high = np.asarray(image.getextrema(), np.float64).tolist()
-    if not np.isfinite((low, high)).all():
-        raise ImageError("the image holds values that are not finite")
-    if low >= 0:
-        for white in (1.0, 255.0, 65535.0):
-            if high <= white and (white > 1 or image.mode == "F"):
-                return 0.0, white
-    return low, high if high > low else low + 1
 
 
 def _orientation(image: Image.Image) -> int:

@@ -75,7 +75,12 @@ def default_workers() -> int:
 
 
 def map_ahead(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], *, workers: int, ahead: int
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    workers: int,
+    ahead: int,
+    more: Callable[[_Result], Callable[[], _Result] | None] = lambda result: None,
 ) -> Iterator[_Result]:
     """Apply a function on threads, in order, with a bounded number of results waiting.
 
@@ -89,20 +94,30 @@ def map_ahead(
         Number of threads.
     ahead : int
         How many items may be drawn and not yet yielded: this bounds the memory.
+    more : callable, optional
+        Where what an item gives comes in parts: called with one of them, returns what is to be called for the
+        next one, on a thread too, or None after the last. By default each item gives but one.
 
     Yields
     ------
     object
-        ``function(item)`` for each item, in the items' order.
+        ``function(item)`` for each item, in the items' order, each followed by its further parts.
     """
     waiting: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="featstore")
+
+    def first() -> _Result:
+        result = waiting.popleft().result()
+        if (go_on := more(result)) is not None:
+            waiting.appendleft(pool.submit(go_on))
+        return result
+
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+            while len(waiting) >= ahead:
+                yield first()
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

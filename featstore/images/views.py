@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import ViewError
 
-__all__ = ["MAX_VIEWS", "WHOLE", "View", "ViewRecipe"]
+__all__ = ["MAX_VIEWS", "WHOLE", "View", "ViewRecipe", "checked_n_views"]
 
 # A view's number is stored in 16 bits.
 MAX_VIEWS = 2**16
@@ -26,7 +27,7 @@ class View:
     Parameters
     ----------
     left, top : float
-        Of its upper left corner, as fractions of the picture's width and height: in [0, 1 - size].
+        Of its upper left corner, as fractions of the upright picture's width and height: in [0, 1 - size].
     size : float
         Its sides, as a fraction of the picture's: in (0, 1].
     brightness : float
@@ -72,7 +73,8 @@ class ViewRecipe:
 
     - the sides of what is seen are ``1 / ((1 + random_crop / 100) (1 + u0 random_scale / 100))`` of the
       picture's, that is, of what the resize rule would show;
-    - it lies at ``u1`` and ``u2`` of the room that this leaves to its left and above it;
+    - it lies at ``u1`` and ``u2`` of the room that this leaves to its left and above it, once the picture is
+      upright;
     - brightness is ``1 + (2 u3 - 1) random_brightness / 100``;
     - with ``flip``, views with odd numbers are mirrored. Not by chance, so that any number of views has as
       many of either kind as can be.
@@ -108,7 +110,8 @@ class ViewRecipe:
     random_brightness: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "flip", bool(self.flip))
+        if not isinstance(self.flip, bool):
+            raise ViewError(f"flip is True or False; found {self.flip!r}")
         for name, largest in (("random_crop", 1000), ("random_scale", 1000), ("random_brightness", 100)):
             percent = getattr(self, name)
             is_number = isinstance(percent, int | float) and not isinstance(percent, bool)
@@ -120,6 +123,11 @@ class ViewRecipe:
                 "a view recipe does nothing: choose flip, or a percentage above 0 for random_crop, "
                 "random_scale or random_brightness"
             )
+
+    def __str__(self) -> str:
+        return ", ".join(
+            name if value is True else f"{name} {value:g}%" for name, value in self.to_dict().items()
+        )
 
     @property
     def n_distinct(self) -> int:
@@ -179,3 +187,48 @@ class ViewRecipe:
         if not isinstance(data, Mapping) or (set(data) - known):
             raise ViewError(f"a view recipe has the fields {', '.join(sorted(known))}; found {data!r}")
         return cls(**data)
+
+
+def checked_n_views(n_views: int, recipe: ViewRecipe | None) -> int:
+    """Return how many views each image is to have.
+
+    Parameters
+    ----------
+    n_views : int
+    recipe : ViewRecipe or None
+        How they are drawn.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ViewError
+        It is not a number from 1 to 65,536; or several are wanted and there is no recipe, or a recipe and but
+        one wanted; or more are wanted than the recipe can tell apart.
+    """
+    try:
+        wanted = operator.index(n_views)
+    except TypeError:
+        wanted = 0
+    if not 1 <= wanted <= MAX_VIEWS:
+        raise ViewError(f"an image has from 1 to {MAX_VIEWS:,} views; found {n_views!r}")
+    if recipe is None:
+        if wanted > 1:
+            raise ViewError(
+                f"{wanted:,} views are wanted and no recipe says how they differ; choose one or more of "
+                "flip, random_crop, random_scale and random_brightness (--flip, --random-crop, …)"
+            )
+    elif wanted == 1:
+        raise ViewError(
+            f"the view recipe ({recipe}) is for views beyond the image itself, and 1 view is wanted; ask for "
+            "2 or more (--views), or leave the recipe out"
+        )
+    elif wanted > recipe.n_distinct:
+        raise ViewError(
+            f"{wanted:,} views are wanted and there are but {recipe.n_distinct:,} different ones: the recipe "
+            f"({recipe}) has no more; ask for {recipe.n_distinct:,}, or add random_crop, random_scale or "
+            "random_brightness (--random-crop, …)"
+        )
+    return wanted

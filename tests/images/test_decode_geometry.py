@@ -154,10 +154,10 @@ def test_scaled_jpeg_decoding_is_close_to_full_decoding(rule, orientation, monke
 )
 def test_scaled_decoding_leaves_twice_the_pixels_asked_for(size, size_px, rule, decoded, monkeypatch):
     seen = []
-    resized = decode_module._resized_rgb
+    resized = decode_module._resized
     monkeypatch.setattr(
         decode_module,
-        "_resized_rgb",
+        "_resized",
         lambda image, *rest: (seen.append(image.size), resized(image, *rest))[1],
     )
     decode_image(encoded(Image.new("RGB", size), "JPEG"), size_px=size_px, resize=rule)

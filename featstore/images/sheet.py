@@ -1,0 +1,132 @@
+"""A contact sheet of an image's views: what a recipe does, as the backbone sees it."""
+
+import math
+import os
+
+from PIL import Image, ImageDraw, ImageFont
+
+from featstore.errors import ViewError
+from featstore.hashing import content_hash
+from featstore.images.decode import decode_views
+from featstore.images.formats import MAX_PIXELS
+from featstore.images.given import GivenImage, content_of
+from featstore.images.views import ViewRecipe, checked_n_views
+from featstore.store.atomic import replacing
+
+__all__ = ["check_sheet_path", "save_sheet", "view_sheet"]
+
+_FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+_GAP_PX, _LINE_PX = 6, 14
+_COLUMNS = 4
+
+
+def view_sheet(
+    image: GivenImage,
+    recipe: ViewRecipe,
+    *,
+    n_views: int | None = None,
+    size_px: tuple[int, int] = (224, 224),
+    resize: str = "stretch",
+) -> Image.Image:
+    """Lay the views of an image side by side, each below its number, with exactly the pixels of its features.
+
+    Parameters
+    ----------
+    image : path, bytes, PIL.Image.Image or ndarray
+        A file, its whole bytes, a picture, or uint8 pixels of shape (height, width, 3). Its views depend on
+        its content, so a photo has the same ones under any name.
+    recipe : ViewRecipe
+    n_views : int, optional
+        From 2 to 65,536. By default 8, or as many as the recipe can tell apart.
+    size_px, resize
+        As for :func:`~featstore.images.decode_image`; those of the backbone.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, views from left to right and from top to bottom.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be read or decoded.
+    ViewError
+        There are not so many views, or the sheet would have too many pixels.
+    ValueError
+        ``size_px`` or ``resize`` has a value that it cannot have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sheet = view_sheet(np.zeros((32, 32, 3), np.uint8), ViewRecipe(flip=True), size_px=(64, 64))
+    >>> sheet.size
+    (146, 96)
+    """
+    wanted = min(8, recipe.n_distinct) if n_views is None else checked_n_views(n_views, recipe)
+    height, width = size_px
+    columns = max(min(wanted, _COLUMNS), math.ceil(math.sqrt(wanted)))
+    rows = -(-wanted // columns)
+    cell_width, cell_height = width + _GAP_PX, height + _LINE_PX + _GAP_PX
+    sheet_size = _GAP_PX + columns * cell_width, 2 * _GAP_PX + rows * cell_height
+    if sheet_size[0] * sheet_size[1] > MAX_PIXELS:
+        raise ViewError(
+            f"a sheet of {wanted:,} views of {width} x {height} pixels would have more than {MAX_PIXELS:,} "
+            "pixels; ask for fewer views, or a smaller image size"
+        )
+    content = content_of(image)
+    pictures = decode_views(
+        content,
+        size_px=size_px,
+        resize=resize,
+        recipe=recipe,
+        content_hash=content_hash(content),
+        views=range(wanted),
+    )
+    sheet = Image.new("RGB", sheet_size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for view, pixels in enumerate(pictures):
+        row, column = divmod(view, columns)
+        left, top = _GAP_PX + column * cell_width, _GAP_PX + row * cell_height
+        pen.text((left, top), str(view), "black", font)
+        sheet.paste(Image.fromarray(pixels), (left, top + _LINE_PX))
+    return sheet
+
+
+def save_sheet(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Write a sheet into a file, whole or not at all.
+
+    Parameters
+    ----------
+    sheet : PIL.Image.Image
+    path : path_like
+        Ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``; a file that is there is replaced. Only PNG keeps
+        every pixel as it is.
+
+    Raises
+    ------
+    ViewError
+        As :func:`check_sheet_path`.
+    StoreError
+        The file cannot be written.
+    """
+    check_sheet_path(path)
+    target = os.path.abspath(os.fspath(path))
+    with replacing(target) as temporary:
+        sheet.save(temporary, _FORMATS[os.path.splitext(target)[1].lower()])
+
+
+def check_sheet_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that no sheet can be written into, before there is one.
+
+    Raises
+    ------
+    ViewError
+        The path has another ending than a sheet's file, or its folder does not exist.
+    """
+    target = os.path.abspath(os.fspath(path))
+    if os.path.splitext(target)[1].lower() not in _FORMATS:
+        raise ViewError(
+            f"a sheet of views ends in {', '.join(sorted(_FORMATS))}; found {os.path.basename(target)}"
+        )
+    if not os.path.isdir(os.path.dirname(target)):
+        raise ViewError(f"there is no folder {os.path.dirname(target)} to write {target} into")
