@@ -212,7 +212,7 @@ def fit_and_score(
         "leaks": leaks,
         "label_conflicts": label_conflicts,
         "temperature": outcome.temperature,
-        "weights": str(getattr(table, "weights", "")),
+        "weights": getattr(table, "weights", ""),
         "catalog": str(table.catalog_name),
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
