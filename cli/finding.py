@@ -54,11 +54,12 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
 def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":
     """Open the features that a head was fitted on, with the labels named or else its own."""
     opened = open_store(home)
-    if head.spec.name not in opened.space_names:
+    spaces_of_head = [part.name for part in head.spec.parts]
+    if not set(spaces_of_head) <= set(opened.space_names):
         spaces = ", ".join(opened.space_names) or "none"
         raise click.UsageError(
             f"the head was trained on features of {head.spec.name}; {opened.path} has {spaces}. "
             "Name its store with --store"
         )
     catalogs = catalog or tuple(head.catalog.split("+"))
-    return opened.table(space=head.spec.name, catalog=catalogs or None)
+    return opened.table(space=spaces_of_head, catalog=catalogs or None)

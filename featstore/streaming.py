@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ImageError
 from featstore.hashing import content_hash
-from featstore.images.decode import decode_image, decode_views
+from featstore.images.decode import decode_views
 from featstore.images.given import GivenImage, content_of, path_of
 from featstore.images.reading import default_workers, map_ahead
 
@@ -180,9 +180,9 @@ def decode_for(
     ------
     ImageError
         It cannot be decoded.
+    ViewError
+        Several views are wanted, and the specification has none.
     """
-    if spec.views is None:
-        return [decode_image(content, size_px=spec.size_px, resize=spec.resize)]
     return decode_views(
         content,
         size_px=spec.size_px,
