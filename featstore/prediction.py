@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
-from featstore.backbones.parts import WeightsFiles, backbones_from_spec
-from featstore.errors import ExportError, FingerprintMismatchError
+from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_from_spec
+from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore.export.description import DESCRIPTION
 from featstore.heads import Head, checked_reject
@@ -166,7 +166,7 @@ class Predictor:
             return
         self._n_views = model.test_views
         if backbone is not None:
-            self._backbones = _own_backbones(model, backbone)
+            self._backbones = backbones_among(model.spec, backbone)
         else:
             self._backbones = backbones_from_spec(
                 model.spec, weights=weights, remembered=model.weights, engine=engine, trust_model=trust_model
@@ -360,24 +360,6 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
     # A head may lie beside a model.
     is_head = given.endswith(".head")
     return os.path.exists(given) and not is_head and os.path.exists(os.path.join(folder, DESCRIPTION))
-
-
-def _own_backbones(head: Head, given: Backbone | Sequence[Backbone]) -> list[Backbone]:
-    """Return the backbones for the parts of a head's specification, of those given.
-
-    How views are drawn is no matter of a network's: one that was loaded without views serves too.
-    """
-    backbones = [*given] if isinstance(given, Sequence) else [given]
-    networks = {replace(backbone.spec, views=None): backbone for backbone in backbones}
-    wanted = [replace(part, views=None) for part in head.spec.parts]
-    if missing := [
-        part.name for spec, part in zip(wanted, head.spec.parts, strict=True) if spec not in networks
-    ]:
-        found = ", ".join(backbone.spec.name for backbone in backbones) or "none"
-        raise FingerprintMismatchError(
-            f"the head was trained on features of {', '.join(missing)}, and the backbone is {found}"
-        )
-    return [networks[spec] for spec in wanted]
 
 
 def _spaces_of(head: Head, store: "FeatureStore | str | os.PathLike[str] | None") -> "list[Space | None]":

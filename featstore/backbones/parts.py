@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from featstore.backbones.backbone import Backbone, backbone_from_spec
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 
-__all__ = ["WeightsFiles", "backbones_from_spec"]
+__all__ = ["WeightsFiles", "backbones_among", "backbones_from_spec"]
 
 WeightsFiles: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | None]
 """Where the weights of one or several backbones are."""
@@ -80,3 +81,37 @@ def backbones_from_spec(
             raise type(error)(f"{error}. It is about {part.name}, one of {len(parts)} backbones") from error
         backbones.append(backbone)
     return tuple(backbones)
+
+
+def backbones_among(
+    spec: BackboneSpec | JoinedSpec, given: Backbone | Sequence[Backbone]
+) -> tuple[Backbone, ...]:
+    """Choose the backbones that give the features of a specification, of those at hand.
+
+    How views are drawn is no matter of the network's: one that was loaded without views serves too.
+
+    Parameters
+    ----------
+    spec : BackboneSpec or JoinedSpec
+    given : Backbone or sequence of Backbone
+        In any order.
+
+    Returns
+    -------
+    tuple of Backbone
+        In the order of ``spec.parts``.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        One is not among them.
+    """
+    backbones = given if isinstance(given, Sequence) else [given]
+    networks = {replace(backbone.spec, views=None): backbone for backbone in backbones}
+    wanted = {part: replace(part, views=None) for part in spec.parts}
+    if missing := [part.name for part, network in wanted.items() if network not in networks]:
+        found = ", ".join(backbone.spec.name for backbone in backbones) or "none"
+        raise FingerprintMismatchError(
+            f"the head was trained on features of {', '.join(missing)}, and the backbone is {found}"
+        )
+    return tuple(networks[network] for network in wanted.values())

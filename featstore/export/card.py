@@ -6,10 +6,10 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
+from featstore.export.pictures import recipe_text
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
-from featstore.images.views import ViewRecipe
 
-__all__ = ["CARD", "LABELS", "labels_text", "model_card", "recipe_text"]
+__all__ = ["CARD", "LABELS", "labels_text", "model_card"]
 
 CARD, LABELS = "model_card.md", "labels.txt"
 """The files' names."""
@@ -107,12 +107,6 @@ def labels_text(classes: Sequence[str]) -> str:
                 "relabel its images and fit the head again"
             )
     return "".join(f"{label}\n" for label in classes)
-
-
-def recipe_text(recipe: ViewRecipe) -> str:
-    """Return a view recipe in words: ``flip, random_crop 10%``."""
-    told = recipe.to_dict().items()
-    return ", ".join(name if value is True else f"{name} {value:g}%" for name, value in told)
 
 
 def model_card(described: ModelDescription) -> str:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.parts import WeightsFiles, backbones_from_spec
-from featstore.backbones.spec import BackboneSpec
 from featstore.errors import (
     BackboneError,
     ExportError,
@@ -25,7 +24,7 @@ from featstore.errors import (
     FingerprintMismatchError,
     MissingExtraError,
 )
-from featstore.export.card import CARD, LABELS, labels_text, model_card, recipe_text
+from featstore.export.card import CARD, LABELS, labels_text, model_card
 from featstore.export.description import (
     DESCRIPTION,
     RUNTIMES,
@@ -35,6 +34,7 @@ from featstore.export.description import (
 )
 from featstore.export.exported import ExportedModel
 from featstore.export.photos import choose, read_photos
+from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
 from featstore.heads.linear import LinearForm, linear_form
@@ -149,7 +149,7 @@ def export_head(
         head = Head.load(os.fspath(head))
     form = _linear_form(head)
     seen = head if test_views is None else replace(head, test_views=test_views)
-    _check_pictures(seen)
+    check_pictures(seen.spec, seen.test_views)
     labels = labels_text(head.classes.tolist())
     if table is not None:
         head.check_fingerprint(table.fingerprint, spec=table.spec)
@@ -218,40 +218,6 @@ def _linear_form(head: Head) -> LinearForm:
             "linear classifiers of your own can: fit one of these"
         )
     return form
-
-
-def _check_pictures(head: Head) -> None:
-    """Refuse a head that looks at what cannot be made of one image's pixels."""
-    parts = head.spec.parts
-    if len({(part.size_px, part.resize, _magnification(part)) for part in parts}) > 1:
-        told = "; ".join(
-            f"{part.name} {part.size_px[0]} x {part.size_px[1]} px, {part.resize}" for part in parts
-        )
-        raise ExportError(
-            "a model takes an image in one size, and the backbones of this head see it in several ways "
-            f"({told}): resizing inside of the model would give other pixels than those that the head was "
-            "fitted on. Predict with the head itself, or fit one on spaces of one --image-size and --resize"
-        )
-    if head.test_views < 1:
-        raise ExportError(f"test_views is a number of views, at least 1; found {head.test_views}")
-    if head.test_views == 1 or (head.test_views == 2 and all(map(_only_flips, parts))):
-        return
-    recipes = dict.fromkeys("none" if part.views is None else recipe_text(part.views) for part in parts)
-    raise ExportError(
-        f"a model cannot look at {head.test_views} views of an image (here: {'; '.join(recipes)}): they are "
-        "drawn from the content of its file, and a model sees pixels alone. All that it can do is to average "
-        "over 2, an image and its mirror image. Write the head for the image itself with --test-views 1, or "
-        "predict with the head"
-    )
-
-
-def _only_flips(spec: BackboneSpec) -> bool:
-    return spec.views is not None and spec.views.n_distinct == 2
-
-
-def _magnification(spec: BackboneSpec) -> float:
-    """Return what decides, beside size and rule, at which fraction of its size a JPEG is decoded."""
-    return 1.0 if spec.views is None else spec.views.magnification
 
 
 def _form_of_estimator(head: Head) -> LinearForm | None:
@@ -331,6 +297,7 @@ def _written(
         "classes": head.classes.tolist(),
         "size_px": list(seen.size_px),
         "resize": seen.resize,
+        "test_views": test_views,
         "rejects_below": head.rejects_below,
         "fingerprint": head.fingerprint,
     }

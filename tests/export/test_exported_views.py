@@ -4,10 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 import featstore
 from featstore.errors import BackboneError, ExportError, NotInStoreError, VerificationError
@@ -66,10 +64,14 @@ def test_the_model_gives_the_heads_probabilities(tables, heads, tmp_path, kind, 
 
 @pytest.mark.parametrize("quantize", ["float16", "int8"])
 def test_mirror_images_are_averaged_in_rounded_models_too(tables, heads, tmp_path, quantize):
+    table = tables["mirrored"]
     model = featstore.export_head(
-        heads["mirrored"], tmp_path / "out", format="tflite", quantize=quantize, table=tables["mirrored"]
+        heads["mirrored"], tmp_path / "out", format="tflite", quantize=quantize, table=table
     )
     assert model.description.verification["mean_difference"] < 0.01
+    (found,) = model.run([pixels_of(table)])
+    # The probabilities themselves are not rounded: to 1/256 they would not sum to 1.
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
 
 
 def test_a_keras_model_of_mirror_images_and_networks_loads_without_featstore(tables, heads, tmp_path):
@@ -160,7 +162,7 @@ def test_networks_that_see_images_in_several_sizes_are_refused(original, tiny_ba
     cropped = next(name for name in store.space_names if store.space(name).spec.resize == "crop")
     other = next(name for name in store.space_names if store.space(name).spec.pooling == "max")
     head = featstore.fit(store.table(space=[other, cropped]), params={"C": 0.1})
-    with pytest.raises(ExportError, match=r"tiny-\w+ 16 x 20 px, stretch; tiny-\w+ 16 x 20 px, crop"):
+    with pytest.raises(ExportError, match=r"tiny-\w+ 16 x 20 px, stretch, views none; tiny-\w+ 16 x 20 px, crop"):
         featstore.export_head(head, tmp_path / "out", format="keras")
 
 
