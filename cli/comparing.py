@@ -81,9 +81,15 @@ def _print_comparison(comparison: "Comparison") -> None:
     _note_left_out(comparison)
     click.echo()
     print_table(
-        ("head", "space", "accuracy", "95% interval"),
+        ("head", "space", "views", "accuracy", "95% interval"),
         [
-            (one["name"], one["space"], share(one["top1"]), " to ".join(map(share, one["top1_ci"])))
+            (
+                one["name"],
+                one["space"],
+                one["test_views"],
+                share(one["top1"]),
+                " to ".join(map(share, one["top1_ci"])),
+            )
             for one in told["heads"]
         ],
         left=2,

@@ -31,6 +31,7 @@ __all__ = [
     "show_warnings",
     "trust_model_option",
     "verify_reads_option",
+    "weights_option",
 ]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -41,6 +42,15 @@ trust_model_option = click.option(
     "--trust-model",
     is_flag=True,
     help="Let a Keras model of your own run the code that it holds, such as Lambda layers.",
+)
+
+# Of a head that is there already; the library takes one for several backbones of it.
+weights_option = click.option(
+    "--weights",
+    type=click.Path(),
+    multiple=True,
+    help="The backbone's weights file, if it has moved. Of a head on several spaces, repeat it for each in "
+    "order; one serves for all that have the same weights.",
 )
 
 _VERIFY_READS = "featstore.verify_reads"

@@ -19,6 +19,7 @@ from .console import (
 from .finding import table_options
 from .plotting import checked_plot_path, plot_option, save_plot
 from .splitting import split_options
+from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
     from featstore import LearningCurve, SplitRule
@@ -79,6 +80,7 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
     show_default=True,
     help="Which images to score on.",
 )
+@view_options
 @split_options
 @plot_option("the curve")
 @verify_reads_option
@@ -87,11 +89,12 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
 def curve(
     store: str | None,
     head: str,
-    space: str | None,
+    space: tuple[str, ...],
     catalog: tuple[str, ...],
     fractions: tuple[float, ...],
     repeats: int,
     split: str,
+    views: dict[str, int] | None,
     rule: "SplitRule",
     plot: str | None,
     quiet: bool,
@@ -111,8 +114,16 @@ def curve(
     table = open_store(store).table(space=space, catalog=catalog or None)
     with bar(None, quiet=quiet, unit="fit") as progress:
         found = featstore.learning_curve(
-            table, head=head, rule=rule, fractions=fractions, repeats=repeats, split=split, progress=progress
+            table,
+            head=head,
+            rule=rule,
+            views=views,
+            fractions=fractions,
+            repeats=repeats,
+            split=split,
+            progress=progress,
         )
+    note_unused_views(table, views)
     if plot is not None:
         save_plot(found, plot)
     if as_json:

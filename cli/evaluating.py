@@ -93,6 +93,8 @@ def _print_scores(evaluation: "Evaluation") -> None:
             f"resampled by {evaluation.resampling['unit']}: {_interval(evaluation.top1_bootstrap_ci)} "
             f"(n = {evaluation.resampling['n']:,})"
         )
+    if evaluation.test_views > 1:
+        click.echo(f"each image is judged by the mean over {evaluation.test_views} views")
     click.echo()
     rows: list[tuple[str, str, str]] = [
         ("precision@1 (accuracy)", share(evaluation.top1), _interval(evaluation.top1_ci))

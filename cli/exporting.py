@@ -16,6 +16,7 @@ from .console import (
     share,
     short_path,
     trust_model_option,
+    weights_option,
 )
 from .finding import find_head, find_table
 
@@ -58,7 +59,14 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
 @click.option(
     "--catalog", metavar="NAME", multiple=True, help="Where the photos are.  [default: the head's own]"
 )
-@click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
+@weights_option
+@click.option(
+    "--test-views",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Views of an image that the model averages over: 1, or 2 for it and its mirror image.  "
+    "[default: as the head does]",
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it is an exported model.")
 @trust_model_option
 @quiet_option
@@ -71,7 +79,8 @@ def export(
     verify: bool,
     store: str | None,
     catalog: tuple[str, ...],
-    weights: str | None,
+    weights: tuple[str, ...],
+    test_views: int | None,
     force: bool,
     trust_model: bool,
     quiet: bool,
@@ -96,7 +105,8 @@ def export(
             out,
             format=runtime,
             table=table,
-            weights=weights,
+            weights=weights or None,
+            test_views=test_views,
             quantize=quantize,
             verify=verify,
             overwrite=force,
@@ -114,6 +124,8 @@ def export(
     click.echo(
         f"input     images: uint8 (n, {height}, {width}, 3), RGB; images of other shapes: {model.resize}"
     )
+    if described.test_views > 1:
+        click.echo("views     2: the image and its mirror image, whose probabilities are averaged")
     click.echo(f"output    probabilities: float32 (n, {len(model.classes):,})")
     if model.rejects_below:
         click.echo(f"unknown   where no probability reaches {model.rejects_below:g}")

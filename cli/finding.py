@@ -19,7 +19,11 @@ def table_options(features: str, images: str) -> Callable[[Callable[..., None]],
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         space = click.option(
-            "--space", metavar="NAME", help=f"{features}, or how the name begins.  [default: the only ones]"
+            "--space",
+            metavar="NAME",
+            multiple=True,
+            help=f"{features}, or how the name begins; repeat to put several side by side.  "
+            "[default: the only ones]",
         )
         catalog = click.option(
             "--catalog",
@@ -54,11 +58,12 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
 def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":
     """Open the features that a head was fitted on, with the labels named or else its own."""
     opened = open_store(home)
-    if head.spec.name not in opened.space_names:
+    missing = [part.name for part in head.spec.parts if part.name not in opened.space_names]
+    if missing:
         spaces = ", ".join(opened.space_names) or "none"
         raise click.UsageError(
-            f"the head was trained on features of {head.spec.name}; {opened.path} has {spaces}. "
+            f"the head was trained on features of {', '.join(missing)}; {opened.path} has {spaces}. "
             "Name its store with --store"
         )
     catalogs = catalog or tuple(head.catalog.split("+"))
-    return opened.table(space=head.spec.name, catalog=catalogs or None)
+    return opened.table(space=[part.name for part in head.spec.parts], catalog=catalogs or None)

@@ -25,6 +25,7 @@ from .finding import table_options
 from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 from .splitting import split_options
+from .view_options import note_unused_views, told_views, view_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,6 +70,7 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
     "classifier: this runs the module's code. Modules in the current folder are found.",
 )
 @table_options("Features to train on", "Labels to train on")
+@view_options
 @click.option(
     "--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of choosing it."
 )
@@ -118,8 +120,9 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
 def fit(
     store: str | None,
     head: str,
-    space: str | None,
+    space: tuple[str, ...],
     catalog: tuple[str, ...],
+    views: dict[str, int] | None,
     param: tuple[tuple[str, Any], ...],
     class_weight: str | None,
     folds: int | None,
@@ -141,6 +144,9 @@ def fit(
     (`featstore extract --test-list`), by folders called train and test, or by the column "split" of a CSV.
     Where they leave validation empty, images for it are taken out of train by the hash.
 
+    Where the store has several views of each image, --test-views judges images by the mean over these, now
+    and whenever the head is used; --views trains on them, too. Views of one image are never divided.
+
     STORE may be left out where the current folder has only one.
     """
     import featstore
@@ -158,6 +164,7 @@ def fit(
             head=_own_head(head) if ":" in head else head,
             params=dict(param) or None,
             rule=rule,
+            views=views,
             class_weight=class_weight,
             seed=seed,
             folds=folds,
@@ -167,6 +174,7 @@ def fit(
             progress=lambda done, total, _step: progress(done, total),
         )
     fitted.save(path)
+    note_unused_views(table, views)
     show_sweep(fitted, plot, tensorboard)
     if as_json:
         print_json({**fitted.to_dict(), "path": path})
@@ -230,6 +238,8 @@ def _print_fit(head: "Head") -> None:
     chosen = ", ".join(f"{name}={_shown(value)}" for name, value in head.params.items())
     click.echo()
     click.echo(f"{head.name} on {head.spec.name}" + (f", {chosen}" if chosen else ""))
+    if told := told_views(head):
+        click.echo(told)
     if "validation" in choice["fitted_on"]:
         of = "in the folds" if choice["folds"] else "by the fit on train alone"
         click.echo(f"fitted on train and validation; the validation accuracy is what was right {of}")

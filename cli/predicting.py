@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import click
 
-from .console import bar, count, example, json_option, note, printable, quiet_option, trust_model_option
+from .console import (
+    bar,
+    count,
+    example,
+    json_option,
+    note,
+    printable,
+    quiet_option,
+    trust_model_option,
+    weights_option,
+)
 from .finding import find_head
 
 if TYPE_CHECKING:
@@ -63,7 +73,7 @@ _Paths: TypeAlias = "queue.Queue[str | OSError | None]"
 )
 @click.option("--labels-only", is_flag=True, help="Print nothing but each image's label, one a line.")
 @click.option("--null", "-0", "is_null", is_flag=True, help="Paths on standard input end in NUL.")
-@click.option("--weights", type=click.Path(), help="The backbone's weights file, if it has moved.")
+@weights_option
 @click.option(
     "--engine",
     type=click.Choice(["auto", "openvino", "tensorflow"]),
@@ -83,7 +93,7 @@ def predict(
     form: str | None,
     labels_only: bool,
     is_null: bool,
-    weights: str | None,
+    weights: tuple[str, ...],
     engine: str,
     trust_model: bool,
     quiet: bool,
@@ -98,7 +108,9 @@ def predict(
     the exit status is 1. In csv, jsonl and JSON it has its place and its reason; with --labels-only, an empty
     line.
 
-    A backbone or weights other than those that the head was trained on are refused.
+    A head that was made to look at several views of each image does so, and one that was trained on several
+    spaces looks through all of their networks. A backbone or weights other than those that the head was
+    trained on are refused.
     """
     import featstore
 
@@ -107,7 +119,11 @@ def predict(
     if is_null and _STDIN not in images:
         raise click.UsageError("--null is for paths on standard input: give - for an image")
     predictor = featstore.Predictor(
-        _model_path(model, store), store=store, weights=weights, engine=engine, trust_model=trust_model
+        _model_path(model, store),
+        store=store,
+        weights=weights or None,
+        engine=engine,
+        trust_model=trust_model,
     )
     groups, total = _given(images, is_null=is_null)
     kind = "labels" if labels_only else "json" if as_json else form or "table"

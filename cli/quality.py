@@ -23,6 +23,7 @@ from .console import (
 )
 from .finding import table_options
 from .splitting import split_options
+from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
     from featstore import Duplicates, SplitRule
@@ -58,7 +59,7 @@ _force_option = click.option("--force", is_flag=True, help="Replace the CSV if i
 @json_option
 def duplicates(
     store: str | None,
-    space: str | None,
+    space: tuple[str, ...],
     catalog: tuple[str, ...],
     threshold: float | None,
     rule: "SplitRule",
@@ -173,6 +174,7 @@ def _duplicate_rows(found: "Duplicates") -> Iterable[Sequence[object]]:
 @click.option(
     "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
 )
+@view_options
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
@@ -194,9 +196,10 @@ def _duplicate_rows(found: "Duplicates") -> Iterable[Sequence[object]]:
 @json_option
 def suspects(
     store: str | None,
-    space: str | None,
+    space: tuple[str, ...],
     catalog: tuple[str, ...],
     head: str,
+    views: dict[str, int] | None,
     folds: int,
     top: int,
     csv_file: str | None,
@@ -218,7 +221,8 @@ def suspects(
     _check_output(csv_file, force=force)
     table = open_store(store).table(space=space, catalog=catalog or None)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        found = featstore.find_suspects(table, head=head, folds=folds, progress=progress)
+        found = featstore.find_suspects(table, head=head, views=views, folds=folds, progress=progress)
+    note_unused_views(table, views)
     if csv_file is not None:
         columns = ("path", "label", "suggested", "label_probability", "probability", "margin", "content_hash")
         rows = ([getattr(suspect, name) for name in columns] for suspect in found.suspects)

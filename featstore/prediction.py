@@ -1,20 +1,22 @@
-"""From images to labels: a head with the backbone that it was trained on, or an exported model."""
+"""From images to labels: a head with the backbones that it was trained on, or an exported model."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones import Backbone, backbone_from_spec
-from featstore.errors import ExportError, FingerprintMismatchError
+from featstore.backbones import Backbone
+from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_from_spec
+from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore.export.description import DESCRIPTION
 from featstore.heads import Head, checked_reject
 from featstore.images.given import GivenImage, is_one_image
-from featstore.streaming import Network, PassedImages, stream_images
+from featstore.streaming import Pass, PassedImage, PassedImages, stream_images
 
 if TYPE_CHECKING:
     from featstore.store import FeatureStore, Space
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "Predictor", "is_exported", "predict"]
 
 # A matrix product rounds otherwise for other numbers of rows. Of one number always, equal features have equal
-# probabilities, whichever images they come with.
+# probabilities, whichever images they come with. With several views of each, as nearly so many as fit.
 _BLOCK_ROWS = 8
 
 
@@ -45,7 +47,7 @@ class Prediction:
     reason : str or None
         Why the image could not be decoded.
     is_reused : bool
-        Whether its features came from the store.
+        Whether all of its features came from the store.
     """
 
     path: str | None
@@ -74,6 +76,10 @@ class Prediction:
 class Predictor:
     """Labels images; loaded once, used as often as you like, by several threads at once.
 
+    A head that was made to look at several views of an image (:attr:`featstore.Head.test_views`) is shown
+    them all, and its probabilities are their mean; one that was fitted on several spaces has an image pass
+    all of their networks. Of either an image is read once. An exported model looks at what it is given.
+
     With OpenVINO neither TensorFlow nor Keras is imported where this machine has converted the network
     before. The network is compiled when the first image passes, which takes longer than the others. There is
     nothing to close.
@@ -83,12 +89,15 @@ class Predictor:
     model : Head, ExportedModel or path
         A fitted head, the file that one was saved in, an exported model, or its folder or file.
     store : FeatureStore or path, optional
-        Where features may be already: an image whose content the head's space has there is not computed
-        again. Nothing is written.
-    backbone : Backbone, optional
-        By default the one of the head's own specification is loaded.
-    weights : path, optional
-        The backbone's weights file, where it is not at the place that the head remembers.
+        Where features may be already: an image whose content the head's space has there, with all views
+        that the head looks at, is not computed again. Of several spaces each is looked into. Nothing is
+        written.
+    backbone : Backbone or sequence of Backbone, optional
+        By default those of the head's own specification are loaded.
+    weights : path or sequence of path, optional
+        The backbone's weights file, where it is not at the place that the head remembers. Of a head on
+        several spaces, one file for all backbones; or one for each, in the order of ``head.spec.parts``, with
+        None for one that has not moved.
     engine : {"auto", "openvino", "tensorflow"}
         What runs the backbone.
     trust_model : bool
@@ -113,7 +122,7 @@ class Predictor:
     ExportError
         The exported model cannot be loaded, or was given with what only a head has a use for.
     BackboneError
-        The backbone cannot be built.
+        The backbone cannot be built, or the weights files are too few or too many.
 
     Examples
     --------
@@ -129,8 +138,8 @@ class Predictor:
         model: Head | ExportedModel | str | os.PathLike[str],
         *,
         store: "FeatureStore | str | os.PathLike[str] | None" = None,
-        backbone: Backbone | None = None,
-        weights: str | os.PathLike[str] | None = None,
+        backbone: Backbone | Sequence[Backbone] | None = None,
+        weights: WeightsFiles | None = None,
         engine: str = "auto",
         trust_model: bool = False,
         workers: int | None = None,
@@ -141,8 +150,9 @@ class Predictor:
         self.classes: NDArray[np.str_] = model.classes
         self.rejects_below = model.rejects_below
         self._workers = workers
-        self._space: Space | None = None
-        self._network: Network
+        self._n_views = 1
+        self._backbones: Sequence[Backbone] = ()
+        self._spaces: list[Space | None] = []
         if isinstance(model, ExportedModel):
             given = {"store": store, "backbone": backbone, "weights": weights}
             named = [name for name, value in given.items() if value is not None]
@@ -152,20 +162,24 @@ class Predictor:
                 raise ExportError(
                     f"an exported model holds its network and has no features; leave out: {', '.join(named)}"
                 )
-            self._network, self._size_px, self._resize = model, model.size_px, model.resize
+            self._passes = [Pass(network=model, spec=model.description.spec.parts[0])]
             return
-        if backbone is None:
-            backbone = backbone_from_spec(
-                model.spec, weights=weights or model.weights, engine=engine, trust_model=trust_model
+        self._n_views = model.test_views
+        if backbone is not None:
+            self._backbones = backbones_among(model.spec, backbone)
+        else:
+            self._backbones = backbones_from_spec(
+                model.spec, weights=weights, remembered=model.weights, engine=engine, trust_model=trust_model
             )
-        elif backbone.spec.fingerprint != model.fingerprint:
-            raise FingerprintMismatchError(
-                f"the head was trained on features of {model.spec.name}, and the backbone is "
-                f"{backbone.spec.name}"
+        self._spaces = _spaces_of(model, store)
+        self._passes = [
+            Pass(
+                network=network,
+                spec=part,
+                is_known=None if space is None else partial(_has_views, space, self._n_views),
             )
-        self._network, self._size_px, self._resize = backbone, model.spec.size_px, model.spec.resize
-        if store is not None:
-            self._space = _space_of(model, store)
+            for network, part, space in zip(self._backbones, model.spec.parts, self._spaces, strict=True)
+        ]
 
     def __repr__(self) -> str:
         return f"<Predictor of {self.model!r}>"
@@ -247,14 +261,7 @@ class Predictor:
         self, images: Iterable[GivenImage], top: int, below: float, progress: Callable[[int], None] | None
     ) -> Iterator[Prediction]:
         n_done = 0
-        groups = stream_images(
-            images,
-            self._network,
-            size_px=self._size_px,
-            resize=self._resize,
-            is_known=None if self._space is None else self._space.contains,
-            workers=self._workers,
-        )
+        groups = stream_images(images, self._passes, n_views=self._n_views, workers=self._workers)
         for group in groups:
             rows = iter(self._probabilities(group))
             for image in group.images:
@@ -270,7 +277,7 @@ class Predictor:
                     label=None if probability < below else label,
                     probability=probability,
                     top=ranked,
-                    is_reused=not image.is_computed,
+                    is_reused=not image.computed,
                 )
             n_done += len(group.images)
             if progress is not None:
@@ -279,25 +286,27 @@ class Predictor:
     def _probabilities(self, group: PassedImages) -> NDArray[Any]:
         """Return the probabilities of the images that could be decoded, of shape (n, n_classes)."""
         if isinstance(self.model, ExportedModel):
-            return np.empty((0, len(self.classes))) if group.rows is None else group.rows
+            return group.rows[0][:, 0] if group.rows else np.empty((0, len(self.classes)))
         decoded = [image for image in group.images if image.reason is None]
-        features = np.empty((len(decoded), self.model.feature_dim), self.model.spec.dtype)
-        is_computed = np.array([image.is_computed for image in decoded], np.bool_)
-        if group.rows is not None:
-            features[is_computed] = group.rows
-        if self._space is not None and not is_computed.all():
-            keys = b"".join(image.content_hash for image in decoded if not image.is_computed)
-            found = self._space.lookup(np.frombuffer(keys, np.uint8).reshape(-1, 32))
-            features[~is_computed] = self._space.rows(found)
-        blocks = range(0, len(features), _BLOCK_ROWS)
-        parts = [self._block_probabilities(self.model, features[at : at + _BLOCK_ROWS]) for at in blocks]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
+        parts = [self._features(group, decoded, number) for number in range(len(self._passes))]
+        features = np.concatenate(parts, axis=2)
+        n_images = max(1, _BLOCK_ROWS // self._n_views)
+        blocks = [features[at : at + n_images] for at in range(0, len(features), n_images)]
+        rows = [_block_probabilities(self.model, block, n_images) for block in blocks]
+        return np.concatenate(rows) if rows else np.empty((0, len(self.classes)))
 
-    @staticmethod
-    def _block_probabilities(head: Head, features: NDArray[Any]) -> NDArray[np.float64]:
-        missing = _BLOCK_ROWS - len(features)
-        filled = np.concatenate([features, np.repeat(features[-1:], missing, axis=0)])
-        return head.predict_proba(filled)[: len(features)]
+    def _features(self, group: PassedImages, decoded: list[PassedImage], number: int) -> NDArray[Any]:
+        """Return one backbone's features of images, of shape (n, n_views, feature_dim)."""
+        n_columns = self._backbones[number].feature_dim
+        features = np.empty((len(decoded), self._n_views, n_columns), self._passes[number].spec.dtype)
+        is_computed = np.array([number in image.computed for image in decoded], np.bool_)
+        if number in group.rows:
+            features[is_computed] = group.rows[number]
+        space = self._spaces[number]
+        if space is not None and not is_computed.all():
+            hashes = [image.content_hash for image in decoded if number not in image.computed]
+            features[~is_computed] = _stored(space, hashes, self._n_views)
+        return features
 
 
 def predict(
@@ -353,8 +362,28 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
     return os.path.exists(given) and not is_head and os.path.exists(os.path.join(folder, DESCRIPTION))
 
 
-def _space_of(head: Head, store: "FeatureStore | str | os.PathLike[str]") -> "Space | None":
+def _spaces_of(head: Head, store: "FeatureStore | str | os.PathLike[str] | None") -> "list[Space | None]":
+    if store is None:
+        return [None] * len(head.spec.parts)
     from featstore.store import FeatureStore
 
     opened = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    return opened.space(head.spec.name) if head.spec.name in opened.space_names else None
+    there = set(opened.space_names)
+    return [opened.space(part.name) if part.name in there else None for part in head.spec.parts]
+
+
+def _has_views(space: "Space", n_views: int, content_hash: bytes) -> bool:
+    return all(space.contains(content_hash, view) for view in range(n_views))
+
+
+def _stored(space: "Space", hashes: list[bytes], n_views: int) -> NDArray[Any]:
+    """Return the rows of images' views, of shape (n, n_views, feature_dim)."""
+    keys = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1).repeat(n_views, axis=0)
+    views = np.tile(np.arange(n_views, dtype=np.uint16), len(hashes))
+    return space.rows(space.lookup(keys, views)).reshape(len(hashes), n_views, -1)
+
+
+def _block_probabilities(head: Head, features: NDArray[Any], n_images: int) -> NDArray[np.float64]:
+    """Return the probabilities of some images, computed as those of ``n_images``."""
+    filled = np.concatenate([features, np.repeat(features[-1:], n_images - len(features), axis=0)])
+    return head.predict_proba(filled if filled.shape[1] > 1 else filled[:, 0])[: len(features)]

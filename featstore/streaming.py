@@ -1,20 +1,21 @@
-"""Images through a network as they come: reading, decoding and forward pass at once, in bounded memory."""
+"""Images through networks as they come: reading, decoding and forward passes at once, in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ImageError
 from featstore.hashing import content_hash
-from featstore.images.decode import decode_image
+from featstore.images.decode import decode_views
 from featstore.images.given import GivenImage, content_of, path_of
 from featstore.images.reading import default_workers, map_ahead
 
-__all__ = ["Network", "PassedImage", "PassedImages", "stream_images"]
+__all__ = ["Network", "Pass", "PassedImage", "PassedImages", "decode_for", "stream_images"]
 
 # Groups without a picture to compute that may wait for the network to be done with those before them.
 _MAX_IDLE = 8
@@ -25,10 +26,28 @@ class Network(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Images in a batch that keeps the device busy."""
+        """Pictures in a batch that keeps the device busy."""
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Compute the rows of batch after batch, in order, while the caller prepares the next ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One network, and what it is to see of each image.
+
+    Parameters
+    ----------
+    network : Network
+    spec : BackboneSpec
+        Its ``size_px``, ``resize`` and ``views`` say what the pictures of an image are.
+    is_known : callable, optional
+        Called with a content hash, from several threads: an image of which it says true gets no rows.
+    """
+
+    network: Network
+    spec: BackboneSpec
+    is_known: Callable[[bytes], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -41,61 +60,60 @@ class PassedImage:
         As it was given; None for an image that is no file.
     content_hash : bytes
         32 bytes; empty where nobody asked for it or the image could not be read.
-    pixels : ndarray of shape (height, width, 3), uint8, or None
-        What the network is to see; None where it has not to look, and once it has.
-    is_computed : bool
-        Whether there is a row for it.
+    pictures : dict of int to list of ndarray of shape (height, width, 3), uint8
+        The image's views, by the number of the pass that is to see them, and has not yet.
+    computed : tuple of int
+        The numbers of the passes that have rows for it.
     reason : str or None
         Why it could not be decoded.
     """
 
     path: str | None
     content_hash: bytes = b""
-    pixels: NDArray[np.uint8] | None = None
-    is_computed: bool = False
+    pictures: dict[int, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    computed: tuple[int, ...] = ()
     reason: str | None = None
 
 
 @dataclass(slots=True)
 class PassedImages:
-    """Some consecutive images, and the network's rows of those of them that it has looked at.
+    """Some consecutive images, and the rows of those of them that the networks have looked at.
 
     Attributes
     ----------
     images : list of PassedImage
-    rows : ndarray of shape (n_computed, n_columns), float32, or None
-        Of the images with ``is_computed``, in their order; None where there are none.
+    rows : dict of int to ndarray of shape (n_computed, n_views, n_columns), float32
+        By the number of the pass, of the images that it is in ``computed`` of, in their order; none where
+        there are no such images.
     """
 
     images: list[PassedImage] = field(default_factory=list)
-    rows: NDArray[np.float32] | None = None
+    rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def stream_images(
     images: Iterable[GivenImage],
-    network: Network,
+    passes: Sequence[Pass],
     *,
-    size_px: tuple[int, int],
-    resize: str,
-    is_known: Callable[[bytes], bool] | None = None,
+    n_views: int = 1,
     once: bool = False,
     workers: int | None = None,
 ) -> Iterator[PassedImages]:
-    """Pass images through a network, in their order, while they are still coming.
+    """Pass images through networks, in their order, while they are still coming.
 
-    At most some batches of images are drawn before the first one's row is out.
+    An image is read once, and decoded once for all passes that see the same pictures of it. At most some
+    batches of pictures are drawn before the first image's rows are out.
 
     Parameters
     ----------
     images : iterable of path, bytes, PIL.Image.Image or ndarray
         See :func:`~featstore.images.given.content_of`.
-    network : Network
-    size_px, resize
-        As for :func:`~featstore.images.decode.decode_image`.
-    is_known : callable, optional
-        Called with a content hash, from several threads: an image of which it says true gets no row.
+    passes : sequence of Pass
+    n_views : int
+        Of each image the views 0 … ``n_views`` - 1 are passed; more than one only where every pass's
+        specification has views.
     once : bool
-        Whether, with ``is_known``, images of the same content get one row in all, which the first one has.
+        Whether, with ``is_known``, images of the same content get rows once, which the first one has.
     workers : int, optional
         Threads that read and decode; by default one for each core.
 
@@ -105,33 +123,109 @@ def stream_images(
         Of at least one image. Together, all images in their order.
     """
     n_workers = workers or default_workers()
+    is_hashed = n_views > 1 or any(one.is_known is not None for one in passes)
     passed: set[bytes] = set()
 
     def load(image: GivenImage) -> PassedImage:
         loaded = PassedImage(path_of(image))
         try:
             content = content_of(image)
-            if is_known is not None:
+            if is_hashed:
                 loaded.content_hash = content_hash(content)
-                if loaded.content_hash in passed or is_known(loaded.content_hash):
-                    return loaded
-            loaded.pixels = decode_image(content, size_px=size_px, resize=resize)
+            if once and loaded.content_hash in passed:
+                return loaded
+            loaded.pictures = _pictures(content, loaded.content_hash, passes, n_views)
         except ImageError as error:
             loaded.reason = str(error)
         return loaded
 
     def settled() -> Iterator[PassedImage]:
-        ahead = 2 * network.batch_size + n_workers
+        ahead = 2 * n_images + n_workers
         for loaded in map_ahead(load, images, workers=n_workers, ahead=ahead):
-            if once and loaded.pixels is not None:
+            if once and loaded.pictures:
                 # Another with the same content may have gone ahead since it was loaded.
                 if loaded.content_hash in passed:
-                    loaded.pixels = None
+                    loaded.pictures = {}
                 passed.add(loaded.content_hash)
-            loaded.is_computed = loaded.pixels is not None
+            loaded.computed = tuple(loaded.pictures)
             yield loaded
 
-    groups = _groups(settled(), network.batch_size)
+    n_images = max(1, min(one.network.batch_size for one in passes) // n_views)
+    groups = _groups(settled(), n_images)
+    for number, one in enumerate(passes):
+        groups = _through(groups, number, one.network, n_views)
+    return groups
+
+
+def decode_for(
+    spec: BackboneSpec, content: bytes, *, content_hash: bytes = bytes(32), n_views: int = 1
+) -> list[NDArray[np.uint8]]:
+    """Decode an image as a backbone sees it.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+    content : bytes
+        See :func:`~featstore.images.given.content_of`.
+    content_hash : bytes
+        Of ``content``; no matter where only view 0, the image itself, is wanted.
+    n_views : int
+        The views 0 … ``n_views`` - 1 are decoded; more than one where the specification has views.
+
+    Returns
+    -------
+    list of ndarray of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        It cannot be decoded.
+    ViewError
+        Several views are wanted, and the specification has none.
+    """
+    return decode_views(
+        content,
+        size_px=spec.size_px,
+        resize=spec.resize,
+        recipe=spec.views,
+        content_hash=content_hash,
+        views=range(n_views),
+    )
+
+
+def _pictures(
+    content: bytes, content_hash: bytes, passes: Sequence[Pass], n_views: int
+) -> dict[int, list[NDArray[np.uint8]]]:
+    """Decode an image for the passes that do not know it, once for those that see the same of it."""
+    decoded: dict[object, list[NDArray[np.uint8]]] = {}
+    pictures = {}
+    for number, one in enumerate(passes):
+        if one.is_known is not None and one.is_known(content_hash):
+            continue
+        seen = one.spec.size_px, one.spec.resize, one.spec.views
+        if seen not in decoded:
+            decoded[seen] = decode_for(one.spec, content, content_hash=content_hash, n_views=n_views)
+        pictures[number] = decoded[seen]
+    return pictures
+
+
+def _groups(images: Iterator[PassedImage], n_images: int) -> Iterator[PassedImages]:
+    """Gather images until they make a batch, or are as many without anything to compute."""
+    group, n_computed = PassedImages(), 0
+    for image in images:
+        group.images.append(image)
+        n_computed += bool(image.computed)
+        if n_computed == n_images or len(group.images) == 2 * n_images:
+            yield group
+            group, n_computed = PassedImages(), 0
+    if group.images:
+        yield group
+
+
+def _through(
+    groups: Iterator[PassedImages], number: int, network: Network, n_views: int
+) -> Iterator[PassedImages]:
+    """Let a network see what it is to see of each group, while the groups after it are still coming."""
     waiting: deque[PassedImages] = deque()
     more = True
 
@@ -141,11 +235,9 @@ def stream_images(
         idle = 0
         for group in groups:
             waiting.append(group)
-            pixels = [image.pixels for image in group.images if image.pixels is not None]
-            if pixels:
-                for image in group.images:
-                    image.pixels = None
-                yield np.stack(pixels)
+            pictures = [picture for image in group.images for picture in image.pictures.pop(number, ())]
+            if pictures:
+                yield np.stack(pictures)
             else:
                 idle += 1
                 if idle == _MAX_IDLE:
@@ -154,23 +246,10 @@ def stream_images(
 
     while more:
         for rows in network.run(batches()):
-            while not any(image.is_computed for image in waiting[0].images):
+            while not any(number in image.computed for image in waiting[0].images):
                 yield waiting.popleft()
             group = waiting.popleft()
-            group.rows = rows
+            group.rows[number] = rows.reshape(-1, n_views, rows.shape[1])
             yield group
         while waiting:
             yield waiting.popleft()
-
-
-def _groups(images: Iterator[PassedImage], batch_size: int) -> Iterator[PassedImages]:
-    """Gather images until they make a batch, or are as many without anything to compute."""
-    group, n_computed = PassedImages(), 0
-    for image in images:
-        group.images.append(image)
-        n_computed += image.is_computed
-        if n_computed == batch_size or len(group.images) == 2 * batch_size:
-            yield group
-            group, n_computed = PassedImages(), 0
-    if group.images:
-        yield group

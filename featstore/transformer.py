@@ -16,7 +16,7 @@ from featstore.images.given import GivenImage, is_one_image
 from featstore.pipeline import SEAL_BYTES, SEAL_SECONDS
 from featstore.store import FeatureStore, Space
 from featstore.store.keys import HASH_BYTES
-from featstore.streaming import PassedImages, stream_images
+from featstore.streaming import Pass, PassedImages, stream_images
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -41,6 +41,10 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     every later call finds them, on whichever folds, in this process or another, and :func:`featstore.extract`
     too. The content of a file is its bytes; that of pixels, in an array or a picture, is the binary PPM file
     (PGM for grayscale) that they would be written as.
+
+    It is one network, and looks at the image itself, which is view 0: not at further views of it, and not at
+    a space that was made for them. For several views or several networks, train a head on their spaces
+    (:func:`featstore.fit`) and predict with it.
 
     ``fit`` finds the network and checks the parameters; nothing is learned from the images. The network is
     loaded at the first image that needs it, once for each process, and neither cloned nor pickled.
@@ -205,8 +209,8 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _computed(self, images: Sequence[GivenImage]) -> NDArray[np.float32]:
         features = np.empty((len(images), self.feature_dim_), self.spec_.dtype)
         for start, group in self._passed(images):
-            if group.rows is not None:
-                features[start + _computed_numbers(group)] = group.rows
+            if group.rows:
+                features[start + _computed_numbers(group)] = group.rows[0][:, 0]
         return features.astype(np.float32, copy=False)
 
     def _brought_into(self, store: FeatureStore, images: Sequence[GivenImage]) -> NDArray[np.uint8]:
@@ -223,10 +227,10 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 for number, image in enumerate(group.images, start):
                     if image.content_hash:
                         hashes[number] = np.frombuffer(image.content_hash, np.uint8)
-                if group.rows is None:
+                if not group.rows:
                     continue
-                pending.append((group.rows, hashes[start + _computed_numbers(group)]))
-                n_bytes += group.rows.nbytes
+                pending.append((group.rows[0][:, 0], hashes[start + _computed_numbers(group)]))
+                n_bytes += group.rows[0].nbytes
                 if n_bytes >= SEAL_BYTES or time.monotonic() - since >= SEAL_SECONDS:
                     _seal(space, pending, network.provenance)
                     n_bytes, since, has_grown = 0, time.monotonic(), True
@@ -245,10 +249,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         start, n_failed, named = 0, 0, []
         groups = stream_images(
             images,
-            self._network(),
-            size_px=self.spec_.size_px,
-            resize=self.spec_.resize,
-            is_known=is_known,
+            [Pass(network=self._network(), spec=self.spec_, is_known=is_known)],
             once=is_known is not None,
             workers=self.workers,
         )
@@ -269,7 +270,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 
 def _computed_numbers(group: PassedImages) -> NDArray[np.intp]:
-    return np.flatnonzero([image.is_computed for image in group.images])
+    return np.flatnonzero([bool(image.computed) for image in group.images])
 
 
 def _seal(

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fake_tables import blobs, spec_of, table_of
+from fake_tables import blobs, spec_of, table_of, viewed_table
 
 # What runs in the background of a shell ignores Ctrl-C, and so would the programs that tests start and stop.
 if (
@@ -51,3 +51,8 @@ def make_blobs():
 @pytest.fixture
 def make_spec():
     return spec_of
+
+
+@pytest.fixture
+def make_viewed_table():
+    return viewed_table

@@ -16,6 +16,8 @@ def spec_of(architecture="scattering", **changes):
 
 @dataclass
 class FakeTable:
+    """Each row is an image; its further views lie in ``bank``, of shape (n, n_views, feature_dim)."""
+
     X: np.ndarray
     y: np.ndarray
     content_hash_bytes: np.ndarray
@@ -24,6 +26,8 @@ class FakeTable:
     spec: BackboneSpec = field(default_factory=spec_of)
     weights: str = "closed-form"
     catalog_name: str = "photos"
+    bank: np.ndarray | None = None
+    views: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
 
     @property
     def fingerprint(self):
@@ -68,7 +72,20 @@ class FakeTable:
 
     def select(self, index):
         columns = ("X", "y", "content_hash_bytes", "groups", "given_splits")
+        columns += ("bank",) if self.bank is not None else ()
+        columns += ("views",) if len(self.views) else ()
         return replace(self, **{name: getattr(self, name)[index] for name in columns})
+
+    @property
+    def n_views(self):
+        return 1 if self.bank is None else self.bank.shape[1]
+
+    def with_views(self, n_views):
+        if n_views == 1:
+            return self
+        repeated = self.select(np.repeat(np.arange(len(self)), n_views))
+        X = self.bank[:, :n_views].reshape(-1, self.feature_dim)
+        return repeated.but(X=X, bank=None, views=np.tile(np.arange(n_views, dtype=np.uint16), len(self)))
 
     def but(self, **changes):
         return replace(self, **changes)
@@ -94,3 +111,12 @@ def blobs(n=240, n_classes=3, feature_dim=12, spread=1.0, seed=0):
     centres = random.normal(size=(n_classes, feature_dim))
     X = (centres[numbers] + spread * random.normal(size=(n, feature_dim))).astype(np.float32)
     return X, np.array([f"class {number}" for number in range(n_classes)])[numbers]
+
+
+def viewed_table(n=240, n_views=4, blur=1.0, **shape):
+    """A table with several views of each image: view 0 and blurred ones of the same."""
+    X, y = blobs(n, **shape)
+    noise = np.random.default_rng(1).normal(size=(n, n_views, X.shape[1]))
+    noise[:, 0] = 0
+    bank = (X[:, None] + blur * noise).astype(np.float32)
+    return table_of(np.ascontiguousarray(bank[:, 0]), y).but(bank=bank)

@@ -13,7 +13,7 @@ from featstore.images import ViewRecipe
 
 
 class CountingBackbone:
-    """A linear map of 8 x 8 pixels to ``feature_dim`` numbers, which remembers how many images it saw."""
+    """A linear map of some pixels to ``feature_dim`` numbers, which remembers how many images it saw."""
 
     weights: ClassVar[str] = "closed-form"
     provenance: ClassVar[dict[str, str]] = {"engine": "fake"}
@@ -27,6 +27,7 @@ class CountingBackbone:
         seed: int = 0,
         dtype: str = "float32",
         views: ViewRecipe | None = None,
+        size_px: tuple[int, int] = (8, 8),
         before_batch: Callable[[int], Any] = lambda number: None,
     ) -> None:
         self.feature_dim = feature_dim
@@ -35,7 +36,7 @@ class CountingBackbone:
             architecture=f"fake{seed}",
             weights_digest=f"{seed:064x}",
             layer="last",
-            size_px=(8, 8),
+            size_px=size_px,
             preprocessing="none",
             dtype=dtype,
             views=views,
@@ -43,11 +44,12 @@ class CountingBackbone:
         self.images = 0
         self.batches = 0
         self._before_batch = before_batch
-        self._matrix = np.random.default_rng(seed).normal(size=(192, feature_dim)).astype(np.float32)
+        shape = (3 * size_px[0] * size_px[1], feature_dim)
+        self._matrix = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
     def forward(self, pixels: np.ndarray) -> np.ndarray:
         assert pixels.dtype == np.uint8
-        assert pixels.shape[1:] == (8, 8, 3)
+        assert pixels.shape[1:] == (*self.spec.size_px, 3)
         rows = pixels.reshape(len(pixels), -1).astype(np.float32)
         # A matrix product would round a row otherwise among others.
         return np.einsum("ij,jk->ik", rows, self._matrix) / np.float32(255)

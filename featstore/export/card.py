@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
+from featstore.export.pictures import recipe_text
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
 
 __all__ = ["CARD", "LABELS", "labels_text", "model_card"]
@@ -16,6 +18,11 @@ _RESIZE = {
     "stretch": "resized to that, whatever the aspect ratio",
     "crop": "cut to the largest centred part of that aspect ratio, then resized",
     "pad": "resized to fit inside, then centred on black",
+}
+
+_VIEWS = {
+    1: "",
+    2: " The model looks at the image and at its mirror image, and its probabilities are their mean.",
 }
 
 _FORMATS = {
@@ -122,12 +129,13 @@ def model_card(described: ModelDescription) -> str:
 
 
 def _title(described: ModelDescription) -> str:
-    head, spec = described.head, described.spec
+    head, parts = described.head, described.spec.parts
+    networks = " and ".join(part.architecture for part in parts)
     rounded = "" if described.quantization is None else f", rounded to {described.quantization}"
     return (
         f"# {_cell(head['catalog'])}: {len(described.classes)} classes of images\n\n"
         f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to probabilities, "
-        f"{spec.architecture} with the head {head['name']} on it. Written by featstore "
+        f"{networks} with the head {head['name']} on it. Written by featstore "
         f"{described.versions['featstore']} on {described.created}.\n"
     )
 
@@ -148,6 +156,11 @@ def _scores(described: ModelDescription) -> str:
     head = described.head
     splits = ("validation", "test")
     lines = ["## Scores", "", *(f"- {split}: {_accuracy(head[split], head[split]['n'])}" for split in splits)]
+    if (of_head := head.get("test_views", 1)) != described.test_views:
+        lines.append(
+            f"- These are the head's, which averages over {of_head} views of each image; this model looks "
+            f"at {described.test_views}."
+        )
     if described.rejects_below:
         lines.append(
             f"- The answer is unknown where no class has a probability of {described.rejects_below:g}."
@@ -162,22 +175,22 @@ def _scores(described: ModelDescription) -> str:
 
 
 def _input(described: ModelDescription) -> str:
-    height, width = described.spec.size_px
+    height, width = described.size_px
     return (
         "## Input and output\n\n"
         f"Input `{INPUT}`: (n, {height}, {width}, 3) uint8, RGB from 0 to 255, height by width. An image is "
         f"turned upright as its EXIF says, laid on white where it is transparent, and "
-        f"{_RESIZE[described.spec.resize]}, bilinearly with antialiasing (Pillow's BILINEAR). Pixels are "
-        "scaled inside.\n\n"
+        f"{_RESIZE[described.resize]}, bilinearly with antialiasing (Pillow's BILINEAR). Pixels are "
+        f"scaled inside.{_VIEWS[described.test_views]}\n\n"
         f"Output `{OUTPUT}`: (n, {len(described.classes)}) float32, each row with the sum 1, in the order of "
         "`labels.txt`.\n"
     )
 
 
 def _use(described: ModelDescription) -> str:
-    height, width = described.spec.size_px
+    height, width = described.size_px
     imports, run = _RUN_CODE[described.runtime]
-    resize = _RESIZE_CODE[described.spec.resize].format(height=height, width=width)
+    resize = _RESIZE_CODE[described.resize].format(height=height, width=width)
     code = _OPEN.format(imports=imports, resize=resize, run=run)
     text = f"## Use\n\nIn this folder:\n\n```python\n{code}```\n"
     if described.runtime == "saved_model":
@@ -222,18 +235,29 @@ def _difference(told: Mapping[str, Any]) -> str:
 
 
 def _origin(described: ModelDescription) -> str:
-    spec, head = described.spec, described.head
+    head = described.head
     fitted_on = " and ".join(head["choice"]["fitted_on"])
     params = ", ".join(f"{name}={value}" for name, value in head["params"].items())
     versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
+    backbones = "".join(_backbone(part) for part in described.spec.parts)
     return (
         "## Origin\n\n"
-        f"- backbone: {spec.architecture} at layer {spec.layer}, pooling {spec.pooling}, "
-        f"fingerprint {spec.fingerprint}\n"
-        f"- weights: SHA-256 of their values {spec.weights_digest}\n"
+        f"{backbones}"
         f"- head: {head['name']}{', ' + params if params else ''}, fitted on {fitted_on} with seed "
         f"{head['seed']}, {head['created']}\n"
         f"- written with {versions}\n"
+    )
+
+
+def _backbone(spec: BackboneSpec) -> str:
+    views = ""
+    if spec.views is not None:
+        views = f"- views of the images that it has features of: {recipe_text(spec.views)}\n"
+    return (
+        f"- backbone: {spec.architecture} at layer {spec.layer}, pooling {spec.pooling}, "
+        f"fingerprint {spec.fingerprint}\n"
+        f"- weights: SHA-256 of their values {spec.weights_digest}\n"
+        f"{views}"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from featstore.backbones.spec import BackboneSpec
+from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import BackboneError, ExportError, FormatVersionError
 
 __all__ = [
@@ -52,15 +52,19 @@ class ModelDescription:
         SHA-256 of each file of the model, by its path in the folder, with ``/``.
     classes : tuple of str
         The labels, in the order of the probabilities.
-    spec : BackboneSpec
-        The backbone inside of it; images come in its ``size_px``, by its ``resize`` rule.
+    spec : BackboneSpec or JoinedSpec
+        The backbones inside of it. Images come in the ``size_px`` of its parts, by their ``resize`` rule;
+        all parts have the same.
+    test_views : int
+        How many views of each image the model averages over: 1, the image itself; or 2, it and its mirror
+        image, which the model makes by itself. The head's own number is in ``head``.
     rejects_below : float
         In [0, 1): where the most probable class is less probable, the answer is "unknown"; 0 always answers.
     quantization : {"float16", "int8"} or None
         How the weights, and with ``"int8"`` the activations, were rounded.
     head : dict
         Which head it was: ``name``, ``params``, ``catalog``, ``created``, ``counts``, ``split_rule``,
-        ``validation``, ``test`` and ``reject``, as in :class:`featstore.Head`.
+        ``validation``, ``test``, ``test_views`` and ``reject``, as in :class:`featstore.Head`.
     verification : dict
         How far its probabilities are from the head's (see :func:`featstore.export.verification.verify`); or
         ``{"skipped": reason}``.
@@ -79,7 +83,8 @@ class ModelDescription:
     file: str
     files: dict[str, str]
     classes: tuple[str, ...]
-    spec: BackboneSpec
+    spec: BackboneSpec | JoinedSpec
+    test_views: int = 1
     rejects_below: float = 0.0
     quantization: str | None = None
     head: dict[str, Any] = field(default_factory=dict)
@@ -94,10 +99,22 @@ class ModelDescription:
             "file": self.file in self.files,
             "files": all(isinstance(text, str) for text in texts) and all(map(_is_inside, self.files)),
             "classes": len(set(self.classes)) == len(self.classes) > 1,
+            "spec": len({(part.size_px, part.resize) for part in self.spec.parts}) == 1,
+            "test_views": self.test_views in (1, 2),
             "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,
         }
         if unfit := [name for name, is_fit in fit.items() if not is_fit]:
             raise ExportError(f"it has an unfit {unfit[0]}: {str(getattr(self, unfit[0]))[:80]}")
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the images that the model takes, in pixels."""
+        return self.spec.parts[0].size_px
+
+    @property
+    def resize(self) -> str:
+        """How images of another shape are brought to that size: ``"stretch"``, ``"crop"`` or ``"pad"``."""
+        return self.spec.parts[0].resize
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``model.json`` holds; these keys stay the same."""
@@ -107,11 +124,11 @@ class ModelDescription:
             "format_version": FORMAT_VERSION,
             **own,
             "classes": list(self.classes),
-            "size_px": list(self.spec.size_px),
-            "resize": self.spec.resize,
+            "size_px": list(self.size_px),
+            "resize": self.resize,
             "fingerprint": self.spec.fingerprint,
             "spec": self.spec.to_dict(),
-            "input": {"shape": [None, *self.spec.size_px, 3], "dtype": "uint8", "channels": "RGB, 0 to 255"},
+            "input": {"shape": [None, *self.size_px, 3], "dtype": "uint8", "channels": "RGB, 0 to 255"},
             "output": {"shape": [None, len(self.classes)], "dtype": "float32", "values": "probabilities"},
         }
 
@@ -139,8 +156,10 @@ class ModelDescription:
                 f"{FORMAT_VERSION}; upgrade featstore"
             )
         try:
-            values = {one.name: told[one.name] for one in fields(cls)}
-            values |= {"classes": tuple(told["classes"]), "spec": BackboneSpec.from_dict(told["spec"])}
+            # Models were written without test_views while there was but one.
+            values = {one.name: told[one.name] for one in fields(cls) if one.name != "test_views"}
+            values |= {"classes": tuple(told["classes"]), "spec": spec_from_dict(told["spec"])}
+            values["test_views"] = told.get("test_views", 1)
             description = cls(**values)
         except (AttributeError, BackboneError, KeyError, TypeError) as error:
             raise ExportError(f"it is incomplete: {error}") from error

@@ -92,12 +92,12 @@ class ExportedModel:
     @property
     def size_px(self) -> tuple[int, int]:
         """Height and width of the images that it takes, in pixels."""
-        return self.description.spec.size_px
+        return self.description.size_px
 
     @property
     def resize(self) -> str:
         """How images of another shape are brought to that size: ``"stretch"``, ``"crop"`` or ``"pad"``."""
-        return self.description.spec.resize
+        return self.description.resize
 
     @property
     def rejects_below(self) -> float:

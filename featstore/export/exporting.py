@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones import backbone_from_spec
+from featstore.backbones.parts import WeightsFiles, backbones_from_spec
 from featstore.errors import (
     BackboneError,
     ExportError,
@@ -34,6 +34,7 @@ from featstore.export.description import (
 )
 from featstore.export.exported import ExportedModel
 from featstore.export.photos import choose, read_photos
+from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
 from featstore.heads.linear import LinearForm, linear_form
@@ -68,7 +69,8 @@ def export_head(
     *,
     format: str = "saved_model",  # noqa: A002
     table: "FeatureTable | None" = None,
-    weights: str | os.PathLike[str] | None = None,
+    weights: WeightsFiles | None = None,
+    test_views: int | None = None,
     quantize: str | None = None,
     verify: bool = True,
     overwrite: bool = False,
@@ -79,6 +81,11 @@ def export_head(
 
     The file runs without featstore. It is checked before it appears: run by its own runtime on the test
     photos, it must give the probabilities that the head gives for their stored features.
+
+    A model takes an image's pixels, once, and does the rest itself. So a head on several spaces becomes a
+    model with several networks where these see the same pixels, and one that averages over the image and its
+    mirror image becomes a model that does so. Other views are drawn from the content of a file, which a model
+    does not see: ``test_views=1`` writes the head as it is for the image itself.
 
     Parameters
     ----------
@@ -92,8 +99,12 @@ def export_head(
     table : FeatureTable, optional
         The features that the head was fitted on, with the paths of their photos: for the verification, and
         for ``quantize="int8"``. Without it the model is written unverified.
-    weights : path_like, optional
-        The backbone's weights file, where it is not at the place that the head remembers.
+    weights : path_like or sequence of path_like, optional
+        The backbone's weights file, where it is not at the place that the head remembers; of a head on
+        several spaces as for :class:`featstore.Predictor`.
+    test_views : int, optional
+        How many views of an image the model averages over: 1, or 2 where the second is the mirror image. By
+        default as many as the head does.
     quantize : {"float16", "int8"}, optional
         Round the weights of a ``tflite`` model; with ``"int8"`` the backbone's activations too, whose ranges
         are found on at most 200 training photos.
@@ -137,16 +148,26 @@ def export_head(
     if not isinstance(head, Head):
         head = Head.load(os.fspath(head))
     form = _linear_form(head)
+    seen = head if test_views is None else replace(head, test_views=test_views)
+    check_pictures(seen.spec, seen.test_views)
     labels = labels_text(head.classes.tolist())
     if table is not None:
         head.check_fingerprint(table.fingerprint, spec=table.spec)
     samples = _samples(head, table) if quantize == "int8" else []
-    model = _fused(head, form, weights, trust_model=trust_model)
+    model = _fused(seen, form, weights, trust_model=trust_model)
 
     with _whole(place, overwrite=overwrite) as folder:
-        described = _written(model, head, folder, runtime=format, quantize=quantize, samples=samples)
+        described = _written(
+            model,
+            head,
+            folder,
+            runtime=format,
+            test_views=seen.test_views,
+            quantize=quantize,
+            samples=samples,
+        )
         described = replace(
-            described, verification=_verified(described, folder, head, table, verify, progress)
+            described, verification=_verified(described, folder, seen, table, verify, progress)
         )
         _write_text(os.path.join(folder, LABELS), labels)
         _write_text(os.path.join(folder, CARD), model_card(described))
@@ -234,20 +255,22 @@ def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]
     return samples
 
 
-def _fused(head: Head, form: LinearForm, weights: str | os.PathLike[str] | None, *, trust_model: bool) -> Any:
+def _fused(head: Head, form: LinearForm, weights: WeightsFiles | None, *, trust_model: bool) -> Any:
     try:
         # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
-        backbone = backbone_from_spec(
-            head.spec, weights=weights or head.weights, engine="tensorflow", trust_model=trust_model
+        backbones = backbones_from_spec(
+            head.spec, weights=weights, remembered=head.weights, engine="tensorflow", trust_model=trust_model
         )
-        network = backbone.build().model
+        networks = [backbone.build().model for backbone in backbones]
     except FingerprintMismatchError:
         raise
     except BackboneError as error:
         raise type(error)(f"{error}; say with --weights where the weights are") from error
+    from featstore.export.composing import average_with_mirrored, join_networks
     from featstore.export.fusing import fuse
 
-    return fuse(network, form, centre=_centre(head), temperature=head.temperature or 1.0)
+    model = fuse(join_networks(networks), form, centre=_centre(head), temperature=head.temperature or 1.0)
+    return model if head.test_views == 1 else average_with_mirrored(model)
 
 
 def _centre(head: Head) -> NDArray[np.float64]:
@@ -263,21 +286,27 @@ def _written(
     folder: str,
     *,
     runtime: str,
+    test_views: int,
     quantize: str | None,
     samples: list[NDArray[np.uint8]],
 ) -> ModelDescription:
     from featstore.export.writers import write_model
 
+    seen = head.spec.parts[0]
     essentials = {
         "classes": head.classes.tolist(),
-        "size_px": list(head.spec.size_px),
-        "resize": head.spec.resize,
+        "size_px": list(seen.size_px),
+        "resize": seen.resize,
+        "test_views": test_views,
         "rejects_below": head.rejects_below,
         "fingerprint": head.fingerprint,
     }
     write_model(model, folder, runtime=runtime, essentials=essentials, quantize=quantize, samples=samples)
     told = head.to_dict()
-    kept = ("params", "catalog", "created", "seed", "choice", "counts", "split_rule", "validation", "test")
+    kept = (
+        *("params", "catalog", "created", "seed", "choice", "counts", "split_rule", "validation", "test"),
+        "test_views",
+    )
     packages = (
         "keras",
         "tensorflow",
@@ -289,6 +318,7 @@ def _written(
         files=file_digests(folder, _files(folder)),
         classes=tuple(head.classes.tolist()),
         spec=head.spec,
+        test_views=test_views,
         rejects_below=head.rejects_below,
         quantization=quantize,
         head={"name": head.name, **{name: told[name] for name in kept}, "reject": head.reject},

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from featstore.errors import ImageError
 from featstore.hashing import content_hash
-from featstore.images.decode import decode_image
 from featstore.images.reading import default_workers, map_ahead, read_image
+from featstore.streaming import decode_for
 
 if TYPE_CHECKING:
     from featstore.splits import SplitRule
@@ -51,8 +51,11 @@ def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) 
 
 
 def read_photos(table: "FeatureTable") -> Iterator[Photo]:
-    """Read and decode the photos of a table that can be read and still have their content hash, in order."""
-    spec = table.spec
+    """Read and decode the photos of a table that can be read and still have their content hash, in order.
+
+    Of several spaces the pixels are those that the first one's network sees.
+    """
+    spec = table.spec.parts[0]
     hashes = table.content_hash_bytes
 
     def read(entry: tuple[int, str]) -> Photo | None:
@@ -61,7 +64,7 @@ def read_photos(table: "FeatureTable") -> Iterator[Photo]:
             data = read_image(path)
             if content_hash(data) != hashes[row].tobytes():
                 return None
-            pixels = decode_image(data, size_px=spec.size_px, resize=spec.resize)
+            (pixels,) = decode_for(spec, data)
         except ImageError:
             return None
         return Photo(row=row, data=data, pixels=pixels)

@@ -18,10 +18,17 @@ __all__ = ["write_tflite"]
 
 # What the head becomes: it is small, and rounding it would round the probabilities to 1/256.
 _HEAD_OPERATIONS = ("FULLY_CONNECTED", "SOFTMAX")
+# And the mean over views that follows it.
+_AVERAGING_OPERATIONS = ("RESHAPE", "MEAN")
 
 
 def write_tflite(
-    model: Any, path: str, *, quantize: str | None = None, samples: Sequence[NDArray[np.uint8]] = ()
+    model: Any,
+    path: str,
+    *,
+    quantize: str | None = None,
+    samples: Sequence[NDArray[np.uint8]] = (),
+    averages: bool = False,
 ) -> None:
     """Write a model for LiteRT, with built-in operations alone.
 
@@ -35,6 +42,8 @@ def write_tflite(
         (TensorFlow Lite's post-training quantization: Jacob et al., CVPR 2018); the head stays in float32.
     samples : sequence of ndarray of shape (height, width, 3), uint8
         Images that tell ``"int8"`` how large the activations become.
+    averages : bool
+        Whether the head is followed by a mean over views, which is then in float32 too.
     """
     with tempfile.TemporaryDirectory() as folder:
         signature = [tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, name=INPUT)]
@@ -46,7 +55,8 @@ def write_tflite(
         archive.add_endpoint(IMAGES_SIGNATURE, forward)
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[IMAGES_SIGNATURE])
-        data = _int8(converter, samples) if quantize == "int8" else _floats(converter, quantize)
+        exact = (*_HEAD_OPERATIONS, *(_AVERAGING_OPERATIONS if averages else ()))
+        data = _int8(converter, samples, exact) if quantize == "int8" else _floats(converter, quantize)
     with open(path, "xb") as file:
         file.write(data)
 
@@ -58,14 +68,14 @@ def _floats(converter: Any, quantize: str | None) -> bytes:
     return bytes(converter.convert())
 
 
-def _int8(converter: Any, samples: Sequence[NDArray[np.uint8]]) -> bytes:
+def _int8(converter: Any, samples: Sequence[NDArray[np.uint8]], exact: Sequence[str]) -> bytes:
     def shown() -> Iterator[list[NDArray[np.uint8]]]:
         return ([pixels[np.newaxis]] for pixels in samples)
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = shown
     experimental = tf.lite.experimental
-    options = experimental.QuantizationDebugOptions(denylisted_ops=list(_HEAD_OPERATIONS))
+    options = experimental.QuantizationDebugOptions(denylisted_ops=list(exact))
     debugger = experimental.QuantizationDebugger(
         converter=converter, debug_dataset=shown, debug_options=options
     )

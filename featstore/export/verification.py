@@ -38,13 +38,15 @@ def verify(
 ) -> dict[str, Any]:
     """Run an exported model on held-out photos, and compare its probabilities with the head's.
 
-    The head's are :meth:`featstore.Head.predict_proba` of the stored features. The photos are those of the
-    test split whose files still have the content that the catalog knows, at most 1,000.
+    The head's are :meth:`featstore.Head.predict_proba` of the stored features, of as many views of each photo
+    as the head looks at. The photos are those of the test split whose files still have the content that the
+    catalog knows, at most 1,000.
 
     Parameters
     ----------
     model : ExportedModel
     head : Head
+        Its ``test_views`` are the model's.
     table : FeatureTable
         Of the head's own space.
     progress : callable, optional
@@ -82,7 +84,7 @@ def verify(
     if not rows:
         return {"skipped": _why_none(len(photos))}
     seen = photos.select(rows)
-    wanted, labels = head.predict_proba(seen.X), seen.y
+    wanted, labels = _probabilities(head, seen), seen.y
     told: dict[str, Any] = {
         "split": "test",
         "n": len(rows),
@@ -163,20 +165,29 @@ def check_tolerance(told: dict[str, Any]) -> None:
         )
 
 
+def _probabilities(head: "Head", table: "FeatureTable") -> NDArray[np.float64]:
+    if head.test_views == 1:
+        return head.predict_proba(table.X)
+    views = table.with_views(head.test_views).X
+    return head.predict_proba(views.reshape(len(table), head.test_views, -1))
+
+
 def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float]:
     """Return what the model may differ by: the keys of :func:`compare` that are held to it."""
     described = model.description
     if described.quantization is not None:
         mean, agreement = _ROUNDED[described.quantization]
         return {"mean_difference": mean, "top1_agreement": agreement}
-    if described.spec.precision == "bfloat16":
+    parts = described.spec.parts
+    if any(part.precision == "bfloat16" for part in parts):
         return {"largest_difference": _BFLOAT16}
-    on_gpu = "gpu" in str(table.provenance.get("device", "")) or (
-        model.runtime in {"keras", "saved_model"} and gpu_in_sight()
-    )
-    if on_gpu:
+    # Of several spaces the table tells for each.
+    made_by = [table.provenance] if len(parts) == 1 else [*table.provenance.values()]
+    on_gpu = any("gpu" in str(told.get("device", "")) for told in made_by)
+    if on_gpu or (model.runtime in {"keras", "saved_model"} and gpu_in_sight()):
         return {"largest_difference": _GPU}
-    return {"largest_difference": _STORED_HALF if described.spec.dtype == "float16" else _EXACT}
+    is_half = any(part.dtype == "float16" for part in parts)
+    return {"largest_difference": _STORED_HALF if is_half else _EXACT}
 
 
 def _why_none(n_photos: int) -> str:

@@ -42,7 +42,8 @@ def write_model(
         Of a SavedModel its own; there must be no model in it.
     runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
     essentials : mapping of str to JSON values
-        What a program must know to use the file: ``classes``, ``resize``, ``rejects_below`` and more.
+        What a program must know of the file: ``classes``, ``resize``, ``rejects_below``, ``test_views`` and
+        more.
     quantize, samples
         As for :func:`featstore.export.tflite.write_tflite`.
 
@@ -110,7 +111,8 @@ def _write_tflite(
 ) -> None:
     from featstore.export.tflite import write_tflite
 
-    write_tflite(model, path, quantize=quantize, samples=samples)
+    averages = essentials["test_views"] > 1
+    write_tflite(model, path, quantize=quantize, samples=samples, averages=averages)
     # As TensorFlow Lite's own metadata does: files in a zip behind the model, which its readers pass over.
     with zipfile.ZipFile(path, "a") as archive:
         labels = "".join(f"{label}\n" for label in essentials["classes"])

@@ -13,6 +13,7 @@ __all__ = [
     "fit_temperature",
     "is_nearest_centroid",
     "log_probabilities",
+    "mean_over_views",
     "smoothed_votes",
     "softmax",
 ]
@@ -20,22 +21,27 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 
-def fit_temperature(scores: NDArray[Any], labels: NDArray[np.str_], classes: NDArray[np.str_]) -> float:
+def fit_temperature(
+    scores: NDArray[Any], labels: NDArray[np.str_], classes: NDArray[np.str_], *, n_views: int = 1
+) -> float:
     """Find what to divide a classifier's scores by, so that their softmax is a probability.
 
     Temperature scaling (Guo et al., ICML 2017, section 4.2): the temperature with the least cross entropy on
-    images that the classifier was not fitted on. It changes no prediction. Where every label there is
+    images that the classifier was not fitted on; of several views of an image, that of the mean of their
+    probabilities. It changes no prediction, but where there are such views. Where every label there is
     predicted there is no such temperature (the smaller, the better); so each label counts as one drawn at
     random with the chance 1 / (n + 1), in the manner of Platt's targets (Advances in Large Margin
     Classifiers, 1999, section 2.2).
 
     Parameters
     ----------
-    scores : ndarray of shape (n, n_classes), float
-        One for each class; ``n`` may be 0, which gives 1 and a warning in the log.
+    scores : ndarray of shape (n * n_views, n_classes), float
+        One for each class, image by image; ``n`` may be 0, which gives 1 and a warning in the log.
     labels : ndarray of shape (n,), str
     classes : ndarray of shape (n_classes,), str
         Sorted.
+    n_views : int
+        Rows of each image.
 
     Returns
     -------
@@ -58,11 +64,11 @@ def fit_temperature(scores: NDArray[Any], labels: NDArray[np.str_], classes: NDA
         )
     wide = np.asarray(scores, np.float64)
     chance = 1 / (len(labels) + 1)
-    targets = np.full(wide.shape, chance / len(classes))
+    targets = np.full((len(labels), len(classes)), chance / len(classes))
     targets[np.arange(len(labels)), np.searchsorted(classes, labels)] += 1 - chance
 
     def cross_entropy(log_temperature: float) -> float:
-        probabilities = softmax(wide * np.exp(-log_temperature))
+        probabilities = mean_over_views(softmax(wide * np.exp(-log_temperature)), n_views)
         return -float((targets * np.log(np.maximum(probabilities, 1e-300))).sum())
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-10.0, 10.0), method="bounded").x))
@@ -130,6 +136,25 @@ def smoothed_votes(shares: NDArray[Any], n_neighbors: int) -> NDArray[np.float64
     """
     votes = np.asarray(shares, np.float64) * n_neighbors
     return np.asarray(np.log((votes + 1 / votes.shape[1]) / (n_neighbors + 1)), np.float64)
+
+
+def mean_over_views(probabilities: NDArray[Any], n_views: int) -> NDArray[np.float64]:
+    """Return the mean of the probabilities of each image's views.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n * n_views, n_classes), float
+        Image by image.
+    n_views : int
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes), float64
+    """
+    if n_views == 1:
+        return np.asarray(probabilities, np.float64)
+    each = probabilities.reshape(-1, n_views, probabilities.shape[1])
+    return np.asarray(each.mean(axis=1), np.float64)
 
 
 def softmax(scores: NDArray[Any]) -> NDArray[np.float64]:

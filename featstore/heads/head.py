@@ -9,11 +9,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.spec import BackboneSpec
+from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import FingerprintMismatchError, HeadError
-from featstore.heads.calibration import class_scores, log_probabilities, softmax
+from featstore.heads.calibration import class_scores, log_probabilities, mean_over_views, softmax
 from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
 from featstore.heads.linear import LinearForm
+from featstore.heads.mismatch import differences
 from featstore.heads.rejection import checked_reject
 from featstore.heads.rows import usable_features
 from featstore.splits import SplitRule
@@ -35,8 +36,8 @@ class Head:
         As :func:`featstore.known_heads` lists it, or the lowercased class name of the user's own estimator.
     classes : ndarray of shape (n_classes,), str
         The labels, sorted; columns of probabilities are in this order.
-    spec : BackboneSpec
-        The backbone whose features it was fitted on.
+    spec : BackboneSpec or JoinedSpec
+        The backbone, or several, whose features it was fitted on.
     fingerprint : str
         The spec's fingerprint, 64 hexadecimal digits.
     feature_dim : int
@@ -79,8 +80,12 @@ class Head:
         Contents that occur with more than one label.
     temperature : float or None
         What decisions are divided by before the softmax; None for a classifier with its own probabilities.
-    weights : str
-        Where the backbone's weights came from, as the space records it; may be empty.
+    train_views, test_views : int
+        Views of each image that it was fitted on, and over which its probabilities are to be averaged: give
+        :meth:`predict` and the others that many.
+    weights : str, or tuple of str
+        Where the backbone's weights came from, as the space records it; may be empty. Of joined backbones one
+        for each.
     catalog, space : str
         The names of what it was fitted on.
     created : str
@@ -95,7 +100,7 @@ class Head:
 
     name: str
     classes: NDArray[np.str_]
-    spec: BackboneSpec
+    spec: BackboneSpec | JoinedSpec
     fingerprint: str
     feature_dim: int
     split_rule: SplitRule
@@ -113,7 +118,9 @@ class Head:
     leaks: int = 0
     label_conflicts: int = 0
     temperature: float | None = None
-    weights: str = ""
+    train_views: int = 1
+    test_views: int = 1
+    weights: str | tuple[str, ...] = ""
     catalog: str = ""
     space: str = ""
     created: str = ""
@@ -138,18 +145,20 @@ class Head:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
+            Of the image itself, or of several of its views.
 
         Returns
         -------
         ndarray of shape (n,), str
+            Of several views, the label that is most probable in the mean.
 
         Raises
         ------
         HeadError
             ``X`` has another shape, or holds NaN or infinity.
         """
-        parts = [self._labels(block) for block in self._blocks(X)]
+        parts = [self._labels(block, n_views) for block, n_views in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=self.classes.dtype)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -157,20 +166,21 @@ class Head:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
 
         Returns
         -------
         ndarray of shape (n, n_classes), float64
             In [0, 1], each row with the sum 1; columns in the order of ``classes``. Where the classifier has
-            only decisions, the softmax of these divided by ``temperature``.
+            only decisions, the softmax of these divided by ``temperature``. Of several views of an image, the
+            mean over these.
 
         Raises
         ------
         HeadError
             ``X`` has another shape, or holds NaN or infinity.
         """
-        parts = [self._probabilities(block) for block in self._blocks(X)]
+        parts = [self._mean_probabilities(block, n_views) for block, n_views in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def scores(self, X: Any) -> NDArray[np.float64]:
@@ -178,20 +188,21 @@ class Head:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
 
         Returns
         -------
         ndarray of shape (n, n_classes), float64
-            The classifier's decisions, or else the logarithms of its probabilities. The softmax of these,
-            divided by ``temperature`` where there is one, is :meth:`predict_proba`.
+            The classifier's decisions, or else the logarithms of its probabilities; of several views, the
+            logarithms of their mean, times ``temperature``. The softmax of these, divided by ``temperature``
+            where there is one, is :meth:`predict_proba`.
 
         Raises
         ------
         HeadError
             ``X`` has another shape, or holds NaN or infinity.
         """
-        parts = [self._scores(block) for block in self._blocks(X)]
+        parts = [self._mean_scores(block, n_views) for block, n_views in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def answer(self, X: Any, *, reject: float | None = None) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
@@ -199,7 +210,7 @@ class Head:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
         reject : float, optional
             In [0, 1): what the most probable class's probability has to reach; by default the head's own,
             and 0 always answers.
@@ -230,7 +241,7 @@ class Head:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
         k : int
             How many, at least 1; more than there are classes gives all classes.
 
@@ -250,14 +261,14 @@ class Head:
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
         return self.classes[best], np.take_along_axis(probabilities, best, axis=1)
 
-    def check_fingerprint(self, fingerprint: str, *, spec: BackboneSpec | None = None) -> None:
+    def check_fingerprint(self, fingerprint: str, *, spec: BackboneSpec | JoinedSpec | None = None) -> None:
         """Refuse features, or a backbone, other than the head's own.
 
         Parameters
         ----------
         fingerprint : str
             Of the features or the backbone at hand.
-        spec : BackboneSpec, optional
+        spec : BackboneSpec or JoinedSpec, optional
             Its specification, for a message that names what differs.
 
         Raises
@@ -271,13 +282,7 @@ class Head:
             f"found {spec.name if spec else 'the fingerprint ' + fingerprint[:12]}"
         )
         if spec is not None:
-            own, other = self.spec.to_dict(), spec.to_dict()
-            differing = [
-                f"{key} is {_short(own.get(key))} in the head and {_short(other.get(key))} here"
-                for key in sorted({*own, *other})
-                if own.get(key) != other.get(key)
-            ]
-            message += ": " + ", ".join(differing)
+            message += ": " + ", ".join(differences(self.spec, spec))
         raise FingerprintMismatchError(
             message + "; use the head's own backbone and weights, or fit another head"
         )
@@ -304,6 +309,8 @@ class Head:
             "leaks": self.leaks,
             "label_conflicts": self.label_conflicts,
             "temperature": self.temperature,
+            "train_views": self.train_views,
+            "test_views": self.test_views,
             "split_rule": self.split_rule.to_dict(),
             "spec": self.spec.to_dict(),
             "fingerprint": self.fingerprint,
@@ -368,21 +375,37 @@ class Head:
             return value.tolist()
         return value.to_dict() if name in {"spec", "split_rule"} else value
 
-    def _blocks(self, X: Any) -> Iterator[NDArray[Any]]:
-        """Yield checked runs of rows, in at least single precision."""
+    def _blocks(self, X: Any) -> Iterator[tuple[NDArray[Any], int]]:
+        """Yield checked runs of rows, in at least single precision, and how many are of one image."""
         rows = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
-        if len(rows.shape) != 2 or rows.shape[1] != self.feature_dim:
+        shape = tuple(rows.shape)
+        if len(shape) not in (2, 3) or shape[-1] != self.feature_dim or (len(shape) == 3 and not shape[1]):
+            leading = "n, n_views" if len(shape) == 3 else "n"
             raise HeadError(
-                f"the head {self.name} takes features of shape (n, {self.feature_dim}); "
-                f"found {tuple(rows.shape)}"
+                f"the head {self.name} takes features of shape ({leading}, {self.feature_dim}); found {shape}"
             )
-        for start in range(0, rows.shape[0], _BLOCK_ROWS):
-            yield usable_features(rows[start : start + _BLOCK_ROWS])
+        n_views = shape[1] if len(shape) == 3 else 1
+        step = max(1, _BLOCK_ROWS // n_views)
+        for start in range(0, shape[0], step):
+            block = rows[start : start + step]
+            yield usable_features(block if len(shape) == 2 else block.reshape(-1, shape[2])), n_views
 
-    def _labels(self, block: NDArray[Any]) -> NDArray[np.str_]:
+    def _labels(self, block: NDArray[Any], n_views: int) -> NDArray[np.str_]:
+        if n_views > 1:
+            best = self._mean_probabilities(block, n_views).argmax(axis=1)
+            return np.asarray(self.classes[best], dtype=np.str_)
         if self.linear is not None:
             return np.asarray(self.classes[self.linear.scores(block).argmax(axis=1)], dtype=np.str_)
         return np.asarray(self.estimator.predict(block), dtype=np.str_)
+
+    def _mean_scores(self, block: NDArray[Any], n_views: int) -> NDArray[np.float64]:
+        if n_views == 1:
+            return self._scores(block)
+        means = np.maximum(self._mean_probabilities(block, n_views), 1e-300)
+        return np.asarray(np.log(means) * (self.temperature or 1.0), np.float64)
+
+    def _mean_probabilities(self, block: NDArray[Any], n_views: int) -> NDArray[np.float64]:
+        return mean_over_views(self._probabilities(block), n_views)
 
     def _scores(self, block: NDArray[Any]) -> NDArray[np.float64]:
         if self.linear is not None:
@@ -395,7 +418,3 @@ class Head:
         if self.linear is None and self.temperature is None:
             return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
         return softmax(self._scores(block) / (self.temperature or 1.0))
-
-
-def _short(value: object) -> object:
-    return value[:12] if isinstance(value, str) and len(value) == 64 else value

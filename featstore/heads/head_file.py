@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from featstore.backbones.spec import BackboneSpec
+from featstore.backbones.spec import spec_from_dict
 from featstore.errors import FeatstoreError, FormatVersionError, HeadError
 from featstore.heads.estimator_file import dump_estimator, first_line, load_estimator, read_array
 from featstore.heads.linear import LinearForm
+from featstore.images.views import MAX_VIEWS
 from featstore.splits import SPLITS, SplitRule
 from featstore.store import replacing
 from featstore.store.archive import ARCHIVE_COMMENT, check_archive, check_members, seal_archive
@@ -32,7 +33,8 @@ from featstore.store.archive import ARCHIVE_COMMENT, check_archive, check_member
 __all__ = ["FIELDS", "FORMAT_VERSION", "read_head_file", "write_head_file"]
 
 # 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
-FORMAT_VERSION = 2
+# 3: probabilities may be the mean over several views, and backbones may be joined.
+FORMAT_VERSION = 3
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
@@ -55,7 +57,9 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "leaks": int,
     "label_conflicts": int,
     "temperature": (float, int, type(None)),
-    "weights": str,
+    "train_views": int,
+    "test_views": int,
+    "weights": (str, list),
     "catalog": str,
     "space": str,
     "created": str,
@@ -207,7 +211,8 @@ def _check_format(manifest: Any, *, path: str) -> None:
 
 
 def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what format version 1 did not have: it chose on validation, and drew nothing but with seed 0."""
+    """Add what earlier versions did not have: the first chose on validation, and drew with seed 0."""
+    manifest = {"train_views": 1, "test_views": 1, **manifest} if manifest["format_version"] < 3 else manifest
     if manifest["format_version"] > 1:
         return dict(manifest)
     scores = manifest.get("validation")
@@ -239,11 +244,16 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "choice": set(values["choice"]) == {"by", "folds", "n", "top1", "fitted_on"},
         "reject": values["reject"] is None or _is_rejection(values["reject"]),
         "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
+        "train_views": 1 <= values["train_views"] <= MAX_VIEWS,
+        "test_views": 1 <= values["test_views"] <= MAX_VIEWS,
+        "weights": isinstance(values["weights"], str) or all(isinstance(w, str) for w in values["weights"]),
     }
     if unfit := [name for name, is_fit in fit.items() if not is_fit]:
         raise HeadError(f"its {_MANIFEST} has an unfit {unfit[0]}: {str(values[unfit[0]])[:80]}")
     values["classes"] = np.array(values["classes"], dtype=np.str_)
-    values["spec"] = BackboneSpec.from_dict(values["spec"])
+    values["spec"] = spec_from_dict(values["spec"])
+    if isinstance(values["weights"], list):
+        values["weights"] = tuple(values["weights"])
     values["split_rule"] = SplitRule.from_dict(values["split_rule"])
     if values["spec"].fingerprint != values["fingerprint"]:
         raise HeadError("its fingerprint is not that of its backbone's specification")

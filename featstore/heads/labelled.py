@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featstore.heads.parallel import has_own_memory, is_sequential
 from featstore.heads.rows import Rows
+from featstore.heads.viewed import Views
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -22,21 +23,47 @@ __all__ = ["Images", "shared_images"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """Labelled images of a table: their rows, labels, and what must stay together of them."""
+    """Labelled images of a table, by number, with their labels and what must stay together of them.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        With ``views.most`` rows for each image.
+    at : ndarray of shape (n,), int
+        Numbers of images.
+    y : ndarray of shape (n,), str
+    groups : ndarray of length n
+    name : str
+    views : Views
+    """
 
     table: "FeatureTable"
     at: NDArray[np.intp]
     y: NDArray[np.str_]
     groups: NDArray[Any]
     name: str
+    views: Views = field(default_factory=Views)
 
     def __len__(self) -> int:
         return len(self.at)
 
     @property
-    def rows(self) -> Rows:
-        """Their features."""
-        return Rows(self.table, self.at, name=self.name)
+    def n_fitted(self) -> int:
+        """How many rows a fit on these images has."""
+        return len(self) * self.views.train
+
+    @property
+    def to_fit(self) -> tuple[Rows, NDArray[np.str_], NDArray[Any]]:
+        """What a fit is given: the features of all views for training, their labels and groups."""
+        rows, n_views = self._rows(self.views.train), self.views.train
+        if n_views == 1:
+            return rows, self.y, self.groups
+        return rows, np.repeat(self.y, n_views), np.repeat(self.groups, n_views, axis=0)
+
+    @property
+    def to_judge(self) -> Rows:
+        """The features that the images are judged by."""
+        return self._rows(self.views.test, are_one=True)
 
     def some(self, at: NDArray[np.intp]) -> "Images":
         """Return some of them."""
@@ -46,13 +73,18 @@ class Images:
         """Return these and others, in the table's order."""
         at = np.concatenate([self.at, other.at])
         order = np.argsort(at, kind="stable")
-        return Images(
-            table=self.table,
+        return replace(
+            self,
             at=at[order],
             y=np.concatenate([self.y, other.y])[order],
             groups=np.concatenate([self.groups, other.groups])[order],
             name=f"{self.name} and {other.name}",
         )
+
+    def _rows(self, n_views: int, *, are_one: bool = False) -> Rows:
+        stored = self.views.most
+        at = self.at if stored == 1 else (self.at[:, None] * stored + np.arange(n_views)).ravel()
+        return Rows(self.table, at, name=self.name, n_views=n_views if are_one else 1)
 
 
 def shared_images(
@@ -80,8 +112,9 @@ def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
     """Write features to a temporary file, which other processes map into their memory."""
     with tempfile.TemporaryDirectory(prefix="featstore-") as folder:
         path = os.path.join(folder, "X.npy")
-        rows = [part.rows for part in images]
+        rows = [part._rows(part.views.most) for part in images]
         ends = np.cumsum([0, *map(len, rows)])
+        numbers = np.cumsum([0, *map(len, images)])
         shape = (int(ends[-1]), rows[0].feature_dim)
         mapped = np.lib.format.open_memmap(path, mode="w+", dtype=rows[0].dtype, shape=shape)
         for part, start in zip(rows, ends, strict=False):
@@ -92,7 +125,7 @@ def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
         table: Any = _MappedTable(np.load(path, mmap_mode="r"))
         yield tuple(
             replace(part, table=table, at=np.arange(start, end))
-            for part, (start, end) in zip(images, pairwise(ends), strict=True)
+            for part, (start, end) in zip(images, pairwise(numbers), strict=True)
         )
 
 

@@ -70,17 +70,17 @@ class Recipe:
         """How many settings there are to choose from."""
         return math.prod(len(values) for values in self.grid.values())
 
-    def for_n_images(self, n_images: int) -> "Recipe":
-        """Return the recipe without those numbers of neighbours that so few images cannot have."""
+    def for_n_rows(self, n_rows: int) -> "Recipe":
+        """Return the recipe without those numbers of neighbours that so few rows cannot have."""
         if self.solver != "neighbors":
             return self
         if "n_neighbors" in self.grid:
-            few = tuple(number for number in self.grid["n_neighbors"] if number <= n_images)
+            few = tuple(number for number in self.grid["n_neighbors"] if number <= n_rows)
             return replace(self, grid={**self.grid, "n_neighbors": few})
         asked = self.fixed["n_neighbors"]
-        if isinstance(asked, int) and asked > n_images:
+        if isinstance(asked, int) and asked > n_rows:
             raise HeadError(
-                f"{self.name} is asked for {asked} neighbours and is fitted on {n_images} images; "
+                f"{self.name} is asked for {asked} neighbours and is fitted on {n_rows} rows; "
                 "choose n_neighbors below that"
             )
         return self

@@ -11,7 +11,7 @@ from featstore.errors import HeadError
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Rows", "usable_features"]
+__all__ = ["Rows", "rows_of_images", "usable_features"]
 
 _BLOCK_BYTES = 32 * 2**20
 
@@ -26,12 +26,15 @@ class Rows:
         Their numbers in the table.
     name : str
         What they are, for messages: ``"train"``.
+    n_views : int
+        How many of them, one after the other, are views of one image that are looked at together.
     """
 
-    def __init__(self, table: "FeatureTable", rows: NDArray[np.intp], *, name: str) -> None:
+    def __init__(self, table: "FeatureTable", rows: NDArray[np.intp], *, name: str, n_views: int = 1) -> None:
         self._table = table
         self._rows = rows
         self._name = name
+        self.n_views = n_views
         self.feature_dim: int = table.feature_dim
 
     def __len__(self) -> int:
@@ -44,8 +47,9 @@ class Rows:
 
     @property
     def block_rows(self) -> int:
-        """How many rows are about 32 MB."""
-        return max(1, _BLOCK_BYTES // max(1, self.feature_dim * self.dtype.itemsize))
+        """How many rows are about 32 MB, of whole images."""
+        n_images = _BLOCK_BYTES // max(1, self.n_views * self.feature_dim * self.dtype.itemsize)
+        return max(1, n_images) * self.n_views
 
     def take(self, at: NDArray[np.intp] | slice) -> NDArray[Any]:
         """Return some rows' features; a view of the store's memory map where they are one run of it.
@@ -69,6 +73,35 @@ class Rows:
         for start in range(0, len(self), self.block_rows):
             at = slice(start, min(start + self.block_rows, len(self)))
             yield at, self.take(at)
+
+    def image_blocks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield the same by images, as heads take them.
+
+        Yields
+        ------
+        at : slice
+            Of the images.
+        X : ndarray of shape (n, feature_dim), or (n, n_views, feature_dim) where there are several
+        """
+        for at, block in self.blocks():
+            if self.n_views > 1:
+                at = slice(at.start // self.n_views, at.stop // self.n_views)
+                block = block.reshape(-1, self.n_views, self.feature_dim)
+            yield at, block
+
+
+def rows_of_images(table: "FeatureTable", at: NDArray[np.intp], *, n_views: int, name: str) -> Rows:
+    """Return the rows of some images of a table, with ``n_views`` views of each.
+
+    Raises
+    ------
+    NotInStoreError
+        An image lacks some of these views.
+    """
+    if n_views == 1:
+        return Rows(table, at, name=name)
+    views = table.select(at).with_views(n_views)
+    return Rows(views, np.arange(len(views)), name=name, n_views=n_views)
 
 
 def usable_features(rows: Any) -> NDArray[Any]:

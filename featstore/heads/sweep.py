@@ -16,7 +16,7 @@ from featstore.heads.dealing import listed
 from featstore.heads.labelled import Images, shared_images
 from featstore.heads.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.recipe import Params, Recipe
-from featstore.heads.solving import Prepared, Solution, judge, prepare, solve
+from featstore.heads.solving import Judgement, Prepared, Solution, judge, prepare, solve
 from featstore.heads.sweep_scores import sweep_scores
 from featstore.splits import HashKFold
 
@@ -31,8 +31,8 @@ _logger = logging.getLogger(__name__)
 # 10,000 x 2,048 of 101 still somewhat faster; with 40,000 two are faster.
 _ONE_THREAD_BELOW = 4 * 10**9
 
-# Of how many images the scores are kept for every setting, where folds choose: one number, the temperature,
-# is fitted to them.
+# Of how many views of images the scores are kept for every setting, where folds choose: one number, the
+# temperature, is fitted to them.
 _CALIBRATED_ON = 20_000
 
 # On how many of the images that a setting was fitted on its accuracy is measured.
@@ -48,14 +48,16 @@ class HeldOut:
     n_right, n : int
         Of all of them.
     y : ndarray of shape (n_scored,), str
-    scores : ndarray of shape (n_scored, n_classes), float
-        Of all, or of 20,000 spread evenly.
+    scores : ndarray of shape (n_scored * n_views, n_classes), float
+        Of all, or of 20,000 views of images spread evenly; image by image.
+    n_views : int
     """
 
     n_right: int
     n: int
     y: NDArray[np.str_]
     scores: NDArray[Any]
+    n_views: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +118,7 @@ def choose_on_validation(
     setting had been fixed. The temperature is found on validation with what was fitted on train, and kept
     where the head is then refitted on both.
     """
-    recipe = recipe.for_n_images(len(train))
+    recipe = recipe.for_n_rows(train.n_fitted)
     settings = recipe.settings
     is_split = recipe.solver in {"plain", "descent"}
     parts = [[setting] for setting in settings] if is_split else [settings]
@@ -128,7 +130,7 @@ def choose_on_validation(
             outside,
         ],
     ):
-        prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
+        prepared = prepare(recipe, *inside.to_fit)
         is_measured = len(settings) > 1 or recipe.solver == "descent"
         seen = inside.some(_spread(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
         tasks = [
@@ -178,9 +180,9 @@ def choose_by_folds(
                 f"without fold {number} of {folds.n_splits} no image is left of {listed(missing.tolist())}: "
                 "all of it is in one fold; add images, use other folds, or choose on the validation split"
             )
-    recipe = recipe.for_n_images(min(len(inside) for inside, _ in divisions))
-    settings = recipe.settings
-    scored = _spread(len(images), _CALIBRATED_ON)
+    recipe = recipe.for_n_rows(min(len(inside) for inside, _ in divisions) * images.views.train)
+    settings, n_views = recipe.settings, images.views.test
+    scored = _spread(len(images), max(1, _CALIBRATED_ON // n_views))
     n_fits = len(settings) * folds.n_splits
     n_tasks = folds.n_splits
     with (
@@ -194,10 +196,10 @@ def choose_by_folds(
         tried, _ = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=n_fits)
     n_right = [sum(part[at].n_right for part in tried) for at in range(len(settings))]
     best = max(range(len(settings)), key=n_right.__getitem__)
-    scores = np.empty((len(scored), len(classes)), np.float32)
+    scores = np.empty((len(scored) * n_views, len(classes)), np.float32)
     for part, (_, outside) in zip(tried, divisions, strict=True):
-        scores[np.isin(scored, outside)] = part[best].scores
-    held = HeldOut(n_right=n_right[best], n=len(images), y=images.y[scored], scores=scores)
+        scores[np.repeat(np.isin(scored, outside), n_views)] = part[best].scores
+    held = HeldOut(n_right=n_right[best], n=len(images), y=images.y[scored], scores=scores, n_views=n_views)
     with limits(images, classes, n_tasks=1) as notes:
         solution = _fit(recipe, images, settings[best], notes)
         temperature = _temperature(recipe, solution, held, classes)
@@ -214,15 +216,15 @@ def choose_by_folds(
 
 
 def _fit(recipe: Recipe, images: Images, setting: Params, notes: WarningNotes) -> Solution:
-    prepared = prepare(recipe, images.rows, images.y, images.groups)
+    prepared = prepare(recipe, *images.to_fit)
     [solution] = solve(recipe, prepared, [setting], notes)
     return solution
 
 
 def _held_out(recipe: Recipe, solution: Solution, images: Images, classes: NDArray[np.str_]) -> HeldOut:
-    predicted, scores = judge(solution, images.rows, classes, is_calibrated=recipe.is_calibrated)
-    n_right = int((predicted == np.searchsorted(classes, images.y)).sum())
-    return HeldOut(n_right=n_right, n=len(images), y=images.y, scores=scores)
+    judged = judge(solution, images.to_judge, classes, images.y, is_calibrated=recipe.is_calibrated)
+    n_right = int((judged.predicted() == np.searchsorted(classes, images.y)).sum())
+    return HeldOut(n_right=n_right, n=len(images), y=images.y, scores=judged.scores, n_views=judged.n_views)
 
 
 def _temperature(
@@ -230,7 +232,7 @@ def _temperature(
 ) -> float | None:
     if not recipe.is_calibrated and hasattr(solution.estimator, "predict_proba"):
         return None
-    return fit_temperature(held_out.scores, held_out.y, classes)
+    return fit_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
 
 
 def _try(
@@ -248,30 +250,32 @@ def _try(
 ) -> tuple[list[_Tried], Solution | None]:
     """Fit each setting and look at the held-out rows; of the solutions only the best is kept."""
     y = np.searchsorted(classes, held_out.y)
-    y_seen = None if seen is None else np.searchsorted(classes, seen.y)
+    rows = held_out.to_judge
     tried: list[_Tried] = []
     best: Solution | None = None
     steps: list[dict[str, Any]] = []
 
     def watch(estimator: Any, number: int) -> None:
         now = Solution(setting={}, params={}, estimator=estimator)
-        predicted, scores = judge(now, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
-        steps.append({"step": number, "top1": float((predicted == y).mean()), **measure(now, scores)})
+        judged = judge(now, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated)
+        top1 = float((judged.predicted() == y).mean())
+        steps.append({"step": number, "top1": top1, **measure(now, judged)})
 
-    def measure(solution: Solution, scores: NDArray[np.float64]) -> dict[str, float]:
-        if seen is None or y_seen is None or not len(y):
+    def measure(solution: Solution, judged: Judgement) -> dict[str, float]:
+        if seen is None or not len(y):
             return {}
-        return sweep_scores(recipe, solution, scores, y, classes, train=seen.rows, y_train=y_seen)
+        return sweep_scores(recipe, solution, judged, y, train=seen)
 
     watched = watch if seen is not None and len(y) else None
-    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.rows, watch=watched):
-        predicted, scores = judge(solution, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
+    for solution in solve(recipe, prepared, settings, notes, held_out=rows, watch=watched):
+        judged = judge(solution, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated)
+        scores = None if kept is None else judged.scores[np.repeat(kept, rows.n_views)]
         one = _Tried(
             params=solution.setting,
-            n_right=int((predicted == y).sum()),
+            n_right=int((judged.predicted() == y).sum()),
             n=len(y),
-            scores=None if kept is None else scores[kept].astype(np.float32),
-            more=measure(solution, scores),
+            scores=None if scores is None else scores.astype(np.float32),
+            more=measure(solution, judged),
             steps=[*steps],
         )
         steps.clear()
@@ -296,7 +300,7 @@ def _try_fold(
     report: Callable[[Params, float], None] | None = None,
 ) -> tuple[list[_Tried], Solution | None]:
     part = images.some(inside)
-    prepared = prepare(recipe, part.rows, part.y, part.groups)
+    prepared = prepare(recipe, *part.to_fit)
     return _try(
         recipe,
         prepared,
@@ -350,7 +354,7 @@ def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterat
     """
     from threadpoolctl import threadpool_limits
 
-    work = len(images) * images.rows.feature_dim * len(classes)
+    work = images.n_fitted * images.table.feature_dim * len(classes)
     with threadpool_limits(1 if n_tasks > 1 or work < _ONE_THREAD_BELOW else None), WarningNotes() as notes:
         yield notes
 

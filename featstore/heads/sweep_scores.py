@@ -1,17 +1,16 @@
 """What is measured of each setting that a sweep tries, beside the accuracy that it is chosen by."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.heads.calibration import fit_temperature, softmax
 from featstore.heads.metrics import log_loss
-from featstore.heads.solving import Solution, judge
+from featstore.heads.solving import Judgement, Solution, judge
 
 if TYPE_CHECKING:
+    from featstore.heads.labelled import Images
     from featstore.heads.recipe import Recipe
-    from featstore.heads.rows import Rows
 
 __all__ = ["sweep_scores"]
 
@@ -19,12 +18,10 @@ __all__ = ["sweep_scores"]
 def sweep_scores(
     recipe: "Recipe",
     solution: Solution,
-    scores: NDArray[Any],
+    judged: Judgement,
     y: NDArray[np.intp],
-    classes: NDArray[np.str_],
     *,
-    train: "Rows",
-    y_train: NDArray[np.intp],
+    train: "Images",
 ) -> dict[str, float]:
     """Measure a fitted estimator on what it was fitted on, and its probabilities on the images held out.
 
@@ -32,14 +29,12 @@ def sweep_scores(
     ----------
     recipe : Recipe
     solution : Solution
-    scores : ndarray of shape (n, n_classes), float
+    judged : Judgement
         What it says of the images held out, at least one.
     y : ndarray of shape (n,), int
-        Their classes' places in ``classes``.
-    classes : ndarray of shape (n_classes,), str
-    train : Rows
-        Images that it was fitted on.
-    y_train : ndarray of shape (n_train,), int
+        Their classes' places in ``judged.classes``.
+    train : Images
+        That it was fitted on.
 
     Returns
     -------
@@ -48,10 +43,10 @@ def sweep_scores(
         calibrated on these same images, which flatters it a little. And ``train_top1``, the accuracy on the
         training images in [0, 1]; left out where it would need another search for neighbours.
     """
-    is_own = not recipe.is_calibrated and hasattr(solution.estimator, "predict_proba")
-    temperature = 1.0 if is_own else fit_temperature(scores, classes[y], classes)
-    told = {"cross_entropy": log_loss(softmax(scores / temperature), y)}
+    told = {"cross_entropy": log_loss(judged.probabilities(), y)}
     if solution.scores is None:
-        predicted, _ = judge(solution, train, classes, is_calibrated=recipe.is_calibrated)
-        told["train_top1"] = float((predicted == y_train).mean())
+        seen = judge(
+            solution, train.to_judge, judged.classes, train.y, is_calibrated=recipe.is_calibrated
+        ).predicted(judged.temperature)
+        told["train_top1"] = float((judged.classes[seen] == train.y).mean())
     return told

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import SplitError
-from featstore.heads.calibration import softmax
+from featstore.heads.calibration import mean_over_views, softmax
 from featstore.heads.dealing import checked_classes, deal, kept_together, report_leaks
 from featstore.heads.head import Head
 from featstore.heads.intervals import scored
@@ -27,6 +27,7 @@ from featstore.heads.sweep import (
     choose_by_folds,
     choose_on_validation,
 )
+from featstore.heads.viewed import check_dealing, check_images, checked_views
 from featstore.splits import HashKFold, SplitRule
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def fit(
     head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
     rule: SplitRule | None = None,
+    views: Mapping[str, int] | None = None,
     class_weight: str | Mapping[str, float] | None = None,
     seed: int = 0,
     folds: int | None = None,
@@ -80,6 +82,11 @@ def fit(
         Default: ``SplitRule()``. A split that the catalog gives wins over it. Where the catalog gives none to
         validation and there is something to choose, the rule's share of the images given to train is taken;
         the head's own rule then says ``validation_from_train``.
+    views : mapping, optional
+        Of how many views of each image, number 0 and those after it: ``"train"``, that the head is fitted on,
+        each as a row of its own, and ``"test"``, over which probabilities are averaged wherever images are
+        judged, here and by the head from then on. By default 1 each, the image itself. Splits and folds are
+        dealt, and images counted, as without views: those of one image are always on the same side.
     class_weight : "balanced" or mapping of str to float, optional
         What an image of each class counts: ``"balanced"`` makes all classes count alike. Of ``lda`` it is the
         classes' priors that are weighted. Not for ``centroid`` and ``knn``, which fit no such sum.
@@ -109,7 +116,10 @@ def fit(
     UnknownHeadError
         No head has this name.
     HeadError
-        There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier.
+        There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier,
+        or a search whose folds would tear the views of an image apart; the table's rows are views.
+    NotInStoreError
+        Images lack some of the views.
     SplitError
         A class is missing from train or, with folds, outside a fold; the validation split is empty while
         there is something to choose on it; or given splits tear apart what the rule keeps together.
@@ -119,6 +129,7 @@ def fit(
         head=head,
         params=params,
         rule=rule,
+        views=views,
         class_weight=class_weight,
         seed=seed,
         folds=folds,
@@ -148,6 +159,7 @@ def fit_and_score(
     head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
     rule: SplitRule | None = None,
+    views: Mapping[str, int] | None = None,
     class_weight: str | Mapping[str, float] | None = None,
     seed: int = 0,
     folds: int | None = None,
@@ -160,6 +172,9 @@ def fit_and_score(
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
     below = None if reject is None else checked_reject(reject)
     rule = SplitRule() if rule is None else rule
+    check_images(table)
+    of_views = checked_views(views)
+    check_dealing(recipe.estimator, of_views)
     divider = None if folds is None else HashKFold(folds, salt=rule.salt)
     labels = np.asarray(table.y)
     rule, rows = deal(table, labels, rule, chooses=divider is None and recipe.n_settings > 1)
@@ -174,8 +189,9 @@ def fit_and_score(
     leaks, label_conflicts = report_leaks(table, labels, rows)
 
     together = kept_together(table, rule)
+    viewed = table.with_views(of_views.most)
     images = {
-        split: Images(table=table, at=at, y=labels[at], groups=together[at], name=split)
+        split: Images(table=viewed, at=at, y=labels[at], groups=together[at], name=split, views=of_views)
         for split, at in rows.items()
     }
     train, validation = images["train"], images["validation"]
@@ -212,7 +228,9 @@ def fit_and_score(
         "leaks": leaks,
         "label_conflicts": label_conflicts,
         "temperature": outcome.temperature,
-        "weights": str(getattr(table, "weights", "")),
+        "train_views": of_views.train,
+        "test_views": of_views.test,
+        "weights": getattr(table, "weights", ""),
         "catalog": str(table.catalog_name),
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -257,9 +275,10 @@ def _choice(recipe: Recipe, outcome: Outcome, folds: int | None) -> dict[str, An
 
 def _look_at(head: Head, images: Images) -> tuple[HeldOut, NDArray[np.bool_]]:
     """Predict images that the head was not fitted on, a block at a time, and say where it is right."""
+    rows = images.to_judge
     is_right = np.empty(len(images), np.bool_)
     scores = np.empty((len(images), len(head.classes)))
-    for at, block in images.rows.blocks():
+    for at, block in rows.image_blocks():
         is_right[at] = head.predict(block) == images.y[at]
         scores[at] = head.scores(block)
     told = HeldOut(n_right=int(is_right.sum()), n=len(images), y=images.y, scores=scores)
@@ -267,7 +286,7 @@ def _look_at(head: Head, images: Images) -> tuple[HeldOut, NDArray[np.bool_]]:
 
 
 def _rejection(told: HeldOut, head: Head, below: float) -> dict[str, Any]:
-    probabilities = softmax(told.scores / (head.temperature or 1.0))
+    probabilities = mean_over_views(softmax(told.scores / (head.temperature or 1.0)), told.n_views)
     return rejection_score(told.y, probabilities, head.classes, below=below)
 
 

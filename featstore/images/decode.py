@@ -227,6 +227,9 @@ class _Picture:
             return np.ascontiguousarray(pixels)
         padded = np.zeros((*self.size_px, 3), np.uint8)
         top, left = ((outer - own) // 2 for outer, own in zip(self.size_px, pixels.shape[:2], strict=True))
+        if view.flip:
+            # The mirror image of what the network sees, also where the margins differ by a pixel.
+            left = self.size_px[1] - pixels.shape[1] - left
         padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         return padded
 

@@ -35,8 +35,8 @@ class Comparison:
     n : int
         Number of images, copies of one file counting once, that are in the split for every head.
     heads : list of dict
-        ``{"name", "head", "space", "catalog", "n", "top1", "top1_ci"}`` for each head; accuracy on the common
-        images and its 95% Wilson interval.
+        ``{"name", "head", "space", "catalog", "test_views", "n", "top1", "top1_ci"}`` for each head; over how
+        many views of each image it averages, accuracy on the common images and its 95% Wilson interval.
     pairs : list of dict
         For each two heads ``a`` and ``b``, by their names: ``both_right``, ``only_a``, ``only_b`` and
         ``both_wrong``, numbers of images; ``difference``, the accuracy of b less that of a, and
@@ -103,6 +103,8 @@ def compare(
     ------
     FingerprintMismatchError
         A table is not of its head's space.
+    NotInStoreError
+        Images lack some of the views that a head averages over.
     SplitError
         There is no such split, or no image is in it for every head.
     HeadError
@@ -136,7 +138,7 @@ def compare(
     for column, (head, table, one) in enumerate(zip(heads, of_each, told, strict=True)):
         check_labels_known(head, labels)
         rows = np.array([one.first_row[content] for content in common], np.intp)
-        is_right[:, column] = predictions(head, table.X, rows)[0] == labels
+        is_right[:, column] = predictions(head, table, rows)[0] == labels
     unit, units = _units(heads, of_each, told, common)
     told_of_each = [
         {
@@ -144,6 +146,7 @@ def compare(
             "head": head.name,
             "space": table.space_name,
             "catalog": table.catalog_name,
+            "test_views": head.test_views,
             **scored(int(is_right[:, column].sum()), len(common)),
         }
         for column, (name, head, table) in enumerate(zip(called, heads, of_each, strict=True))

@@ -25,7 +25,7 @@ from featstore.heads import calibration, dealing, training
 from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
 from featstore.heads.training import fit_and_score
-from featstore.scoring.evaluation import resampling_units
+from featstore.scoring.evaluation import predictions, resampling_units
 from featstore.scoring.power_law import fit_power_law
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
@@ -108,6 +108,7 @@ def learning_curve(
     head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
     rule: SplitRule | None = None,
+    views: Mapping[str, int] | None = None,
     fractions: Sequence[float] = DEFAULT_FRACTIONS,
     repeats: int = 5,
     split: str = "test",
@@ -122,7 +123,7 @@ def learning_curve(
     Parameters
     ----------
     table : FeatureTable
-    head, params, rule
+    head, params, rule, views
         As for :func:`featstore.fit`.
     fractions : sequence of float
         Shares of the training split, in (0, 1]; 1 is always among them.
@@ -168,8 +169,8 @@ def learning_curve(
             is_right.append([])
             for rows in drawn:
                 part = table.select(np.sort(np.concatenate([rows, held])))
-                fitted, _ = fit_and_score(part, head=head, params=params, rule=rule)
-                is_right[-1].append(fitted.predict(table.X[scored]) == labels[scored])
+                fitted, _ = fit_and_score(part, head=head, params=params, rule=rule, views=views)
+                is_right[-1].append(predictions(fitted, table, scored)[0] == labels[scored])
                 fits[-1].append(
                     {"n_train": len(rows), "top1": float(is_right[-1][-1].mean()), "params": fitted.params}
                 )

@@ -28,6 +28,8 @@ from featstore.heads.metrics import (
     macro_f1,
     top_k_accuracy,
 )
+from featstore.heads.rows import rows_of_images
+from featstore.heads.viewed import check_images
 from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
@@ -43,7 +45,6 @@ __all__ = [
 
 _logger = logging.getLogger(__name__)
 
-_BLOCK_ROWS = 8192
 _SEED = 0
 
 
@@ -51,8 +52,9 @@ _SEED = 0
 class Evaluation:
     """What a head gets right and wrong on the labelled images of one split.
 
-    Intervals hold the true value in 95 of 100 such experiments. Those called Wilson's take the images as
-    independent; the others resample units of images, see ``resampling``.
+    An image is predicted by as many of its views as the head averages over. Intervals hold the true value in
+    95 of 100 such experiments. Those called Wilson's take the images as independent; the others resample
+    units of images, see ``resampling``.
 
     Parameters
     ----------
@@ -94,6 +96,8 @@ class Evaluation:
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``: what was resampled (``"image"``, or what the head's split
         rule goes by: ``"group"``, ``"folder"`` …), how many of them there are, how often.
+    test_views : int
+        Over how many views of each image the probabilities are averaged.
     """
 
     split: str
@@ -116,6 +120,7 @@ class Evaluation:
     calibration: list[CalibrationBin]
     baseline: dict[str, Any]
     resampling: dict[str, Any]
+    test_views: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``top5`` is left out where it is None.
@@ -153,6 +158,8 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     ------
     FingerprintMismatchError
         The features are of another backbone.
+    NotInStoreError
+        Images lack some of the views that the head averages over.
     SplitError
         The split holds no labelled image.
     HeadError
@@ -175,7 +182,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     check_labels_known(head, labels)
     if split != "train" and split in head.choice.get("fitted_on", ()):
         _logger.warning("the head %s was fitted on %s, too: scores on it are too good", head.name, split)
-    predicted, probabilities = predictions(head, table.X, rows)
+    predicted, probabilities = predictions(head, table, rows)
     true, guess = np.searchsorted(head.classes, labels), np.searchsorted(head.classes, predicted)
     n_images, n_classes = len(rows), len(head.classes)
     is_right = true == guess
@@ -191,6 +198,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     return Evaluation(
         split=split,
         n=n_images,
+        test_views=head.test_views,
         **_accuracy(int(is_right.sum()), n_images),
         top5=top5,
         top5_ci=None if top5 is None else wilson_interval(round(top5 * n_images), n_images),
@@ -242,11 +250,28 @@ def check_labels_known(head: Head, labels: NDArray[np.str_]) -> None:
         )
 
 
-def predictions(head: Head, X: Any, rows: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Predict some rows' labels and probabilities, in blocks: a memory map is never gathered whole."""
-    blocks = [X[rows[start : start + _BLOCK_ROWS]] for start in range(0, len(rows), _BLOCK_ROWS)]
-    predicted = [head.predict(block) for block in blocks]
-    return np.concatenate(predicted), np.concatenate([head.predict_proba(block) for block in blocks])
+def predictions(
+    head: Head, table: "FeatureTable", at: NDArray[np.intp]
+) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    """Predict some images' labels and probabilities, each by as many views as the head asks for.
+
+    They are read in blocks: a memory map is never gathered whole.
+
+    Raises
+    ------
+    HeadError
+        The table's rows are views.
+    NotInStoreError
+        An image lacks some of these views.
+    """
+    check_images(table)
+    rows = rows_of_images(table, at, n_views=head.test_views, name="the table")
+    predicted: list[NDArray[np.str_]] = []
+    probabilities: list[NDArray[np.float64]] = []
+    for _, block in rows.image_blocks():
+        predicted.append(head.predict(block))
+        probabilities.append(head.predict_proba(block))
+    return np.concatenate(predicted), np.concatenate(probabilities)
 
 
 def resampling_units(

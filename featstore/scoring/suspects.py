@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.calibration import fit_temperature, softmax
 from featstore.heads.labelled import Images
 from featstore.heads.metrics import log_loss
 from featstore.heads.parallel import WarningNotes
 from featstore.heads.recipe import Recipe, build_recipe
-from featstore.heads.solving import judge, prepare, solve
+from featstore.heads.solving import Judgement, judge, prepare, solve
 from featstore.heads.sweep import limits
+from featstore.heads.viewed import check_dealing, check_images, checked_views
 from featstore.splits import HashKFold
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def find_suspects(
     *,
     head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
+    views: Mapping[str, int] | None = None,
     folds: int = 10,
     progress: Callable[[int, int], None] | None = None,
 ) -> Suspects:
@@ -119,6 +120,8 @@ def find_suspects(
         As for :func:`featstore.fit`.
     params : mapping, optional
         Parameters to fix, such as ``{"C": 0.01}``.
+    views : mapping, optional
+        As for :func:`featstore.fit`: an image is judged by the mean of its views for test.
     folds : int
         At least 2.
     progress : callable, optional
@@ -143,6 +146,7 @@ def find_suspects(
     >>> found = featstore.find_suspects(table)  # doctest: +SKIP
     >>> [(suspect.path, suspect.suggested) for suspect in found.suspects[:10]]  # doctest: +SKIP
     """
+    check_images(table)
     labels = np.asarray(table.y)
     rows = np.flatnonzero(labels != "")
     classes, y = np.unique(labels[rows], return_inverse=True)
@@ -154,26 +158,39 @@ def find_suspects(
     recipe = build_recipe(head, params=params, seed=0)
     hashes = np.asarray(table.content_hash)
     groups = np.where(np.asarray(table.groups) == "", hashes, np.asarray(table.groups))
-    images = Images(table=table, at=rows, y=labels[rows], groups=groups[rows], name="the catalog")
+    of_views = checked_views(views)
+    check_dealing(recipe.estimator, of_views)
+    images = Images(
+        table=table.with_views(of_views.most),
+        at=rows,
+        y=labels[rows],
+        groups=groups[rows],
+        name="the catalog",
+        views=of_views,
+    )
     parts = list(HashKFold(folds).split(rows, groups=images.groups))
-    recipe = recipe.for_n_images(min(len(train) for train, _ in parts))
+    recipe = recipe.for_n_rows(min(len(train) for train, _ in parts) * of_views.train)
     total = recipe.n_settings + folds - 1
     probabilities = np.zeros((len(rows), len(classes)))
     with limits(images, classes, n_tasks=folds) as notes:
         chosen = _choose(recipe, images, parts[0], notes, lambda done: progress and progress(done, total))
-        temperature = chosen.temperature
+        temperature = chosen.judged.temperature
         for number, (train, test) in enumerate(parts):
-            known = _known_classes(images.y[train])
-            scores = chosen.scores
+            told = chosen.judged
             if number:
-                inside = images.some(train)
-                prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
-                held_out = images.some(test).rows
-                [solution] = solve(recipe, prepared, [chosen.setting], notes, held_out=held_out)
-                _, scores = judge(solution, held_out, known, is_calibrated=recipe.is_calibrated)
+                inside, held_out = images.some(train), images.some(test)
+                prepared = prepare(recipe, *inside.to_fit)
+                [solution] = solve(recipe, prepared, [chosen.setting], notes, held_out=held_out.to_judge)
+                told = judge(
+                    solution,
+                    held_out.to_judge,
+                    _known_classes(inside.y),
+                    held_out.y,
+                    is_calibrated=recipe.is_calibrated,
+                )
                 chosen.notes.update(solution.notes)
-            columns = np.searchsorted(classes, known)
-            probabilities[np.ix_(test, columns)] = softmax(scores / temperature)
+            columns = np.searchsorted(classes, told.classes)
+            probabilities[np.ix_(test, columns)] = told.probabilities(temperature)
             if progress is not None:
                 progress(recipe.n_settings + number, total)
     for note in sorted(chosen.notes):
@@ -218,8 +235,7 @@ class _Chosen:
 
     setting: dict[str, Any]
     params: dict[str, Any]
-    scores: NDArray[np.float64]
-    temperature: float
+    judged: Judgement
     notes: set[str]
 
 
@@ -236,29 +252,22 @@ def _choose(
     is_known = np.isin(held_out.y, classes)
     y = np.searchsorted(classes, held_out.y[is_known])
     least, best = np.inf, None
-    prepared = prepare(recipe, inside.rows, inside.y, inside.groups)
-    solutions = solve(recipe, prepared, recipe.settings, notes, held_out=held_out.rows)
+    prepared, rows = prepare(recipe, *inside.to_fit), held_out.to_judge
+    solutions = solve(recipe, prepared, recipe.settings, notes, held_out=rows)
     for number, solution in enumerate(solutions, start=1):
-        predicted, scores = judge(solution, held_out.rows, classes, is_calibrated=recipe.is_calibrated)
-        if recipe.is_calibrated or not hasattr(solution.estimator, "predict_proba"):
+        judged = judge(solution, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated)
+        loss = 0.0
+        if len(y) and judged.has_own:
+            loss = log_loss(judged.probabilities()[is_known], y)
+        elif len(y):
             # Errors: the cross entropy after calibration on these same images says little of few.
-            temperature, loss = None, float((predicted[is_known] != y).mean()) if len(y) else 0.0
-        else:
-            temperature, loss = 1.0, log_loss(softmax(scores[is_known]), y) if len(y) else 0.0
+            loss = float((judged.predicted()[is_known] != y).mean())
         if loss < least:
-            least, best = loss, (solution, scores, temperature)
+            least, best = loss, (solution, judged)
         told(number)
     assert best is not None
-    solution, scores, temperature = best
-    if temperature is None:
-        temperature = fit_temperature(scores[is_known], held_out.y[is_known], classes)
-    return _Chosen(
-        setting=solution.setting,
-        params=solution.params,
-        scores=scores,
-        temperature=temperature,
-        notes={*solution.notes},
-    )
+    solution, judged = best
+    return _Chosen(setting=solution.setting, params=solution.params, judged=judged, notes={*solution.notes})
 
 
 def _known_classes(labels: NDArray[np.str_]) -> NDArray[np.str_]:

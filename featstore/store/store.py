@@ -298,13 +298,16 @@ class FeatureStore:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
 
-    def table(self, space: str | None = None, catalog: str | Sequence[str] | None = None) -> FeatureTable:
+    def table(
+        self, space: str | Sequence[str] | None = None, catalog: str | Sequence[str] | None = None
+    ) -> FeatureTable:
         """Join a catalog's images with their features.
 
         Parameters
         ----------
-        space : str, optional
-            As for :meth:`space`.
+        space : str or sequence of str, optional
+            As for :meth:`space`. Of several, an image's features are put one after the other in this order,
+            by its content hash.
         catalog : str or sequence of str, optional
             One or more catalogs; may be left out where there is only one. Of several, a file with the same
             content and label is taken once.
@@ -317,16 +320,22 @@ class FeatureStore:
         Raises
         ------
         NotInStoreError
-            There is no such space or catalog, or none of the images has features in the space.
+            There is no such space or catalog, or none of the images has features in the space, or some have
+            features in one of several spaces and not in another.
+        BackboneError
+            A space is named twice.
         StoreError
             A file is damaged or cannot be read.
         """
+        spaces: list[str | None] = [space] if isinstance(space, str) or space is None else [*space]
         names = [catalog] if isinstance(catalog, str) or catalog is None else list(catalog)
         if not names:
             raise NotInStoreError(
                 f"no catalog was named; {self.path} has: {', '.join(self.catalog_names) or 'none'}"
             )
-        return build_table(self.space(space), [self.catalog(name) for name in names])
+        return build_table(
+            [self.space(name) for name in spaces or [None]], [self.catalog(name) for name in names]
+        )
 
     def info(self) -> dict[str, Any]:
         """Describe the store as JSON values.

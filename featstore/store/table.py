@@ -1,17 +1,19 @@
 """The table that notebooks hold: features, labels and splits of a catalog's images, row by row."""
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.spec import JoinedSpec
 from featstore.errors import NotInStoreError, SplitError, StoreError
 from featstore.splits import SPLITS, SplitRule, assign_splits, group_keys
+from featstore.store.columns import Columns
 from featstore.store.grouping import join_groups
+from featstore.store.missing import check_complete, check_views
 
 if TYPE_CHECKING:
     from featstore.backbones.spec import BackboneSpec
@@ -21,35 +23,22 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureTable", "build_table"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Columns:
-    """What the catalogs say; row i of each array is one image, and texts are objects (str or None)."""
-
-    rows: NDArray[np.int64]
-    content_hash: NDArray[np.uint8]
-    paths: NDArray[np.object_]
-    roots: NDArray[np.object_]
-    labels: NDArray[np.object_]
-    groups: NDArray[np.object_]
-    near_groups: NDArray[np.object_]
-    splits: NDArray[np.object_]
-
-    def take(self, index: Any) -> "_Columns":
-        return _Columns(**{name: getattr(self, name)[index] for name in self.__slots__})
+_GATHER_BYTES = 4 * 2**20
 
 
 class FeatureTable:
-    """Images that have features in one space, in their catalog's order; made by :meth:`FeatureStore.table`.
+    """Images that have features in a space, in their catalog's order; made by :meth:`FeatureStore.table`.
 
-    Nothing is read from the segments before ``X`` is asked for, and selecting rows costs no features. All
-    arrays are read-only.
+    A row is an image, by its view 0; :meth:`with_views` has a row for each of several views of each image. Of
+    several spaces, an image's features are put one after the other. Nothing is read from the segments before
+    ``X`` is asked for, and selecting rows costs no features. All arrays are read-only.
 
     Attributes
     ----------
     space_name, catalog_name : str
-        Several catalogs are joined by ``+``.
-    spec : BackboneSpec
+        Several spaces, or catalogs, are joined by ``+``.
+    spec : BackboneSpec or JoinedSpec
+        The latter of several spaces.
     n_missing : int
         Images of the catalog that have no features in this space; they are not in the table.
     n_failed : int
@@ -57,45 +46,62 @@ class FeatureTable:
     """
 
     def __init__(
-        self, space: "Space", columns: _Columns, *, catalog_name: str, n_missing: int = 0, n_failed: int = 0
+        self,
+        spaces: "Sequence[Space]",
+        columns: Columns,
+        *,
+        catalog_name: str,
+        n_missing: int = 0,
+        n_failed: int = 0,
     ) -> None:
-        self._space = space
+        self._spaces = tuple(spaces)
         self._columns = columns
-        self.space_name = space.name
+        self.spec: BackboneSpec | JoinedSpec = (
+            spaces[0].spec if len(spaces) == 1 else JoinedSpec(tuple(space.spec for space in spaces))
+        )
+        self.space_name = "+".join(space.name for space in spaces)
         self.catalog_name = catalog_name
-        self.spec: BackboneSpec = space.spec
         self.n_missing = n_missing
         self.n_failed = n_failed
 
     def __len__(self) -> int:
-        return len(self._columns.rows)
+        return len(self._columns)
 
     def __repr__(self) -> str:
         labels = f"{len(self.classes)} classes" if len(self.classes) else "no labels"
+        rows = "views of images" if self._columns.views.any() else "images"
         return (
             f"<FeatureTable {self.catalog_name} in {self.space_name}: "
-            f"{len(self):,} images x {self.feature_dim} {self.spec.dtype} features, {labels}>"
+            f"{len(self):,} {rows} x {self.feature_dim} {self.dtype.name} features, {labels}>"
         )
 
     @property
     def feature_dim(self) -> int:
-        """Number of features of an image."""
-        return self._space.feature_dim
+        """Number of features of an image, over all spaces."""
+        return sum(space.feature_dim for space in self._spaces)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The features' type, as stored."""
-        return self._space.dtype
+        """The features' type: as stored; of several spaces, one that holds all of theirs."""
+        return np.result_type(*(space.dtype for space in self._spaces))
 
     @property
-    def weights(self) -> str:
-        """Where the backbone's weights came from: ``"imagenet"``, ``"closed-form"`` or a file's path."""
-        return str(self._space.provenance.get("weights", ""))
+    def weights(self) -> str | tuple[str, ...]:
+        """Where the backbone's weights came from: ``"imagenet"``, ``"closed-form"`` or a file's path.
+
+        Of several spaces, one for each.
+        """
+        told = tuple(str(space.provenance.get("weights", "")) for space in self._spaces)
+        return told[0] if len(told) == 1 else told
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What computed the space's first rows: versions, engine and device, as its description has them."""
-        return dict(self._space.provenance)
+        """What computed the space's first rows: versions, engine and device, as its description has them.
+
+        Of several spaces, such a dict for each, by the space's name.
+        """
+        told = {space.name: dict(space.provenance) for space in self._spaces}
+        return told if len(told) > 1 else told[self.space_name]
 
     @property
     def fingerprint(self) -> str:
@@ -108,7 +114,74 @@ class FeatureTable:
 
         A memory map of the segment where the rows are one run of it; otherwise gathered once and kept.
         """
-        return _frozen(self._space.rows(self._columns.rows))
+        rows = self._columns.rows
+        if len(self._spaces) == 1:
+            return _frozen(self._spaces[0].rows(rows[:, 0]))
+        gathered = np.empty((len(rows), self.feature_dim), self.dtype)
+        step = max(1, _GATHER_BYTES // max(1, gathered.itemsize * self.feature_dim))
+        column = 0
+        for part, space in enumerate(self._spaces):
+            columns = slice(column, column + space.feature_dim)
+            for start in range(0, len(rows), step):
+                gathered[start : start + step, columns] = space.rows(rows[start : start + step, part])
+            column = columns.stop
+        return _frozen(gathered)
+
+    @property
+    def views(self) -> NDArray[np.uint16]:
+        """Which view of its image each row is, uint16 of shape (n,): zeros, but for :meth:`with_views`."""
+        return _frozen(self._columns.views.view())
+
+    @cached_property
+    def n_views(self) -> int:
+        """How many views there are, from 0 on, of every image of the table."""
+        hashes = self._columns.content_hash
+        most = min((int(space.view.max(initial=0)) + 1 for space in self._spaces), default=1)
+        for view in range(1, most):
+            if any((space.lookup(hashes, view) < 0).any() for space in self._spaces):
+                return view
+        return most
+
+    def with_views(self, n_views: int) -> "FeatureTable":
+        """Return the same images with a row for each of their views 0 … ``n_views`` - 1.
+
+        The views of one image follow each other, and have its label, group, path and content hash: whatever
+        goes by these, as splits and :class:`~featstore.HashKFold` do, keeps them together.
+
+        Parameters
+        ----------
+        n_views : int
+            At least 1.
+
+        Returns
+        -------
+        FeatureTable
+            Of ``n_views`` times as many rows.
+
+        Raises
+        ------
+        NotInStoreError
+            An image lacks some of these views.
+        StoreError
+            ``n_views`` is below 1, or the table has views already.
+
+        Examples
+        --------
+        >>> views = table.with_views(8)  # doctest: +SKIP
+        >>> views.X.reshape(len(table), 8, -1)  # doctest: +SKIP
+        """
+        if isinstance(n_views, bool) or not isinstance(n_views, int | np.integer) or n_views < 1:
+            raise StoreError(f"the number of views is a whole number, at least 1; found {n_views!r}")
+        if self._columns.views.any():
+            raise StoreError("the table has views already; take those of a table with a row for each image")
+        if n_views == 1:
+            return self
+        columns = self._columns.take(np.repeat(np.arange(len(self)), n_views))
+        views = np.tile(np.arange(n_views, dtype=np.uint16), len(self))
+        rows = np.stack([space.lookup(columns.content_hash, views) for space in self._spaces], axis=1)
+        for space, found in zip(self._spaces, rows.T, strict=True):
+            check_views(space, found.reshape(len(self), n_views) >= 0)
+        return self._with(replace(columns, rows=rows, views=views))
 
     @cached_property
     def y(self) -> NDArray[np.str_]:
@@ -128,8 +201,7 @@ class FeatureTable:
     @cached_property
     def paths(self) -> NDArray[np.str_]:
         """The images' absolute paths, str of shape (n,)."""
-        roots, paths = self._columns.roots.tolist(), self._columns.paths.tolist()
-        return _texts(np.array([os.path.join(*pair) for pair in zip(roots, paths, strict=True)], object))
+        return _texts(np.array(self._columns.file_paths(slice(None)), object))
 
     @property
     def relative_paths(self) -> list[str]:
@@ -258,13 +330,7 @@ class FeatureTable:
             columns = self._columns.take(chosen)
         except IndexError as error:
             raise NotInStoreError(f"the table has {len(self)} rows: {error}") from error
-        return FeatureTable(
-            self._space,
-            columns,
-            catalog_name=self.catalog_name,
-            n_missing=self.n_missing,
-            n_failed=self.n_failed,
-        )
+        return self._with(columns)
 
     def to_frame(self, *, features: bool = False, rule: SplitRule | None = None) -> Any:
         """Return the table as a pandas data frame.
@@ -279,7 +345,8 @@ class FeatureTable:
         Returns
         -------
         pandas.DataFrame
-            With the columns ``path`` (absolute), ``label``, ``group``, ``split`` and ``content_hash``.
+            With the columns ``path`` (absolute), ``label``, ``group``, ``split`` and ``content_hash``; of
+            :meth:`with_views` also ``view``.
 
         Raises
         ------
@@ -301,70 +368,45 @@ class FeatureTable:
                 "content_hash": self.content_hash.tolist(),
             }
         )
+        if self._columns.views.any():
+            frame["view"] = self._columns.views
         if not features:
             return frame
         names = [f"feature_{number}" for number in range(self.feature_dim)]
         return pd.concat([frame, pd.DataFrame(self.X, columns=names)], axis=1)
 
+    def _with(self, columns: Columns) -> "FeatureTable":
+        return FeatureTable(
+            self._spaces,
+            columns,
+            catalog_name=self.catalog_name,
+            n_missing=self.n_missing,
+            n_failed=self.n_failed,
+        )
 
-def build_table(space: "Space", catalogs: Sequence["Catalog"]) -> FeatureTable:
-    """Join catalogs with the rows of a space; see :meth:`FeatureStore.table`."""
+
+def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> FeatureTable:
+    """Join catalogs with the rows of spaces; see :meth:`FeatureStore.table`."""
     parts, n_missing, n_failed = [], 0, 0
     for catalog in catalogs:
-        columns = _Columns(
-            rows=space.lookup(catalog.content_hash),
-            content_hash=catalog.content_hash,
-            paths=_objects(catalog.paths),
-            roots=_objects([catalog.root] * len(catalog)),
-            labels=_objects(catalog.labels),
-            groups=_objects(catalog.groups),
-            near_groups=_objects(catalog.near_groups),
-            splits=_objects(catalog.splits),
-        )
-        usable, there = catalog.usable, columns.rows >= 0
+        rows = np.stack([space.lookup(catalog.content_hash) for space in spaces], axis=1)
+        columns = Columns.of_catalog(catalog, rows)
+        usable, there = catalog.usable, (rows >= 0).any(axis=1)
         n_failed += int((~usable).sum())
         n_missing += int((usable & ~there).sum())
         parts.append(columns.take(usable & there))
-    columns = parts[0]
-    if len(parts) > 1:
-        columns = _Columns(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Columns.__slots__}
-        )
-        columns = columns.take(np.fromiter(_first_tellings(columns), np.int64))
-    columns = replace(
-        columns, groups=_objects(join_groups(columns.groups.tolist(), columns.near_groups.tolist()))
-    )
+    columns = Columns.joined(parts)
+    columns = columns.with_groups(join_groups(columns.groups.tolist(), columns.near_groups.tolist()))
     name = "+".join(catalog.name for catalog in catalogs)
-    if len(columns.rows) == 0:
+    if not len(columns):
         raise NotInStoreError(
-            f"no image of the catalog {name} has features in the space {space.name} "
+            f"no image of the catalog {name} has features in the space {' or '.join(s.name for s in spaces)} "
             f"({n_missing:,} are missing, {n_failed:,} could not be used); "
-            f"run featstore extract on its images with --backbone {space.spec.architecture}"
+            f"run featstore extract on its images with --backbone {spaces[0].spec.architecture}"
         )
-    return FeatureTable(space, columns, catalog_name=name, n_missing=n_missing, n_failed=n_failed)
-
-
-def _first_tellings(columns: _Columns) -> Iterator[int]:
-    """Yield the rows whose file, content and label no earlier row has together."""
-    seen = set()
-    entries = zip(
-        columns.roots.tolist(),
-        columns.paths.tolist(),
-        columns.labels.tolist(),
-        (row.tobytes() for row in columns.content_hash),
-        strict=True,
-    )
-    for number, (root, path, label, content) in enumerate(entries):
-        telling = (os.path.normpath(os.path.join(root, path)), label, content)
-        if telling not in seen:
-            seen.add(telling)
-            yield number
-
-
-def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column
+    table = FeatureTable(spaces, columns, catalog_name=name, n_missing=n_missing, n_failed=n_failed)
+    check_complete(spaces, columns, catalog_name=name)
+    return table
 
 
 def _texts(values: NDArray[np.object_]) -> NDArray[np.str_]:

@@ -68,8 +68,8 @@ def test_json_has_the_keys_of_the_description_and_path_and_bytes(place):
     assert {key: told[key] for key in described} == described
     assert set(told) == {
         *("path", "bytes", "format", "format_version", "runtime", "file", "files", "classes", "spec"),
-        *("rejects_below", "quantization", "head", "verification", "created", "versions", "size_px"),
-        *("resize", "fingerprint", "input", "output"),
+        *("test_views", "rejects_below", "quantization", "head", "verification", "created", "versions"),
+        *("size_px", "resize", "fingerprint", "input", "output"),
     }
 
 

@@ -18,7 +18,7 @@ from featstore_cli.main import main
 @pytest.fixture
 def backbone(monkeypatch):
     backbone = CountingBackbone()
-    monkeypatch.setattr("featstore.prediction.backbone_from_spec", lambda spec, **options: backbone)
+    monkeypatch.setattr("featstore.prediction.backbones_from_spec", lambda spec, **options: [backbone])
     return backbone
 
 

@@ -279,8 +279,8 @@ def test_a_report_has_stable_keys(logistic):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewritten(saved, manifest={"format_version": 3})
-    with pytest.raises(FormatVersionError, match=r"has format version 3, .* upgrade featstore"):
+    rewritten(saved, manifest={"format_version": 4})
+    with pytest.raises(FormatVersionError, match=r"has format version 4, .* upgrade featstore"):
         Head.load(saved)
 
 
@@ -302,6 +302,12 @@ def test_a_newer_format_is_refused(saved):
         ({"split_rule": {"test": 3}}, "test is a fraction"),
         ({"choice": {"by": "folds"}}, "unfit choice"),
         ({"seed": "0"}, "unfit seed"),
+        ({"test_views": 0}, "unfit test_views"),
+        ({"test_views": 2**17}, "unfit test_views"),
+        ({"train_views": True}, "unfit train_views"),
+        ({"weights": ["a.h5", 3]}, "unfit weights"),
+        ({"spec": {"parts": []}}, "two or more different backbones"),
+        ({"spec": {"parts": 3}}, "has parts and nothing else"),
         ({"reject": {"below": 2}}, "unfit reject"),
     ],
 )

@@ -120,7 +120,7 @@ def test_so_many_neighbours_as_there_are_no_images_are_not_tried(make_table, mak
 
 
 def test_more_neighbours_than_images_are_refused(make_table, make_blobs):
-    with pytest.raises(HeadError, match=r"asked for 50 neighbours and is fitted on \d+ images"):
+    with pytest.raises(HeadError, match=r"asked for 50 neighbours and is fitted on \d+ rows"):
         fit(make_table(*make_blobs(n=30)), head="knn", params={"n_neighbors": 50, "weights": "uniform"})
 
 

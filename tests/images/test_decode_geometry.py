@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 
 import featstore.images.decode as decode_module
 from corpus import encoded, exif
-from featstore.images.decode import decode_image
+from featstore.images.decode import decode_image, decode_views
+from featstore.images.views import ViewRecipe
 
 QUADRANTS = np.array([[[250, 10, 10], [10, 250, 10]], [[10, 10, 250], [240, 240, 240]]], np.uint8)
 
@@ -58,6 +59,20 @@ def test_pad_of_a_high_picture():
     expected = image.resize((5, 20), Image.Resampling.BILINEAR)
     assert difference(pixels[:, 12:17], expected).max() == 0
     assert pixels[:, :12].max() == pixels[:, 17:].max() == 0
+
+
+@pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("width", [9, 10, 40])
+def test_a_mirrored_view_is_the_mirror_image_of_all_that_the_network_sees(rule, width):
+    whole, mirrored = decode_views(
+        encoded(picture(width, 40)),
+        size_px=(20, 30),
+        resize=rule,
+        recipe=ViewRecipe(flip=True),
+        content_hash=bytes(32),
+        views=[0, 1],
+    )
+    np.testing.assert_array_equal(mirrored, whole[:, ::-1])
 
 
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])

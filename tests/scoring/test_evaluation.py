@@ -79,7 +79,7 @@ def test_an_evaluation_is_json_with_stable_keys(noisy):
         *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified"),
         *("precision@1", "recall@5", "top5_ci", "top1_bootstrap_ci", "macro_f1", "macro_f1_ci"),
         *("balanced_accuracy", "balanced_accuracy_ci", "log_loss", "brier_score", "calibration_error"),
-        *("calibration", "baseline", "resampling"),
+        *("calibration", "baseline", "resampling", "test_views"),
     }
     assert list(found["classes"][0]) == ["label", "n", "precision", "recall", "recall_ci", "f1"]
     assert list(found["calibration"][0]) == ["low", "high", "n", "confidence", "accuracy"]

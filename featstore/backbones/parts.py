@@ -1,0 +1,117 @@
+"""The backbones of a specification, one for each of its parts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from featstore.backbones.backbone import Backbone, backbone_from_spec
+from featstore.backbones.spec import BackboneSpec, JoinedSpec
+from featstore.errors import BackboneError, FingerprintMismatchError
+
+__all__ = ["WeightsFiles", "backbones_among", "backbones_from_spec"]
+
+WeightsFiles: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | None]
+"""Where the weights of one or several backbones are."""
+
+
+def backbones_from_spec(
+    spec: BackboneSpec | JoinedSpec,
+    *,
+    weights: WeightsFiles | None = None,
+    remembered: str | Sequence[str] = "",
+    engine: str = "auto",
+    trust_model: bool = False,
+) -> tuple[Backbone, ...]:
+    """Find the backbones that give the features of a specification.
+
+    Parameters
+    ----------
+    spec : BackboneSpec or JoinedSpec
+    weights : path or sequence of path, optional
+        One file for all parts; or one for each, in their order, with None for a part whose file is where it
+        was.
+    remembered : str or sequence of str
+        Where they were, in the parts' order; ``""`` where nobody knows.
+    engine, trust_model
+        As for :func:`featstore.load_backbone`.
+
+    Returns
+    -------
+    tuple of Backbone
+        In the order of ``spec.parts``.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The weights are not those of the specification.
+    BackboneError
+        There are fewer or more weights files than parts; or as :func:`featstore.load_backbone`. Where there
+        are several parts, the message says which one it is about.
+
+    Examples
+    --------
+    >>> from featstore.backbones import load_backbone
+    >>> (backbone,) = backbones_from_spec(load_backbone("scattering").spec)
+    >>> backbone.feature_dim
+    1932
+    """
+    parts = spec.parts
+    places = [remembered] if isinstance(remembered, str) else [*remembered]
+    if len(places) != len(parts):
+        places = [""] * len(parts)
+    given: list[str | os.PathLike[str] | None]
+    given = [weights] if weights is None or isinstance(weights, str | os.PathLike) else [*weights]
+    if len(given) == 1:
+        given *= len(parts)
+    if len(given) != len(parts):
+        named = ", ".join(part.name for part in parts)
+        raise BackboneError(
+            f"{len(given)} weights files are given, for {len(parts)} "
+            f"{'backbone' if len(parts) == 1 else 'backbones'}: {named}; "
+            "give one, or one for each in this order"
+        )
+    backbones = []
+    for part, file, place in zip(parts, given, places, strict=True):
+        try:
+            backbone = backbone_from_spec(part, weights=file or place, engine=engine, trust_model=trust_model)
+        except (BackboneError, FingerprintMismatchError) as error:
+            if len(parts) == 1:
+                raise
+            raise type(error)(f"{error}. It is about {part.name}, one of {len(parts)} backbones") from error
+        backbones.append(backbone)
+    return tuple(backbones)
+
+
+def backbones_among(
+    spec: BackboneSpec | JoinedSpec, given: Backbone | Sequence[Backbone]
+) -> tuple[Backbone, ...]:
+    """Choose the backbones that give the features of a specification, of those at hand.
+
+    How views are drawn is no matter of the network's: one that was loaded without views serves too.
+
+    Parameters
+    ----------
+    spec : BackboneSpec or JoinedSpec
+    given : Backbone or sequence of Backbone
+        In any order.
+
+    Returns
+    -------
+    tuple of Backbone
+        In the order of ``spec.parts``.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        One is not among them.
+    """
+    backbones = given if isinstance(given, Sequence) else [given]
+    networks = {replace(backbone.spec, views=None): backbone for backbone in backbones}
+    wanted = {part: replace(part, views=None) for part in spec.parts}
+    if missing := [part.name for part, network in wanted.items() if network not in networks]:
+        found = ", ".join(backbone.spec.name for backbone in backbones) or "none"
+        raise FingerprintMismatchError(
+            f"the head was trained on features of {', '.join(missing)}, and the backbone is {found}"
+        )
+    return tuple(networks[network] for network in wanted.values())

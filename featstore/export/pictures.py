@@ -1,0 +1,65 @@
+"""What an exported model can look at: one picture in one size, and its mirror image."""
+
+from featstore.backbones.spec import BackboneSpec, JoinedSpec
+from featstore.errors import ExportError
+from featstore.images.views import ViewRecipe
+
+__all__ = ["check_pictures", "recipe_text"]
+
+
+def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
+    """Refuse a head that looks at what cannot be made of one image's pixels.
+
+    Parameters
+    ----------
+    spec : BackboneSpec or JoinedSpec
+        The head's.
+    test_views : int
+        How many views of an image are to be averaged over.
+
+    Raises
+    ------
+    ExportError
+        The backbones see images in several ways, or the views are others than an image and its mirror image.
+    """
+    parts = spec.parts
+    if len({(part.size_px, part.resize, _magnification(part)) for part in parts}) > 1:
+        told = "; ".join(
+            f"{part.name} {part.size_px[0]} x {part.size_px[1]} px, {part.resize}, views {_recipe(part)}"
+            for part in parts
+        )
+        raise ExportError(
+            "a model takes an image in one size, and the backbones of this head see it in several ways "
+            f"({told}): resizing inside of the model would give other pixels than those that the head was "
+            "fitted on. Predict with the head itself, or fit one on spaces that differ in none of these"
+        )
+    if test_views < 1:
+        raise ExportError(f"test_views is a number of views, at least 1; found {test_views}")
+    if test_views == 1 or (test_views == 2 and all(map(_only_flips, parts))):
+        return
+    recipes = dict.fromkeys(map(_recipe, parts))
+    raise ExportError(
+        f"a model cannot look at {test_views} views of an image (here: {'; '.join(recipes)}): they are "
+        "drawn from the content of its file, and a model sees pixels alone. All that it can do is to average "
+        "over 2, an image and its mirror image. Write the head for the image itself with --test-views 1, or "
+        "predict with the head"
+    )
+
+
+def recipe_text(recipe: ViewRecipe) -> str:
+    """Return a view recipe in words: ``flip, random_crop 10%``."""
+    told = recipe.to_dict().items()
+    return ", ".join(name if value is True else f"{name} {value:g}%" for name, value in told)
+
+
+def _recipe(spec: BackboneSpec) -> str:
+    return "none" if spec.views is None else recipe_text(spec.views)
+
+
+def _only_flips(spec: BackboneSpec) -> bool:
+    return spec.views is not None and spec.views.n_distinct == 2
+
+
+def _magnification(spec: BackboneSpec) -> float:
+    """Return what decides, beside size and rule, at which fraction of its size a JPEG is decoded."""
+    return 1.0 if spec.views is None else spec.views.magnification

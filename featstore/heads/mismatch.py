@@ -1,0 +1,57 @@
+"""In what two specifications of features differ, in words."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featstore.backbones.spec import BackboneSpec, JoinedSpec
+
+__all__ = ["differences"]
+
+
+def differences(own: "BackboneSpec | JoinedSpec", other: "BackboneSpec | JoinedSpec") -> list[str]:
+    """Say what is different in a head's specification and in that of what is at hand.
+
+    Of joined backbones, part by part; numbers of parts that differ are all that is said of them.
+
+    Parameters
+    ----------
+    own : BackboneSpec or JoinedSpec
+        The head's.
+    other : BackboneSpec or JoinedSpec
+
+    Returns
+    -------
+    list of str
+        ``"layer is a in the head and b here"`` for each field that differs.
+    """
+    if len(own.parts) != len(other.parts):
+        return [f"the head joins {_backbones(len(own.parts))}, and here {_are(len(other.parts))}"]
+    if {*own.parts} == {*other.parts}:
+        return ["the backbones are the same and joined in another order"]
+    told = []
+    for number, (ours, theirs) in enumerate(zip(own.parts, other.parts, strict=True), start=1):
+        ahead = f"in part {number}, " if len(own.parts) > 1 else ""
+        mine, yours = ours.to_dict(), theirs.to_dict()
+        told += [
+            f"{ahead}{key} is {_short(mine.get(key))} in the head and {_short(yours.get(key))} here"
+            for key in sorted({*mine, *yours})
+            if mine.get(key) != yours.get(key)
+        ]
+    return told
+
+
+def _backbones(n: int) -> str:
+    return f"{n} backbones" if n > 1 else "no backbones"
+
+
+def _are(n: int) -> str:
+    return "is one" if n == 1 else f"are {n}"
+
+
+def _short(value: Any) -> object:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(name if flag is True else f"{name} {flag:g}" for name, flag in value.items())
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

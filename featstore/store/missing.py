@@ -1,0 +1,80 @@
+"""Features that a table needs and a space lacks: how many, and what to run."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import NotInStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from featstore.store.columns import Columns
+    from featstore.store.space import Space
+
+__all__ = ["check_complete", "check_views"]
+
+_NAMED = 3
+
+
+def check_complete(spaces: "Sequence[Space]", columns: "Columns", *, catalog_name: str) -> None:
+    """Refuse images that have features in one of several spaces and not in another.
+
+    Raises
+    ------
+    NotInStoreError
+        The message names the first of them.
+    """
+    for space, found in zip(spaces, columns.rows.T, strict=True):
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            named = ", ".join(columns.file_paths(missing[:_NAMED]))
+            sides = "x".join(map(str, dict.fromkeys(space.spec.size_px)))
+            raise NotInStoreError(
+                f"{len(missing):,} of {len(columns):,} images of the catalog {catalog_name} have features in "
+                f"another of the spaces to join and none in {space.name}: {named}"
+                f"{', …' if len(missing) > _NAMED else ''}; run featstore extract on its images with "
+                f"--backbone {space.spec.architecture} --image-size {sides} and what else made that space"
+            )
+
+
+def check_views(space: "Space", is_there: NDArray[np.bool_]) -> None:
+    """Refuse views that a space lacks.
+
+    Parameters
+    ----------
+    space : Space
+    is_there : ndarray of shape (n_images, n_views), bool
+        Which of the views that are asked for it has.
+
+    Raises
+    ------
+    NotInStoreError
+        The message says what to run.
+    """
+    n_images, n_views = is_there.shape
+    if is_there.all():
+        return
+    recipe = space.spec.views
+    if recipe is None:
+        raise NotInStoreError(
+            f"{n_views} views of each image are asked for, and the space {space.name} has but the images "
+            f"themselves; run featstore extract on them with --views {n_views} and what the views are to be, "
+            "such as --flip --random-crop 10: that makes a space of its own"
+        )
+    if n_views > recipe.n_distinct:
+        raise NotInStoreError(
+            f"{n_views} views of each image are asked for, and images of the space {space.name} have "
+            f"{recipe.n_distinct}: the image and its mirror image"
+        )
+    options = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value:g}")
+        for name, value in recipe.to_dict().items()
+    ]
+    n_lacking = int((~is_there.all(axis=1)).sum())
+    raise NotInStoreError(
+        f"{n_lacking:,} of {n_images:,} images lack some of their views 0 to {n_views - 1} in the space "
+        f"{space.name}: {int((~is_there).sum()):,} views in all; run the featstore extract that made it with "
+        f"--views {n_views} {' '.join(options)}, which adds what is missing"
+    )
