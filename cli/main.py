@@ -13,6 +13,7 @@ from .demo import demo
 from .evaluating import evaluate
 from .exporting import export
 from .extracting import backbones, extract
+from .head_classes import head
 from .heads import fit, heads
 from .importing import import_head
 from .predicting import predict
@@ -87,5 +88,6 @@ for command in (
     projector,
     backbones,
     heads,
+    head,
 ):
     main.add_command(command)
