@@ -14,13 +14,16 @@ from featstore.errors import HeadError
 from featstore.heads.calibration import is_nearest_centroid
 from featstore.heads.head import Head
 from featstore.heads.intervals import scored
-from featstore.heads.linear import linear_form
 from featstore.heads.rejection import rejection_score
 
 __all__ = ["edit_classes"]
 
 # What some linear classifiers keep of each class beside what they predict with.
 _OF_EACH_CLASS = ("means_", "priors_", "deviations_")
+
+_CHECKED_ROWS = 64
+# Rounding to float32, which some estimators keep, gives 1e-7.
+_TOLERANCE = 1e-5
 
 
 def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str, str] | None = None) -> Head:
@@ -33,7 +36,7 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
     Parameters
     ----------
     head : Head
-        Any that has a linear form.
+        Any with a linear classifier.
     remove : iterable of str
         Names of classes.
     rename : mapping of str to str, optional
@@ -69,24 +72,19 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
     at, classes = np.array(kept, np.intp)[order], names[order]
     if classes.tolist() == old:
         return head
-    if head.linear is None:
-        raise HeadError(
-            f"the classes of the head {head.name} cannot be edited: it is not linear, and each class's share "
-            "depends on the others; relabel the images and fit it again"
-        )
     new = {old[number]: str(name) for number, name in zip(at, classes, strict=True)}
     counts = {
         split: {new[name]: n_images for name, n_images in of_split.items() if name in new}
         for split, of_split in head.counts.items()
     }
-    estimator = _with_classes(head, at, classes)
     edited = replace(
         head,
         classes=classes,
         counts=counts,
-        linear=head.linear.with_classes(at),
-        load_estimator=partial(_itself, estimator),
+        linear=None if head.linear is None else head.linear.with_classes(at),
+        load_estimator=partial(_itself, _with_classes(head.estimator, at, classes, name=head.name)),
     )
+    _check_probabilities(head, edited, at)
     return _without_scores(edited) if removed else edited
 
 
@@ -135,23 +133,32 @@ def _without_scores(head: Head) -> Head:
     )
 
 
-def _with_classes(head: Head, at: NDArray[np.intp], classes: NDArray[np.str_]) -> Any:
-    """Return the estimator of some classes, in this order; it is held against its own linear form."""
-    estimator = deepcopy(head.estimator)
-    classifier = getattr(estimator, "steps", [("", estimator)])[-1][1]
+def _with_classes(estimator: Any, at: NDArray[np.intp], classes: NDArray[np.str_], *, name: str) -> Any:
+    """Return an estimator with some of its classes, in this order."""
+    edited = deepcopy(estimator)
     try:
-        _select(classifier, at, classes)
-        form = linear_form(
-            estimator, feature_dim=head.feature_dim, is_calibrated=head.temperature is not None
-        )
-    except (AttributeError, IndexError, TypeError, ValueError):
-        form = None
-    if form is None or not np.array_equal(getattr(estimator, "classes_", ()), classes):
-        raise HeadError(
-            f"the classes of the head {head.name} cannot be edited: a {type(classifier).__name__} is not "
-            "known well enough; relabel the images and fit it again"
-        )
-    return estimator
+        _select(getattr(edited, "steps", [("", edited)])[-1][1], at, classes)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise _cannot(name, "it is not linear, and each class's share depends on the others") from error
+    return edited
+
+
+def _check_probabilities(head: Head, edited: Head, at: NDArray[np.intp]) -> None:
+    """Refuse a head whose estimator does not give the old probabilities renormalised, on random features."""
+    first = getattr(head.estimator, "steps", [("", head.estimator)])[0][1]
+    mean, scale = getattr(first, "mean_", None), getattr(first, "scale_", None)
+    X = np.random.default_rng(0).normal(size=(_CHECKED_ROWS, head.feature_dim))
+    X = X * (1.0 if scale is None else scale) + (0.0 if mean is None else mean)
+    old, new = (replace(one, linear=None).predict_proba(X) for one in (head, edited))
+    wanted = old[:, at]
+    if not np.abs(new * wanted.sum(axis=1, keepdims=True) - wanted).max() < _TOLERANCE:
+        raise _cannot(head.name, "its probabilities are not the softmax of one score for each class")
+
+
+def _cannot(name: str, why: str) -> HeadError:
+    return HeadError(
+        f"the classes of the head {name} cannot be edited: {why}; relabel the images and fit it again"
+    )
 
 
 def _select(classifier: Any, at: NDArray[np.intp], classes: NDArray[np.str_]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
 
 from fake_tables import blobs, table_of
@@ -86,6 +86,20 @@ def test_linear_classifiers_of_one_s_own_are_edited_too(estimator):
     wanted = renormalised(head, ["class 1", "class 0", "class 2"])
     np.testing.assert_allclose(few.predict_proba(TABLE.X), wanted, atol=1e-12)
     np.testing.assert_allclose(replace(few, linear=None).predict_proba(TABLE.X), wanted, atol=1e-5)
+
+
+def test_a_head_that_is_kept_as_an_estimator_alone_is_edited_too():
+    head = replace(head_of("logistic"), linear=None)
+    few = edit_classes(head, remove=["class 1"])
+    assert few.linear is None
+    wanted = renormalised(head, few.classes.tolist())
+    np.testing.assert_allclose(few.predict_proba(TABLE.X), wanted, atol=1e-5)
+
+
+def test_probabilities_that_are_no_softmax_are_refused():
+    head = fit(TABLE, head=SGDClassifier(loss="log_loss", random_state=0))
+    with pytest.raises(HeadError, match="its probabilities are not the softmax of one score"):
+        edit_classes(head, remove=["class 0", "class 1"])
 
 
 def test_the_old_head_stays_as_it_is():
