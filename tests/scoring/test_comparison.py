@@ -164,7 +164,16 @@ def test_a_comparison_is_json_with_stable_keys(noisy):
     told = json.loads(json.dumps(compare([head, head], noisy).to_dict()))
 
     assert list(told) == [*("split", "n", "heads", "pairs", "test", "rules_differ", "left_out", "resampling")]
-    assert list(told["heads"][0]) == ["name", "head", "space", "catalog", "test_views", "n", "top1", "top1_ci"]
+    assert list(told["heads"][0]) == [
+        "name",
+        "head",
+        "space",
+        "catalog",
+        "test_views",
+        "n",
+        "top1",
+        "top1_ci",
+    ]
     assert list(told["pairs"][0]) == [
         *("a", "b", "both_right", "only_a", "only_b", "both_wrong"),
         *("difference", "difference_ci", "p", "p_adjusted", "verdict"),
