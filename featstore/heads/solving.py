@@ -2,22 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import FeatstoreError, HeadError
-from featstore.heads.calibration import (
-    class_scores,
-    fit_temperature,
-    log_probabilities,
-    mean_over_views,
-    softmax,
-)
 from featstore.heads.descent import descend, fit_scaler, n_epochs
-from featstore.heads.linear import linear_form
 from featstore.heads.margins import svm_path
 from featstore.heads.moments import lda_path, ridge_path
 from featstore.heads.neighbors import neighbor_scores
@@ -26,7 +18,7 @@ from featstore.heads.recipe import Params, Recipe
 from featstore.heads.rows import Rows
 from featstore.splits import HashHoldout, HashKFold
 
-__all__ = ["Judgement", "Prepared", "Solution", "Watch", "judge", "prepare", "solve"]
+__all__ = ["Prepared", "Solution", "Watch", "prepare", "solve"]
 
 Watch = Callable[[Any, int], None]
 
@@ -78,51 +70,6 @@ class Solution:
     scores: NDArray[np.float64] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judgement:
-    """What an estimator says of images that it was, or was not, fitted on.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n * n_views, n_classes), float64
-        Image by image.
-    by_row : ndarray of shape (n * n_views,), int
-        What is predicted of each view alone, as places in ``classes``.
-    n_views : int
-    has_own : bool
-        Whether the softmax of the scores are probabilities already.
-    classes : ndarray of shape (n_classes,), str
-    labels : ndarray of shape (n,), str
-    """
-
-    scores: NDArray[np.float64]
-    by_row: NDArray[np.intp]
-    n_views: int
-    has_own: bool
-    classes: NDArray[np.str_]
-    labels: NDArray[np.str_]
-
-    @cached_property
-    def temperature(self) -> float:
-        """What scores are divided by, found on these same images; 1 where they need not be."""
-        if self.has_own:
-            return 1.0
-        is_known = np.isin(self.labels, self.classes)
-        scores = self.scores if is_known.all() else self.scores[np.repeat(is_known, self.n_views)]
-        return fit_temperature(scores, self.labels[is_known], self.classes, n_views=self.n_views)
-
-    def probabilities(self, temperature: float | None = None) -> NDArray[np.float64]:
-        """Return the images' probabilities, of shape (n, n_classes), by their own temperature or another."""
-        divided = self.scores / (self.temperature if temperature is None else temperature)
-        return mean_over_views(softmax(divided), self.n_views)
-
-    def predicted(self, temperature: float | None = None) -> NDArray[np.intp]:
-        """Return the images' classes, int of shape (n,): of several views, the most probable in the mean."""
-        if self.n_views == 1 or not len(self.by_row):
-            return self.by_row
-        return np.asarray(self.probabilities(temperature).argmax(axis=1), np.intp)
-
-
 def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[Any]) -> Prepared:
     """Do what is the same for all settings: scale the features, and gather them where they have to be."""
     from sklearn.base import clone
@@ -170,7 +117,7 @@ def solve(
     notes : WarningNotes
         Entered.
     held_out : Rows, optional
-        Rows that :func:`judge` will be asked about.
+        Rows that :func:`featstore.heads.judging.judge` will be asked about.
     watch : callable, optional
         Where the head is fitted by passes, called as ``watch(estimator, number)`` after each.
 
@@ -195,49 +142,6 @@ def solve(
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise HeadError(f"{recipe.name} cannot be fitted: {reason}") from error
-
-
-def judge(
-    solution: Solution,
-    rows: Rows,
-    classes: NDArray[np.str_],
-    labels: NDArray[np.str_],
-    *,
-    is_calibrated: bool,
-) -> Judgement:
-    """Predict as the head will.
-
-    Parameters
-    ----------
-    solution : Solution
-    rows : Rows
-    classes : ndarray of shape (n_classes,), str
-    labels : ndarray of shape (n,), str
-        Of the images; those that are no classes are passed over where a temperature is found.
-    is_calibrated : bool
-    """
-    estimator = solution.estimator
-    has_own = not is_calibrated and hasattr(estimator, "predict_proba")
-    judged = partial(Judgement, classes=classes, labels=labels, n_views=rows.n_views, has_own=has_own)
-    if solution.scores is not None:
-        return judged(scores=solution.scores, by_row=solution.scores.argmax(axis=1))
-    form = linear_form(estimator, feature_dim=rows.feature_dim, is_calibrated=is_calibrated)
-    scores_of = log_probabilities if has_own else class_scores
-    predicted = np.empty(len(rows), np.intp)
-    scores = np.empty((len(rows), len(classes)))
-    for at, block in rows.blocks():
-        found = form.scores(block) if form is not None else scores_of(estimator, block)
-        if found.shape[1] != len(classes):
-            raise HeadError(
-                f"{type(estimator).__name__} gives {found.shape[1]} decisions for {len(classes)} classes; "
-                "expected one each"
-            )
-        scores[at] = found
-        if form is not None or rows.n_views > 1:
-            predicted[at] = found.argmax(axis=1)
-        else:
-            predicted[at] = np.searchsorted(classes, np.asarray(estimator.predict(block), np.str_))
-    return judged(scores=scores, by_row=predicted)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from featstore.errors import SplitError
 from featstore.heads.calibration import fit_temperature
 from featstore.heads.dealing import listed
+from featstore.heads.judging import Judgement, judge, most_kept, spread
 from featstore.heads.labelled import Images, shared_images
 from featstore.heads.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.recipe import Params, Recipe
-from featstore.heads.solving import Judgement, Prepared, Solution, judge, prepare, solve
+from featstore.heads.solving import Prepared, Solution, prepare, solve
 from featstore.heads.sweep_scores import sweep_scores
 from featstore.splits import HashKFold
 
@@ -49,7 +50,8 @@ class HeldOut:
         Of all of them.
     y : ndarray of shape (n_scored,), str
     scores : ndarray of shape (n_scored * n_views, n_classes), float
-        Of all, or of 20,000 views of images spread evenly; image by image.
+        Of as many images as fit into memory, and with folds of at most 20,000 views, evenly spread; image by
+        image.
     n_views : int
     """
 
@@ -132,7 +134,7 @@ def choose_on_validation(
     ):
         prepared = prepare(recipe, *inside.to_fit)
         is_measured = len(settings) > 1 or recipe.solver == "descent"
-        seen = inside.some(_spread(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
+        seen = inside.some(spread(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
         tasks = [
             partial(_try, recipe, prepared, part, outside, classes, keeps=True, seen=seen) for part in parts
         ]
@@ -182,7 +184,8 @@ def choose_by_folds(
             )
     recipe = recipe.for_n_rows(min(len(inside) for inside, _ in divisions) * images.views.train)
     settings, n_views = recipe.settings, images.views.test
-    scored = _spread(len(images), max(1, _CALIBRATED_ON // n_views))
+    n_scored = min(max(1, _CALIBRATED_ON // n_views), most_kept(len(classes), n_views=n_views))
+    scored = spread(len(images), n_scored)
     n_fits = len(settings) * folds.n_splits
     n_tasks = folds.n_splits
     with (
@@ -190,7 +193,16 @@ def choose_by_folds(
         shared_images(images, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [shared],
     ):
         tasks = [
-            partial(_try_fold, recipe, shared, inside, outside, settings, classes, np.isin(outside, scored))
+            partial(
+                _try_fold,
+                recipe,
+                shared,
+                inside,
+                outside,
+                settings,
+                classes,
+                np.flatnonzero(np.isin(outside, scored)),
+            )
             for inside, outside in divisions
         ]
         tried, _ = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=n_fits)
@@ -222,9 +234,25 @@ def _fit(recipe: Recipe, images: Images, setting: Params, notes: WarningNotes) -
 
 
 def _held_out(recipe: Recipe, solution: Solution, images: Images, classes: NDArray[np.str_]) -> HeldOut:
-    judged = judge(solution, images.to_judge, classes, images.y, is_calibrated=recipe.is_calibrated)
-    n_right = int((judged.predicted() == np.searchsorted(classes, images.y)).sum())
-    return HeldOut(n_right=n_right, n=len(images), y=images.y, scores=judged.scores, n_views=judged.n_views)
+    judged = _judged(recipe, solution, images, classes)
+    n_right = int((judged.predicted == np.searchsorted(classes, images.y)).sum())
+    return HeldOut(
+        n_right=n_right, n=len(images), y=judged.labels, scores=judged.scores, n_views=judged.n_views
+    )
+
+
+def _judged(
+    recipe: Recipe,
+    solution: Solution,
+    images: Images,
+    classes: NDArray[np.str_],
+    *,
+    kept: NDArray[np.intp] | None = None,
+) -> Judgement:
+    rows = images.to_judge
+    if kept is None:
+        kept = spread(len(images), most_kept(len(classes), n_views=rows.n_views))
+    return judge(solution, rows, classes, images.y, is_calibrated=recipe.is_calibrated, kept=kept)
 
 
 def _temperature(
@@ -244,21 +272,20 @@ def _try(
     notes: WarningNotes,
     *,
     keeps: bool,
-    kept: NDArray[np.bool_] | None = None,
+    kept: NDArray[np.intp] | None = None,
     seen: Images | None = None,
     report: Callable[[Params, float], None] | None = None,
 ) -> tuple[list[_Tried], Solution | None]:
     """Fit each setting and look at the held-out rows; of the solutions only the best is kept."""
     y = np.searchsorted(classes, held_out.y)
-    rows = held_out.to_judge
     tried: list[_Tried] = []
     best: Solution | None = None
     steps: list[dict[str, Any]] = []
 
     def watch(estimator: Any, number: int) -> None:
         now = Solution(setting={}, params={}, estimator=estimator)
-        judged = judge(now, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated)
-        top1 = float((judged.predicted() == y).mean())
+        judged = _judged(recipe, now, held_out, classes)
+        top1 = float((judged.predicted == y).mean())
         steps.append({"step": number, "top1": top1, **measure(now, judged)})
 
     def measure(solution: Solution, judged: Judgement) -> dict[str, float]:
@@ -267,14 +294,13 @@ def _try(
         return sweep_scores(recipe, solution, judged, y, train=seen)
 
     watched = watch if seen is not None and len(y) else None
-    for solution in solve(recipe, prepared, settings, notes, held_out=rows, watch=watched):
-        judged = judge(solution, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated)
-        scores = None if kept is None else judged.scores[np.repeat(kept, rows.n_views)]
+    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.to_judge, watch=watched):
+        judged = _judged(recipe, solution, held_out, classes, kept=kept)
         one = _Tried(
             params=solution.setting,
-            n_right=int((judged.predicted() == y).sum()),
+            n_right=int((judged.predicted == y).sum()),
             n=len(y),
-            scores=None if scores is None else scores.astype(np.float32),
+            scores=None if kept is None else judged.scores.astype(np.float32),
             more=measure(solution, judged),
             steps=[*steps],
         )
@@ -294,7 +320,7 @@ def _try_fold(
     outside: NDArray[np.intp],
     settings: Sequence[Params],
     classes: NDArray[np.str_],
-    kept: NDArray[np.bool_],
+    kept: NDArray[np.intp],
     notes: WarningNotes,
     *,
     report: Callable[[Params, float], None] | None = None,
@@ -357,8 +383,3 @@ def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterat
     work = images.n_fitted * images.table.feature_dim * len(classes)
     with threadpool_limits(1 if n_tasks > 1 or work < _ONE_THREAD_BELOW else None), WarningNotes() as notes:
         yield notes
-
-
-def _spread(n: int, at_most: int) -> NDArray[np.intp]:
-    """Return all numbers below n, or so many of them, evenly spread."""
-    return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))

@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.heads.judging import Judgement, judge
 from featstore.heads.metrics import log_loss
-from featstore.heads.solving import Judgement, Solution, judge
 
 if TYPE_CHECKING:
     from featstore.heads.labelled import Images
     from featstore.heads.recipe import Recipe
+    from featstore.heads.solving import Solution
 
 __all__ = ["sweep_scores"]
 
 
 def sweep_scores(
     recipe: "Recipe",
-    solution: Solution,
+    solution: "Solution",
     judged: Judgement,
     y: NDArray[np.intp],
     *,
@@ -43,10 +44,16 @@ def sweep_scores(
         calibrated on these same images, which flatters it a little. And ``train_top1``, the accuracy on the
         training images in [0, 1]; left out where it would need another search for neighbours.
     """
-    told = {"cross_entropy": log_loss(judged.probabilities(), y)}
+    told = {"cross_entropy": log_loss(judged.probabilities(), y[judged.kept])}
     if solution.scores is None:
         seen = judge(
-            solution, train.to_judge, judged.classes, train.y, is_calibrated=recipe.is_calibrated
-        ).predicted(judged.temperature)
-        told["train_top1"] = float((judged.classes[seen] == train.y).mean())
+            solution,
+            train.to_judge,
+            judged.classes,
+            train.y,
+            is_calibrated=recipe.is_calibrated,
+            kept=np.empty(0, np.intp),
+            temperature=judged.temperature if train.to_judge.n_views > 1 else None,
+        )
+        told["train_top1"] = float((judged.classes[seen.predicted] == train.y).mean())
     return told

@@ -16,6 +16,7 @@ from featstore.heads.dealing import checked_classes, deal, kept_together, report
 from featstore.heads.head import Head
 from featstore.heads.head_file import current_versions
 from featstore.heads.intervals import scored
+from featstore.heads.judging import most_kept, spread
 from featstore.heads.labelled import Images
 from featstore.heads.linear import linear_form
 from featstore.heads.near_duplicates import score_without_duplicates
@@ -276,13 +277,15 @@ def _choice(recipe: Recipe, outcome: Outcome, folds: int | None) -> dict[str, An
 
 def _look_at(head: Head, images: Images) -> tuple[HeldOut, NDArray[np.bool_]]:
     """Predict images that the head was not fitted on, a block at a time, and say where it is right."""
-    rows = images.to_judge
+    n_classes = len(head.classes)
+    kept = spread(len(images), most_kept(n_classes))
     is_right = np.empty(len(images), np.bool_)
-    scores = np.empty((len(images), len(head.classes)))
-    for at, block in rows.image_blocks():
+    scores = np.empty((len(kept), n_classes))
+    for at, block in images.to_judge.image_blocks():
         is_right[at] = head.predict(block) == images.y[at]
-        scores[at] = head.scores(block)
-    told = HeldOut(n_right=int(is_right.sum()), n=len(images), y=images.y, scores=scores)
+        chosen = (kept >= at.start) & (kept < at.stop)
+        scores[chosen] = head.scores(block[kept[chosen] - at.start])
+    told = HeldOut(n_right=int(is_right.sum()), n=len(images), y=images.y[kept], scores=scores)
     return told, is_right
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
+from featstore.heads.judging import Judgement, judge
 from featstore.heads.labelled import Images
 from featstore.heads.metrics import log_loss
 from featstore.heads.parallel import WarningNotes
 from featstore.heads.recipe import Recipe, build_recipe
-from featstore.heads.solving import Judgement, judge, prepare, solve
+from featstore.heads.solving import prepare, solve
 from featstore.heads.sweep import limits
 from featstore.heads.viewed import check_dealing, check_images, checked_views
 from featstore.splits import HashKFold
@@ -261,7 +262,7 @@ def _choose(
             loss = log_loss(judged.probabilities()[is_known], y)
         elif len(y):
             # Errors: the cross entropy after calibration on these same images says little of few.
-            loss = float((judged.predicted()[is_known] != y).mean())
+            loss = float((judged.predicted[is_known] != y).mean())
         if loss < least:
             least, best = loss, (solution, judged)
         told(number)

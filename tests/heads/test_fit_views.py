@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV
 
 from featstore.errors import HeadError, NotInStoreError
-from featstore.heads import fit, solving, sweep
+from featstore.heads import fit, judging, sweep
 from featstore.heads.calibration import mean_over_views, softmax
 from featstore.heads.labelled import Images, shared_images
 from featstore.heads.rows import Rows
@@ -82,12 +82,22 @@ def test_by_default_heads_are_of_the_images_themselves(table):
     assert fit(table, params={"C": 0.1}, views={"train": 2}).train_views == 2
 
 
+def test_means_over_views_are_of_all_images_however_few_scores_are_kept(table, monkeypatch):
+    views = {"train": 2, "test": 4}
+    all_kept = fit(table, params={"C": 0.1}, views=views)
+    monkeypatch.setattr(judging, "_MOST_SCORES", 4 * 3 * 10)
+    few = fit(table, params={"C": 0.1}, views=views)
+
+    assert (few.validation, few.test) == (all_kept.validation, all_kept.test)
+    assert all_kept.validation["n"] > 10
+
+
 class Spy:
     """Notes which rows are read to fit, and which to judge, by whom."""
 
     def __init__(self, monkeypatch, n_stored):
         self.fitted, self.judged, self._n_stored = [], [], n_stored
-        prepare, judge = solving.prepare, solving.judge
+        prepare, judge = sweep.prepare, sweep.judge
 
         def preparing(recipe, rows, y, groups):
             self.fitted.append(self._keys(rows))
