@@ -237,6 +237,8 @@ def _difference(told: Mapping[str, Any]) -> str:
 def _origin(described: ModelDescription) -> str:
     head = described.head
     fitted_on = " and ".join(head["choice"]["fitted_on"])
+    if (n_views := head.get("train_views", 1)) > 1:
+        fitted_on += f", {n_views} views of each image,"
     params = ", ".join(f"{name}={value}" for name, value in head["params"].items())
     versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
     backbones = "".join(_backbone(part) for part in described.spec.parts)
