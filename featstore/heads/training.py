@@ -82,6 +82,13 @@ def fit(
         Default: ``SplitRule()``. A split that the catalog gives wins over it. Where the catalog gives none to
         validation and there is something to choose, the rule's share of the images given to train is taken;
         the head's own rule then says ``validation_from_train``.
+    views : mapping, optional
+        Of how many views of each image, number 0 and those after it: ``"train"``, that the head is fitted on,
+        each as a row of its own, and ``"test"``, over which probabilities are averaged wherever images are
+        judged, here and by the head from then on. By default 1 each, the image itself: views for test cost
+        each new image so many passes of the network, and those for training alone have not made heads on
+        frozen features better (``benchmarks/views.py``). Splits and folds are dealt, and images counted, as
+        without views: those of one image are always on the same side.
     class_weight : "balanced" or mapping of str to float, optional
         What an image of each class counts: ``"balanced"`` makes all classes count alike. Of ``lda`` it is the
         classes' priors that are weighted. Not for ``centroid`` and ``knn``, which fit no such sum.
@@ -111,7 +118,10 @@ def fit(
     UnknownHeadError
         No head has this name.
     HeadError
-        There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier.
+        There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier,
+        or a search whose folds would tear the views of an image apart; the table's rows are views.
+    NotInStoreError
+        Images lack some of the views.
     SplitError
         A class is missing from train or, with folds, outside a fold; the validation split is empty while
         there is something to choose on it; or given splits tear apart what the rule keeps together.

@@ -345,7 +345,8 @@ class FeatureTable:
         Returns
         -------
         pandas.DataFrame
-            With the columns ``path`` (absolute), ``label``, ``group``, ``split`` and ``content_hash``.
+            With the columns ``path`` (absolute), ``label``, ``group``, ``split`` and ``content_hash``; of
+            :meth:`with_views` also ``view``.
 
         Raises
         ------
@@ -367,6 +368,8 @@ class FeatureTable:
                 "content_hash": self.content_hash.tolist(),
             }
         )
+        if self._columns.views.any():
+            frame["view"] = self._columns.views
         if not features:
             return frame
         names = [f"feature_{number}" for number in range(self.feature_dim)]

@@ -168,3 +168,9 @@ def test_views_are_taken_of_images_only(table):
 def test_repr_tells_views_from_images(table):
     assert "30 images x 4 float32" in repr(table)
     assert "60 views of images x 4 float32" in repr(table.with_views(2))
+
+
+def test_a_frame_of_views_says_which(table):
+    pytest.importorskip("pandas")
+    assert table.with_views(2).to_frame()["view"].tolist() == [0, 1] * N_IMAGES
+    assert "view" not in table.to_frame().columns
