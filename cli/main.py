@@ -13,7 +13,9 @@ from .demo import demo
 from .evaluating import evaluate
 from .exporting import export
 from .extracting import backbones, extract
+from .head_classes import head
 from .heads import fit, heads
+from .importing import import_head
 from .predicting import predict
 from .projecting import projector
 from .quality import duplicates, suspects
@@ -77,6 +79,7 @@ for command in (
     curve,
     predict,
     export,
+    import_head,
     duplicates,
     suspects,
     info,
@@ -87,5 +90,6 @@ for command in (
     projector,
     backbones,
     heads,
+    head,
 ):
     main.add_command(command)

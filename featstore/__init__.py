@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     )
     from featstore.errors import FeatstoreError
     from featstore.export import ExportedModel, export_head
+    from featstore.extending import edit_classes, imagenet_classes, import_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
-    from featstore.heads import Head, HeadInfo, fit, import_head, known_heads
+    from featstore.heads import Head, HeadInfo, fit, known_heads, load_head_factory
     from featstore.images import ViewRecipe, view_sheet
     from featstore.prediction import Prediction, Predictor, predict
     from featstore.scoring import (
@@ -82,6 +83,7 @@ __all__ = [
     "assign_splits",
     "compare",
     "content_hash",
+    "edit_classes",
     "evaluate",
     "export_head",
     "export_projector",
@@ -89,11 +91,13 @@ __all__ = [
     "find_duplicates",
     "find_suspects",
     "fit",
+    "imagenet_classes",
     "import_head",
     "known_backbones",
     "known_heads",
     "learning_curve",
     "load_backbone",
+    "load_head_factory",
     "plot",
     "predict",
     "save_plot",
@@ -134,6 +138,7 @@ __getattr__, __dir__ = lazy_names(
         "assign_splits": "splits",
         "compare": "scoring",
         "content_hash": "hashing",
+        "edit_classes": "extending",
         "evaluate": "scoring",
         "export_head": "export",
         "export_projector": "store",
@@ -141,11 +146,13 @@ __getattr__, __dir__ = lazy_names(
         "find_duplicates": "duplicates",
         "find_suspects": "scoring",
         "fit": "heads",
-        "import_head": "heads",
+        "imagenet_classes": "extending",
+        "import_head": "extending",
         "known_backbones": "backbones",
         "known_heads": "heads",
         "learning_curve": "scoring",
         "load_backbone": "backbones",
+        "load_head_factory": "heads",
         "plot": "scoring",
         "predict": "prediction",
         "save_plot": "scoring",

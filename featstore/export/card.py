@@ -133,7 +133,7 @@ def _title(described: ModelDescription) -> str:
     networks = " and ".join(part.architecture for part in parts)
     rounded = "" if described.quantization is None else f", rounded to {described.quantization}"
     return (
-        f"# {_cell(head['catalog'])}: {len(described.classes)} classes of images\n\n"
+        f"# {_cell(head['catalog'] or networks)}: {len(described.classes)} classes of images\n\n"
         f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to probabilities, "
         f"{networks} with the head {head['name']} on it. Written by featstore "
         f"{described.versions['featstore']} on {described.created}.\n"
@@ -142,6 +142,9 @@ def _title(described: ModelDescription) -> str:
 
 def _classes(described: ModelDescription) -> str:
     counts = described.head["counts"]
+    if not any(counts.values()):
+        lines = ["## Classes", "", *(f"- {_cell(label)}" for label in described.classes)]
+        return "\n".join([*lines, "", "No image of a catalog was used to make the head.", ""])
     lines = ["## Classes", "", "| class | " + " | ".join(counts) + " |", "| --- |" + " ---: |" * len(counts)]
     for label in described.classes:
         row = " | ".join(f"{split.get(label, 0):,}" for split in counts.values())
@@ -237,16 +240,16 @@ def _difference(told: Mapping[str, Any]) -> str:
 def _origin(described: ModelDescription) -> str:
     head = described.head
     fitted_on = " and ".join(head["choice"]["fitted_on"])
+    made = f"fitted on {fitted_on} with seed {head['seed']}" if fitted_on else "the network's own classifier"
     if (n_views := head.get("train_views", 1)) > 1:
-        fitted_on += f", {n_views} views of each image,"
+        made += f", {n_views} views of each image"
     params = ", ".join(f"{name}={value}" for name, value in head["params"].items())
     versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
     backbones = "".join(_backbone(part) for part in described.spec.parts)
     return (
         "## Origin\n\n"
         f"{backbones}"
-        f"- head: {head['name']}{', ' + params if params else ''}, fitted on {fitted_on} with seed "
-        f"{head['seed']}, {head['created']}\n"
+        f"- head: {head['name']}{', ' + params if params else ''}, {made}, {head['created']}\n"
         f"- written with {versions}\n"
     )
 
