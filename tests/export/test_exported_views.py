@@ -163,7 +163,9 @@ def test_networks_that_see_images_in_several_sizes_are_refused(original, tiny_ba
     cropped = next(name for name in store.space_names if store.space(name).spec.resize == "crop")
     other = next(name for name in store.space_names if store.space(name).spec.pooling == "max")
     head = featstore.fit(store.table(space=[other, cropped]), params={"C": 0.1})
-    with pytest.raises(ExportError, match=r"tiny-\w+ 16 x 20 px, stretch, views none; tiny-\w+ 16 x 20 px, crop"):
+    with pytest.raises(
+        ExportError, match=r"tiny-\w+ 16 x 20 px, stretch, views none; tiny-\w+ 16 x 20 px, crop"
+    ):
         featstore.export_head(head, tmp_path / "out", format="keras")
 
 
