@@ -67,8 +67,8 @@ def note_unused_views(table: "FeatureTable", views: Mapping[str, int] | None) ->
     if views is None and (n_views := table.n_views) > 1:
         note(
             f"there are {n_views} views of each image, and only the image itself is used; --test-views "
-            f"{n_views} judges images by the mean over them, which is mostly more accurate and takes {n_views} "
-            "passes of the network for each new image"
+            f"{n_views} judges images by the mean over them, which is mostly more accurate, and takes "
+            f"{n_views} passes of the network for each new image"
         )
 
 
