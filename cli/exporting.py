@@ -126,6 +126,8 @@ def export(
     )
     if described.test_views > 1:
         click.echo("views     2: the image and its mirror image, whose probabilities are averaged")
+    elif (of_head := described.head["test_views"]) > 1:
+        click.echo(f"views     1: the image itself, where the head averages over {of_head}")
     click.echo(f"output    probabilities: float32 (n, {len(model.classes):,})")
     if model.rejects_below:
         click.echo(f"unknown   where no probability reaches {model.rejects_below:g}")

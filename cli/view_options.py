@@ -66,9 +66,9 @@ def note_unused_views(table: "FeatureTable", views: Mapping[str, int] | None) ->
     """Say on stderr that there are views, where none were asked for."""
     if views is None and (n_views := table.n_views) > 1:
         note(
-            f"there are {n_views} views of each image, and only the image itself is used; to judge images by "
-            f"the mean over them: --test-views {n_views}, to train on them, too: "
-            f"--views train={n_views},test={n_views}"
+            f"there are {n_views} views of each image, and only the image itself is used; --test-views "
+            f"{n_views} judges images by the mean over them, which is mostly more accurate, and takes "
+            f"{n_views} passes of the network for each new image"
         )
 
 

@@ -241,6 +241,8 @@ def _origin(described: ModelDescription) -> str:
     head = described.head
     fitted_on = " and ".join(head["choice"]["fitted_on"])
     made = f"fitted on {fitted_on} with seed {head['seed']}" if fitted_on else "the network's own classifier"
+    if (n_views := head.get("train_views", 1)) > 1:
+        made += f", {n_views} views of each image"
     params = ", ".join(f"{name}={value}" for name, value in head["params"].items())
     versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
     backbones = "".join(_backbone(part) for part in described.spec.parts)

@@ -64,7 +64,8 @@ class ModelDescription:
         How the weights, and with ``"int8"`` the activations, were rounded.
     head : dict
         Which head it was: ``name``, ``params``, ``catalog``, ``created``, ``counts``, ``split_rule``,
-        ``validation``, ``test``, ``test_views`` and ``reject``, as in :class:`featstore.Head`.
+        ``validation``, ``test``, ``train_views``, ``test_views`` and ``reject``, as in
+        :class:`featstore.Head`.
     verification : dict
         How far its probabilities are from the head's (see :func:`featstore.export.verification.verify`); or
         ``{"skipped": reason}``.

@@ -305,7 +305,7 @@ def _written(
     told = head.to_dict()
     kept = (
         *("params", "catalog", "created", "seed", "choice", "counts", "split_rule", "validation", "test"),
-        "test_views",
+        *("train_views", "test_views"),
     )
     packages = (
         "keras",

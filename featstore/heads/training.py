@@ -87,8 +87,10 @@ def fit(
     views : mapping, optional
         Of how many views of each image, number 0 and those after it: ``"train"``, that the head is fitted on,
         each as a row of its own, and ``"test"``, over which probabilities are averaged wherever images are
-        judged, here and by the head from then on. By default 1 each, the image itself. Splits and folds are
-        dealt, and images counted, as without views: those of one image are always on the same side.
+        judged, here and by the head from then on. By default 1 each, the image itself: views for test cost
+        each new image so many passes of the network, and those for training alone have not made heads on
+        frozen features better (``benchmarks/views.py``). Splits and folds are dealt, and images counted, as
+        without views: those of one image are always on the same side.
     class_weight : "balanced" or mapping of str to float, optional
         What an image of each class counts: ``"balanced"`` makes all classes count alike. Of ``lda`` it is the
         classes' priors that are weighted. Not for ``centroid`` and ``knn``, which fit no such sum.

@@ -95,7 +95,9 @@ def test_views_that_a_model_cannot_draw_are_left_out_when_that_is_asked_for(plac
     assert "random_crop 30%" in told
     assert "--test-views 1" in told
     assert not (place / "out").exists()
-    assert "verified  on" in run("export crops out --format keras --test-views 1").stdout
+    told = run("export crops out --format keras --test-views 1").stdout
+    assert "views     1: the image itself, where the head averages over 3" in told
+    assert "verified  on" in told
     assert json.loads((place / "out" / "model.json").read_text())["test_views"] == 1
 
 
