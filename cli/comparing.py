@@ -1,6 +1,5 @@
 """`featstore compare`."""
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +15,7 @@ from .console import (
     share,
     verify_reads_option,
 )
-from .finding import find_head, find_table
+from .finding import find_head, find_table, is_file
 
 if TYPE_CHECKING:
     from featstore import Comparison
@@ -60,7 +59,7 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
     fitted, tables = [], []
     for head in heads:
         # A file in a store has its features there, wherever the others are.
-        path, home = find_head(head, None if _is_file(head) else store)
+        path, home = find_head(head, None if is_file(head) else store)
         fitted.append(featstore.Head.load(path))
         tables.append(find_table(fitted[-1], home or store))
     names = list(heads) if len(set(heads)) == len(heads) else None
@@ -69,10 +68,6 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
         print_json(comparison.to_dict())
         return
     _print_comparison(comparison)
-
-
-def _is_file(head: str) -> bool:
-    return head.endswith(".head") or os.path.basename(head) != head
 
 
 def _print_comparison(comparison: "Comparison") -> None:

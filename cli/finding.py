@@ -11,7 +11,7 @@ from .console import open_store
 if TYPE_CHECKING:
     from featstore import FeatureTable, Head
 
-__all__ = ["find_head", "find_table", "table_options"]
+__all__ = ["find_head", "find_table", "is_file", "output_path", "table_options"]
 
 
 def table_options(features: str, images: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -35,7 +35,7 @@ def table_options(features: str, images: str) -> Callable[[Callable[..., None]],
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     """Return a head's file, and the store that it is in if it is in one."""
     # A pickle is taken for a file, so that it is refused for what it is.
-    if head.endswith((".head", ".joblib", ".pickle", ".pkl")) or os.path.basename(head) != head:
+    if is_file(head) or head.endswith((".joblib", ".pickle", ".pkl")):
         path = os.path.abspath(head)
         home = os.path.dirname(os.path.dirname(path))
         inside = os.path.basename(os.path.dirname(path)) == "heads" and os.path.exists(
@@ -51,6 +51,21 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     return opened.head_path(head), opened.path
 
 
+def is_file(head: str) -> bool:
+    """Say whether what a head is called is a file, rather than its name in a store."""
+    return head.endswith(".head") or os.path.basename(head) != head
+
+
+def output_path(output: str, store: str | None) -> str:
+    """Return where a head is to be saved: in a file, or by its name in a store."""
+    if is_file(output):
+        folder = os.path.dirname(os.path.abspath(output))
+        if not os.path.isdir(folder):
+            raise click.UsageError(f"the folder {folder} does not exist; make it, or choose another --output")
+        return os.path.abspath(output)
+    return open_store(store).head_path(output)
+
+
 def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":
     """Open the features that a head was fitted on, with the labels named or else its own."""
     opened = open_store(home)
@@ -60,5 +75,6 @@ def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) ->
             f"the head was trained on features of {head.spec.name}; {opened.path} has {spaces}. "
             "Name its store with --store"
         )
-    catalogs = catalog or tuple(head.catalog.split("+"))
+    # A head that was made of a network's own classifier was fitted on no catalog.
+    catalogs = catalog or tuple(filter(None, head.catalog.split("+")))
     return opened.table(space=head.spec.name, catalog=catalogs or None)

@@ -21,7 +21,7 @@ from .console import (
     short_path,
     verify_reads_option,
 )
-from .finding import table_options
+from .finding import output_path, table_options
 from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 from .splitting import split_options
@@ -29,7 +29,7 @@ from .splitting import split_options
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from featstore import FeatureStore, Head, HeadInfo, SplitRule
+    from featstore import Head, HeadInfo, SplitRule
 
 __all__ = ["fit", "heads"]
 
@@ -149,7 +149,7 @@ def fit(
     if tensorboard is not None:
         check_tensorboard_installed()
     opened = open_store(store)
-    path = _output_path(opened, head.rpartition(":")[2] if output is None else output)
+    path = output_path(head.rpartition(":")[2] if output is None else output, opened.path)
     table = opened.table(space=space, catalog=catalog or None)
     # What is warned of there is printed below, with the other scores.
     with _silenced("featstore.heads.near_duplicates"), bar(None, quiet=quiet, unit="fit") as progress:
@@ -180,7 +180,7 @@ def _own_head(text: str) -> "HeadInfo":
 
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    return featstore.import_head(text)
+    return featstore.load_head_factory(text)
 
 
 @contextlib.contextmanager
@@ -192,15 +192,6 @@ def _silenced(name: str) -> "Iterator[None]":
         yield
     finally:
         logger.setLevel(level)
-
-
-def _output_path(store: "FeatureStore", output: str) -> str:
-    if output.endswith(".head") or os.path.basename(output) != output:
-        folder = os.path.dirname(os.path.abspath(output))
-        if not os.path.isdir(folder):
-            raise click.UsageError(f"the folder {folder} does not exist; make it, or choose another --output")
-        return os.path.abspath(output)
-    return store.head_path(output)
 
 
 def _print_fit(head: "Head") -> None:

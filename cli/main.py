@@ -14,6 +14,7 @@ from .evaluating import evaluate
 from .exporting import export
 from .extracting import backbones, extract
 from .heads import fit, heads
+from .importing import import_head
 from .predicting import predict
 from .projecting import projector
 from .quality import duplicates, suspects
@@ -75,6 +76,7 @@ for command in (
     curve,
     predict,
     export,
+    import_head,
     duplicates,
     suspects,
     info,

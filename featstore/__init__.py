@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     )
     from featstore.errors import FeatstoreError
     from featstore.export import ExportedModel, export_head
+    from featstore.extending import import_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
-    from featstore.heads import Head, HeadInfo, fit, import_head, known_heads
+    from featstore.heads import Head, HeadInfo, fit, known_heads, load_head_factory
     from featstore.prediction import Prediction, Predictor, predict
     from featstore.scoring import (
         Comparison,
@@ -91,6 +92,7 @@ __all__ = [
     "known_heads",
     "learning_curve",
     "load_backbone",
+    "load_head_factory",
     "plot",
     "predict",
     "save_plot",
@@ -135,11 +137,12 @@ __getattr__, __dir__ = lazy_names(
         "find_duplicates": "duplicates",
         "find_suspects": "scoring",
         "fit": "heads",
-        "import_head": "heads",
+        "import_head": "extending",
         "known_backbones": "backbones",
         "known_heads": "heads",
         "learning_curve": "scoring",
         "load_backbone": "backbones",
+        "load_head_factory": "heads",
         "plot": "scoring",
         "predict": "prediction",
         "save_plot": "scoring",

@@ -19,6 +19,7 @@ from featstore.errors import BackboneError, FingerprintMismatchError
 from featstore.version import __version__
 
 if TYPE_CHECKING:
+    from featstore.backbones.classifier import Classifier
     from featstore.backbones.keras_models import BuiltNetwork
 
 __all__ = ["Backbone", "backbone_from_spec", "load_backbone"]
@@ -138,6 +139,29 @@ class Backbone:
             They cannot be had.
         """
         return self._build(False, None)
+
+    def classifier(self) -> "Classifier":
+        """Read the network's own classifier, out of the weights that this backbone was loaded with.
+
+        Returns
+        -------
+        Classifier
+            Whose ``kernel`` and ``bias`` take this backbone's features.
+
+        Raises
+        ------
+        WeightsError
+            The weights file holds no classifier.
+        BackboneError
+            The classifier is not one linear layer with softmax on these features; the message says what
+            stands between.
+        """
+        from featstore.backbones.classifier import read_classifier
+        from featstore.backbones.keras_models import device_names
+
+        # GPUs round products to fewer digits than the comparison with the network's own answer allows.
+        built = self._build(False, device_names("cpu")[0])
+        return read_classifier(replace(self._request, layer=self.spec.layer), built)
 
     def _check(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.spec.size_px, 3):

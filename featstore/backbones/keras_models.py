@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from featstore.backbones.keras_weights import (
     IMAGENET_STD,
     first_line,
+    fit_top,
     load_weights,
     make_application,
     open_model,
@@ -34,7 +35,16 @@ from featstore.errors import BackboneError
 with quiet_import():
     import keras
 
-__all__ = ["BuiltNetwork", "build_network", "device_names", "export_openvino", "forward_once"]
+__all__ = [
+    "BuiltNetwork",
+    "build_network",
+    "device_names",
+    "export_openvino",
+    "forward_once",
+    "keras_settings",
+    "scale_pixels",
+    "stable_names",
+]
 
 # Mean of ImageNet's channels, R, G, B in [0, 1] and B, G, R in [0, 255]: the constants of
 # keras.applications.imagenet_utils.preprocess_input.
@@ -94,7 +104,7 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
     BackboneError
         The layer, the size or something else is not possible with this network.
     """
-    with _keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
+    with keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
         if request.weights == "closed-form":
             cut = _closed_form(request)
         elif request.is_own:
@@ -117,14 +127,14 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
 
 def export_openvino(network: BuiltNetwork, path: str) -> None:
     """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and the .bin beside it."""
-    with _keras_settings(half=False), warnings.catch_warnings():
+    with keras_settings(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network.model.export(path, format="openvino", verbose=False)
 
 
 def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute the rows of one small batch without compiling anything for it."""
-    with _keras_settings(half=False):
+    with keras_settings():
         return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
 
 
@@ -161,11 +171,13 @@ def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
         load_weights(network, info, request, top=False)
         return _Cut(model=network, layer=info.layer, pooled=pooling is not None)
     network = make_application(info, size_px, request.alpha)
-    names = _stable_names(network)
+    names = stable_names(network)
     top = request.layer not in names
     if top:
         with_top = make_application(info, size_px, request.alpha, top=True)
-        names |= _stable_names(with_top)
+        if request.layer in stable_names(with_top):
+            with_top = fit_top(with_top, info, request)
+        names |= stable_names(with_top)
         network = with_top
     cut = _cut(network, names, str(request.layer), info.name)
     load_weights(network, info, request, top=top)
@@ -209,7 +221,7 @@ def _cut(network: Any, names: dict[str, str], layer: str, of: str) -> Any:
     return keras.Model(network.inputs[0], output)
 
 
-def _stable_names(network: Any) -> dict[str, str]:
+def stable_names(network: Any) -> dict[str, str]:
     """Map names that do not depend on what was built before to the layers' own names.
 
     Keras numbers the layers that have no name of their own through the whole process: the first network's
@@ -253,7 +265,7 @@ def _input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
 
 def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
     pixels = keras.Input((*size_px, 3), dtype="uint8", name="pixels")
-    scaled = _scale(pixels, request.preprocessing)
+    scaled = scale_pixels(pixels, request.preprocessing)
     try:
         features = cut(keras.ops.cast(scaled, cut.inputs[0].dtype))
     except ValueError as error:
@@ -276,7 +288,19 @@ def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
     return keras.Model(pixels, keras.ops.cast(features, "float32"))
 
 
-def _scale(pixels: Any, preprocessing: str) -> Any:
+def scale_pixels(pixels: Any, preprocessing: str) -> Any:
+    """Scale pixels, as a part of a network, as :class:`~featstore.backbones.BackboneSpec` says.
+
+    Parameters
+    ----------
+    pixels : tensor of shape (n, height, width, 3)
+        RGB in [0, 255].
+    preprocessing : str
+
+    Returns
+    -------
+    tensor of the same shape, float32
+    """
     scaled = keras.ops.cast(pixels, "float32")
     match preprocessing:
         case "tf":
@@ -312,7 +336,7 @@ def _configuration(model: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def _keras_settings(*, half: bool) -> Iterator[None]:
+def keras_settings(*, half: bool = False) -> Iterator[None]:
     """Build with our settings, whatever the user's are: channels last, float32, nothing printed."""
     data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
     interactive = keras.config.is_interactive_logging_enabled()

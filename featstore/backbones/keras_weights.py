@@ -20,6 +20,7 @@ from featstore.backbones.weights_files import (
     check_layers,
     check_variables,
     read_layers,
+    read_variables,
     weights_kind,
 )
 from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError
@@ -27,7 +28,7 @@ from featstore.errors import BackboneError, WeightsError, WeightsUnavailableErro
 with quiet_import():
     import keras
 
-__all__ = ["IMAGENET_STD", "first_line", "load_weights", "make_application", "open_model"]
+__all__ = ["IMAGENET_STD", "first_line", "fit_top", "load_weights", "make_application", "open_model"]
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Deviation of ImageNet's channels R, G, B in [0, 1]: keras.applications.imagenet_utils.preprocess_input."""
@@ -44,6 +45,7 @@ def make_application(
     *,
     pooling: str | None = None,
     top: bool = False,
+    classes: int | None = None,
     weights: str | None = None,
 ) -> Any:
     """Build a network of keras.applications.
@@ -58,7 +60,9 @@ def make_application(
     pooling : {"avg", "max"}, optional
         Keras' own pooling; None leaves height and width.
     top : bool
-        With the classifier of ImageNet's 1,000 classes.
+        With the classifier.
+    classes : int, optional
+        Of the classifier; by default ImageNet's 1,000.
     weights : "imagenet", optional
         Keras' own download; None leaves the weights random.
 
@@ -70,6 +74,8 @@ def make_application(
     options: dict[str, Any] = {"include_top": top, "weights": weights, "input_shape": (*size_px, 3)}
     if not top:
         options["pooling"] = pooling
+    elif classes is not None:
+        options["classes"] = classes
     if info.alphas and alpha is not None:
         options["alpha"] = alpha
     with warnings.catch_warnings():
@@ -77,6 +83,61 @@ def make_application(
         warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
         network = getattr(keras.applications, info.keras_name)(**options)
     return _rescaled(network) if info.module == "efficientnet" and weights is None else network
+
+
+def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
+    """Return a network with a classifier of as many classes as its weights file has.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Made by :func:`make_application`, with ImageNet's classifier.
+    info : BackboneInfo
+    request : NetworkRequest
+
+    Returns
+    -------
+    keras.Model
+        The same where the file has 1,000 classes. Whether its other layers fit is for :func:`load_weights`
+        to say.
+
+    Raises
+    ------
+    WeightsError
+        The file holds no classifier, or cannot be read.
+    """
+    path = request.file
+    if path is None:
+        return network
+    kind = weights_kind(path)
+    if kind == "variables":
+        with tempfile.TemporaryDirectory() as folder:
+            saved = os.path.join(folder, "expected.weights.h5")
+            network.save_weights(saved)
+            expected, _ = read_variables(saved)
+        found, _ = read_variables(path)
+        missing = {name.split("/")[1] for name in expected.keys() - found.keys()}
+        is_topless = len(missing) == info.top_layers
+        pairs = [(expected[name], found[name]) for name in expected.keys() & found.keys()]
+    else:
+        layers = _layer_shapes(open_model(path)) if kind == "model" else _saved_shapes(path)
+        wanted = _layer_shapes(network)
+        is_topless = len(layers) == len(wanted) - info.top_layers
+        pairs = list(zip(wanted[-1].shapes, layers[-1].shapes, strict=False)) if layers else []
+    if is_topless:
+        raise WeightsError(
+            f"{path} holds {info.name} without its classifier; expected a file with the top: of those that "
+            'Keras publishes, the one without "no_top" in its name'
+        )
+    counts = {have[-1] for want, have in pairs if len(want) > 1 and want != have and want[:-1] == have[:-1]}
+    if len(counts) != 1:
+        return network
+    size_px = request.size_px or info.size_px
+    return make_application(info, size_px, request.alpha, top=True, classes=int(counts.pop()))
+
+
+def _saved_shapes(path: str) -> list[LayerShapes]:
+    return [LayerShapes(name=layer.name, shapes=layer.shapes) for layer in read_layers(path)]
 
 
 def _rescaled(network: Any) -> Any:

@@ -125,7 +125,7 @@ def _title(described: ModelDescription) -> str:
     head, spec = described.head, described.spec
     rounded = "" if described.quantization is None else f", rounded to {described.quantization}"
     return (
-        f"# {_cell(head['catalog'])}: {len(described.classes)} classes of images\n\n"
+        f"# {_cell(head['catalog'] or spec.architecture)}: {len(described.classes)} classes of images\n\n"
         f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to probabilities, "
         f"{spec.architecture} with the head {head['name']} on it. Written by featstore "
         f"{described.versions['featstore']} on {described.created}.\n"
@@ -224,6 +224,7 @@ def _difference(told: Mapping[str, Any]) -> str:
 def _origin(described: ModelDescription) -> str:
     spec, head = described.spec, described.head
     fitted_on = " and ".join(head["choice"]["fitted_on"])
+    made = f"fitted on {fitted_on} with seed {head['seed']}" if fitted_on else "the network's own classifier"
     params = ", ".join(f"{name}={value}" for name, value in head["params"].items())
     versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
     return (
@@ -231,8 +232,7 @@ def _origin(described: ModelDescription) -> str:
         f"- backbone: {spec.architecture} at layer {spec.layer}, pooling {spec.pooling}, "
         f"fingerprint {spec.fingerprint}\n"
         f"- weights: SHA-256 of their values {spec.weights_digest}\n"
-        f"- head: {head['name']}{', ' + params if params else ''}, fitted on {fitted_on} with seed "
-        f"{head['seed']}, {head['created']}\n"
+        f"- head: {head['name']}{', ' + params if params else ''}, {made}, {head['created']}\n"
         f"- written with {versions}\n"
     )
 

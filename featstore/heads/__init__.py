@@ -7,7 +7,7 @@ from featstore.lazy import lazy_names
 if TYPE_CHECKING:
     from featstore.heads.head import Head
     from featstore.heads.intervals import wilson_interval
-    from featstore.heads.plugins import import_head
+    from featstore.heads.plugins import load_head_factory
     from featstore.heads.registry import HeadInfo, find_head, known_heads
     from featstore.heads.rejection import checked_reject, rejection_score
     from featstore.heads.training import fit
@@ -18,8 +18,8 @@ __all__ = [
     "checked_reject",
     "find_head",
     "fit",
-    "import_head",
     "known_heads",
+    "load_head_factory",
     "rejection_score",
     "wilson_interval",
 ]
@@ -32,7 +32,7 @@ __getattr__, __dir__ = lazy_names(
         "checked_reject": "rejection",
         "find_head": "registry",
         "fit": "training",
-        "import_head": "plugins",
+        "load_head_factory": "plugins",
         "known_heads": "registry",
         "wilson_interval": "intervals",
         "rejection_score": "rejection",

@@ -17,6 +17,7 @@ import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from featstore.heads.linear import LinearForm
 from featstore.splits import SPLITS, SplitRule
 from featstore.store import replacing
 from featstore.store.archive import ARCHIVE_COMMENT, check_archive, check_members, seal_archive
+from featstore.version import __version__
 
-__all__ = ["FIELDS", "FORMAT_VERSION", "read_head_file", "write_head_file"]
+__all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "write_head_file"]
 
 # 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
 FORMAT_VERSION = 2
@@ -70,6 +72,12 @@ _LARGEST_MANIFEST = 16 * 2**20
 # All labels are kept as long as the longest: one that is a book would take that much for each of the others.
 _MOST_LETTERS = 2**26
 _PICKLES = (".pkl", ".pickle", ".joblib")
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of what makes a head here, as a head's file notes them."""
+    packages = {name: metadata.version(name) for name in ("numpy", "scikit-learn", "skops")}
+    return {"featstore": __version__, **packages}
 
 
 def write_head_file(

@@ -1,7 +1,7 @@
 """What a linear classifier comes to: one matrix and one vector, which need no scikit-learn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -81,6 +81,16 @@ class LinearForm:
         if not {"coef", "intercept"} <= set(arrays) <= {"coef", "intercept", "mean", "scale"}:
             raise HeadError(f"the arrays of a linear classifier are not {', '.join(sorted(arrays))}")
         return cls(**arrays)
+
+    def with_classes(self, at: NDArray[np.intp]) -> Self:
+        """Return the form of some classes, in the order given: their scores stay as they are.
+
+        Parameters
+        ----------
+        at : ndarray of shape (n,), int
+            The classes' numbers.
+        """
+        return replace(self, coef=self.coef[at], intercept=self.intercept[at])
 
     def scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Give each class's score for images by their features.

@@ -20,7 +20,7 @@ from typing import Any
 from featstore.errors import HeadError
 from featstore.heads.registry import HeadInfo
 
-__all__ = ["import_head", "load_plugin", "load_plugins", "plugin_names"]
+__all__ = ["load_head_factory", "load_plugin", "load_plugins", "plugin_names"]
 
 _GROUP = "featstore.heads"
 
@@ -56,8 +56,8 @@ def load_plugins() -> tuple[HeadInfo, ...]:
     return tuple(loaded)
 
 
-def import_head(text: str) -> HeadInfo:
-    """Import a head from a module of the user's own. This runs the module's code.
+def load_head_factory(text: str) -> HeadInfo:
+    """Load what makes a head from a module of the user's own. This runs the module's code.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def import_head(text: str) -> HeadInfo:
 
     Examples
     --------
-    >>> import_head("sklearn.naive_bayes:GaussianNB").name
+    >>> load_head_factory("sklearn.naive_bayes:GaussianNB").name
     'GaussianNB'
     """
     module, _, factory = text.partition(":")

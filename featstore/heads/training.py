@@ -14,6 +14,7 @@ from featstore.errors import SplitError
 from featstore.heads.calibration import softmax
 from featstore.heads.dealing import checked_classes, deal, kept_together, report_leaks
 from featstore.heads.head import Head
+from featstore.heads.head_file import current_versions
 from featstore.heads.intervals import scored
 from featstore.heads.labelled import Images
 from featstore.heads.linear import linear_form
@@ -216,7 +217,7 @@ def fit_and_score(
         "catalog": str(table.catalog_name),
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": current_versions(),
         "linear": linear_form(
             outcome.solution.estimator, feature_dim=table.feature_dim, is_calibrated=recipe.is_calibrated
         ),
@@ -269,14 +270,3 @@ def _look_at(head: Head, images: Images) -> tuple[HeldOut, NDArray[np.bool_]]:
 def _rejection(told: HeldOut, head: Head, below: float) -> dict[str, Any]:
     probabilities = softmax(told.scores / (head.temperature or 1.0))
     return rejection_score(told.y, probabilities, head.classes, below=below)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    from featstore.version import __version__
-
-    return {
-        "featstore": __version__,
-        **{name: version(name) for name in ("numpy", "scikit-learn", "skops")},
-    }

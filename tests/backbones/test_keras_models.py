@@ -120,13 +120,13 @@ def test_pooling_none_flattens(build, mobilenet_files, pixels):
 
 
 def test_layers_without_names_are_counted_from_the_network_s_first(keras):
-    from featstore.backbones.keras_models import _stable_names
+    from featstore.backbones.keras_models import stable_names
 
     def names():
         inputs = keras.Input((8, 8, 3))
         x = keras.layers.Conv2D(2, 1)(inputs)
         x = keras.layers.Conv2D(2, 1, name="named")(x)
-        return list(_stable_names(keras.Model(inputs, keras.layers.Conv2D(2, 1)(x))))
+        return list(stable_names(keras.Model(inputs, keras.layers.Conv2D(2, 1)(x))))
 
     assert names() == names()
     assert {"conv2d", "conv2d_1", "named"} <= set(names())

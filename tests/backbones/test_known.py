@@ -21,12 +21,12 @@ def test_every_network_of_keras_applications_is_known(keras):
 
 @pytest.mark.parametrize("info", KERAS, ids=lambda info: info.name)
 def test_preprocessing_is_that_of_the_network_s_own_module(info, keras):
-    from featstore.backbones.keras_models import _scale
+    from featstore.backbones.keras_models import scale_pixels
 
     pixels = np.random.default_rng(0).integers(0, 256, (1, 2, 3, 3), dtype=np.uint8)
     module = getattr(keras.applications, info.module)
     expected = module.preprocess_input(pixels.astype(np.float32))
-    found = keras.ops.convert_to_numpy(_scale(keras.ops.convert_to_tensor(pixels), info.preprocessing))
+    found = keras.ops.convert_to_numpy(scale_pixels(keras.ops.convert_to_tensor(pixels), info.preprocessing))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -43,14 +43,14 @@ def test_networks_that_scale_their_pixels_themselves_do_so_by_default(info, kera
 def test_table_agrees_with_keras(info, keras, monkeypatch):
     if info.name not in QUICK and not os.environ.get("FEATSTORE_ALL_BACKBONES"):
         pytest.skip("builds a large network; set FEATSTORE_ALL_BACKBONES to run it")
-    from featstore.backbones.keras_models import _stable_names
+    from featstore.backbones.keras_models import stable_names
 
     _zeros_for_random_numbers(keras, monkeypatch)
     build = getattr(keras.applications, info.keras_name)
     network = build(weights=None, include_top=False, input_shape=(*info.size_px, 3))
     assert network.output_shape[-1] == info.feature_dim
     assert network.count_params() == info.parameters
-    assert _stable_names(network)[info.layer] == network.outputs[0]._keras_history.operation.name
+    assert stable_names(network)[info.layer] == network.outputs[0]._keras_history.operation.name
     with_top = build(weights=None, include_top=True)
     assert with_top.input_shape[1:3] in (info.size_px, (None, None))
     shapes, shapes_with_top = (

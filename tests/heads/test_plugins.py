@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import HeadError, UnknownHeadError
-from featstore.heads import find_head, fit, import_head, known_heads
+from featstore.heads import find_head, fit, known_heads, load_head_factory
 
 MODULE = """
 from featstore import HeadInfo
@@ -132,17 +132,17 @@ def test_an_unknown_name_lists_registered_ones_without_loading_them(package, cap
 
 
 def test_a_pipeline_of_ones_own_keeps_its_own_scaling(module, table):
-    head = fit(table, head=import_head("my_heads:scaled"), params={"C": 0.5})
+    head = fit(table, head=load_head_factory("my_heads:scaled"), params={"C": 0.5})
 
     assert [type(step).__name__ for _, step in head.estimator.steps] == ["MinMaxScaler", "LogisticRegression"]
     train = table.splits() == "train"
-    plain = import_head("my_heads:scaled").make().set_params(logisticregression__C=0.5)
+    plain = load_head_factory("my_heads:scaled").make().set_params(logisticregression__C=0.5)
     plain.fit(table.X[train], table.y[train])
     np.testing.assert_allclose(head.predict_proba(table.X), plain.predict_proba(table.X), atol=1e-6)
 
 
 def test_a_search_of_a_module_becomes_its_best_estimator(module, table):
-    head = fit(table, head=import_head("my_heads:search"))
+    head = fit(table, head=load_head_factory("my_heads:search"))
 
     assert type(head.estimator[-1]).__name__ == "LogisticRegression"
 
@@ -163,12 +163,12 @@ def test_a_search_of_a_module_becomes_its_best_estimator(module, table):
 )
 def test_what_is_no_head_is_refused(module, text, message):
     with pytest.raises(HeadError, match=message):
-        import_head(text)
+        load_head_factory(text)
 
 
 def test_parameters_that_it_has_not_are_refused(module, table):
     with pytest.raises(HeadError, match="forest has no parameter C"):
-        fit(table, head=import_head("my_heads:forest"), params={"C": 1})
+        fit(table, head=load_head_factory("my_heads:forest"), params={"C": 1})
 
 
 def test_help_loads_no_registered_head(package):

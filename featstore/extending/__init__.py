@@ -1,0 +1,13 @@
+"""Heads made from other heads, and from a network's own classifier."""
+
+from typing import TYPE_CHECKING
+
+from featstore.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from featstore.extending.imagenet import imagenet_classes
+    from featstore.extending.importing import import_head
+
+__all__ = ["imagenet_classes", "import_head"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"imagenet_classes": "imagenet", "import_head": "importing"})

@@ -1,0 +1,46 @@
+"""ImageNet's 1,000 classes, as the networks of keras.applications have them.
+
+The order and the WordNet ids are those of the ILSVRC 2012 challenge: ids sorted. A name is the first lemma of
+the class's synset with underscores for spaces, which is how Keras spells them (``decode_predictions``). Four
+classes share two such names, and labels must differ; they say in brackets which they are: ``crane_(bird)``,
+``crane_(machine)``, ``maillot_(tights)`` and ``maillot_(tank_suit)``. ``Cardigan`` is the dog, ``cardigan``
+the garment.
+
+``imagenet_classes.tsv`` holds an id and a name a line. It was made of ``imagenet_synsets.txt`` and
+``imagenet_synset_to_lemma.txt`` of the PyPI package timm 1.0.31 (Apache 2.0), whose lemmas are those of
+WordNet 3.0 (Princeton University).
+"""
+
+from functools import cache
+from importlib.resources import files
+
+__all__ = ["imagenet_classes", "imagenet_ids"]
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the 1,000 names, in the order of the classifiers of keras.applications.
+
+    Examples
+    --------
+    >>> imagenet_classes()[:3]
+    ('tench', 'goldfish', 'great_white_shark')
+    """
+    return tuple(name for _, name in _rows())
+
+
+def imagenet_ids() -> tuple[str, ...]:
+    """Return the WordNet ids of the 1,000 classes, in the same order.
+
+    Examples
+    --------
+    >>> imagenet_ids()[2]
+    'n01484850'
+    """
+    return tuple(wordnet_id for wordnet_id, _ in _rows())
+
+
+@cache
+def _rows() -> tuple[tuple[str, str], ...]:
+    text = files("featstore.extending").joinpath("imagenet_classes.tsv").read_text(encoding="utf-8")
+    pairs = (line.split("\t") for line in text.splitlines())
+    return tuple((wordnet_id, name) for wordnet_id, name in pairs)
