@@ -36,6 +36,7 @@ from featstore.export.exported import ExportedModel
 from featstore.export.photos import choose, read_photos
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
+from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm, linear_form
 from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
 from featstore.version import __version__
@@ -84,7 +85,7 @@ def export_head(
     ----------
     head : Head or path
         A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``svm`` or a linear classifier
-        of your own.
+        of your own; or one that was imported or extended.
     out : path_like
         The folder to be. Beside the model it gets ``labels.txt``, ``model_card.md`` and ``model.json``. It is
         written under another name and renamed when all is well.
@@ -136,7 +137,7 @@ def export_head(
     _check_place(place, overwrite=overwrite)
     if not isinstance(head, Head):
         head = Head.load(os.fspath(head))
-    form = _linear_form(head)
+    form = _form(head)
     labels = labels_text(head.classes.tolist())
     if table is not None:
         head.check_fingerprint(table.fingerprint, spec=table.spec)
@@ -189,8 +190,8 @@ def _check_place(place: str, *, overwrite: bool) -> None:
         )
 
 
-def _linear_form(head: Head) -> LinearForm:
-    form = head.linear or _form_of_estimator(head)
+def _form(head: Head) -> LinearForm | GatedForm:
+    form = head.form or _form_of_estimator(head)
     if form is None:
         raise ExportError(
             f"the head {head.name} cannot be expressed as layers of a network; {', '.join(_LINEAR)} and "
@@ -234,7 +235,9 @@ def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]
     return samples
 
 
-def _fused(head: Head, form: LinearForm, weights: str | os.PathLike[str] | None, *, trust_model: bool) -> Any:
+def _fused(
+    head: Head, form: LinearForm | GatedForm, weights: str | os.PathLike[str] | None, *, trust_model: bool
+) -> Any:
     try:
         # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
         backbone = backbone_from_spec(

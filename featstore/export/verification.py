@@ -82,7 +82,7 @@ def verify(
     if not rows:
         return {"skipped": _why_none(len(photos))}
     seen = photos.select(rows)
-    wanted, labels = head.predict_proba(seen.X), seen.y
+    wanted, labels = head.predict_proba(seen.X), head.labels_of(seen)
     told: dict[str, Any] = {
         "split": "test",
         "n": len(rows),

@@ -1,4 +1,4 @@
-"""Where old classes end and new ones begin: what each threshold gains and costs, and the one that is taken."""
+"""Where old classes end and new ones begin: what each threshold gains and costs, and the one taken."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,20 +24,41 @@ class Seen:
     ----------
     margin : ndarray of shape (n,), float64
         The largest old score less the largest new one.
-    right_as_old, right_as_new : ndarray of shape (n,), bool
-        Whether the old class, and the new class, with the largest score is the image's.
+    as_old, as_new : ndarray of shape (n,), int
+        The old class, and the new one, with the largest score.
+    y : ndarray of shape (n,), int
+        Each image's class.
     """
 
     margin: NDArray[np.float64]
-    right_as_old: NDArray[np.bool_]
-    right_as_new: NDArray[np.bool_]
+    as_old: NDArray[np.intp]
+    as_new: NDArray[np.intp]
+    y: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.margin)
 
+    @property
+    def right_as_old(self) -> NDArray[np.bool_]:
+        """Where the old classes by themselves are right."""
+        return np.asarray(self.as_old == self.y)
+
+    @property
+    def right_as_new(self) -> NDArray[np.bool_]:
+        """Where the new classes by themselves are right."""
+        return np.asarray(self.as_new == self.y)
+
+    def some(self, at: NDArray[Any]) -> "Seen":
+        """Return some of them, by numbers or by a mask."""
+        return Seen(margin=self.margin[at], as_old=self.as_old[at], as_new=self.as_new[at], y=self.y[at])
+
+    def predicted(self, offset: float) -> NDArray[np.intp]:
+        """Return the classes where so much is added to the new scores."""
+        return np.where(self.margin < offset, self.as_new, self.as_old)
+
     def is_right(self, offset: float) -> NDArray[np.bool_]:
-        """Say which images are labelled rightly where so much is added to the new scores."""
-        return np.where(self.margin < offset, self.right_as_new, self.right_as_old)
+        """Say which images are labelled rightly then."""
+        return np.asarray(self.predicted(offset) == self.y)
 
 
 def seen(
@@ -56,23 +77,25 @@ def seen(
     y : ndarray of shape (n,), int
         Each image's class.
     """
-    old, new = sides
-    best_old, best_new = old.argmax(axis=1), new.argmax(axis=1)
+    best = [side.argmax(axis=1) for side in sides]
     rows = np.arange(len(y))
     return Seen(
-        margin=old[rows, best_old] - new[rows, best_new],
-        right_as_old=classes[0][best_old] == y,
-        right_as_new=classes[1][best_new] == y,
+        margin=sides[0][rows, best[0]] - sides[1][rows, best[1]],
+        as_old=classes[0][best[0]],
+        as_new=classes[1][best[1]],
+        y=y,
     )
 
 
 def choose_offset(new: Seen, old: Seen | None, *, max_loss: float) -> float:
     """Choose what is added to the new scores.
 
-    With old images: what gets most new ones right, of all that loses at most ``max_loss`` of the old ones; of
-    equal ones what loses least, in the middle of the longest such stretch. Lost is an old image that the old
-    classes alone label rightly and all together do not. Without old images: what takes 95% of the new ones
-    for new.
+    With old images: what gets most new ones right, of all that are expected to lose at most ``max_loss`` of
+    further old ones; of equal ones what loses least, in the middle of the longest such stretch. Lost is an
+    old image that the old classes alone label rightly and all together do not; with ``k`` of ``n`` lost,
+    ``(k + 1) / (n + 1)`` are expected at most (conformal risk control, Angelopoulos et al., ICLR 2024,
+    equation 4). Where no offset does, none is lost. Without old images: what takes 95% of the new ones for
+    new.
 
     Parameters
     ----------
@@ -83,7 +106,7 @@ def choose_offset(new: Seen, old: Seen | None, *, max_loss: float) -> float:
     if old is None or not len(old):
         return float(np.quantile(new.margin, KEPT))
     steps, gained, lost = _steps(new, old)
-    allowed = np.flatnonzero(lost <= max_loss * len(old) + 1e-9)
+    allowed = np.flatnonzero(lost <= max(0.0, max_loss * (len(old) + 1) - 1 + 1e-9))
     ends = np.concatenate([[steps[0] - 2], steps, [steps[-1] + 2]])
     lengths = np.diff(ends)
     best = max(allowed.tolist(), key=lambda at: (gained[at], -lost[at], lengths[at]))
@@ -119,7 +142,7 @@ def trade_off(chosen_on: Seen, new: Seen, old: Seen, *, offset: float) -> list[d
         ``{"offset", "new_top1", "lost"}``, from the least lost, at most 51.
     """
     n_losable = int((old.right_as_old & ~old.right_as_new).sum())
-    limits = np.unique(np.linspace(0, n_losable, _MOST_POINTS).round()) / max(1, len(old))
+    limits = (np.unique(np.linspace(0, n_losable, _MOST_POINTS).round()) + 1) / (len(old) + 1)
     offsets = {choose_offset(chosen_on, old, max_loss=float(limit)) for limit in limits} | {offset}
     return [
         {

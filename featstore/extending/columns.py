@@ -84,9 +84,7 @@ class Columns:
         coef, intercept = _regress(
             np.concatenate([rows, replayed]), frozen, np.concatenate([1 + y_new, y_old]), len(new_classes)
         )
-        return cls(
-            old=old, coef=coef, intercept=intercept, old_classes=naming.old, new_classes=new_classes
-        )
+        return cls(old=old, coef=coef, intercept=intercept, old_classes=naming.old, new_classes=new_classes)
 
     @classmethod
     def imprint(cls, old: LinearForm, new_photos: Photos, *, naming: Naming) -> Self:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_IMAGES", "N_FOLDS", "Photos", "deal_folds", "spread"]
+__all__ = ["MOST_IMAGES", "N_FOLDS", "Photos", "deal_folds", "keep_classes", "spread"]
 
 MOST_IMAGES = 20_000
 """How many new images, and how many old ones, an extension looks at but for the new classifier."""
@@ -47,7 +47,9 @@ class Photos:
         return self.some(self.folds == fold)
 
 
-def deal_folds(y: NDArray[np.intp], keys: NDArray[Any], *, is_fitted_on: NDArray[np.bool_]) -> NDArray[np.intp]:
+def deal_folds(
+    y: NDArray[np.intp], keys: NDArray[Any], *, is_fitted_on: NDArray[np.bool_]
+) -> NDArray[np.intp]:
     """Deal images to folds, the images of each class evenly.
 
     Parameters
@@ -61,17 +63,30 @@ def deal_folds(y: NDArray[np.intp], keys: NDArray[Any], *, is_fitted_on: NDArray
     Returns
     -------
     ndarray of shape (n,), int
-        -1 too for the images of a class that has no others to be fitted on.
+        From 0; -1 for those that are never held out.
     """
-    folds = np.full(len(y), -1, np.intp)
     if not len(y):
-        return folds
+        return np.empty(0, np.intp)
     names = keys.view("V32").ravel() if keys.ndim == 2 else keys
     _, first, number = np.unique(names, return_index=True, return_inverse=True)
     of_key = np.empty(len(first), np.intp)
     of_key[np.argsort(y[first], kind="stable")] = np.arange(len(first)) % N_FOLDS
-    folds = np.where(is_fitted_on, -1, of_key[number])
-    per_class = np.zeros((int(y.max()) + 1, N_FOLDS + 1), np.bool_)
+    return np.where(is_fitted_on, -1, of_key[number])
+
+
+def keep_classes(y: NDArray[np.intp], folds: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Take images out of their fold where without it their class has none to be fitted on.
+
+    Parameters
+    ----------
+    y, folds : ndarray of shape (n,), int
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+        The folds, -1 for such images.
+    """
+    per_class = np.zeros((int(y.max(initial=0)) + 1, N_FOLDS + 1), np.bool_)
     per_class[y, folds] = True
     return np.where(per_class.sum(axis=1)[y] > 1, folds, -1)
 

@@ -106,7 +106,7 @@ class GatedForm:
         return self.new.feature_dim
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by their names; those of the classifiers inside begin with ``old.`` and ``new.``."""
+        """Return the arrays by their names; those of the classifiers begin with ``old.`` and ``new.``."""
         inside = {"old": self.old.arrays(), "new": self.new.arrays()}
         return {
             **{name: getattr(self, name) for name in _ARRAYS},
@@ -231,8 +231,7 @@ def evidence(
     """
     rows = unit_rows(X)
     near, near_old = (
-        neighbor_cosine(rows, bank, own=at)
-        for bank, at in zip((neighbors, old_neighbors), own, strict=True)
+        neighbor_cosine(rows, bank, own=at) for bank, at in zip((neighbors, old_neighbors), own, strict=True)
     )
     return np.stack([near, old_scores.max(axis=1), near_old], axis=1)
 

@@ -62,7 +62,7 @@ class LinearForm:
     @property
     def feature_dim(self) -> int:
         """The number of features of an image."""
-        return self.coef.shape[1]
+        return int(self.coef.shape[1])
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the arrays by their names, without those that are None."""
