@@ -197,7 +197,7 @@ def _ask_for_same(
     """Ask whether labels that the old head knows are its classes; away from a terminal say how to say so."""
     known = {*old.classes.tolist()}
     twins = [label for label in table.classes.tolist() if label in known and label not in same]
-    if can_ask and sys.stdin.isatty():
+    if can_ask and _at_terminal():
         return {
             label: label
             for label in twins
@@ -206,6 +206,10 @@ def _ask_for_same(
     for label in twins:
         note(f"{label} is an old class, too, and stays apart from it: --same {label}={label} joins them")
     return {}
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _print_extension(head: "Head") -> None:

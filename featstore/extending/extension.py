@@ -39,6 +39,8 @@ METHODS = ("gate", "columns", "imprinting")
 # The new classifier's form is all that is used of it: it need not agree with scikit-learn to the last digit.
 _TOLERANCE = 1e-2
 
+_C_OF_FEW = 0.01
+
 _BLOCK_ROWS = 8192
 
 _logger = logging.getLogger(__name__)
@@ -150,7 +152,7 @@ def extend(
     naming = name_classes(old.classes.tolist(), known, same=same or {}, catalog=str(table.catalog_name))
     alone = None
     if len(known) > 1:
-        alone, _ = fit_and_score(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
+        alone = _alone(table, rule=rule, seed=seed, jobs=jobs, progress=progress)
         rule = alone.split_rule
     rule, rows = deal(table, labels, rule, chooses=False)
     fitted_on = np.union1d(rows["train"], rows["validation"])
@@ -258,6 +260,20 @@ def _checked(old: Head, *, method: str, max_loss: float) -> LinearForm | GatedFo
             f"the head {old.name} has a gate, and {method} adds columns to a linear head; use the method gate"
         )
     return old.form
+
+
+def _alone(
+    table: "FeatureTable", *, rule: SplitRule, seed: int, jobs: int | None, progress: Progress | None
+) -> Head:
+    """Fit a classifier of the new classes by themselves."""
+    try:
+        head, _ = fit_and_score(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
+    except SplitError:
+        # Another reason than too few images for folds shows again.
+        fixed = {"C": _C_OF_FEW}
+        head, _ = fit_and_score(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
+        _logger.warning("the new images are too few to choose C by %d folds: it is %g", N_FOLDS, _C_OF_FEW)
+    return head
 
 
 def _new_photos(
