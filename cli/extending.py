@@ -47,10 +47,9 @@ class _Same(click.ParamType[tuple[str, str]]):
 
 
 @click.command(
-    epilog="\b\nExample, in a folder of class folders, with Keras' own weights, which it downloads:\n"
-    "  featstore extract flowers\n"
-    "  featstore import-head --backbone mobilenet_v2 -o imagenet\n"
-    "  featstore extend imagenet --catalog flowers",
+    epilog="\b\nExample, beside flowers.fstore, with Keras' own weights, which the first line downloads:\n"
+    "  featstore import-head --backbone mobilenet_v2 -o imagenet.head\n"
+    "  featstore extend imagenet.head --store flowers.fstore",
     short_help="Add new classes to a head, and keep its old ones.",
 )
 @click.argument("old_head", metavar="OLD_HEAD")
@@ -176,7 +175,9 @@ def _new_table(
             f"the head is one on features of {old.spec.name}; {opened.path} has {spaces}. Extract the new "
             "images with the head's own backbone and weights, or name their store with --store"
         )
-    return opened.table(space=space or old.spec.name, catalog=catalog or None)
+    table = opened.table(space=space or old.spec.name, catalog=catalog or None)
+    old.check_fingerprint(table.fingerprint, spec=table.spec)
+    return table
 
 
 def _old_tables(
