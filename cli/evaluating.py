@@ -40,15 +40,13 @@ _LISTED_CLASSES = 20
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test", "all"]),
-    default="test",
-    show_default=True,
-    help="Which images to score on.",
+    help="Which images to score on.  [default: test, or all for a head that was fitted on none]",
 )
 @plot_option("the confusion matrix and the calibration")
 @verify_reads_option
 @json_option
 def evaluate(
-    head: str, store: str | None, catalog: tuple[str, ...], split: str, plot: str | None, as_json: bool
+    head: str, store: str | None, catalog: tuple[str, ...], split: str | None, plot: str | None, as_json: bool
 ) -> None:
     """Score HEAD on images that it was not trained on.
 
@@ -62,6 +60,8 @@ def evaluate(
     path, home = find_head(head, store)
     fitted = featstore.Head.load(path)
     table = find_table(fitted, home, catalog)
+    if split is None:
+        split = "test" if fitted.choice["fitted_on"] else "all"
     evaluation = featstore.evaluate(fitted, table, split=split)
     if plot is not None:
         save_plot(evaluation, plot)

@@ -65,7 +65,7 @@ def import_head(
     with or without the classifier. Before it is saved, its probabilities are compared with the network's own
     on random images.
 
-    It was fitted on none of your images: `featstore evaluate HEAD --split all` scores it on all of them.
+    It was fitted on none of your images, so that `featstore evaluate` scores it on all of them.
     """
     import featstore
 

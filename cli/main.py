@@ -14,6 +14,7 @@ from .evaluating import evaluate
 from .exporting import export
 from .extending import extend
 from .extracting import backbones, extract
+from .head_classes import head
 from .heads import fit, heads
 from .importing import import_head
 from .predicting import predict
@@ -89,5 +90,6 @@ for command in (
     projector,
     backbones,
     heads,
+    head,
 ):
     main.add_command(command)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from featstore.errors import FeatstoreError
     from featstore.export import ExportedModel, export_head
-    from featstore.extending import extend, import_head
+    from featstore.extending import edit_classes, extend, imagenet_classes, import_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import Head, HeadInfo, fit, known_heads, load_head_factory
@@ -80,6 +80,7 @@ __all__ = [
     "assign_splits",
     "compare",
     "content_hash",
+    "edit_classes",
     "evaluate",
     "export_head",
     "export_projector",
@@ -88,6 +89,7 @@ __all__ = [
     "find_duplicates",
     "find_suspects",
     "fit",
+    "imagenet_classes",
     "import_head",
     "known_backbones",
     "known_heads",
@@ -131,6 +133,7 @@ __getattr__, __dir__ = lazy_names(
         "assign_splits": "splits",
         "compare": "scoring",
         "content_hash": "hashing",
+        "edit_classes": "extending",
         "evaluate": "scoring",
         "export_head": "export",
         "export_projector": "store",
@@ -139,6 +142,7 @@ __getattr__, __dir__ = lazy_names(
         "find_duplicates": "duplicates",
         "find_suspects": "scoring",
         "fit": "heads",
+        "imagenet_classes": "extending",
         "import_head": "extending",
         "known_backbones": "backbones",
         "known_heads": "heads",

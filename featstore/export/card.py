@@ -134,6 +134,9 @@ def _title(described: ModelDescription) -> str:
 
 def _classes(described: ModelDescription) -> str:
     counts = described.head["counts"]
+    if not any(counts.values()):
+        lines = ["## Classes", "", *(f"- {_cell(label)}" for label in described.classes)]
+        return "\n".join([*lines, "", "No image of a catalog was used to make the head.", ""])
     lines = ["## Classes", "", "| class | " + " | ".join(counts) + " |", "| --- |" + " ---: |" * len(counts)]
     for label in described.classes:
         row = " | ".join(f"{split.get(label, 0):,}" for split in counts.values())

@@ -39,7 +39,7 @@ def import_head(
 
     The classifier is found in the network's graph, and taken only if, on random images, the softmax of the
     head's scores is what the network itself says. The head gives the probabilities of the whole network. It
-    was fitted on no image of yours: all can be its test images.
+    was fitted on no image of yours: ``featstore.evaluate(head, table, split="all")`` is a fair test.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """How good a head is, always with n and an interval."""
 
 import logging
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,8 @@ class Evaluation:
     calibration : list of CalibrationBin
         The 15 bins of equal width of the calibration error.
     baseline : dict
-        ``{"label", "n", "top1", "top1_ci"}`` of always saying the class with the most training images.
+        ``{"label", "n", "top1", "top1_ci"}`` of always saying the class with the most training images, or,
+        of a head that was fitted on none, with the most of these.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``: what was resampled (``"image"``, or what the head's split
         rule goes by: ``"group"``, ``"folder"`` …), how many of them there are, how often.
@@ -293,7 +295,8 @@ def _accuracy(n_right: int, n_images: int) -> dict[str, Any]:
 
 
 def _baseline(head: Head, labels: NDArray[np.str_]) -> dict[str, Any]:
-    in_training = [head.counts["train"].get(label, 0) for label in head.classes.tolist()]
+    counts = head.counts["train"] or Counter(labels.tolist())
+    in_training = [counts.get(label, 0) for label in head.classes.tolist()]
     most = str(head.classes[int(np.argmax(in_training))])
     return {"label": most} | scored(int((labels == most).sum()), len(labels))
 

@@ -330,9 +330,10 @@ def _plot_curve(curve: LearningCurve) -> Any:
 def _plot_trade_off(head: Head) -> Any:
     told = head.extension
     scores, points = told["scores"], told["curve"]
-    if not points:
+    if not points or not scores:
         raise PlotError(
-            f"the head {head.name} was extended without images of old classes: there is no trade-off to draw"
+            f"the head {head.name} was extended without images of old classes, or has lost some since: there "
+            "is no trade-off to draw"
         )
     new = scores["new"] if scores["new"]["n"] else scores["held_out"]
     figure = _figure(7.2, 5.0)

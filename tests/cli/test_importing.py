@@ -62,7 +62,9 @@ def test_it_says_what_it_made_and_evaluate_takes_it(run):
         "head     land.fstore/heads/imported.head",
     ]
     assert result.stderr == ""
-    assert json.loads(run("evaluate imported --split all --json").stdout)["n"] == 40
+    told = json.loads(run("evaluate imported --json").stdout)
+    assert (told["split"], told["n"], told["baseline"]["n"]) == ("all", 40, 40)
+    assert told["baseline"]["top1"] == 0.5
 
 
 def test_compare_export_and_predict_take_it(run, tmp_path):

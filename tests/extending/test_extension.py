@@ -260,3 +260,19 @@ def test_a_handful_of_photos_is_enough(old, method):
     head = featstore.extend(old, few, method=method, old_table=further_old(), rule=rule)
     assert head.classes.tolist() == sorted(OLD + NEW)
     assert head.test == {"n": 0, "top1": None, "top1_ci": None}
+
+
+def test_classes_of_a_gated_head_are_removed_and_renamed(extended, tmp_path):
+    head = extended["gate"]
+    fewer = featstore.edit_classes(head, remove=["old 1", "new 0"], rename={"new 1": "a first one"})
+    assert fewer.classes.tolist() == ["a first one", "new 2", "old 0", "old 2", "old 3", "old 4", "old 5"]
+    X = photos(OLD + NEW, 4, seed=8).X
+    old_names = ["new 1", *fewer.classes[1:]]
+    at = np.searchsorted(head.classes, old_names)
+    np.testing.assert_allclose(fewer.scores(X), head.scores(X)[:, at])
+    assert fewer.labels_of(new_photos())[-1] == "new 2"
+    assert fewer.labels_of(new_photos())[40] == "a first one"
+    fewer.save(tmp_path / "fewer.head")
+    read = featstore.Head.load(tmp_path / "fewer.head")
+    np.testing.assert_array_equal(read.predict_proba(X), fewer.predict_proba(X))
+    assert read.extension["scores"] == {}

@@ -11,7 +11,7 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from featstore.heads.calibration import class_scores, softmax
-from featstore.heads.linear import linear_form
+from featstore.heads.linear import LinearForm, linear_form
 
 
 def data_of(n_classes, seed=0):
@@ -82,3 +82,15 @@ def test_the_scale_of_the_features_does_not_matter(seed, factor, shift):
 
     form = linear_form(estimator, feature_dim=7)
     np.testing.assert_allclose(form.scores(wide), estimator.decision_function(wide), atol=1e-6)
+
+
+def test_a_form_of_some_classes_gives_their_scores_in_the_order_asked_for():
+    random = np.random.default_rng(0)
+    form = LinearForm(
+        coef=random.normal(size=(4, 3)),
+        intercept=random.normal(size=4),
+        mean=np.ones(3),
+        scale=np.full(3, 2.0),
+    )
+    X, at = random.normal(size=(5, 3)), np.array([3, 0])
+    np.testing.assert_allclose(form.with_classes(at).scores(X), form.scores(X)[:, at], rtol=1e-12)

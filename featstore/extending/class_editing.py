@@ -1,0 +1,207 @@
+"""A head with fewer classes, or with other names for them, without fitting anything."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError
+from featstore.heads.calibration import is_nearest_centroid
+from featstore.heads.form_estimator import form_estimator
+from featstore.heads.head import Head
+from featstore.heads.intervals import scored
+from featstore.heads.rejection import rejection_score
+
+__all__ = ["edit_classes"]
+
+# What some linear classifiers keep of each class beside what they predict with.
+_OF_EACH_CLASS = ("means_", "priors_", "deviations_")
+
+_CHECKED_ROWS = 64
+# Rounding to float32, which some estimators keep, gives 1e-7.
+_TOLERANCE = 1e-5
+
+
+def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str, str] | None = None) -> Head:
+    """Remove and rename classes of a linear head.
+
+    The probabilities of the classes that are left are the old ones, divided by their sum. What was measured
+    with more classes does not hold with fewer: after removing, the scores, what was tried, and the
+    near-duplicates of test images are empty. After renaming alone they stay.
+
+    Parameters
+    ----------
+    head : Head
+        Any with a linear classifier.
+    remove : iterable of str
+        Names of classes.
+    rename : mapping of str to str, optional
+        From old names to new ones. Two may be exchanged, and a name that is removed may be given anew.
+
+    Returns
+    -------
+    Head
+
+    Raises
+    ------
+    HeadError
+        The head has no such class; fewer than two are left; two would have one name; or the head is not
+        linear.
+
+    Examples
+    --------
+    >>> head = featstore.edit_classes(head, remove=["tulips"], rename={"daisy": "bellis"})  # doctest: +SKIP
+    """
+    rename, removed = dict(rename or {}), set(remove)
+    old = head.classes.tolist()
+    _check_known(head, [*removed, *rename])
+    if both := sorted(removed & rename.keys()):
+        raise HeadError(f"the class {both[0]!r} is to be removed and renamed; do one of the two")
+    kept = [number for number, name in enumerate(old) if name not in removed]
+    if len(kept) < 2:
+        raise HeadError(
+            f"a head has at least 2 classes; of the {len(old):,} of {head.name}, {len(kept)} would be left"
+        )
+    names = np.array([rename.get(old[number], old[number]) for number in kept], dtype=np.str_)
+    _check_different(names, [old[number] for number in kept])
+    order = np.argsort(names)
+    at, classes = np.array(kept, np.intp)[order], names[order]
+    if classes.tolist() == old:
+        return head
+    new = {old[number]: str(name) for number, name in zip(at, classes, strict=True)}
+    counts = {
+        split: {new[name]: n_images for name, n_images in of_split.items() if name in new}
+        for split, of_split in head.counts.items()
+    }
+    extension = _extension(head, new, were_removed=bool(removed))
+    if head.gated is not None:
+        gated = head.gated.with_classes(at)
+        load = partial(form_estimator, gated, classes, head.temperature)
+        edited = replace(
+            head, classes=classes, counts=counts, extension=extension, gated=gated, load_estimator=load
+        )
+        return _without_scores(edited) if removed else edited
+    edited = replace(
+        head,
+        classes=classes,
+        counts=counts,
+        extension=extension,
+        linear=None if head.linear is None else head.linear.with_classes(at),
+        load_estimator=partial(_itself, _with_classes(head.estimator, at, classes, name=head.name)),
+    )
+    _check_probabilities(head, edited, at)
+    return _without_scores(edited) if removed else edited
+
+
+def _extension(head: Head, new: Mapping[str, str], *, were_removed: bool) -> dict[str, Any]:
+    """Return what is said of an extension, by the classes' new names; without scores where some are gone."""
+    if not head.extension:
+        return {}
+    told = {**head.extension, "labels": {k: new.get(v, v) for k, v in head.extension["labels"].items()}}
+    told["new"] = [new[name] for name in head.extension["new"] if name in new]
+    return {**told, "scores": {}, "confused": [], "curve": []} if were_removed else told
+
+
+def _check_known(head: Head, names: Iterable[str]) -> None:
+    known = head.classes.tolist()
+    for name in names:
+        if name in known:
+            continue
+        spoken = {one.lower(): one for one in known}
+        close = [spoken[one] for one in difflib.get_close_matches(name.lower(), spoken, n=3)]
+        hint = (
+            f"near are {', '.join(close)}" if close else f"`featstore head classes` lists its {len(known):,}"
+        )
+        raise HeadError(f"the head {head.name} has no class {name!r}; {hint}")
+
+
+def _check_different(names: NDArray[np.str_], old: list[str]) -> None:
+    if "" in names.tolist():
+        raise HeadError(f"the class {old[names.tolist().index('')]!r} needs a name; found an empty one")
+    found, counts = np.unique(names, return_counts=True)
+    if (counts > 1).any():
+        twice = str(found[counts > 1][0])
+        merged = [was for was, name in zip(old, names.tolist(), strict=True) if name == twice]
+        raise HeadError(
+            f"{' and '.join(merged)} would both be called {twice!r}: renaming does not join classes; relabel "
+            "the images and fit the head again"
+        )
+
+
+def _without_scores(head: Head) -> Head:
+    reject = head.reject
+    if reject is not None:
+        nothing = rejection_score(
+            head.classes[:0], np.empty((0, len(head.classes))), head.classes, below=reject["below"]
+        )
+        reject = {"below": reject["below"], "validation": nothing, "test": dict(nothing)}
+    return replace(
+        head,
+        sweep=[],
+        steps=[],
+        choice={**head.choice, "n": 0, "top1": None},
+        validation=scored(0, 0),
+        test=scored(0, 0),
+        near_duplicates={},
+        reject=reject,
+    )
+
+
+def _with_classes(estimator: Any, at: NDArray[np.intp], classes: NDArray[np.str_], *, name: str) -> Any:
+    """Return an estimator with some of its classes, in this order."""
+    edited = deepcopy(estimator)
+    try:
+        _select(getattr(edited, "steps", [("", edited)])[-1][1], at, classes)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise _cannot(name, "it is not linear, and each class's share depends on the others") from error
+    return edited
+
+
+def _check_probabilities(head: Head, edited: Head, at: NDArray[np.intp]) -> None:
+    """Refuse a head whose estimator does not give the old probabilities renormalised, on random features."""
+    first = getattr(head.estimator, "steps", [("", head.estimator)])[0][1]
+    mean, scale = getattr(first, "mean_", None), getattr(first, "scale_", None)
+    X = np.random.default_rng(0).normal(size=(_CHECKED_ROWS, head.feature_dim))
+    X = X * (1.0 if scale is None else scale) + (0.0 if mean is None else mean)
+    old, new = (replace(one, linear=None).predict_proba(X) for one in (head, edited))
+    wanted = old[:, at]
+    if not np.abs(new * wanted.sum(axis=1, keepdims=True) - wanted).max() < _TOLERANCE:
+        raise _cannot(head.name, "its probabilities are not the softmax of one score for each class")
+
+
+def _cannot(name: str, why: str) -> HeadError:
+    return HeadError(
+        f"the classes of the head {name} cannot be edited: {why}; relabel the images and fit it again"
+    )
+
+
+def _select(classifier: Any, at: NDArray[np.intp], classes: NDArray[np.str_]) -> None:
+    if is_nearest_centroid(classifier):
+        classifier.centroids_ = classifier.centroids_[at]
+        classifier.class_prior_ = np.full(len(at), 1 / len(at))
+    else:
+        coef, intercept = np.atleast_2d(classifier.coef_), np.atleast_1d(classifier.intercept_)
+        if len(coef) == 1:
+            # A binary classifier's one row is what the second class has more than the first.
+            coef, intercept = np.concatenate([0 * coef, coef]), np.concatenate([0 * intercept, intercept])
+        coef, intercept = coef[at], np.broadcast_to(intercept, len(coef))[at]
+        if len(at) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        classifier.coef_, classifier.intercept_ = coef, intercept
+    for name in _OF_EACH_CLASS:
+        if isinstance(getattr(classifier, name, None), np.ndarray):
+            setattr(classifier, name, getattr(classifier, name)[at])
+    if hasattr(classifier, "_label_binarizer"):
+        # Of scikit-learn's ridge classifiers, which in some versions have their classes there alone.
+        classifier._label_binarizer = deepcopy(classifier._label_binarizer).fit(classes)
+    if not isinstance(getattr(type(classifier), "classes_", None), property):
+        classifier.classes_ = classes
+
+
+def _itself(estimator: Any) -> Any:
+    return estimator

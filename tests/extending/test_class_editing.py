@@ -1,0 +1,178 @@
+"""Heads with fewer classes, or with other names for them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+
+from fake_tables import blobs, table_of
+from featstore import Head, edit_classes, fit
+from featstore.errors import HeadError
+
+LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
+
+TABLE = table_of(*blobs(n=300, n_classes=4, spread=2.0))
+FITTED = {}
+
+
+def head_of(name, table=TABLE, **options):
+    if table is not TABLE or options:
+        return fit(table, head=name, **options)
+    if name not in FITTED:
+        FITTED[name] = fit(table, head=name, folds=3)
+    return FITTED[name]
+
+
+def renormalised(head, classes, X=TABLE.X):
+    old = head.predict_proba(X)[:, [head.classes.tolist().index(name) for name in classes]]
+    return old / old.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("removed", [["class 1"], ["class 0", "class 2"]], ids=["four to three", "to two"])
+def test_probabilities_of_the_classes_left_are_the_old_ones_renormalised(name, removed, tmp_path):
+    head = head_of(name)
+    edit_classes(head, remove=removed).save(tmp_path / "few.head")
+    few = Head.load(tmp_path / "few.head")
+    assert few.classes.tolist() == [name for name in head.classes.tolist() if name not in removed]
+    wanted = renormalised(head, few.classes.tolist())
+    np.testing.assert_allclose(few.predict_proba(TABLE.X), wanted, atol=1e-12)
+    by_estimator = replace(few, linear=None)
+    np.testing.assert_allclose(by_estimator.predict_proba(TABLE.X), wanted, atol=1e-5)
+    assert by_estimator.predict(TABLE.X).tolist() == few.predict(TABLE.X).tolist()
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_renamed_class_has_the_old_one_s_probability(name, n_classes, tmp_path):
+    table = table_of(*blobs(n=200, n_classes=n_classes, spread=2.0))
+    head = head_of(name, table, folds=3)
+    edit_classes(head, rename={"class 0": "zebra"}).save(tmp_path / "new.head")
+    new = Head.load(tmp_path / "new.head")
+    assert new.classes.tolist() == [*(f"class {number}" for number in range(1, n_classes)), "zebra"]
+    old = head.predict_proba(table.X)[:, [*range(1, n_classes), 0]]
+    np.testing.assert_allclose(new.predict_proba(table.X), old, atol=1e-12)
+    np.testing.assert_allclose(replace(new, linear=None).predict_proba(table.X), old, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_removal_and_exchange_of_names_keeps_the_probabilities(data):
+    head = head_of("svm")
+    old = head.classes.tolist()
+    kept = data.draw(st.lists(st.sampled_from(old), min_size=2, unique=True))
+    names = data.draw(st.lists(st.text(min_size=1), min_size=len(kept), max_size=len(kept), unique=True))
+    names = [name.replace("\0", "-") for name in names]
+    if len(set(names)) < len(names):
+        return
+    edited = edit_classes(head, remove={*old} - {*kept}, rename=dict(zip(kept, names, strict=True)))
+    assert edited.classes.tolist() == sorted(names)
+    columns = [edited.classes.tolist().index(name) for name in names]
+    np.testing.assert_allclose(
+        edited.predict_proba(TABLE.X)[:, columns], renormalised(head, kept), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "estimator", [RidgeClassifierCV(), LogisticRegressionCV(use_legacy_attributes=False)]
+)
+def test_linear_classifiers_of_one_s_own_are_edited_too(estimator):
+    head = fit(TABLE, head=estimator)
+    few = edit_classes(head, remove=["class 3"], rename={"class 1": "a"})
+    wanted = renormalised(head, ["class 1", "class 0", "class 2"])
+    np.testing.assert_allclose(few.predict_proba(TABLE.X), wanted, atol=1e-12)
+    np.testing.assert_allclose(replace(few, linear=None).predict_proba(TABLE.X), wanted, atol=1e-5)
+
+
+def test_a_head_that_is_kept_as_an_estimator_alone_is_edited_too():
+    head = replace(head_of("logistic"), linear=None)
+    few = edit_classes(head, remove=["class 1"])
+    assert few.linear is None
+    wanted = renormalised(head, few.classes.tolist())
+    np.testing.assert_allclose(few.predict_proba(TABLE.X), wanted, atol=1e-5)
+
+
+def test_probabilities_that_are_no_softmax_are_refused():
+    head = fit(TABLE, head=SGDClassifier(loss="log_loss", random_state=0))
+    with pytest.raises(HeadError, match="its probabilities are not the softmax of one score"):
+        edit_classes(head, remove=["class 0", "class 1"])
+
+
+def test_the_old_head_stays_as_it_is():
+    head = head_of("logistic")
+    before = head.predict_proba(TABLE.X), head.estimator.predict_proba(TABLE.X)
+    edit_classes(head, remove=["class 0"])
+    after = head.predict_proba(TABLE.X), head.estimator.predict_proba(TABLE.X)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_after_removing_nothing_that_was_measured_is_kept():
+    head = fit(TABLE, head="sgd", reject=0.5)
+    assert head.sweep
+    assert head.steps
+    few = edit_classes(head, remove=["class 2"])
+    assert (few.sweep, few.steps, few.near_duplicates) == ([], [], {})
+    assert few.validation == few.test == {"n": 0, "top1": None, "top1_ci": None}
+    assert (few.choice["n"], few.choice["top1"]) == (0, None)
+    assert few.rejects_below == 0.5
+    assert few.reject["test"] == {"n": 0, "n_answered": 0, "coverage": None, "top1": None, "top1_ci": None}
+    assert "class 2" not in few.counts["train"]
+    assert (few.temperature, few.params, few.choice["fitted_on"]) == (
+        head.temperature,
+        head.params,
+        head.choice["fitted_on"],
+    )
+
+
+def test_after_renaming_all_that_was_measured_is_kept():
+    head = fit(TABLE, head="logistic", reject=0.5)
+    new = edit_classes(head, rename={"class 3": "a"})
+    told, was = new.to_dict(), head.to_dict()
+    assert {key for key in told if told[key] != was[key]} == {"classes", "counts"}
+    assert new.counts["train"]["a"] == head.counts["train"]["class 3"]
+
+
+def test_a_name_that_is_removed_may_be_given_anew():
+    head = head_of("logistic")
+    few = edit_classes(head, remove=["class 0"], rename={"class 1": "class 0"})
+    np.testing.assert_allclose(
+        few.predict_proba(TABLE.X), renormalised(head, ["class 1", "class 2", "class 3"]), atol=1e-12
+    )
+
+
+def test_without_a_change_the_head_is_the_same():
+    head = head_of("logistic")
+    assert edit_classes(head, rename={"class 0": "class 0"}) is head
+
+
+@pytest.mark.parametrize(
+    ("remove", "rename", "says"),
+    [
+        (["Class1"], {}, "no class 'Class1'; near are class 1"),
+        ([], {"tulip": "rose"}, "no class 'tulip'; `featstore head classes` lists its 4"),
+        (
+            ["class 0", "class 1", "class 2"],
+            {},
+            "at least 2 classes; of the 4 of logistic, 1 would be",
+        ),
+        ([], {"class 0": "a", "class 1": "a"}, "class 0 and class 1 would both be called 'a'"),
+        ([], {"class 0": "class 1"}, "would both be called 'class 1': renaming does not join classes"),
+        (["class 0"], {"class 0": "a"}, "'class 0' is to be removed and renamed"),
+        ([], {"class 0": ""}, "'class 0' needs a name"),
+    ],
+)
+def test_what_cannot_be_done_is_said(remove, rename, says):
+    with pytest.raises(HeadError, match=says):
+        edit_classes(head_of("logistic"), remove=remove, rename=rename)
+
+
+@pytest.mark.parametrize("estimator", ["knn", GaussianNB()])
+def test_heads_that_are_not_linear_are_refused(estimator):
+    head = fit(TABLE, head=estimator)
+    for change in ({"remove": ["class 0"]}, {"rename": {"class 0": "a"}}):
+        with pytest.raises(HeadError, match="cannot be edited: it is not linear"):
+            edit_classes(head, **change)
