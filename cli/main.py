@@ -12,6 +12,7 @@ from .curves import curve
 from .demo import demo
 from .evaluating import evaluate
 from .exporting import export
+from .extending import extend
 from .extracting import backbones, extract
 from .head_classes import head
 from .heads import fit, heads
@@ -80,6 +81,7 @@ for command in (
     predict,
     export,
     import_head,
+    extend,
     duplicates,
     suspects,
     info,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from featstore.errors import FeatstoreError
     from featstore.export import ExportedModel, export_head
-    from featstore.extending import edit_classes, imagenet_classes, import_head
+    from featstore.extending import edit_classes, extend, imagenet_classes, import_head
     from featstore.extraction import ExtractionReport, extract
     from featstore.hashing import content_hash
     from featstore.heads import Head, HeadInfo, fit, known_heads, load_head_factory
@@ -87,6 +87,7 @@ __all__ = [
     "evaluate",
     "export_head",
     "export_projector",
+    "extend",
     "extract",
     "find_duplicates",
     "find_suspects",
@@ -142,6 +143,7 @@ __getattr__, __dir__ = lazy_names(
         "evaluate": "scoring",
         "export_head": "export",
         "export_projector": "store",
+        "extend": "extending",
         "extract": "extraction",
         "find_duplicates": "duplicates",
         "find_suspects": "scoring",

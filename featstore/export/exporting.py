@@ -37,6 +37,7 @@ from featstore.export.photos import choose, read_photos
 from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
+from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm, linear_form
 from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
 from featstore.version import __version__
@@ -91,7 +92,7 @@ def export_head(
     ----------
     head : Head or path
         A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``svm`` or a linear classifier
-        of your own.
+        of your own; or one that was imported or extended.
     out : path_like
         The folder to be. Beside the model it gets ``labels.txt``, ``model_card.md`` and ``model.json``. It is
         written under another name and renamed when all is well.
@@ -147,7 +148,7 @@ def export_head(
     _check_place(place, overwrite=overwrite)
     if not isinstance(head, Head):
         head = Head.load(os.fspath(head))
-    form = _linear_form(head)
+    form = _form(head)
     seen = head if test_views is None else replace(head, test_views=test_views)
     check_pictures(seen.spec, seen.test_views)
     labels = labels_text(head.classes.tolist())
@@ -210,8 +211,8 @@ def _check_place(place: str, *, overwrite: bool) -> None:
         )
 
 
-def _linear_form(head: Head) -> LinearForm:
-    form = head.linear or _form_of_estimator(head)
+def _form(head: Head) -> LinearForm | GatedForm:
+    form = head.form or _form_of_estimator(head)
     if form is None:
         raise ExportError(
             f"the head {head.name} cannot be expressed as layers of a network; {', '.join(_LINEAR)} and "
@@ -255,7 +256,9 @@ def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]
     return samples
 
 
-def _fused(head: Head, form: LinearForm, weights: WeightsFiles | None, *, trust_model: bool) -> Any:
+def _fused(
+    head: Head, form: LinearForm | GatedForm, weights: WeightsFiles | None, *, trust_model: bool
+) -> Any:
     try:
         # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
         backbones = backbones_from_spec(

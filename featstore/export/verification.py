@@ -84,7 +84,7 @@ def verify(
     if not rows:
         return {"skipped": _why_none(len(photos))}
     seen = photos.select(rows)
-    wanted, labels = _probabilities(head, seen), seen.y
+    wanted, labels = _probabilities(head, seen), head.labels_of(seen)
     told: dict[str, Any] = {
         "split": "test",
         "n": len(rows),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError
 from featstore.heads.calibration import is_nearest_centroid
+from featstore.heads.form_estimator import form_estimator
 from featstore.heads.head import Head
 from featstore.heads.intervals import scored
 from featstore.heads.rejection import rejection_score
@@ -77,15 +78,33 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         split: {new[name]: n_images for name, n_images in of_split.items() if name in new}
         for split, of_split in head.counts.items()
     }
+    extension = _extension(head, new, were_removed=bool(removed))
+    if head.gated is not None:
+        gated = head.gated.with_classes(at)
+        load = partial(form_estimator, gated, classes, head.temperature)
+        edited = replace(
+            head, classes=classes, counts=counts, extension=extension, gated=gated, load_estimator=load
+        )
+        return _without_scores(edited) if removed else edited
     edited = replace(
         head,
         classes=classes,
         counts=counts,
+        extension=extension,
         linear=None if head.linear is None else head.linear.with_classes(at),
         load_estimator=partial(_itself, _with_classes(head.estimator, at, classes, name=head.name)),
     )
     _check_probabilities(head, edited, at)
     return _without_scores(edited) if removed else edited
+
+
+def _extension(head: Head, new: Mapping[str, str], *, were_removed: bool) -> dict[str, Any]:
+    """Return what is said of an extension, by the classes' new names; without scores where some are gone."""
+    if not head.extension:
+        return {}
+    told = {**head.extension, "labels": {k: new.get(v, v) for k, v in head.extension["labels"].items()}}
+    told["new"] = [new[name] for name in head.extension["new"] if name in new]
+    return {**told, "scores": {}, "confused": [], "curve": []} if were_removed else told
 
 
 def _check_known(head: Head, names: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import FingerprintMismatchError, HeadError
 from featstore.heads.calibration import class_scores, log_probabilities, mean_over_views, softmax
+from featstore.heads.gated import GatedForm
 from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
 from featstore.heads.linear import LinearForm
 from featstore.heads.mismatch import differences
 from featstore.heads.rejection import checked_reject
 from featstore.heads.rows import usable_features
 from featstore.splits import SplitRule
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
 
 __all__ = ["Head"]
 
@@ -93,8 +97,13 @@ class Head:
         ISO 8601 date and time, UTC.
     versions : dict
         Versions of featstore, scikit-learn, numpy and skops.
+    extension : dict
+        Of a head that :func:`featstore.extend` made: how, of what, and what it gained and cost; see there.
+        Else empty.
     linear : LinearForm or None
         What a linear classifier comes to; predictions are computed with it, without scikit-learn.
+    gated : GatedForm or None
+        The same of a head with a gate between old and new classes.
     load_estimator : callable
         Returns the fitted scikit-learn estimator; see :attr:`estimator`.
     """
@@ -126,7 +135,9 @@ class Head:
     space: str = ""
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    extension: dict[str, Any] = field(default_factory=dict)
     linear: LinearForm | None = None
+    gated: GatedForm | None = None
     load_estimator: Callable[[], Any]
 
     def __repr__(self) -> str:
@@ -136,10 +147,36 @@ class Head:
     def estimator(self) -> Any:
         """The fitted scikit-learn estimator: a ``Pipeline`` for featstore's own heads.
 
+        Of a gated head it is a :class:`featstore.heads.form_estimator.FormClassifier`, which is not saved.
         Of a linear head that was loaded from a file it is read when it is first asked for, with the errors
         of :meth:`load`.
         """
         return self.load_estimator()
+
+    @property
+    def form(self) -> LinearForm | GatedForm | None:
+        """What predictions are computed with, without scikit-learn; None where the estimator does."""
+        return self.linear or self.gated
+
+    def labels_of(self, table: "FeatureTable") -> NDArray[np.str_]:
+        """Give the labels of a table's images as this head calls them.
+
+        An extended head may call the labels of the catalog that its new classes are from otherwise than the
+        catalog does: ``"daisy (flowers)"`` beside an old class ``"daisy"``.
+
+        Parameters
+        ----------
+        table : FeatureTable
+
+        Returns
+        -------
+        ndarray of shape (n,), str
+        """
+        labels = np.asarray(table.y)
+        called = self.extension.get("labels", {})
+        if table.catalog_name != self.extension.get("catalog"):
+            return labels
+        return np.array([called.get(label, label) for label in labels.tolist()], dtype=np.str_)
 
     def predict(self, X: Any) -> NDArray[np.str_]:
         """Give each image's most probable label, by its features; :meth:`answer` may say "unknown".
@@ -309,6 +346,7 @@ class Head:
             "unlabelled": self.unlabelled,
             "leaks": self.leaks,
             "label_conflicts": self.label_conflicts,
+            "extension": self.extension,
             "temperature": self.temperature,
             "train_views": self.train_views,
             "test_views": self.test_views,
@@ -337,7 +375,8 @@ class Head:
             The file cannot be written.
         """
         manifest = {name: self._manifest_value(name) for name in FIELDS}
-        write_head_file(os.path.abspath(os.fspath(path)), manifest, self.estimator, self.linear)
+        estimator = None if self.gated is not None else self.estimator
+        write_head_file(os.path.abspath(os.fspath(path)), manifest, estimator, self.form)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Self:
@@ -365,7 +404,7 @@ class Head:
         """
         values = read_head_file(os.path.abspath(os.fspath(path)), trusted=trusted)
         head = cls(**values)
-        if head.linear is None:
+        if head.form is None:
             # What is wrong with the file is said now, and not at the first prediction.
             head.estimator  # noqa: B018
         return head
@@ -395,8 +434,8 @@ class Head:
         if n_views > 1:
             best = self._mean_probabilities(block, n_views).argmax(axis=1)
             return np.asarray(self.classes[best], dtype=np.str_)
-        if self.linear is not None:
-            return np.asarray(self.classes[self.linear.scores(block).argmax(axis=1)], dtype=np.str_)
+        if self.form is not None:
+            return np.asarray(self.classes[self.form.scores(block).argmax(axis=1)], dtype=np.str_)
         return np.asarray(self.estimator.predict(block), dtype=np.str_)
 
     def _mean_scores(self, block: NDArray[Any], n_views: int) -> NDArray[np.float64]:
@@ -409,13 +448,13 @@ class Head:
         return mean_over_views(self._probabilities(block), n_views)
 
     def _scores(self, block: NDArray[Any]) -> NDArray[np.float64]:
-        if self.linear is not None:
-            return self.linear.scores(block)
+        if self.form is not None:
+            return self.form.scores(block)
         if self.temperature is None and hasattr(self.estimator, "predict_proba"):
             return log_probabilities(self.estimator, block)
         return class_scores(self.estimator, block)
 
     def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
-        if self.linear is None and self.temperature is None:
+        if self.form is None and self.temperature is None:
             return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
         return softmax(self._scores(block) / (self.temperature or 1.0))

@@ -6,7 +6,8 @@ A zip, uncompressed, of these members:
   but the estimator;
 - ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle);
 - ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
-  its version. The estimator beside it is read only when it is asked for.
+  its version. The estimator beside it is read only when it is asked for;
+- ``gated.npz``, of gated heads and in the place of the estimator: their :class:`GatedForm`.
 
 Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it byte for byte.
 """
@@ -18,13 +19,15 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from featstore.backbones.spec import spec_from_dict
 from featstore.errors import FeatstoreError, FormatVersionError, HeadError
 from featstore.heads.estimator_file import dump_estimator, first_line, load_estimator, read_array
+from featstore.heads.form_estimator import form_estimator
+from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm
 from featstore.images.views import MAX_VIEWS
 from featstore.splits import SPLITS, SplitRule
@@ -35,7 +38,8 @@ from featstore.version import __version__
 __all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "write_head_file"]
 
 # 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
-# 3: probabilities may be the mean over several views, and backbones may be joined.
+# 3: probabilities may be the mean over several views, backbones may be joined, and heads may have a gate
+# between old classes and new ones, and no estimator.
 FORMAT_VERSION = 3
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -58,6 +62,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "reject": (dict, type(None)),
     "leaks": int,
     "label_conflicts": int,
+    "extension": dict,
     "temperature": (float, int, type(None)),
     "train_views": int,
     "test_views": int,
@@ -72,9 +77,12 @@ _FORMAT = "featstore head"
 _MANIFEST = "manifest.json"
 _ESTIMATOR = "estimator.skops"
 _LINEAR = "linear.npz"
+_GATED = "gated.npz"
 _LARGEST_MANIFEST = 16 * 2**20
 # All labels are kept as long as the longest: one that is a book would take that much for each of the others.
 _MOST_LETTERS = 2**26
+_Form = TypeVar("_Form", LinearForm, GatedForm)
+
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
@@ -85,7 +93,7 @@ def current_versions() -> dict[str, str]:
 
 
 def write_head_file(
-    path: str, manifest: Mapping[str, Any], estimator: Any, linear: LinearForm | None
+    path: str, manifest: Mapping[str, Any], estimator: Any, form: LinearForm | GatedForm | None
 ) -> None:
     """Write a head whole, or not at all.
 
@@ -96,8 +104,8 @@ def write_head_file(
     manifest : mapping
         JSON values, one for each of ``FIELDS``.
     estimator : Any
-        A fitted scikit-learn estimator.
-    linear : LinearForm or None
+        A fitted scikit-learn estimator; not looked at where the form is gated.
+    form : LinearForm, GatedForm or None
         What it comes to.
 
     Raises
@@ -109,15 +117,17 @@ def write_head_file(
     """
     described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
     text = json.dumps(described, indent=1, allow_nan=False)
-    data = dump_estimator(estimator)
+    is_gated = isinstance(form, GatedForm)
+    data = b"" if is_gated else dump_estimator(estimator)
     with replacing(path) as temporary:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
             archive.comment = ARCHIVE_COMMENT
             archive.writestr(_MANIFEST, text)
-            archive.writestr(_ESTIMATOR, data)
-            if linear is not None:
-                arrays: dict[str, Any] = {**linear.arrays()}
-                with archive.open(_LINEAR, "w", force_zip64=True) as member:
+            if not is_gated:
+                archive.writestr(_ESTIMATOR, data)
+            if form is not None:
+                arrays: dict[str, Any] = {**form.arrays()}
+                with archive.open(_GATED if is_gated else _LINEAR, "w", force_zip64=True) as member:
                     np.savez(member, **arrays)
         seal_archive(temporary)
 
@@ -136,8 +146,8 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
     -------
     dict
         One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects; and
-        ``linear`` and ``load_estimator``. The latter raises HeadError where the estimator is damaged or not
-        of this head, and UntrustedTypeError where it holds types that are not trusted.
+        ``linear``, ``gated`` and ``load_estimator``. The latter raises HeadError where the estimator is
+        damaged or not of this head, and UntrustedTypeError where it holds types that are not trusted.
 
     Raises
     ------
@@ -149,13 +159,17 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
     manifest, members = _read_members(path)
     try:
         values = _checked_values(manifest)
-        linear = None
-        if _LINEAR in members:
-            linear = _read_linear(members[_LINEAR])
-            if linear.coef.shape != (len(values["classes"]), values["feature_dim"]):
-                raise HeadError(f"its {_LINEAR} and its {_MANIFEST} do not agree")
+        linear = _read_form(LinearForm, members, _LINEAR, values)
+        gated = _read_form(GatedForm, members, _GATED, values)
     except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise HeadError(f"{path} is damaged: {first_line(error)}") from error
+    if gated is not None:
+        return {
+            **values,
+            "linear": None,
+            "gated": gated,
+            "load_estimator": partial(form_estimator, gated, values["classes"], values["temperature"]),
+        }
     load = partial(
         load_estimator,
         members[_ESTIMATOR],
@@ -165,7 +179,7 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
         classes=values["classes"],
         feature_dim=values["feature_dim"],
     )
-    return {**values, "linear": linear, "load_estimator": load}
+    return {**values, "linear": linear, "gated": None, "load_estimator": load}
 
 
 def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -180,10 +194,10 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
                 raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
             manifest = json.loads(archive.read(_MANIFEST))
             _check_format(manifest, path=path)
-            if {*names} - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
+            if {*names} != {_MANIFEST, _GATED} and {*names} - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
                 raise HeadError(
                     f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
-                    f"{_LINEAR}, and nothing else"
+                    f"{_LINEAR}, or {_MANIFEST} and {_GATED}, and nothing else"
                 )
             return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
     except FeatstoreError:
@@ -220,7 +234,8 @@ def _check_format(manifest: Any, *, path: str) -> None:
 
 def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Add what earlier versions did not have: the first chose on validation, and drew with seed 0."""
-    manifest = {"train_views": 1, "test_views": 1, **manifest} if manifest["format_version"] < 3 else manifest
+    if manifest["format_version"] < 3:
+        manifest = {"extension": {}, "train_views": 1, "test_views": 1, **manifest}
     if manifest["format_version"] > 1:
         return dict(manifest)
     scores = manifest.get("validation")
@@ -268,16 +283,25 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _read_linear(data: bytes) -> LinearForm:
+def _read_form(
+    kind: type[_Form], members: Mapping[str, bytes], name: str, values: Mapping[str, Any]
+) -> _Form | None:
+    if name not in members:
+        return None
     try:
-        check_members(io.BytesIO(data))
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name: read_array(archive.read(name)) for name in archive.namelist()}
-        return LinearForm.from_arrays({name.removesuffix(".npy"): array for name, array in members.items()})
+        check_members(io.BytesIO(members[name]))
+        with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
+            arrays = {
+                entry.removesuffix(".npy"): read_array(archive.read(entry)) for entry in archive.namelist()
+            }
+        form = kind.from_arrays(arrays)
     except FeatstoreError:
         raise
     except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
-        raise HeadError(f"its {_LINEAR} cannot be read: {first_line(error)}") from error
+        raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
+    if (form.n_classes, form.feature_dim) != (len(values["classes"]), values["feature_dim"]):
+        raise HeadError(f"its {name} and its {_MANIFEST} do not agree")
+    return form
 
 
 def _are_labels(classes: Sequence[Any]) -> bool:

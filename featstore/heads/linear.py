@@ -54,6 +54,16 @@ class LinearForm:
         if any(array.dtype != np.float64 or not np.isfinite(array).all() for array in arrays.values()):
             raise HeadError("the arrays of a linear classifier are finite float64")
 
+    @property
+    def n_classes(self) -> int:
+        """How many classes it has."""
+        return len(self.coef)
+
+    @property
+    def feature_dim(self) -> int:
+        """The number of features of an image."""
+        return int(self.coef.shape[1])
+
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the arrays by their names, without those that are None."""
         named = {"coef": self.coef, "intercept": self.intercept, "mean": self.mean, "scale": self.scale}

@@ -132,12 +132,11 @@ def compare(
             f"{left_out['absent']} have no features or label for another and {left_out['conflicting']} have "
             "several labels; fit the heads with one split rule on one catalog"
         )
-    first = [told[0].first_row[content] for content in common]
-    labels = np.asarray(of_each[0].y)[first]
     is_right = np.empty((len(common), len(heads)), np.bool_)
     for column, (head, table, one) in enumerate(zip(heads, of_each, told, strict=True)):
-        check_labels_known(head, labels)
         rows = np.array([one.first_row[content] for content in common], np.intp)
+        labels = head.labels_of(table)[rows]
+        check_labels_known(head, labels)
         is_right[:, column] = predictions(head, table, rows)[0] == labels
     unit, units = _units(heads, of_each, told, common)
     told_of_each = [

@@ -170,7 +170,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     head.check_fingerprint(table.fingerprint, spec=table.spec)
     if split not in (*SPLITS, "all"):
         raise SplitError(f"a split is one of {', '.join(SPLITS)} or all; found {split!r}")
-    labels = np.asarray(table.y)
+    labels = head.labels_of(table)
     chosen = labels != ""
     if split != "all":
         chosen &= np.asarray(table.splits(head.split_rule)) == split

@@ -36,7 +36,8 @@ def plot(result: Evaluation | Head | LearningCurve) -> Any:
     ----------
     result : Evaluation, Head or LearningCurve
         The confusion matrix and the reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML
-        2005); what a head's sweep measured of each setting; a learning curve with its power law.
+        2005); what a head's sweep measured of each setting, or what an extended head gains for each loss of
+        old images; a learning curve with its power law.
 
     Returns
     -------
@@ -47,7 +48,8 @@ def plot(result: Evaluation | Head | LearningCurve) -> Any:
     MissingExtraError
         matplotlib is not installed.
     PlotError
-        The head tried no settings, or ``result`` is of another kind.
+        The head tried no settings, or was extended without images of old classes, or ``result`` is of another
+        kind.
 
     Examples
     --------
@@ -59,7 +61,7 @@ def plot(result: Evaluation | Head | LearningCurve) -> Any:
     if isinstance(result, LearningCurve):
         return _plot_curve(result)
     if isinstance(result, Head):
-        return _plot_sweep(result)
+        return _plot_trade_off(result) if result.extension else _plot_sweep(result)
     raise PlotError(
         f"what can be drawn is an Evaluation, a Head or a LearningCurve; found {type(result).__name__}"
     )
@@ -322,6 +324,51 @@ def _plot_curve(curve: LearningCurve) -> Any:
     axes.legend(loc="lower right", fontsize=9)
     axes.set_title(f"{curve.head} on {curve.space}", parse_math=False)
     figure.supxlabel("\n".join(textwrap.wrap(curve.verdict, 95)), fontsize=8)
+    return figure
+
+
+def _plot_trade_off(head: Head) -> Any:
+    told = head.extension
+    scores, points = told["scores"], told["curve"]
+    if not points or not scores:
+        raise PlotError(
+            f"the head {head.name} was extended without images of old classes, or has lost some since: there "
+            "is no trade-off to draw"
+        )
+    new = scores["new"] if scores["new"]["n"] else scores["held_out"]
+    figure = _figure(7.2, 5.0)
+    axes = figure.subplots()
+    axes.plot(
+        [100 * one["lost"] for one in points],
+        [100 * one["new_top1"] for one in points],
+        ".-",
+        color=_BLUE,
+        label="by where old ends and new begins",
+    )
+    if scores["alone"]["n"]:
+        axes.axhline(
+            100 * scores["alone"]["top1"], color=_GRAY, linestyle="--", label="new classes by themselves"
+        )
+    lost, top1 = 100 * np.array([scores["old"]["lost"]]), 100 * np.array([new["top1"]])
+    axes.errorbar(
+        lost,
+        top1,
+        xerr=_lengths(lost, 100 * np.array([scores["old"]["lost_ci"]])),
+        yerr=_lengths(top1, 100 * np.array([new["top1_ci"]])),
+        fmt="o",
+        color=_ORANGE,
+        capsize=3,
+        label=f"chosen for at most {told['max_loss']:.1%} lost, measured, 95% intervals",
+    )
+    axes.set(
+        xlabel=f"old images that lose their right label, % (n = {scores['old']['n']:,})",
+        ylabel=f"accuracy on new images, % (n = {new['n']:,})",
+    )
+    # Where most old images are lost nobody would go.
+    axes.set_xlim(-0.5, max(10.0, 3 * float(lost[0]), 150 * told["max_loss"]))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=9)
+    axes.set_title(f"{head.name} on {head.space or head.spec.name}", parse_math=False)
     return figure
 
 

@@ -1,0 +1,271 @@
+"""`featstore extend`."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import (
+    bar,
+    json_option,
+    note,
+    open_store,
+    print_json,
+    print_table,
+    quiet_option,
+    say,
+    share,
+    short_path,
+    verify_reads_option,
+)
+from .finding import find_head, output_path, table_options
+from .plotting import checked_plot_path, plot_option, save_plot
+from .splitting import split_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from featstore import FeatureStore, FeatureTable, Head, SplitRule
+
+__all__ = ["extend"]
+
+_LISTED_POINTS = 12
+
+
+class _Same(click.ParamType[tuple[str, str]]):
+    """``daisy=daisy``: a new label and the old class that it is."""
+
+    name = "NEW=OLD"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        new, equals, old = str(value).partition("=")
+        if not new or not equals or not old:
+            self.fail(f"{value!r} is not of the form NEW=OLD, for example daisy=daisy", param, ctx)
+        return new, old
+
+
+@click.command(
+    epilog="\b\nExample, beside flowers.fstore, with Keras' own weights, which the first line downloads:\n"
+    "  featstore import-head --backbone mobilenet_v2 -o imagenet.head\n"
+    "  featstore extend imagenet.head --store flowers.fstore",
+    short_help="Add new classes to a head, and keep its old ones.",
+)
+@click.argument("old_head", metavar="OLD_HEAD")
+@click.option(
+    "--store",
+    type=click.Path(),
+    help="Where the new images' features are.  [default: the head's, or the only one here]",
+)
+@table_options("The new images' features", "The new images, with their labels")
+@click.option(
+    "--old-catalog",
+    metavar="NAME",
+    multiple=True,
+    help="Images of old classes, by which the cost is bounded and known; repeat for several.  [default: "
+    "those that OLD_HEAD was made of, where the store has them]",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["gate", "columns", "imprinting"]),
+    default="gate",
+    show_default=True,
+    help="What decides between old and new: a gate by the nearest training images; new columns of a linear "
+    "head, trained or made of class means.",
+)
+@click.option(
+    "--same",
+    type=_Same(),
+    multiple=True,
+    help="A new label that is an old class, such as daisy=daisy; repeat for several.  [default: asked at a "
+    "terminal; elsewhere equal names stay apart]",
+)
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.02,
+    show_default=True,
+    help="Share of old images that may lose the right label.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For what is drawn."
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
+)
+@split_options
+@click.option(
+    "--output",
+    "-o",
+    metavar="NAME|FILE.head",
+    help="Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]",
+)
+@plot_option("what each loss of old images gains")
+@verify_reads_option
+@quiet_option
+@json_option
+def extend(
+    old_head: str,
+    store: str | None,
+    space: str | None,
+    catalog: tuple[str, ...],
+    old_catalog: tuple[str, ...],
+    method: str,
+    same: tuple[tuple[str, str], ...],
+    max_loss: float,
+    seed: int,
+    jobs: int,
+    rule: "SplitRule",
+    output: str | None,
+    plot: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make one head over all classes of OLD_HEAD and those of new images.
+
+    Images of old classes are welcome, not needed: with them at most --max-loss of them lose the right label,
+    and what the new classes cost is measured; without, 95% of the new images are taken for new. New images
+    in training and validation are fitted on, those in test are scored; all is chosen on images held out.
+    """
+    import featstore
+
+    plot = checked_plot_path(plot)
+    path, home = find_head(old_head, store)
+    old = featstore.Head.load(path)
+    opened = open_store(home)
+    table = _new_table(opened, old, space, catalog)
+    old_tables = _old_tables(opened, old, table, old_catalog)
+    joined = dict(same) | _ask_for_same(old, table, dict(same), can_ask=not as_json)
+    if output is None:
+        stem = old_head.rpartition("/")[2].removesuffix(".head")
+        output = f"{stem}-{table.catalog_name.replace('+', '-')}"
+    target = output_path(output, opened.path)
+    with bar(None, quiet=quiet, unit="fit") as progress:
+        head = featstore.extend(
+            old,
+            table,
+            method=method,
+            old_table=old_tables,
+            same=joined,
+            max_loss=max_loss,
+            rule=rule,
+            seed=seed,
+            jobs=jobs,
+            progress=lambda done, total, _step: progress(done, total),
+        )
+    head.save(target)
+    if plot is not None and head.extension["curve"]:
+        save_plot(head, plot)
+    elif plot is not None:
+        note("no image of an old class was at hand: there is no trade-off to draw")
+    if as_json:
+        print_json({**head.to_dict(), "path": target})
+        return
+    _print_extension(head)
+    say(f"saved to {short_path(target)}")
+
+
+def _new_table(
+    opened: "FeatureStore", old: "Head", space: str | None, catalog: tuple[str, ...]
+) -> "FeatureTable":
+    if space is None and old.spec.name not in opened.space_names:
+        spaces = ", ".join(opened.space_names) or "none"
+        raise click.UsageError(
+            f"the head is one on features of {old.spec.name}; {opened.path} has {spaces}. Extract the new "
+            "images with the head's own backbone and weights, or name their store with --store"
+        )
+    table = opened.table(space=space or old.spec.name, catalog=catalog or None)
+    old.check_fingerprint(table.fingerprint, spec=table.spec)
+    return table
+
+
+def _old_tables(
+    opened: "FeatureStore", old: "Head", table: "FeatureTable", named: "Sequence[str]"
+) -> "list[FeatureTable]":
+    new = table.catalog_name.split("+")
+    if not named:
+        known = [*old.catalog.split("+"), *old.extension.get("old_catalogs", ())]
+        named = [name for name in dict.fromkeys(known) if name in opened.catalog_names and name not in new]
+        if named:
+            note(f"images of old classes: {', '.join(named)}, which the old head was made of")
+    return [opened.table(space=table.space_name, catalog=name) for name in named]
+
+
+def _ask_for_same(
+    old: "Head", table: "FeatureTable", same: "Mapping[str, str]", *, can_ask: bool
+) -> dict[str, str]:
+    """Ask whether labels that the old head knows are its classes; away from a terminal say how to say so."""
+    known = {*old.classes.tolist()}
+    twins = [label for label in table.classes.tolist() if label in known and label not in same]
+    if can_ask and _at_terminal():
+        return {
+            label: label
+            for label in twins
+            if click.confirm(f"{label} is an old class, too. Is it the same?", default=True, err=True)
+        }
+    for label in twins:
+        note(f"{label} is an old class, too, and stays apart from it: --same {label}={label} joins them")
+    return {}
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _print_extension(head: "Head") -> None:
+    told = head.extension
+    scores, chosen = told["scores"], told["chosen"]
+    click.echo(
+        f"{told['method']} on {head.spec.name}: {len(head.classes):,} classes, "
+        f"{told['old']['n_classes']:,} old and {len(told['new']):,} new"
+    )
+    for label, called in told["labels"].items():
+        if label != called:
+            say(f"  {label} is {called}")
+    if scores["new"]["n"]:
+        click.echo(f"new accuracy {_accuracy(scores['new'])}")
+        if scores["alone"]["n"]:
+            click.echo(f"  of the new classes by themselves {_accuracy(scores['alone'])}")
+    else:
+        click.echo(f"new accuracy by folds {_accuracy(scores['held_out'])}")
+    if (old := scores["old"]) is not None:
+        low, high = map(share, old["lost_ci"])
+        click.echo(
+            f"old accuracy {share(old['top1_before'])} before, {share(old['top1_after'])} after: "
+            f"{share(old['lost'])} lost (95% interval {low} to {high}, n = {old['n']:,})"
+        )
+    for one in told["confused"]:
+        of_old = f", and {one['n_old_as_new']} of {one['n_old']:,} the other way" if one["n_old"] else ""
+        say(f"{one['n_new_as_old']} of {one['n_new']:,} {one['new']} are taken for {one['old']}{of_old}")
+    calibration = scores["calibration"]
+    click.echo(
+        f"probabilities: calibration error {share(calibration['calibration_error'])}, log loss "
+        f"{calibration['log_loss']:.3f} (n = {calibration['n']:,} held out)"
+    )
+    if chosen["by"] == "kept":
+        note(
+            "no image of an old class was at hand: 95% of the new images are taken for new, and what that "
+            "costs old classes is not known; --old-catalog names images that tell"
+        )
+        return
+    click.echo()
+    _print_curve(told)
+
+
+def _print_curve(told: "Mapping[str, Any]") -> None:
+    points = told["curve"]
+    at = next(n for n, point in enumerate(points) if point["offset"] == told["chosen"]["offset"])
+    first = max(0, min(at - _LISTED_POINTS // 2, len(points) - _LISTED_POINTS))
+    rows = [
+        (share(point["lost"]), share(point["new_top1"]), "chosen" if number == at else "")
+        for number, point in enumerate(points)
+        if first <= number < first + _LISTED_POINTS
+    ]
+    print_table(("old lost", "new accuracy", f"for at most {share(told['max_loss'])} lost"), rows, left=0)
+    click.echo()
+
+
+def _accuracy(scores: "Mapping[str, Any]") -> str:
+    low, high = map(share, scores["top1_ci"])
+    return f"{share(scores['top1'])} (95% interval {low} to {high}, n = {scores['n']:,})"

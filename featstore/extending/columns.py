@@ -1,0 +1,178 @@
+"""New columns beside the old ones of a linear head, which stay as they are."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.extending.naming import Naming
+from featstore.extending.photos import Photos
+from featstore.heads.linear import LinearForm
+
+__all__ = ["Columns"]
+
+# The inverse of the penalty on standardised features.
+_C = 0.01
+
+_MOST_SYNTHETIC = 2000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Columns:
+    """The methods ``columns`` and ``imprinting``: one more column for each new class.
+
+    The column of a class that is old and new takes the place of the old one.
+
+    Parameters
+    ----------
+    old : LinearForm
+    coef : ndarray of shape (n_new, feature_dim), float64
+    intercept : ndarray of shape (n_new,), float64
+    old_classes, new_classes : ndarray, int
+        The class that each score of :meth:`sides` is of.
+    """
+
+    old: LinearForm
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    old_classes: NDArray[np.intp]
+    new_classes: NDArray[np.intp]
+
+    def with_offset(self, offset: float) -> LinearForm:
+        """Return the form of all classes with something added to the new scores."""
+        n_classes = len(np.union1d(self.old_classes, self.new_classes))
+        coef, intercept = np.empty((n_classes, self.coef.shape[1])), np.empty(n_classes)
+        coef[self.old_classes], intercept[self.old_classes] = self.old.coef, self.old.intercept
+        coef[self.new_classes], intercept[self.new_classes] = self.coef, self.intercept + offset
+        return LinearForm(coef=coef, intercept=intercept, mean=self.old.mean, scale=self.old.scale)
+
+    def sides(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give the scores of the old classes, minus infinity for those that are new too, and of the new."""
+        scores = self.with_offset(0.0).scores(X)
+        old = scores[:, self.old_classes]
+        old[:, np.isin(self.old_classes, self.new_classes)] = -np.inf
+        return old, scores[:, self.new_classes]
+
+    @classmethod
+    def train(
+        cls, old: LinearForm, new_photos: Photos, old_photos: Photos, *, naming: Naming, seed: int
+    ) -> Self:
+        """Train new columns by softmax regression over all classes, the old columns frozen.
+
+        Old images are replayed. Where there are none, features are made up for the old classes: see
+        :func:`_synthetic`.
+
+        Parameters
+        ----------
+        old : LinearForm
+        new_photos, old_photos : Photos
+        naming : Naming
+        seed : int
+        """
+        new_classes, y_new = np.unique(naming.new[new_photos.y], return_inverse=True)
+        rows, old_y = _prepared(old, new_photos.X), old_photos.y
+        if len(old_photos):
+            replayed = _prepared(old, old_photos.X)
+        else:
+            replayed, old_y = _synthetic(old, rows, y_new, seed=seed)
+        # Frozen columns come into the softmax of all by one number: the logarithm of their sum.
+        is_kept = np.isin(naming.old, new_classes, invert=True)
+        frozen = _log_sums(np.concatenate([rows, replayed]) @ old.coef[is_kept].T + old.intercept[is_kept])
+        # 0 for what is old alone: a replayed image of a joined class is one of the new column.
+        y_old = np.where(is_kept[old_y], 0, 1 + np.searchsorted(new_classes, naming.old[old_y]))
+        coef, intercept = _regress(
+            np.concatenate([rows, replayed]), frozen, np.concatenate([1 + y_new, y_old]), len(new_classes)
+        )
+        return cls(old=old, coef=coef, intercept=intercept, old_classes=naming.old, new_classes=new_classes)
+
+    @classmethod
+    def imprint(cls, old: LinearForm, new_photos: Photos, *, naming: Naming) -> Self:
+        """Take each new class's mean direction for its column, as long as the old columns are on average.
+
+        Qi, Brown & Lowe, "Low-shot learning with imprinted weights" (CVPR 2018), without fine-tuning.
+
+        Parameters
+        ----------
+        old : LinearForm
+        new_photos : Photos
+        naming : Naming
+        """
+        new_classes, y = np.unique(naming.new[new_photos.y], return_inverse=True)
+        rows = _prepared(old, new_photos.X)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = rows / np.where(lengths > 0, lengths, 1.0)
+        means = np.stack([rows[y == number].mean(axis=0) for number in range(len(new_classes))])
+        length = np.linalg.norm(old.coef, axis=1).mean() / np.linalg.norm(means, axis=1, keepdims=True)
+        return cls(
+            old=old,
+            coef=means * length,
+            intercept=np.full(len(new_classes), old.intercept.mean()),
+            old_classes=naming.old,
+            new_classes=new_classes,
+        )
+
+
+def _regress(
+    rows: NDArray[np.float64], frozen: NDArray[np.float64], y: NDArray[np.intp], n_new: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit the scores of ``n_new`` classes beside a score that is given for each row."""
+    from scipy.optimize import minimize
+
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    standard = (rows - mean) / scale
+    at = np.arange(len(y))
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(n_new, -1)
+        scores = np.column_stack([frozen, standard @ weights[:, :-1].T + weights[:, -1]])
+        sums = _log_sums(scores)
+        slope = np.exp(scores - sums[:, np.newaxis])
+        slope[at, y] -= 1
+        gradient = np.column_stack([slope[:, 1:].T @ standard, slope[:, 1:].sum(axis=0)]) * _C
+        gradient[:, :-1] += weights[:, :-1]
+        penalty = float((weights[:, :-1] ** 2).sum()) / 2
+        return _C * float((sums - scores[at, y]).sum()) + penalty, gradient.ravel()
+
+    start = np.zeros(n_new * (rows.shape[1] + 1))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    weights = found.x.reshape(n_new, -1)
+    coef = weights[:, :-1] / scale
+    return coef, weights[:, -1] - coef @ mean
+
+
+def _synthetic(
+    old: LinearForm, rows: NDArray[np.float64], y: NDArray[np.intp], *, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Make up features of the old classes, as linear discriminant analysis would have them.
+
+    There a column is the inverse of the covariance within classes times the class's mean, so that the means
+    are the covariance times the columns. It is taken from the new images, shrunk halfway to its diagonal;
+    the middle of all means is theirs, and each made-up row has what a new image differs by from its class.
+    """
+    random = np.random.default_rng(seed)
+    means = np.stack([rows[y == number].mean(axis=0) for number in range(int(y.max()) + 1)])
+    residuals = rows - means[y]
+    centred = old.coef - old.coef.mean(axis=0)
+    times = centred @ residuals.T @ residuals / len(rows)
+    of_class = (times + centred * residuals.var(axis=0)) / 2 + means.mean(axis=0)
+    each = max(1, _MOST_SYNTHETIC // len(of_class))
+    labels = np.repeat(np.arange(len(of_class)), each)[: max(_MOST_SYNTHETIC, len(of_class))]
+    return of_class[labels] + residuals[random.integers(0, len(rows), len(labels))], labels
+
+
+def _prepared(form: LinearForm, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Bring features into what a form's columns are multiplied with."""
+    rows = np.asarray(X, np.float64)
+    if form.mean is None or form.scale is None:
+        return rows
+    rows = (rows - form.mean) / form.scale
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0))
+
+
+def _log_sums(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import logsumexp
+
+    return np.asarray(logsumexp(scores, axis=1))

@@ -1,0 +1,401 @@
+"""One head over all classes of an old head and those of new images."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError, SplitError
+from featstore.extending.choosing import Seen, choose_offset, seen, trade_off
+from featstore.extending.columns import Columns
+from featstore.extending.gate import Gate
+from featstore.extending.holding_out import Method, hold_out
+from featstore.extending.naming import Naming, name_classes
+from featstore.extending.photos import MOST_IMAGES, N_FOLDS, Photos, deal_folds, keep_classes, spread
+from featstore.extending.report import accuracy, calibration_scores, confusions, loss_scores
+from featstore.heads.dealing import deal, kept_together, listed
+from featstore.heads.form_estimator import form_estimator
+from featstore.heads.gated import GatedForm
+from featstore.heads.head import Head
+from featstore.heads.head_file import current_versions
+from featstore.heads.intervals import scored
+from featstore.heads.linear import LinearForm, linear_form
+from featstore.heads.training import Progress, fit_and_score
+from featstore.splits import SplitRule
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = ["METHODS", "extend"]
+
+METHODS = ("gate", "columns", "imprinting")
+
+# The new classifier's form is all that is used of it: it need not agree with scikit-learn to the last digit.
+_TOLERANCE = 1e-2
+
+_C_OF_FEW = 0.01
+
+_BLOCK_ROWS = 8192
+
+_logger = logging.getLogger(__name__)
+
+
+def extend(
+    old: Head | str | os.PathLike[str],
+    table: "FeatureTable",
+    *,
+    method: str = "gate",
+    old_table: "FeatureTable | Sequence[FeatureTable] | None" = None,
+    same: Mapping[str, str] | None = None,
+    max_loss: float = 0.02,
+    rule: SplitRule | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Head:
+    """Make one head over all classes of an old head and those of new images.
+
+    Images of the old classes are welcome and not needed. Where there are any, the head's readiness to say
+    "new" is set such that at most ``max_loss`` of them lose the right label, and they say what the new
+    classes cost; without, such that 95% of the new images are taken for new, and what it costs is not known.
+    Everything is chosen on images held out, five folds in turn, and the images that a choice was made on are
+    not those that it is measured on.
+
+    Parameters
+    ----------
+    old : Head or path
+        A linear head, an imported one, or one that was extended before.
+    table : FeatureTable
+        Images of the new classes, in the old head's space; one class is enough. Images without a label are
+        left out.
+    method : {"gate", "columns", "imprinting"}
+        ``"gate"``: the old head stays as it is beside a classifier of the new classes; which of the two
+        answers depends on how near an image is to new training images, and to old ones where there are any,
+        and on the largest old score. ``"columns"``: new columns of a linear head are trained with the old
+        ones frozen, on new images and old ones or, without any, made-up features of the old classes.
+        ``"imprinting"``: the new columns are the classes' mean directions.
+    old_table : FeatureTable or sequence of FeatureTable, optional
+        Images of old classes. Those that the old head was fitted on are not measured on.
+    same : mapping of str to str, optional
+        New labels that are old classes, and which: ``{"daisy": "daisy"}``. Another label that an old class
+        has too is called after its catalog, ``"daisy (flowers)"``.
+    max_loss : float
+        In [0, 1): the share of old images that may lose the right label.
+    rule : SplitRule, optional
+        How the new images are dealt; by default ``SplitRule()``. Train and validation are fitted on, and the
+        head is scored on test.
+    seed : int
+        In [0, 2**32), for what is drawn.
+    jobs, progress
+        As for :func:`featstore.fit`, which fits the classifier of the new classes.
+
+    Returns
+    -------
+    Head
+        Called as the method. ``extension`` says how it was made and what it gained and cost:
+
+        - ``method``, ``catalog``, ``labels`` (what the head calls each new label), ``new`` (its new classes),
+          ``same``, ``max_loss``;
+        - ``old``: ``name``, ``created``, ``n_classes``, ``catalog`` of the old head; ``old_catalogs``;
+        - ``chosen``: ``by``, ``"max_loss"`` or ``"kept"``, the ``offset``, and ``n_new``, ``n_old``, the
+          images that it was chosen on;
+        - ``scores``: ``new``, the accuracy on the new test images over all classes, ``held_out``, on the
+          others by folds, and ``alone``, of the new classifier by itself on the test images: each ``{"n",
+          "top1", "top1_ci"}``; ``old``, None without old images: ``{"n", "top1_before", "top1_after",
+          "lost", "lost_ci", "n_lost", "n_gained"}``; ``calibration``, of images held out: ``{"n",
+          "log_loss", "calibration_error"}``;
+        - ``confused``: for each label that stays apart from an old class of this name, how often the two are
+          confused: ``{"new", "old", "n_new", "n_new_as_old", "n_old", "n_old_as_new"}``;
+        - ``curve``: what other limits on the loss would give, ``{"offset", "new_top1", "lost"}`` each;
+        - ``neighbors``: of a gate, the training features that it keeps, ``{"new", "old"}``.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The images' features are of another backbone than the old head's.
+    HeadError
+        The old head is not linear; there are no labels; ``same`` names what there is not; or old images have
+        labels that the old head does not know.
+    SplitError
+        A new class has no image in train.
+
+    Examples
+    --------
+    >>> imagenet = featstore.import_head("mobilenet_v2", weights="with_top.h5")  # doctest: +SKIP
+    >>> table = featstore.FeatureStore("flowers.fstore").table()  # doctest: +SKIP
+    >>> head = featstore.extend(imagenet, table, same={"daisy": "daisy"})  # doctest: +SKIP
+    >>> len(head.classes), head.extension["scores"]["new"]["top1"]  # doctest: +SKIP
+    (1004, 0.889)
+    """
+    if not isinstance(old, Head):
+        old = Head.load(os.fspath(old))
+    form = _checked(old, method=method, max_loss=max_loss)
+    old.check_fingerprint(table.fingerprint, spec=table.spec)
+    tables = [] if old_table is None else [*old_table] if isinstance(old_table, Sequence) else [old_table]
+    for one in tables:
+        old.check_fingerprint(one.fingerprint, spec=one.spec)
+
+    rule = SplitRule() if rule is None else rule
+    labels = np.asarray(table.y)
+    known = sorted({*labels.tolist()} - {""})
+    if not known:
+        raise HeadError(
+            f"the catalog {table.catalog_name} has no labels ({len(labels)} images); "
+            "extract from class folders, or from a CSV with a label column"
+        )
+    naming = name_classes(old.classes.tolist(), known, same=same or {}, catalog=str(table.catalog_name))
+    alone = None
+    if len(known) > 1:
+        alone = _alone(table, rule=rule, seed=seed, jobs=jobs, progress=progress)
+        rule = alone.split_rule
+    rule, rows = deal(table, labels, rule, chooses=False)
+    fitted_on = np.union1d(rows["train"], rows["validation"])
+    new = _new_photos(table, labels, fitted_on, known, rule)
+    old_photos = _old_photos(old, tables, but=table)
+    if len(tables) and not (old_photos.folds >= 0).any():
+        _logger.warning("no old image is one that the old head was not fitted on: the loss is not known")
+
+    method_of = _method(method, old, form, alone, known, naming, n_new=len(new), seed=seed)
+    held_out = hold_out(method_of, new, old_photos, naming)
+    offset = choose_offset(held_out.new, held_out.old, max_loss=max_loss)
+    temperature = held_out.temperature(offset, naming.classes)
+    fitted = method_of(new, old_photos)
+    final = fitted.with_offset(offset)
+    test = _test_seen(fitted, table, labels, rows["test"], known, naming)
+    old_predicted = held_out.old_predicted(offset, max_loss=max_loss)
+    is_known = held_out.old is not None
+    extension: dict[str, Any] = {
+        "method": method,
+        "catalog": str(table.catalog_name),
+        "labels": naming.labels,
+        "new": [name for name in naming.classes.tolist() if name not in old.classes],
+        "same": naming.same,
+        "max_loss": max_loss,
+        "old": {
+            "name": old.name,
+            "created": old.created,
+            "n_classes": len(old.classes),
+            "catalog": old.catalog,
+        },
+        "old_catalogs": [str(one.catalog_name) for one in tables],
+        "chosen": {
+            "by": "max_loss" if is_known else "kept",
+            "offset": offset,
+            "n_new": len(held_out.new),
+            "n_old": 0 if held_out.old is None else len(held_out.old),
+        },
+        "scores": {
+            "new": accuracy(test.is_right(offset)),
+            "held_out": accuracy(held_out.new.is_right(offset)),
+            "alone": scored(0, 0) if alone is None else alone.test,
+            "old": loss_scores(held_out.old, old_predicted),
+            "calibration": calibration_scores(
+                held_out, offset=offset, temperature=temperature, n_classes=len(naming.classes)
+            ),
+        },
+        "confused": confusions(
+            naming,
+            (test.y, test.predicted(offset)),
+            (np.empty(0, np.intp) if held_out.old is None else held_out.old.y, old_predicted),
+        ),
+        "curve": []
+        if held_out.old is None
+        else trade_off(held_out.new, test if len(test) else held_out.new, held_out.old, offset=offset),
+        "neighbors": {"new": len(final.neighbors), "old": len(final.old_neighbors)}
+        if isinstance(final, GatedForm)
+        else None,
+    }
+    return Head(
+        name=method,
+        classes=naming.classes,
+        spec=table.spec,
+        fingerprint=table.fingerprint,
+        feature_dim=table.feature_dim,
+        split_rule=rule,
+        params={} if alone is None else alone.params,
+        counts={split: _counts(labels[at], naming) for split, at in rows.items()},
+        unlabelled=int((labels == "").sum()),
+        choice={
+            "by": "folds",
+            "folds": N_FOLDS,
+            "n": len(held_out.new),
+            "top1": float(held_out.new.is_right(offset).mean()),
+            "fitted_on": ["train", "validation"],
+        },
+        seed=int(seed),
+        validation=extension["scores"]["held_out"],
+        test=extension["scores"]["new"],
+        extension=extension,
+        temperature=temperature,
+        weights=str(getattr(table, "weights", "")),
+        catalog=str(table.catalog_name),
+        space=str(table.space_name),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=current_versions(),
+        linear=final if isinstance(final, LinearForm) else None,
+        gated=final if isinstance(final, GatedForm) else None,
+        load_estimator=partial(form_estimator, final, naming.classes, temperature),
+    )
+
+
+def _checked(old: Head, *, method: str, max_loss: float) -> LinearForm | GatedForm:
+    if method not in METHODS:
+        raise HeadError(f"a method is one of {', '.join(METHODS)}; found {method!r}")
+    if isinstance(max_loss, bool) or not 0 <= max_loss < 1:
+        raise HeadError(f"max_loss is a share of the old images, at least 0 and below 1; found {max_loss!r}")
+    if old.form is None:
+        raise HeadError(
+            f"the head {old.name} has no scores that new classes could be set beside; a linear head has "
+            "(featstore heads lists logistic, svm and others), and so have imported and extended ones: "
+            "extend one of these"
+        )
+    if method != "gate" and isinstance(old.form, GatedForm):
+        raise HeadError(
+            f"the head {old.name} has a gate, and {method} adds columns to a linear head; use the method gate"
+        )
+    return old.form
+
+
+def _alone(
+    table: "FeatureTable", *, rule: SplitRule, seed: int, jobs: int | None, progress: Progress | None
+) -> Head:
+    """Fit a classifier of the new classes by themselves."""
+    try:
+        head, _ = fit_and_score(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
+    except SplitError:
+        # Another reason than too few images for folds shows again.
+        fixed = {"C": _C_OF_FEW}
+        head, _ = fit_and_score(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
+        _logger.warning("the new images are too few to choose C by %d folds: it is %g", N_FOLDS, _C_OF_FEW)
+    return head
+
+
+def _new_photos(
+    table: "FeatureTable",
+    labels: NDArray[np.str_],
+    fitted_on: NDArray[np.intp],
+    known: list[str],
+    rule: SplitRule,
+) -> Photos:
+    """Return the new images that the extension is fitted on, at most some thousands."""
+    y = np.searchsorted(known, labels[fitted_on])
+    if missing := sorted({*known} - {*labels[fitted_on].tolist()}):
+        raise SplitError(
+            f"no image is in train or validation for {listed(missing)}; add images, or make --test smaller"
+        )
+    at = spread(y, np.asarray(table.content_hash_bytes)[fitted_on])
+    if len(at) < len(y):
+        _logger.warning("of %d new images, %d of all classes alike set the bounds", len(y), len(at))
+    rows, y = fitted_on[at], y[at]
+    keys = kept_together(table, rule)[rows]
+    folds = keep_classes(y, deal_folds(y, keys, is_fitted_on=np.zeros(len(y), np.bool_)))
+    return Photos(X=np.asarray(table.X[rows]), y=y, folds=folds)
+
+
+def _old_photos(old: Head, tables: "list[FeatureTable]", *, but: "FeatureTable") -> Photos:
+    """Return the images of old classes that are not among the new ones, at most some thousands."""
+    parts, n_same = [], 0
+    new_hashes = {row.tobytes() for row in np.asarray(but.content_hash_bytes)}
+    for table in tables:
+        labels, hashes = old.labels_of(table), np.asarray(table.content_hash_bytes)
+        rows = np.flatnonzero(labels != "")
+        is_new = np.array([hashes[row].tobytes() in new_hashes for row in rows], np.bool_)
+        rows, n_same = rows[~is_new], n_same + int(is_new.sum())
+        if unknown := sorted({*labels[rows].tolist()} - {*old.classes.tolist()}):
+            raise HeadError(
+                f"the catalog {table.catalog_name} has labels that the old head {old.name} does not know: "
+                f"{listed(unknown)}; old images are labelled as the old head labels them"
+            )
+        is_fitted_on = np.zeros(len(rows), np.bool_)
+        if {*str(table.catalog_name).split("+")} & {*old.catalog.split("+")}:
+            splits = np.asarray(table.splits(old.split_rule))[rows]
+            is_fitted_on = np.isin(splits, old.choice.get("fitted_on", ()))
+        y = np.searchsorted(old.classes, labels[rows])
+        at = spread(y, hashes[rows], most=MOST_IMAGES // len(tables)) if len(rows) else rows
+        keys = kept_together(table, SplitRule())[rows[at]]
+        folds = deal_folds(y[at], keys, is_fitted_on=is_fitted_on[at])
+        parts.append(Photos(X=np.asarray(table.X[rows[at]]), y=y[at], folds=folds))
+    if n_same:
+        _logger.warning("%d old images are among the new ones: they are not looked at as old", n_same)
+    if not parts:
+        nothing = np.empty(0, np.intp)
+        return Photos(X=np.empty((0, but.feature_dim), np.float32), y=nothing, folds=nothing)
+    X, y, folds = (np.concatenate([getattr(part, name) for part in parts]) for name in ("X", "y", "folds"))
+    return Photos(X=X, y=y, folds=folds)
+
+
+def _method(
+    method: str,
+    old: Head,
+    form: LinearForm | GatedForm,
+    alone: Head | None,
+    known: list[str],
+    naming: Naming,
+    *,
+    n_new: int,
+    seed: int,
+) -> Method:
+    """Return what fits an extension on some images."""
+    temperature = old.temperature or 1.0
+    if isinstance(form, GatedForm) or method == "gate":
+
+        def fit_gate(new: Photos, old_photos: Photos) -> Gate:
+            # Of more images than bounds are set by, the classifier has seen all.
+            whole = alone.linear if alone is not None and len(new) == n_new else None
+            classifier = whole or _classifier(alone, new, known)
+            return Gate.fit(form, classifier, new, old_photos, naming=naming, temperatures=(temperature, 1.0))
+
+        return fit_gate
+    scaled = replace(form, coef=form.coef / temperature, intercept=form.intercept / temperature)
+    if method == "imprinting":
+        return lambda new, _old: Columns.imprint(scaled, new, naming=naming)
+    return lambda new, old_photos: Columns.train(scaled, new, old_photos, naming=naming, seed=seed)
+
+
+def _classifier(alone: Head | None, photos: Photos, known: list[str]) -> LinearForm:
+    """Fit a classifier of the new classes alone as the one that was chosen; one class needs none."""
+    dim = photos.X.shape[1]
+    if alone is None:
+        return LinearForm(coef=np.zeros((1, dim)), intercept=np.zeros(1))
+    from sklearn.base import clone
+
+    estimator = clone(alone.estimator).fit(photos.X, np.array(known)[photos.y])
+    form = linear_form(estimator, feature_dim=dim, tolerance=_TOLERANCE)
+    if form is None:
+        raise HeadError("the classifier of the new classes is not linear in these features: they hardly vary")
+    return form
+
+
+def _test_seen(
+    fitted: Gate | Columns,
+    table: "FeatureTable",
+    labels: NDArray[np.str_],
+    rows: NDArray[np.intp],
+    known: list[str],
+    naming: Naming,
+) -> Seen:
+    """Look at the test images, a block at a time."""
+    y = naming.new[np.searchsorted(known, labels[rows])]
+    classes = fitted.old_classes, fitted.new_classes
+    starts = range(0, max(1, len(rows)), _BLOCK_ROWS)
+    blocks = [slice(start, start + _BLOCK_ROWS) for start in starts]
+    parts = [seen(fitted.sides(table.X[rows[at]]), classes, y[at]) for at in blocks]
+    return Seen(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("margin", "as_old", "as_new", "y")
+        }
+    )
+
+
+def _counts(labels: NDArray[np.str_], naming: Naming) -> dict[str, int]:
+    counts = dict.fromkeys(naming.labels.values(), 0)
+    for label in labels.tolist():
+        counts[naming.labels[label]] += 1
+    return counts
