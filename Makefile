@@ -30,8 +30,8 @@ torture: .venv/.installed-dev
 	$(BIN)/python tests/torture/everything.py
 
 # All of it takes three quarters of an hour; `make bench-store` and the like run a part.
-bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store bench-export \
-	bench-startup bench-memory bench-duplicates bench-heads bench-export
+bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store \
+	bench-startup bench-memory bench-duplicates bench-heads bench-export bench-views bench-extend
 
 bench-%: .venv/.installed-dev
 	@mkdir -p build
