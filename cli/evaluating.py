@@ -71,7 +71,10 @@ def evaluate(
     _print_scores(evaluation)
     click.echo()
     told = evaluation.to_dict()
-    _print_classes(told["classes"])
+    met = [one for one in told["classes"] if one["f1"] is not None]
+    _print_classes(met)
+    if n_more := len(told["classes"]) - len(met):
+        click.echo(f"{n_more:,} more that no image has and none was taken for")
     if len(told["classes"]) <= _LISTED_CLASSES:
         click.echo()
         labels = [str(one["label"]) for one in told["classes"]]

@@ -11,7 +11,7 @@ __all__ = ["KEPT", "Seen", "choose_offset", "seen", "trade_off"]
 KEPT = 0.95
 """Without old images, the share of new ones that are to be taken for new."""
 
-_MOST_POINTS = 50
+_FIRST_POINTS, _COARSE_POINTS = 20, 30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,7 +142,9 @@ def trade_off(chosen_on: Seen, new: Seen, old: Seen, *, offset: float) -> list[d
         ``{"offset", "new_top1", "lost"}``, from the least lost, at most 51.
     """
     n_losable = int((old.right_as_old & ~old.right_as_new).sum())
-    limits = (np.unique(np.linspace(0, n_losable, _MOST_POINTS).round()) + 1) / (len(old) + 1)
+    # Close together where one would choose.
+    first, coarse = np.arange(min(n_losable, _FIRST_POINTS)), np.linspace(0, n_losable, _COARSE_POINTS)
+    limits = (np.unique(np.concatenate([first, coarse.round()])) + 1) / (len(old) + 1)
     offsets = {choose_offset(chosen_on, old, max_loss=float(limit)) for limit in limits} | {offset}
     return [
         {

@@ -32,13 +32,14 @@ _BLOCK_ROWS = 8192
 class Head:
     """A classifier fitted on the features of one space.
 
-    Made by :func:`featstore.fit`, :func:`featstore.import_head` or :meth:`Head.load`.
+    Made by :func:`featstore.fit`, :func:`featstore.import_head`, :func:`featstore.extend` or
+    :meth:`Head.load`.
 
     Parameters
     ----------
     name : str
         As :func:`featstore.known_heads` lists it, or the lowercased class name of the user's own estimator;
-        ``"imported"`` for a network's own classifier.
+        ``"imported"`` for a network's own classifier, and the method for one that was extended.
     classes : ndarray of shape (n_classes,), str
         The labels, sorted; columns of probabilities are in this order.
     spec : BackboneSpec or JoinedSpec
