@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,8 @@ from featstore.backbones import load_backbone
 from featstore.backbones.spec import BackboneSpec
 from featstore.hashing import content_hash
 from featstore.heads import fit
+from featstore.heads.gated import GatedForm, unit_rows
+from featstore.heads.linear import LinearForm
 from featstore.images import ViewRecipe, decode_views
 from featstore.store import Catalog, FeatureStore
 
@@ -83,8 +86,25 @@ def main(folder):
     )
     head = fit(store.table(spec("float32").name), head="logistic", params={"C": 1.0})
     head.save(store.head_path("logistic"))
+    gated(head).save(store.head_path("gated"))
     store.pack(os.path.join(folder, "golden.h5"), space=spec("float32").name)
     write_views(folder)
+
+
+def gated(head):
+    """Put a gate between the head's classes and moss, of which the first class may be one, too."""
+    form = GatedForm(
+        old=head.linear,
+        new=LinearForm(coef=np.array([[1.0, 0.0, 0.5], [0.0, 0.25, 0.0]]), intercept=np.array([0.5, 0.0])),
+        temperatures=np.array([1.5, 2.0]),
+        weights=np.array([3.0, -0.5, -1.0]),
+        offset=np.array(0.25),
+        neighbors=unit_rows(features()[:5]),
+        old_neighbors=unit_rows(features()[5:9]),
+        members=np.array([[0, 3], [4, -1], [1, -1], [2, -1]]),
+    )
+    classes = np.array(["daisy", "moss", "rose", "tulip"])
+    return replace(head, name="gate", classes=classes, linear=None, gated=form)
 
 
 def write_views(folder):

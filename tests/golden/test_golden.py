@@ -53,8 +53,8 @@ def test_every_version_is_there():
 def test_a_golden_store_is_sound(golden, store):
     report = store.verify()
     assert report.ok
-    n_segments, n_rows = (5, 49) if golden.name in WITHOUT_VIEWS else (7, 145)
-    assert (report.segments, report.rows, report.catalogs, report.heads) == (n_segments, n_rows, 1, 1)
+    n_segments, n_rows, n_heads = (5, 49, 1) if golden.name in WITHOUT_VIEWS else (7, 145, 2)
+    assert (report.segments, report.rows, report.catalogs, report.heads) == (n_segments, n_rows, 1, n_heads)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_head_is_used_as_when_it_was_saved(golden, store):
     path = store.head_path("logistic")
     with zipfile.ZipFile(path) as archive:
         version = json.loads(archive.read("manifest.json"))["format_version"]
-    assert version == (1 if golden.name == "0.1" else 2)
+    assert version == {"0.1": 1, "0.2": 2, "0.3": 2}.get(golden.name, 3)
     head = Head.load(path)
     assert head.classes.tolist() == ["daisy", "rose", "tulip"]
     assert head.split_rule == SplitRule()
@@ -171,6 +171,13 @@ def test_the_head_is_used_as_when_it_was_saved(golden, store):
     known = json.loads((HERE / "probabilities.json").read_text())[golden.name]
     found = head.predict_proba(expected_features()[:6]) if head.linear else known
     np.testing.assert_allclose(found, known, rtol=1e-9)
+
+
+def test_the_gate_is_where_it_was_when_it_was_saved():
+    head = Head.load(HERE / "0.4" / "golden.fstore" / "heads" / "gated.head")
+    assert head.classes.tolist() == ["daisy", "moss", "rose", "tulip"]
+    known = json.loads((HERE / "probabilities.json").read_text())["0.4 gated"]
+    np.testing.assert_allclose(head.predict_proba(expected_features()[:6]), known, rtol=1e-6)
 
 
 def test_a_pack_is_plain_hdf5(golden):
