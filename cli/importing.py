@@ -7,6 +7,7 @@ import click
 from .console import json_option, note, open_store, print_json, say, short_path
 from .extracting import extract
 from .finding import is_file, output_path
+from .viewing import RECIPE_FIELDS, recipe_told
 
 if TYPE_CHECKING:
     from featstore import Head
@@ -16,7 +17,7 @@ __all__ = ["import_head"]
 # What decides the features, as `featstore extract` has it.
 _BACKBONE = (
     *("backbone", "layer", "pooling", "image_size", "resize", "preprocess", "trust_model", "alpha", "dtype"),
-    "precision",
+    *("precision", *RECIPE_FIELDS),
 )
 
 _LISTED_CLASSES = 4
@@ -70,7 +71,7 @@ def import_head(
     import featstore
 
     path = output_path(output, store)
-    head = featstore.import_head(preprocessing=preprocess, **options)
+    head = featstore.import_head(preprocessing=preprocess, views=recipe_told(options), **options)
     head.save(path)
     if as_json:
         print_json({**head.to_dict(), "path": path})

@@ -11,9 +11,9 @@ from .console import count, example, json_option, open_store, print_json, print_
 if TYPE_CHECKING:
     from featstore import ViewRecipe
 
-__all__ = ["ImageSize", "recipe_options", "recipe_told", "resize_option", "views"]
+__all__ = ["RECIPE_FIELDS", "ImageSize", "recipe_options", "recipe_told", "resize_option", "views"]
 
-_RECIPE = ("flip", "random_crop", "random_scale", "random_brightness")
+RECIPE_FIELDS = ("flip", "random_crop", "random_scale", "random_brightness")
 
 
 class ImageSize(click.ParamType[int | tuple[int, int]]):
@@ -53,7 +53,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def recipe_told(options: dict[str, Any]) -> "ViewRecipe | None":
     """Take a view recipe out of a command's options; None where none of them says anything."""
-    told = {name: options.pop(name) for name in _RECIPE}
+    told = {name: options.pop(name) for name in RECIPE_FIELDS}
     if not any(told.values()):
         return None
     from featstore import ViewRecipe
@@ -109,7 +109,7 @@ def views(
     recipe = recipe_told(options)
     size_px = (image_size, image_size) if isinstance(image_size, int) else image_size
     if store is not None or space is not None:
-        given = [name for name in (*_RECIPE, "image_size", "resize") if _is_given(ctx, name)]
+        given = [name for name in (*RECIPE_FIELDS, "image_size", "resize") if _is_given(ctx, name)]
         if given:
             raise click.UsageError(
                 f"the store says how its views are made; leave --{given[0].replace('_', '-')} out, or --store"

@@ -70,7 +70,8 @@ def extend(
     Parameters
     ----------
     old : Head or path
-        A linear head, an imported one, or one that was extended before.
+        A linear head, an imported one, or one that was extended before. Where it averages over several views
+        of an image, the extended head does not: it looks at the image itself.
     table : FeatureTable
         Images of the new classes, in the old head's space; one class is enough. Images without a label are
         left out.
@@ -137,6 +138,11 @@ def extend(
         old = Head.load(os.fspath(old))
     form = _checked(old, method=method, max_loss=max_loss)
     old.check_fingerprint(table.fingerprint, spec=table.spec)
+    if old.test_views > 1:
+        _logger.warning(
+            "the old head judges an image by the mean over %d views; the extended one by the image itself",
+            old.test_views,
+        )
     tables = [] if old_table is None else [*old_table] if isinstance(old_table, Sequence) else [old_table]
     for one in tables:
         old.check_fingerprint(one.fingerprint, spec=one.spec)

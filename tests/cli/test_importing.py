@@ -87,6 +87,15 @@ def test_a_store_without_such_features_is_named(run):
     assert "must be the same" in result.stderr
 
 
+def test_a_space_of_views_is_met_by_the_same_options(run, tmp_path):
+    recipe = "--flip --random-crop 10"
+    store = f"--store {tmp_path}/views.fstore"
+    run(f"extract land {NETWORK} --views 2 {recipe} {store}")
+    result = run(f"import-head {NETWORK} {recipe} --classes names.txt {store}")
+    assert result.stderr == ""
+    assert json.loads(run(f"evaluate imported {store} --catalog land --json").stdout)["n"] == 40
+
+
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [

@@ -191,6 +191,12 @@ def test_old_photos_among_the_new_ones_are_passed_over(old, caplog):
     assert "30 old images are among the new ones" in caplog.text
 
 
+def test_an_extended_head_looks_at_the_image_itself(old, caplog):
+    head = featstore.extend(replace(old, test_views=4), new_photos())
+    assert head.test_views == 1
+    assert "the mean over 4 views" in caplog.text
+
+
 def test_the_same_seed_gives_the_same_head(old):
     X = photos(OLD + NEW, 3, seed=8).X
     one, other = (featstore.extend(old, new_photos(), method="columns", seed=4) for _ in range(2))
