@@ -7,6 +7,7 @@ import click
 
 from .console import (
     bar,
+    count,
     json_option,
     note,
     open_store,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["extend"]
 
 _LISTED_POINTS = 12
+_MOST_ASKED = 10
 
 
 class _Same(click.ParamType[tuple[str, str]]):
@@ -108,7 +110,7 @@ class _Same(click.ParamType[tuple[str, str]]):
 def extend(
     old_head: str,
     store: str | None,
-    space: str | None,
+    space: tuple[str, ...],
     catalog: tuple[str, ...],
     old_catalog: tuple[str, ...],
     method: str,
@@ -167,15 +169,16 @@ def extend(
 
 
 def _new_table(
-    opened: "FeatureStore", old: "Head", space: str | None, catalog: tuple[str, ...]
+    opened: "FeatureStore", old: "Head", space: tuple[str, ...], catalog: tuple[str, ...]
 ) -> "FeatureTable":
-    if space is None and old.spec.name not in opened.space_names:
+    own = [part.name for part in old.spec.parts]
+    if not space and (missing := [name for name in own if name not in opened.space_names]):
         spaces = ", ".join(opened.space_names) or "none"
         raise click.UsageError(
-            f"the head is one on features of {old.spec.name}; {opened.path} has {spaces}. Extract the new "
-            "images with the head's own backbone and weights, or name their store with --store"
+            f"the head is one on features of {', '.join(missing)}; {opened.path} has {spaces}. Extract the "
+            "new images with the head's own backbone and weights, or name their store with --store"
         )
-    table = opened.table(space=space or old.spec.name, catalog=catalog or None)
+    table = opened.table(space=space or own, catalog=catalog or None)
     old.check_fingerprint(table.fingerprint, spec=table.spec)
     return table
 
@@ -189,7 +192,8 @@ def _old_tables(
         named = [name for name in dict.fromkeys(known) if name in opened.catalog_names and name not in new]
         if named:
             note(f"images of old classes: {', '.join(named)}, which the old head was made of")
-    return [opened.table(space=table.space_name, catalog=name) for name in named]
+    spaces = [part.name for part in table.spec.parts]
+    return [opened.table(space=spaces, catalog=name) for name in named]
 
 
 def _ask_for_same(
@@ -199,13 +203,21 @@ def _ask_for_same(
     known = {*old.classes.tolist()}
     twins = [label for label in table.classes.tolist() if label in known and label not in same]
     if can_ask and _at_terminal():
+        if len(twins) > _MOST_ASKED:
+            named = ", ".join(twins[:_MOST_ASKED])
+            question = f"{len(twins)} labels are old classes, too ({named} …). Are they all the same?"
+            return (
+                {label: label for label in twins} if click.confirm(question, default=True, err=True) else {}
+            )
         return {
             label: label
             for label in twins
             if click.confirm(f"{label} is an old class, too. Is it the same?", default=True, err=True)
         }
-    for label in twins:
+    for label in twins[:_MOST_ASKED]:
         note(f"{label} is an old class, too, and stays apart from it: --same {label}={label} joins them")
+    if (more := len(twins) - _MOST_ASKED) > 0:
+        note(f"and so do {count(more, 'more label')}")
     return {}
 
 

@@ -145,6 +145,42 @@ def test_features_of_another_backbone_are_refused(store):
     assert "pooling is avg in the head and max here" in result.stderr
 
 
+def test_a_head_on_several_spaces_is_extended_on_the_same(store):
+    averages, largest = (store.space(spec(pooling).name) for pooling in ("avg", "max"))
+    moors = store.catalog("moors").content_hash
+    largest.append(averages.rows(averages.lookup(moors)), moors)
+    run(f"fit --catalog flowers --space {averages.name} --space {largest.name} --param C=0.1 -o two")
+    run("extend two --catalog moors")
+    head = featstore.Head.load(store.head_path("two-moors"))
+    assert head.spec.parts == (averages.spec, largest.spec)
+    assert head.classes.tolist() == ["daisy", "moor", "rose"]
+    assert head.extension["old_catalogs"] == ["flowers"]
+
+
+def test_a_store_without_the_heads_space_is_refused(store, tmp_path):
+    run("merge other.fstore land.fstore")
+    import shutil
+
+    shutil.rmtree(tmp_path / "other.fstore" / "spaces" / spec().name)
+    result = run("extend land.fstore/heads/old.head --store other.fstore --catalog flowers", code=2)
+    assert f"the head is one on features of {spec().name}" in result.stderr
+
+
+def test_many_equal_names_are_noted_and_asked_about_at_once(store, monkeypatch, capsys):
+    from featstore_cli import extending
+
+    monkeypatch.setattr(extending, "_MOST_ASKED", 1)
+    old, table = featstore.Head.load(store.head_path("old")), store.table(spec().name, "land")
+    monkeypatch.setattr(extending, "_at_terminal", lambda: False)
+    assert extending._ask_for_same(old, table, {}, can_ask=True) == {}
+    assert "and so do 3 more labels" in capsys.readouterr().err
+    monkeypatch.setattr(extending, "_at_terminal", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda question, **_: "4 labels are old classes" in question)
+    assert extending._ask_for_same(old, table, {}, can_ask=True) == {
+        label: label for label in ("bog", "daisy", "fen", "heath")
+    }
+
+
 def test_a_wrong_pair_is_refused(store):
     assert "is not of the form NEW=OLD" in run("extend old --catalog flowers --same daisy", code=2).stderr
     assert (
