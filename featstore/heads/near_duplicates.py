@@ -55,16 +55,18 @@ def score_without_duplicates(
     """
     told: dict[str, Any] = {"threshold": THRESHOLD, "n_test": None, "skipped": None}
     blank = dict.fromkeys(("n_without", "top1_without", "top1_ci_without"))
-    X = table.X
-    work = len(train) * len(test) * X.shape[1]
+    # Before its features are asked for: of a large table they may have to be gathered.
+    feature_dim = table.feature_dim
+    work = len(train) * len(test) * feature_dim
     if not len(test):
         return told | blank | {"skipped": "no labelled image is in test"}
-    if X.shape[1] < _MIN_FEATURE_DIM:
-        return told | blank | {"skipped": f"{X.shape[1]} features are too few to know images again by"}
+    if feature_dim < _MIN_FEATURE_DIM:
+        return told | blank | {"skipped": f"{feature_dim} features are too few to know images again by"}
     if work > _MAX_WORK:
         reason = f"comparing {len(test):,} test with {len(train):,} training images would take too long"
         _logger.warning("not looked for near-duplicates of test images in train: %s", reason)
         return told | blank | {"skipped": reason}
+    X = table.X
     likeness = fit_likeness(X, np.asarray(table.content_hash_bytes))
     known = best_matches(X, test, train, likeness) >= THRESHOLD
     without = scored(int(is_right[~known].sum()), int((~known).sum()))

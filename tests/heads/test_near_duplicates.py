@@ -1,6 +1,7 @@
 import io
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_too_much_work_is_skipped_and_said(planted, monkeypatch, caplog):
     assert told["n_test"] is told["n_without"] is told["top1_without"] is None
     assert "30 test with 450 training images" in told["skipped"]
     assert "not looked for near-duplicates" in caplog.text
+
+
+def test_too_much_work_asks_for_no_features(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_MAX_WORK", 1000)
+    without_features = SimpleNamespace(feature_dim=128)
+    told = near_duplicates.score_without_duplicates(
+        without_features, train=np.arange(10), test=np.arange(10), is_right=np.ones(10, np.bool_)
+    )
+    assert "would take too long" in told["skipped"]
 
 
 def test_few_features_are_not_looked_at(table):
