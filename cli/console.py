@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from featstore import FeatureStore
 
 __all__ = [
+    "accuracy_told",
     "bar",
     "count",
     "example",
@@ -119,6 +120,12 @@ def short_path(path: str) -> str:
 def share(part: float, *, digits: int = 1) -> str:
     """Write a share of 1 in percent."""
     return f"{100 * part:.{digits}f}%"
+
+
+def accuracy_told(scores: Mapping[str, Any], n: int) -> str:
+    """Write an accuracy with its interval and how many images it is of."""
+    low, high = scores["top1_ci"]
+    return f"{share(scores['top1'])} (95% interval {share(low)} to {share(high)}, n = {n:,})"
 
 
 def print_table(

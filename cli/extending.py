@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .console import (
+    accuracy_told,
     bar,
     count,
     json_option,
@@ -236,11 +237,13 @@ def _print_extension(head: "Head") -> None:
         if label != called:
             say(f"  {label} is {called}")
     if scores["new"]["n"]:
-        click.echo(f"new accuracy {_accuracy(scores['new'])}")
+        click.echo(f"new accuracy {accuracy_told(scores['new'], scores['new']['n'])}")
         if scores["alone"]["n"]:
-            click.echo(f"  of the new classes by themselves {_accuracy(scores['alone'])}")
+            click.echo(
+                f"  of the new classes by themselves {accuracy_told(scores['alone'], scores['alone']['n'])}"
+            )
     else:
-        click.echo(f"new accuracy by folds {_accuracy(scores['held_out'])}")
+        click.echo(f"new accuracy by folds {accuracy_told(scores['held_out'], scores['held_out']['n'])}")
     if (old := scores["old"]) is not None:
         low, high = map(share, old["lost_ci"])
         click.echo(
@@ -276,8 +279,3 @@ def _print_curve(told: "Mapping[str, Any]") -> None:
     ]
     print_table(("old lost", "new accuracy", f"for at most {share(told['max_loss'])} lost"), rows, left=0)
     click.echo()
-
-
-def _accuracy(scores: "Mapping[str, Any]") -> str:
-    low, high = map(share, scores["top1_ci"])
-    return f"{share(scores['top1'])} (95% interval {low} to {high}, n = {scores['n']:,})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from .console import (
+    accuracy_told,
     bar,
     example,
     json_option,
@@ -28,7 +29,7 @@ from .splitting import split_options
 from .view_options import note_unused_views, told_views, view_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from featstore import Head, HeadInfo, SplitRule
 
@@ -236,18 +237,13 @@ def _print_fit(head: "Head") -> None:
         click.echo(f"fitted on train and validation; the validation accuracy is what was right {of}")
     for split, scores in (("validation", head.validation), ("test", head.test)):
         if scores["n"]:
-            click.echo(f"{split} accuracy {_accuracy(scores, scores['n'])}")
+            click.echo(f"{split} accuracy {accuracy_told(scores, scores['n'])}")
         if head.reject is not None and (answered := head.reject[split])["n"]:
             told = f"{share(answered['coverage'])} of these answered, unknown below {head.reject['below']:g}"
             if answered["n_answered"]:
-                told += f": accuracy {_accuracy(answered, answered['n_answered'])}"
+                told += f": accuracy {accuracy_told(answered, answered['n_answered'])}"
             click.echo(f"  {told}")
     print_near_duplicates(head.near_duplicates)
-
-
-def _accuracy(scores: "Mapping[str, Any]", n: int) -> str:
-    low, high = scores["top1_ci"]
-    return f"{share(scores['top1'])} (95% interval {share(low)} to {share(high)}, n = {n:,})"
 
 
 def _shown(value: object) -> str:

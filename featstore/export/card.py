@@ -6,7 +6,6 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
-from featstore.export.pictures import recipe_text
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
 
 __all__ = ["CARD", "LABELS", "labels_text", "model_card"]
@@ -257,7 +256,7 @@ def _origin(described: ModelDescription) -> str:
 def _backbone(spec: BackboneSpec) -> str:
     views = ""
     if spec.views is not None:
-        views = f"- views of the images that it has features of: {recipe_text(spec.views)}\n"
+        views = f"- views of the images that it has features of: {spec.views}\n"
     return (
         f"- backbone: {spec.architecture} at layer {spec.layer}, pooling {spec.pooling}, "
         f"fingerprint {spec.fingerprint}\n"

@@ -2,9 +2,8 @@
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import ExportError
-from featstore.images.views import ViewRecipe
 
-__all__ = ["check_pictures", "recipe_text"]
+__all__ = ["check_pictures"]
 
 
 def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
@@ -46,14 +45,8 @@ def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
     )
 
 
-def recipe_text(recipe: ViewRecipe) -> str:
-    """Return a view recipe in words: ``flip, random_crop 10%``."""
-    told = recipe.to_dict().items()
-    return ", ".join(name if value is True else f"{name} {value:g}%" for name, value in told)
-
-
 def _recipe(spec: BackboneSpec) -> str:
-    return "none" if spec.views is None else recipe_text(spec.views)
+    return "none" if spec.views is None else str(spec.views)
 
 
 def _only_flips(spec: BackboneSpec) -> bool:

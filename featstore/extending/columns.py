@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from featstore.extending.naming import Naming
 from featstore.extending.photos import Photos
-from featstore.heads.linear import LinearForm
+from featstore.heads.linear import LinearForm, row_lengths
 
 __all__ = ["Columns"]
 
@@ -100,8 +100,7 @@ class Columns:
         """
         new_classes, y = np.unique(naming.new[new_photos.y], return_inverse=True)
         rows = _prepared(old, new_photos.X)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = rows / np.where(lengths > 0, lengths, 1.0)
+        rows = rows / row_lengths(rows)
         means = np.stack([rows[y == number].mean(axis=0) for number in range(len(new_classes))])
         length = np.linalg.norm(old.coef, axis=1).mean() / np.linalg.norm(means, axis=1, keepdims=True)
         return cls(
@@ -168,8 +167,7 @@ def _prepared(form: LinearForm, X: NDArray[Any]) -> NDArray[np.float64]:
     if form.mean is None or form.scale is None:
         return rows
     rows = (rows - form.mean) / form.scale
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(lengths > 0, lengths, 1.0))
+    return np.asarray(rows / row_lengths(rows))
 
 
 def _log_sums(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -239,7 +239,7 @@ def extend(
         test=extension["scores"]["new"],
         extension=extension,
         temperature=temperature,
-        weights=str(getattr(table, "weights", "")),
+        weights=getattr(table, "weights", ""),
         catalog=str(table.catalog_name),
         space=str(table.space_name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

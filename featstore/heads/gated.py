@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.linear import LinearForm
+from featstore.heads.linear import LinearForm, row_lengths
 
 __all__ = ["N_NEIGHBORS", "GatedForm", "evidence", "neighbor_cosine", "unit_rows"]
 
@@ -268,8 +268,7 @@ def neighbor_cosine(
 def unit_rows(X: NDArray[Any]) -> NDArray[np.float32]:
     """Divide rows by their length, float32; a row without length stays as it is."""
     rows = np.asarray(X, np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    return np.asarray(rows / row_lengths(rows), np.float32)
 
 
 def _log_sum(scores: NDArray[np.float64]) -> NDArray[np.float64]:

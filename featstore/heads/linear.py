@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError
 from featstore.heads.calibration import class_scores, is_nearest_centroid, softmax
 
-__all__ = ["LinearForm", "linear_form"]
+__all__ = ["LinearForm", "linear_form", "row_lengths"]
 
 # Between the form's scores and the estimator's, relative to the largest: rounding gives 1e-12.
 _TOLERANCE = 1e-8
@@ -107,9 +107,16 @@ class LinearForm:
         if self.mean is None or self.scale is None:
             return rows @ self.coef.T + self.intercept
         rows = (rows - self.mean) / self.scale
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        # As scikit-learn's Normalizer: a row without length stays as it is.
-        return (rows @ self.coef.T) / np.where(lengths > 0, lengths, 1.0) + self.intercept
+        return (rows @ self.coef.T) / row_lengths(rows) + self.intercept
+
+
+def row_lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what rows are divided by to have unit length, of shape (n, 1): 1 for those without length.
+
+    As scikit-learn's ``Normalizer``, which leaves these as they are.
+    """
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.where(lengths > 0, lengths, 1.0)
 
 
 def linear_form(

@@ -155,6 +155,7 @@ def test_a_head_on_several_spaces_is_extended_on_the_same(store):
     assert head.spec.parts == (averages.spec, largest.spec)
     assert head.classes.tolist() == ["daisy", "moor", "rose"]
     assert head.extension["old_catalogs"] == ["flowers"]
+    assert head.weights == featstore.Head.load(store.head_path("two")).weights
 
 
 def test_a_store_without_the_heads_space_is_refused(store, tmp_path):
