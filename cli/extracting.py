@@ -121,6 +121,9 @@ class _Devices(click.ParamType[list[str]]):
 @click.option("--test-list", type=click.Path(), metavar="FILE", help="The same for test images.")
 @click.option("--catalog", metavar="NAME", help="Name of this source in the store.  [default: after SOURCE]")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded.")
+@click.option(
+    "--rehash", is_flag=True, help="Read every file again, also those that are unchanged since the last time."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]")
 @quiet_option
 @json_option

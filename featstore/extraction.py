@@ -103,6 +103,7 @@ def extract(
     validation_list: str | os.PathLike[str] | None = None,
     test_list: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    rehash: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     **backbone_options: Any,
@@ -110,7 +111,7 @@ def extract(
     """Push every image of a source through a backbone and keep the features.
 
     Images whose content is in the store's space already cost no forward pass; files that are unchanged since
-    the last time (same path, size and modification time) are not even opened. Of several views those that are
+    the last time (same path, size, times and inode) are not even opened. Of several views those that are
     there cost none either, and an image is read and decoded once for all that it lacks.
 
     Parameters
@@ -133,6 +134,9 @@ def extract(
         rule, and so is every image when a later call gives no lists.
     strict : bool
         Stop at the first image that cannot be decoded instead of recording its reason and going on.
+    rehash : bool
+        Read every file again, also those that are unchanged by what the system says of them. Images whose
+        content is the same cost no forward pass.
     workers : int, optional
         Threads that read and decode; by default one for each core.
     progress : callable, optional
@@ -192,6 +196,7 @@ def extract(
         n_views=n_views,
         workers=workers or default_workers(),
         strict=strict,
+        rehash=rehash,
         progress=progress,
     )
     try:

@@ -20,10 +20,6 @@ __all__ = ["NO_HASH", "Loaded", "load_records"]
 
 NO_HASH = bytes(32)
 
-# A file written this short a time before it was read may be written again within the same tick of the
-# file system's clock, so its size and time would not tell: it is read again next time.
-RACY_NS = 50_000_000
-
 # Of one image, so many views at most are drawn before the network has taken some.
 VIEWS_AT_ONCE = 32
 
@@ -96,12 +92,13 @@ def load_records(
     def load(number: int) -> Loaded:
         record = source.records[number]
         loaded = Loaded(number=number)
+        loaded.racy = record.stamp.is_racy(time.time_ns())
         try:
             data = read_image(os.path.join(source.root, record.path))
         except ImageError as error:
             loaded.reason = str(error)
             return loaded
-        loaded.racy = len(data) != record.size or abs(time.time_ns() - record.mtime_ns) < RACY_NS
+        loaded.racy |= len(data) != record.stamp.size
         loaded.content_hash = content_hash(data)
         views = wanted(loaded.content_hash)
         pixels = iter_views(

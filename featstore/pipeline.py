@@ -19,6 +19,7 @@ from featstore.backbones import Backbone
 from featstore.errors import ExtractionError, SourceError
 from featstore.images.sources import Source
 from featstore.loading import NO_HASH, Loaded, load_records
+from featstore.stamps import UNKNOWN
 from featstore.store import Catalog, FeatureStore, Space
 
 __all__ = ["SEAL_BYTES", "SEAL_SECONDS", "ExtractionRun", "check_same_source"]
@@ -72,6 +73,8 @@ class ExtractionRun:
         Threads that read and decode.
     strict : bool
         Stop at the first image that cannot be decoded.
+    rehash : bool
+        Read every file, also one that is unchanged.
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of images.
 
@@ -93,6 +96,7 @@ class ExtractionRun:
         n_views: int,
         workers: int,
         strict: bool,
+        rehash: bool,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.source = source
@@ -101,6 +105,7 @@ class ExtractionRun:
         self.n_views = n_views
         self.workers = workers
         self.strict = strict
+        self.rehash = rehash
         self.progress = progress
         self.n_images = len(source.records) + len(source.failures)
         # One entry for each record. As columns they take a quarter of the memory that objects would.
@@ -186,10 +191,10 @@ class ExtractionRun:
         failed = self.source.failures
         none = [None] * len(failed)
         hashes = np.concatenate([self._content_hash[numbers], np.zeros((len(failed), 32), np.uint8)])
-        stats = np.full((len(numbers) + len(failed), 2), -1, np.int64)
+        stamps = np.full((len(numbers) + len(failed), len(UNKNOWN)), UNKNOWN, np.int64)
         for at, (number, record) in enumerate(zip(numbers, told, strict=True)):
             if not self._is_racy[number]:
-                stats[at] = record.size, record.mtime_ns
+                stamps[at] = record.stamp
         return Catalog(
             name=name,
             root=self.source.root,
@@ -199,8 +204,10 @@ class ExtractionRun:
             groups=[*(record.group for record in told), *none],
             splits=[*(record.split for record in told), *none],
             content_hash=hashes,
-            sizes=stats[:, 0],
-            mtimes_ns=stats[:, 1],
+            sizes=stamps[:, 0],
+            mtimes_ns=stamps[:, 1],
+            ctimes_ns=stamps[:, 2],
+            inodes=stamps[:, 3],
             reasons=[*map(self._reasons.get, numbers), *(reason for _, reason in failed)],
             near_groups=self._near_groups_of(hashes),
         )
@@ -211,25 +218,28 @@ class ExtractionRun:
         return [self._near_groups.get(row.tobytes()) for row in hashes]
 
     def _recall(self) -> None:
-        """Take over what the known catalog says of files that are unchanged since it was written.
+        """Take over what the known catalog says of the files.
 
-        Such a file is settled if the space has all views of its content, or if it could not be decoded.
+        An unchanged file is settled if the space has all views of its content, or if it could not be decoded.
+        Of the others the old content is kept for a run that does not come to them, without their stamps.
         """
         if (known := self._known) is None or known.root != self.source.root:
             return
         numbers = {path: number for number, path in enumerate(known.paths)}
-        sizes, mtimes_ns = known.sizes.tolist(), known.mtimes_ns.tolist()
+        stamps = known.stamps()
         has_hash = np.asarray(known.content_hash.any(axis=1)).tolist()
         present = self._are_there(known.content_hash).tolist()
         for at, record in enumerate(self.source.records):
             number = numbers.get(record.path, -1)
-            if number < 0 or sizes[number] != record.size or mtimes_ns[number] != record.mtime_ns:
+            if number < 0:
                 continue
+            is_same = not self.rehash and stamps[number] == record.stamp
+            self._is_racy[at] = not is_same
             self._content_hash[at] = known.content_hash[number]
             reason = known.reasons[number]
             if reason is not None:
                 self._reasons[at] = reason
-            if has_hash[number] and (present[number] or reason is not None):
+            if is_same and has_hash[number] and (present[number] or reason is not None):
                 self._is_settled[at] = True
                 self.settled += 1
                 self.reused += reason is None

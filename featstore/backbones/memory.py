@@ -22,6 +22,7 @@ import platformdirs
 
 from featstore.errors import StoreError
 from featstore.hashing import canonical_json, fingerprint
+from featstore.stamps import FileStamp
 from featstore.store.atomic import STALE_SECONDS, TEMPORARY_PREFIX, remove_stale, sync_folder, write_text
 
 __all__ = [
@@ -79,21 +80,16 @@ def file_digest(path: str) -> str:
         The file cannot be read.
     """
     path = os.path.abspath(path)
-    state = os.stat(path)
-    # The inode and its change time too: copying tools set the time of modification back.
-    key = {
-        "path": os.fsencode(path).hex(),
-        "size": state.st_size,
-        "mtime_ns": state.st_mtime_ns,
-        "ctime_ns": state.st_ctime_ns,
-        "inode": state.st_ino,
-    }
+    stamp = FileStamp.of(os.stat(path))
+    key = {"path": os.fsencode(path).hex(), "stamp": list(stamp)}
     known = recall("files", key)
     if known is not None and isinstance(known.get("sha256"), str):
         return str(known["sha256"])
+    is_racy = stamp.is_racy(time.time_ns())
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    remember("files", key, {"sha256": digest})
+    if not is_racy:
+        remember("files", key, {"sha256": digest})
     return digest
 
 

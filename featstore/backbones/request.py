@@ -187,8 +187,10 @@ def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]
     facts = built.facts
     # The same network is asked for by its specification later, with all that was left open filled in.
     settled = replace(request, layer=facts.layer, pooling=facts.pooling, size_px=facts.size_px)
-    for known_key in (key, _memory_key(settled)):
-        remember("weights", known_key, {**asdict(facts), "size_px": list(facts.size_px)})
+    # A file that was replaced meanwhile may not be the one that was built.
+    if _memory_key(request) == key:
+        for known_key in (key, _memory_key(settled)):
+            remember("weights", known_key, {**asdict(facts), "size_px": list(facts.size_px)})
     return facts, built
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 from featstore.errors import SourceError
 from featstore.images.folders import unusable_reason
 from featstore.images.records import ImageRecord, split_of_word
+from featstore.stamps import FileStamp
 
 __all__ = ["read_csv_list"]
 
@@ -77,14 +78,7 @@ def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str
         if stat.S_ISREG(status.st_mode):
             label, group, split = fields
             records.append(
-                ImageRecord(
-                    path=path,
-                    label=label,
-                    group=group,
-                    split=split,
-                    size=status.st_size,
-                    mtime_ns=status.st_mtime_ns,
-                )
+                ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(status))
             )
         else:
             failures.append((path, unusable_reason(status)))

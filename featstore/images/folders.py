@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from featstore.images.records import ImageRecord, is_image_name, split_of_word
+from featstore.stamps import FileStamp
 
 __all__ = ["FolderListing", "unusable_reason", "walk_folder"]
 
@@ -117,8 +118,7 @@ def _split_by_folder(record: ImageRecord) -> ImageRecord:
         path=record.path,
         label=below[0] if len(below) > 1 else None,
         split=split_of_word(folder),
-        size=record.size,
-        mtime_ns=record.mtime_ns,
+        stamp=record.stamp,
     )
 
 
@@ -141,7 +141,8 @@ def _list_entries(
             if not is_image and not (entry.is_symlink() and "." not in name):
                 listing.other_endings[os.path.splitext(name)[1].lower()] += 1
                 continue
-            status = entry.stat()
+            # On Windows the listing of a folder knows no inodes.
+            status = os.stat(entry.path) if os.name == "nt" else entry.stat()
         except OSError as error:
             # A dangling link without an ending may stand for a whole class folder: it is not passed over.
             if is_image or "." not in name:
@@ -152,9 +153,7 @@ def _list_entries(
         if not is_image:
             listing.other_endings[""] += 1
         elif stat.S_ISREG(status.st_mode):
-            records.append(
-                ImageRecord(path=prefix + name, label=label, size=status.st_size, mtime_ns=status.st_mtime_ns)
-            )
+            records.append(ImageRecord(path=prefix + name, label=label, stamp=FileStamp.of(status)))
         else:
             listing.failures.append((prefix + name, unusable_reason(status)))
     return folders

@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from featstore.stamps import FileStamp
+
 __all__ = ["IMAGE_SUFFIXES", "ImageRecord", "Source", "is_image_name", "split_of_word"]
 
 IMAGE_SUFFIXES = frozenset(
@@ -37,18 +39,15 @@ class ImageRecord:
         What it must share a split with: a patient, a plant, a video.
     split : {"train", "validation", "test"}, optional
         The split that the user gave it.
-    size : int
-        Size of the file in bytes.
-    mtime_ns : int
-        Time of the file's last change, in nanoseconds since 1970.
+    stamp : FileStamp
+        The file's size, times and inode.
     """
 
     path: str
     label: str | None = None
     group: str | None = None
     split: str | None = None
-    size: int
-    mtime_ns: int
+    stamp: FileStamp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,13 +37,14 @@ FORMAT_VERSION = 1
 _FORMAT = "featstore-catalog"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEXTS = {"path": "paths", "label": "labels", "group": "groups", "split": "splits", "reason": "reasons"}
-# A column that files may lack: older versions neither write nor miss it.
+# Columns that files may lack: older versions neither write nor miss them.
 _OPTIONAL_TEXTS = {"near_group": "near_groups"}
 _NUMBERS = {
     "content_hash": ("content_hash", "u1"),
     "size": ("sizes", "<i8"),
     "mtime_ns": ("mtimes_ns", "<i8"),
 }
+_OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")}
 _CHUNK_BYTES = 2**20
 _MAX_CHUNK_BYTES = 2**26
 _MAX_TEXT_BYTES = 2**16
@@ -82,6 +83,8 @@ class Catalog:
         Why the image could not be used; None where it could.
     near_groups : sequence of n str or None, optional
         Groups of near-duplicates that were found; the user's own stay in ``groups``.
+    ctimes_ns, inodes : ndarray of shape (n,), int64, optional
+        The rest of the file's :class:`~featstore.stamps.FileStamp` when it was hashed; -1 where unknown.
 
     Raises
     ------
@@ -101,6 +104,8 @@ class Catalog:
     mtimes_ns: NDArray[np.int64]
     reasons: Sequence[str | None]
     near_groups: Sequence[str | None] = ()
+    ctimes_ns: NDArray[np.int64] | None = None
+    inodes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
@@ -119,8 +124,9 @@ class Catalog:
             raise StoreError(f"image {self.paths.index(None)} has no path")
         if unknown := set(self.splits) - {None, *SPLITS}:
             raise StoreError(f"a split is one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}")
-        for field, kind in _NUMBERS.values():
-            column = np.array(getattr(self, field), dtype=np.dtype(kind))
+        for field, kind in (_NUMBERS | _OPTIONAL_NUMBERS).values():
+            given = getattr(self, field)
+            column = np.array(np.full(n_images, -1) if given is None else given, dtype=np.dtype(kind))
             wanted = (n_images, HASH_BYTES) if field == "content_hash" else (n_images,)
             if column.shape != wanted:
                 raise StoreError(f"{field} must have the shape {wanted}; found {column.shape}")
@@ -141,6 +147,11 @@ class Catalog:
         root = os.path.join(self.root, "")
         return [path if path.startswith("/") else os.path.join(root, path) for path in self.paths]
 
+    def stamps(self) -> list[tuple[int, int, int, int]]:
+        """Return each file's :class:`~featstore.stamps.FileStamp`, as far as it is known."""
+        columns = (self.sizes, self.mtimes_ns, self.ctimes_ns, self.inodes)
+        return list(zip(*(np.asarray(column).tolist() for column in columns), strict=True))
+
     def near_group_by_content(self) -> dict[bytes, str]:
         """Return the group of near-duplicates of each content hash that is in one."""
         told = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
@@ -150,7 +161,8 @@ class Catalog:
         """Say whether the other catalog has the same name, source, images and entries."""
         texts = ("name", "root", "location", *(_TEXTS | _OPTIONAL_TEXTS).values())
         return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
-            np.array_equal(getattr(self, field), getattr(other, field)) for field, _ in _NUMBERS.values()
+            np.array_equal(getattr(self, field), getattr(other, field))
+            for field, _ in (_NUMBERS | _OPTIONAL_NUMBERS).values()
         )
 
 
@@ -201,7 +213,7 @@ def write_catalog(path: str, catalog: Catalog) -> None:
                 file.attrs[field] = np.array(text, f"S{len(text) or 1}")
             for name, column in texts.items():
                 _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
-            for name, (field, kind) in _NUMBERS.items():
+            for name, (field, kind) in (_NUMBERS | _OPTIONAL_NUMBERS).items():
                 values = getattr(catalog, field)
                 _write_column(file, name, kind, values.shape, values)
             frame = lay_out_frame(file)
@@ -241,7 +253,10 @@ def read_catalog(path: str) -> Catalog:
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
         present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
-        for name, (field, kind) in _NUMBERS.items():
+        present_numbers = {
+            name: numbers for name, numbers in _OPTIONAL_NUMBERS.items() if links.exists(name.encode())
+        }
+        for name, (field, kind) in (_NUMBERS | present_numbers).items():
             columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)
         n_rows = len(columns["content_hash"])
         left = max(_MIN_TEXTS_BYTES, _MAX_TEXT_EXPANSION * file_bytes)

@@ -87,6 +87,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
 def test_a_file_s_digest_is_recalled_without_reading_it(cache, tmp_path, monkeypatch):
     path = tmp_path / "weights.h5"
     path.write_bytes(b"abc")
+    os.utime(path, ns=(10**18, 10**18))
     digest = file_digest(str(path))
     assert digest.startswith("ba7816bf")
     monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("the file was read again"))
@@ -101,6 +102,25 @@ def test_a_file_that_changed_is_hashed_again_though_its_size_and_time_are_the_sa
     path.write_bytes(b"abd")
     os.utime(path, ns=(10**18, 10**18))
     assert file_digest(str(path)) != before
+
+
+def test_a_file_that_was_just_written_is_hashed_again(cache, tmp_path, monkeypatch):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"abc")
+    written = path.stat()
+    os.utime(path, (written.st_mtime // 1, written.st_mtime // 1))
+    file_digest(str(path))
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("the file was read again"))
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        file_digest(str(path))
+
+
+def test_a_file_from_before_1970_or_after_2262_has_a_digest(cache, tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"abc")
+    for time_ns in (-(10**9), 13_569_465_600 * 10**9):
+        os.utime(path, ns=(time_ns, time_ns))
+        assert file_digest(str(path)).startswith("ba7816bf")
 
 
 def test_a_network_is_recalled_whole(cache):

@@ -40,8 +40,8 @@ def test_a_list_with_all_columns(photos):
     assert source.name == "list"
     assert source.ignored == 0
     assert source.failures == []
-    assert [record.size for record in source.records] == [13, 13]
-    assert source.records[0].mtime_ns == os.stat(photos / "b.jpg").st_mtime_ns
+    assert [record.stamp.size for record in source.records] == [13, 13]
+    assert source.records[0].stamp.mtime_ns == os.stat(photos / "b.jpg").st_mtime_ns
 
 
 def test_only_paths(photos):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from corpus import NAMES
 from featstore.errors import SourceError
 from featstore.images.sources import ImageRecord, is_image_name, open_source
+from featstore.stamps import FileStamp
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -50,8 +51,9 @@ def test_size_and_time_are_those_of_the_file(tmp_path):
     write(tmp_path, "roses/1.jpg", data=b"12345")
     os.utime(tmp_path / "roses/1.jpg", ns=(1, 1_700_000_000_123_456_000))
     (record,) = open_source(tmp_path).records
-    expected = os.stat(tmp_path / "roses/1.jpg").st_mtime_ns
-    assert record == ImageRecord(path="roses/1.jpg", label="roses", size=5, mtime_ns=expected)
+    stamp = FileStamp.of(os.stat(tmp_path / "roses/1.jpg"))
+    assert stamp.size == 5
+    assert record == ImageRecord(path="roses/1.jpg", label="roses", stamp=stamp)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_strange_names_survive(tmp_path, name):
     source = open_source(tmp_path)
     assert labels(source) == {name: None, f"{folder}/{name}": folder}
     for record in source.records:
-        assert os.stat(os.path.join(source.root, record.path)).st_size == record.size
+        assert os.stat(os.path.join(source.root, record.path)).st_size == record.stamp.size
 
 
 @posix

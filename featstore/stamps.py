@@ -1,0 +1,82 @@
+"""What tells that a file is unchanged without reading it: one rule for all that is remembered of files."""
+
+import os
+from typing import NamedTuple, Self
+
+__all__ = ["UNKNOWN", "FileStamp"]
+
+_SECOND_NS = 10**9
+_LARGEST = 2**63 - 1
+
+# A file that was written this short a time before it was read may be written again within the same tick of
+# the file system's clock, so that its times would not tell.
+_FINE_TICK_NS = 50_000_000
+# FAT keeps times to two seconds, and HFS+, ext3 and many network file systems to one.
+_COARSE_TICK_NS = 2 * _SECOND_NS
+
+
+class FileStamp(NamedTuple):
+    """What the system says of a file; one whose stamp is the same has not changed.
+
+    The device is not part of it: its number changes from one mounting to the next. What a system lacks is the
+    same number each time (the inode 0), and the time of change is that of creation on Windows: both may be
+    compared like any other.
+
+    Attributes
+    ----------
+    size : int
+        In bytes.
+    mtime_ns, ctime_ns : int
+        Last change of the content and of the inode, in ns since 1970; of 64 bits, at whose ends times
+        before 1677 and after 2262 are held.
+    inode : int
+        The lowest 63 bits of its number.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Return the stamp of a file, which is to be taken before the file is read."""
+        return cls(
+            size=min(status.st_size, _LARGEST),
+            mtime_ns=_clipped(status.st_mtime_ns),
+            ctime_ns=_clipped(status.st_ctime_ns),
+            inode=status.st_ino & _LARGEST,
+        )
+
+    def is_racy(self, read_ns: int) -> bool:
+        """Tell whether the file may have changed since without a trace in its stamp.
+
+        Parameters
+        ----------
+        read_ns : int
+            When reading it began, in ns since 1970.
+
+        Examples
+        --------
+        >>> fine = FileStamp(size=5, mtime_ns=1_700_000_000_123_456_789, ctime_ns=0, inode=7)
+        >>> fine.is_racy(fine.mtime_ns + 10**8)
+        False
+        >>> fine._replace(mtime_ns=1_700_000_000 * 10**9).is_racy(1_700_000_001 * 10**9)
+        True
+        """
+        if not all(-_LARGEST <= time_ns < _LARGEST for time_ns in (self.mtime_ns, self.ctime_ns)):
+            return True
+        if abs(read_ns - self.mtime_ns) <= _FINE_TICK_NS:
+            return True
+        return any(
+            time_ns % _SECOND_NS == 0 and abs(read_ns - time_ns) <= _COARSE_TICK_NS
+            for time_ns in (self.mtime_ns, self.ctime_ns)
+        )
+
+
+UNKNOWN = FileStamp(size=-1, mtime_ns=-1, ctime_ns=-1, inode=-1)
+"""The stamp of no file."""
+
+
+def _clipped(time_ns: int) -> int:
+    return max(-_LARGEST - 1, min(time_ns, _LARGEST))
