@@ -4,6 +4,7 @@ Threads read, hash and decode; the engine computes a batch while the next one is
 writes the rows of the batches before.
 """
 
+import functools
 import logging
 import os
 import time
@@ -162,18 +163,20 @@ class ExtractionRun:
         writing = [*self._sealing.values(), *(self._start_writing(device) for device in [*self._pending])]
         for sealing in writing:
             sealing.result()
-        # As it is by now: another run may have written it since this one began.
-        current = self.store.catalog(name) if name in self.store.catalog_names else None
+        # As it is by then: another run may have written it since this one began.
+        self.store.update_catalog(name, functools.partial(self._told, name))
+
+    def _told(self, name: str, current: Catalog | None) -> Catalog | None:
+        """Return what this run makes of the catalog that is there, or None where it knows no better."""
         if current is not None:
             check_same_source(current, self.source)
             is_known = self._known is not None and current.equals(self._known)
             if not is_known and not self._is_settled.all():
                 # Unfinished, this run may know less.
-                return
+                return None
             self._near_groups = current.near_group_by_content()
         catalog = self._catalog(name)
-        if catalog.paths and (current is None or not catalog.equals(current)):
-            self.store.write_catalog(catalog)
+        return catalog if catalog.paths else None
 
     def failures(self) -> list[tuple[str, str]]:
         """Return path and reason of each image without features."""

@@ -1,4 +1,4 @@
-"""A file appears whole or not at all: temporary name, flush, fsync, rename."""
+"""A file appears whole or not at all: temporary name, flush, fsync, read back, rename."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from featstore.errors import FeatstoreError, StoreError
@@ -30,22 +30,37 @@ __all__ = [
 TEMPORARY_PREFIX = ".tmp-"
 STALE_SECONDS = 24 * 3600
 
+# How long a replacement waits for another one of the same folder, which takes milliseconds.
+_TURN_SECONDS = 10
+
 # HDF5 quotes the operating system: "… errno = 28, error message = 'No space left on device', …"
 _HDF5_MESSAGE = re.compile(r"error message = '([^']*)'")
 
 
 @contextmanager
-def replacing(target: str) -> Iterator[str]:
+def replacing(
+    target: str,
+    *,
+    verify: Callable[[str], None] | None = None,
+    before_rename: Callable[[], None] | None = None,
+) -> Iterator[str]:
     """Write a file whole: the name that this yields becomes ``target`` when the block ends without an error.
 
-    The file is flushed to the disk before it is renamed, and its folder after; where anything fails before
-    the rename, ``target`` is as it was and nothing is left behind. Only a process killed in between leaves
-    its temporary file, whose name begins with ``.tmp-``.
+    The file is flushed to the disk and read back before it is renamed, and its folder is flushed after; where
+    anything fails before the rename, ``target`` is as it was and nothing is left behind. Only a process that
+    is killed in between leaves its temporary file, whose name begins with ``.tmp-``.
 
     Parameters
     ----------
     target : str
         Path of the file to be. Its folder must exist.
+    verify : callable, optional
+        Called with the temporary path once the file is on the disk; raises a ``FeatstoreError``, ``OSError``
+        or ``ValueError`` where the file is not what was written. Libraries lose errors: HDF5 passes over a
+        write that fails as a dataset is freed.
+    before_rename : callable, optional
+        Called last, while no other process replaces a file of the same store; what it raises leaves the
+        target as it was.
 
     Yields
     ------
@@ -55,7 +70,7 @@ def replacing(target: str) -> Iterator[str]:
     Raises
     ------
     StoreError
-        The operating system refused; the message says what.
+        The operating system refused, or the file does not read back as it was written; the message says what.
 
     Examples
     --------
@@ -74,7 +89,14 @@ def replacing(target: str) -> Iterator[str]:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            if verify is not None:
+                _read_back(temporary, target, verify)
+            if before_rename is None:
+                os.replace(temporary, target)
+            else:
+                with _turn(os.path.dirname(folder)):
+                    before_rename()
+                    os.replace(temporary, target)
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -84,10 +106,52 @@ def replacing(target: str) -> Iterator[str]:
         sync_folder(folder)
 
 
-def write_text(target: str, text: str) -> None:
-    """Replace a file by one that holds this text, in UTF-8."""
-    with replacing(target) as temporary, open(temporary, "x", encoding="utf-8") as file:
-        file.write(text)
+def write_text(target: str, text: str, *, verify: Callable[[str], None] | None = None) -> None:
+    """Replace a file by one that holds this text, in UTF-8.
+
+    What is read back must be the text, and pass ``verify``.
+    """
+    content = text.encode("utf-8")
+
+    def check(temporary: str) -> None:
+        with open(temporary, "rb") as file:
+            if file.read() != content:
+                raise ValueError("it holds other bytes")
+        if verify is not None:
+            verify(temporary)
+
+    with replacing(target, verify=check) as temporary, open(temporary, "xb") as file:
+        file.write(content)
+
+
+def _read_back(temporary: str, target: str, verify: Callable[[str], None]) -> None:
+    """Compare a file on the disk with what was meant to be in it."""
+    try:
+        verify(temporary)
+    except (FeatstoreError, OSError, ValueError) as error:
+        found = failure_reason(error).replace(temporary, "the file").split("; run featstore verify")[0]
+        raise StoreError(
+            f"cannot write {target}: read back, it is not what was written ({found}); what was there before "
+            "is as it was. Check the disk (dmesg, its quota) and run this again"
+        ) from error
+
+
+@contextmanager
+def _turn(folder: str) -> Iterator[None]:
+    """Let one process at a time replace files that were compared before; without locks, go on at once."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            if fcntl is not None:
+                descriptor = os.open(folder or ".", os.O_RDONLY)
+                stack.callback(_close, descriptor)
+                deadline = time.monotonic() + _TURN_SECONDS
+                while time.monotonic() < deadline:
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(0.005)
+        yield
 
 
 def make_folders(path: str) -> None:
@@ -157,13 +221,19 @@ def _in_use(folder: str, *, alone: bool = False) -> Iterator[bool]:
         if fcntl is not None:
             try:
                 descriptor = os.open(folder or ".", os.O_RDONLY)
-                stack.callback(os.close, descriptor)
+                stack.callback(_close, descriptor)
                 fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
                 is_held = True
             except OSError as error:
                 if alone and isinstance(error, BlockingIOError):
                     raise
         yield is_held
+
+
+def _close(descriptor: int) -> None:
+    """Close a descriptor that nothing was written to: what fails then costs nothing."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def sync_folder(folder: str) -> None:
@@ -175,7 +245,7 @@ def sync_folder(folder: str) -> None:
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            _close(descriptor)
     except OSError as error:
         # Some network file systems cannot sync a folder; they order renames themselves.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):

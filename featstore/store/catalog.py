@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,14 +23,21 @@ from featstore.store.hdf5 import (
     FILE_TYPES,
     check_version,
     create_hdf5,
-    damaged,
     open_dataset,
     open_hdf5,
     read_attribute,
 )
 from featstore.store.keys import HASH_BYTES
+from featstore.store.raw import damaged
 
-__all__ = ["Catalog", "checked_name", "read_catalog", "read_location", "text_blocks", "write_catalog"]
+__all__ = [
+    "Catalog",
+    "checked_name",
+    "read_catalog",
+    "read_location",
+    "text_blocks",
+    "write_catalog",
+]
 
 FORMAT_VERSION = 1
 
@@ -194,8 +201,15 @@ def checked_name(name: str, kind: str) -> str:
     return name
 
 
-def write_catalog(path: str, catalog: Catalog) -> None:
-    """Write a catalog, replacing the one that is there.
+def write_catalog(path: str, catalog: Catalog, *, before_rename: Callable[[], None] | None = None) -> None:
+    """Write a catalog, replacing whatever is there; ``update_catalog`` is for changing what is.
+
+    Parameters
+    ----------
+    path : str
+    catalog : Catalog
+    before_rename : callable, optional
+        As for :func:`~featstore.store.replacing`.
 
     Raises
     ------
@@ -204,7 +218,12 @@ def write_catalog(path: str, catalog: Catalog) -> None:
     """
     written = _TEXTS | (_OPTIONAL_TEXTS if any(catalog.near_groups) else {})
     texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
-    with replacing(path) as temporary:
+
+    def verify(temporary: str) -> None:
+        if _bytes_of(_read(temporary)) != _bytes_of(catalog):
+            raise ValueError("it holds other entries")
+
+    with replacing(path, verify=verify, before_rename=before_rename or (lambda: None)) as temporary:
         with create_hdf5(temporary) as file:
             file.attrs["format"] = np.bytes_(_FORMAT.encode())
             file.attrs["format_version"] = np.int64(FORMAT_VERSION)
@@ -240,15 +259,20 @@ def read_catalog(path: str) -> Catalog:
     StoreError
         It cannot be read.
     """
-    with open_hdf5(path) as (file_id, file_bytes):
+    return replace(_read(path), name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
+
+
+def _read(path: str) -> Catalog:
+    """Read a catalog under the name that stands in it."""
+    with open_hdf5(path) as (file_id, raw):
+        file_bytes = raw.n_bytes
         if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
             raise ValueError("it is an HDF5 file, but not a catalog of featstore")
         check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
         links = file_id.links
         frame = locate_frame(links, file_id, file_bytes)
-        with open(path, "rb") as file:
-            if frame is not None and not is_frame_whole(file, frame):
-                raise ValueError("its bytes do not agree with their checksum")
+        if frame is not None and not is_frame_whole(raw, frame):
+            raise ValueError("its bytes do not agree with their checksum")
         columns: dict[str, Any] = {
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
@@ -268,10 +292,9 @@ def read_catalog(path: str) -> Catalog:
                 )
             columns[field], left = _read_texts(dataset, name, file_bytes, left)
         try:
-            catalog = Catalog(**columns)
+            return Catalog(**columns)
         except StoreError as error:
             raise damaged(path, str(error)) from error
-    return replace(catalog, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
 
 
 def read_location(path: str) -> str | None:
@@ -287,6 +310,16 @@ def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterat
     """Yield texts as arrays of fixed-length UTF-8, ``n_rows`` at a time; None becomes the empty text."""
     for start in range(0, len(column), n_rows):
         yield np.array([_encoded(text or "", "text") for text in column[start : start + n_rows]], f"S{width}")
+
+
+def _bytes_of(catalog: Catalog) -> list[Any]:
+    """Return all that a catalog's file holds of it, as it stands there."""
+    texts = (_TEXTS | _OPTIONAL_TEXTS).items()
+    return [
+        *(_encoded(getattr(catalog, field), field) for field in ("name", "root", "location")),
+        *(_encoded_column(getattr(catalog, field), name) for name, field in texts),
+        *(getattr(catalog, field).tobytes() for field, _ in _NUMBERS.values()),
+    ]
 
 
 def _write_column(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from featstore.errors import StoreError, StoreNotFoundError
 from featstore.store.atomic import failure_reason, sync_folder
-from featstore.store.hdf5 import damaged
 from featstore.store.keys import KeyIndex
+from featstore.store.raw import damaged
 from featstore.store.segment import Rows, Segment, damaged_rows, read_description, segment_writer
 from featstore.store.space import Space
 

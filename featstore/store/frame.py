@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from featstore.store.hdf5 import create_plain, locate
 
@@ -12,6 +12,12 @@ FRAME = "frame_checksum"
 
 _BYTES = 4
 _BLOCK_BYTES = 2**20
+
+
+class _Readable(Protocol):
+    def seek(self, offset: int, /) -> int: ...
+
+    def read(self, size: int = -1, /) -> bytes | None: ...
 
 
 def lay_out_frame(file: Any) -> int:
@@ -75,14 +81,14 @@ def seal_frame(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]] = 
     file.flush()
 
 
-def is_frame_whole(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]] = ()) -> bool:
+def is_frame_whole(file: _Readable, frame: int, extents: Iterable[tuple[int, int]] = ()) -> bool:
     """Say whether all that lies outside of the extents is as :func:`seal_frame` found it."""
     found = _checksum(file, frame, extents)
     file.seek(frame)
     return file.read(_BYTES) == found.to_bytes(_BYTES, "little")
 
 
-def _checksum(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]]) -> int:
+def _checksum(file: _Readable, frame: int, extents: Iterable[tuple[int, int]]) -> int:
     """Return the CRC-32 of the bytes, in order, that are in no extent and not the checksum itself."""
     position = checksum = 0
     for begin, end in sorted([*extents, (frame, frame + _BYTES)]):

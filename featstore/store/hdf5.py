@@ -1,26 +1,25 @@
 """HDF5 files that may come from anyone: opened without locks, and nothing in them is followed elsewhere."""
 
-import errno
 import math
 import os
-import stat
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5f, h5l, h5p, h5s, h5t
+from h5py import h5a, h5d, h5f, h5fd, h5l, h5p, h5s, h5t
 
-from featstore.errors import DamagedError, FormatVersionError, StoreError, StoreNotFoundError
+from featstore.errors import FormatVersionError, StoreError, StoreNotFoundError
 from featstore.store.atomic import failure_reason
+from featstore.store.raw import RawFile, damaged, unreadable
 
 __all__ = [
     "FILE_TYPES",
     "check_version",
     "create_hdf5",
     "create_plain",
-    "damaged",
     "locate",
     "open_dataset",
     "open_hdf5",
@@ -37,19 +36,21 @@ FILE_TYPES = {
 }
 
 _MAX_ATTRIBUTE_BYTES = 2**16
-_MAX_HOLE = 256
-_MIN_HOLE_BYTES = 2**30
-_NOT_THE_FILE = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+# What HDF5 says where the system gives it no memory.
+_NO_MEMORY = re.compile(r"memory allocation failed|unable to allocate", re.IGNORECASE)
 
 
 @contextmanager
-def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
+def open_hdf5(path: str) -> Iterator[tuple[Any, RawFile]]:
     """Open a file for reading; whatever is wrong with it becomes one of our errors.
+
+    HDF5 reads through :class:`RawFile`: h5py raises the same errors for what the operating system refuses and
+    for what is damaged.
 
     Yields
     ------
-    tuple of (h5py.h5f.FileID, int)
-        The open file, and its size in bytes.
+    tuple of (h5py.h5f.FileID, RawFile)
+        The open file, and its bytes.
 
     Raises
     ------
@@ -63,31 +64,33 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, int]]:
         The operating system does not let it be read.
     """
     try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise damaged(path, "it is not a regular file")
-        # Some file systems compress; but terabytes that take no room were made to exhaust the reader.
-        written = 512 * getattr(status, "st_blocks", status.st_size)
-        if status.st_size > _MIN_HOLE_BYTES + _MAX_HOLE * written:
-            raise damaged(path, f"of its {status.st_size:,} bytes only {written:,} were ever written")
-        file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_READING)
-        try:
-            yield file_id, status.st_size
-        finally:
-            file_id.close()
-    except StoreError:
-        raise
+        raw = RawFile(path)
     except FileNotFoundError as error:
         raise StoreNotFoundError(f"there is no file {path}") from error
+    except StoreError:
+        raise
     except OSError as error:
-        if error.errno in _NOT_THE_FILE:
-            raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
-        if not os.path.lexists(path):
-            # Removed while HDF5 opened it, as compaction does.
-            raise StoreNotFoundError(f"there is no file {path}") from error
-        raise damaged(path, failure_reason(error)) from error
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise damaged(path, failure_reason(error)) from error
+        raise unreadable(path, error) from error
+    with raw:
+        try:
+            access = _access()
+            access.set_fileobj_driver(h5fd.fileobj_driver, raw)
+            file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
+            try:
+                yield file_id, raw
+            finally:
+                file_id.close()
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if raw.error is not None:
+                raise unreadable(path, raw.error) from error
+            if isinstance(error, StoreError):
+                raise
+            reason = failure_reason(error)
+            if _NO_MEMORY.search(reason):
+                raise StoreError(f"cannot read {path}: {reason}") from error
+            raise damaged(path, reason) from error
+        if raw.error is not None:
+            raise unreadable(path, raw.error)
 
 
 @contextmanager
@@ -175,14 +178,6 @@ def check_version(path: str, found: object, known: int) -> None:
         )
 
 
-def damaged(path: str, found: str) -> DamagedError:
-    """Return the error that names a damaged file and says what to do next."""
-    return DamagedError(
-        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store and "
-        "with --repair sets them aside"
-    )
-
-
 def read_attribute(object_id: Any, name: str, kind: type) -> Any:
     """Read a scalar attribute as ``int``, or as the ``bytes`` of a fixed-length string.
 
@@ -264,6 +259,3 @@ def locate(
     if end > file_bytes:
         raise ValueError(f"the file has {file_bytes:,} bytes and /{name} ends at {end:,}")
     return shape, dtype, int(offset)
-
-
-_READING = _access()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featstore.errors import StoreError
 from featstore.store.atomic import failure_reason, replacing
 from featstore.store.catalog import read_catalog, write_catalog
-from featstore.store.hdf5 import damaged
+from featstore.store.raw import damaged
 from featstore.store.segment import Segment, damaged_rows, open_segment
 from featstore.store.space import Space
 

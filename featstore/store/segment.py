@@ -25,12 +25,12 @@ from featstore.store.hdf5 import (
     check_version,
     create_hdf5,
     create_plain,
-    damaged,
     locate,
     open_hdf5,
     read_attribute,
 )
 from featstore.store.keys import HASH_BYTES
+from featstore.store.raw import damaged
 
 __all__ = [
     "FILE_DTYPES",
@@ -254,7 +254,8 @@ def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
     StoreError
         It cannot be read.
     """
-    with open_hdf5(path) as (file_id, file_bytes):
+    with open_hdf5(path) as (file_id, raw):
+        file_bytes = raw.n_bytes
         _check_format(path, file_id)
         if (found := read_attribute(file_id, "fingerprint", bytes)) != expected_fingerprint.encode():
             raise ValueError(f"it belongs to the fingerprint {found[:12]!r}, not {expected_fingerprint[:12]}")

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from featstore.errors import NotInStoreError, StoreError
 from featstore.store.atomic import failure_reason
 from featstore.store.description import read_space_description
-from featstore.store.hdf5 import damaged
 from featstore.store.keys import HASH_BYTES, KeyIndex
+from featstore.store.raw import damaged
 from featstore.store.segment import (
     FILE_DTYPES,
     FeatureArray,

@@ -21,6 +21,7 @@ from featstore.store.repairing import RepairReport, mend_description, repair_sto
 from featstore.store.reports import describe_store
 from featstore.store.space import Space
 from featstore.store.table import FeatureTable, build_table
+from featstore.store.updating import update_catalog
 from featstore.store.verification import VerifyReport, verify_store
 
 __all__ = ["FeatureStore"]
@@ -232,7 +233,7 @@ class FeatureStore:
         return os.path.join(self.path, "catalogs", checked_name(name, "catalog") + ".h5")
 
     def write_catalog(self, catalog: Catalog) -> None:
-        """Write a catalog, replacing the one of the same name.
+        """Write a catalog, replacing the one of the same name; :meth:`update_catalog` changes what is there.
 
         Raises
         ------
@@ -241,6 +242,30 @@ class FeatureStore:
         """
         self._make_folder("catalogs")
         write_catalog(self.catalog_path(catalog.name), catalog)
+
+    def update_catalog(self, name: str, change: Callable[[Catalog | None], Catalog | None]) -> Catalog | None:
+        """Change a catalog without losing what other processes write meanwhile.
+
+        Parameters
+        ----------
+        name : str
+        change : callable
+            Given the catalog of this name, or None where there is none, returns the one to write in its
+            place; None writes nothing. It is called again, with what is there by then, where another process
+            has written the catalog before this one could.
+
+        Returns
+        -------
+        Catalog or None
+            What is there now.
+
+        Raises
+        ------
+        StoreError
+            The catalog cannot be read or written, or others write it all the time.
+        """
+        self._make_folder("catalogs")
+        return update_catalog(self.catalog_path(name), change)
 
     def write_near_groups(
         self, content_groups: Iterable[Sequence[str]], catalog: str | Sequence[str] | None = None
@@ -272,15 +297,22 @@ class FeatureStore:
         StoreError
             A content hash is none or in two groups, or a catalog cannot be written.
         """
-        names = [catalog] if isinstance(catalog, str) or catalog is None else list(catalog)
-        catalogs = [self.catalog(name) for name in names]
-        named = name_near_groups(content_groups, catalogs)
+        wanted = [catalog] if isinstance(catalog, str) or catalog is None else list(catalog)
+        names = [self._chosen(name, self.catalog_names, "catalog") for name in wanted]
+        groups = [list(group) for group in content_groups]
         n_images = 0
-        for known in catalogs:
-            near_groups = [named.get(content.tobytes()) for content in known.content_hash]
-            n_images += sum(name is not None for name in near_groups)
-            if tuple(near_groups) != known.near_groups:
-                self.write_catalog(replace(known, near_groups=near_groups))
+        for name in names:
+
+            def regroup(current: Catalog | None, name: str = name) -> Catalog:
+                catalogs = [self.catalog(other) if other != name else current for other in names]
+                if current is None:
+                    raise NotInStoreError(f"the catalog {name} of {self.path} has been removed meanwhile")
+                named = name_near_groups(groups, [known for known in catalogs if known is not None])
+                near_groups = [named.get(content.tobytes()) for content in current.content_hash]
+                return replace(current, near_groups=near_groups)
+
+            if (written := self.update_catalog(name, regroup)) is not None:
+                n_images += len(written) - written.near_groups.count(None)
         return n_images
 
     def head_path(self, name: str) -> str:

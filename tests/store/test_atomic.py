@@ -105,3 +105,48 @@ def test_each_new_folder_is_flushed_into_the_one_that_it_lies_in(tmp_path, monke
     make_folders(str(tmp_path / "a" / "b"))
     make_folders(str(tmp_path / "a" / "b"))
     assert flushed == [str(tmp_path), str(tmp_path / "a")]
+
+
+def test_a_file_that_does_not_read_back_as_it_was_written_does_not_take_the_place_of_the_old_one(tmp_path):
+    target = tmp_path / "a"
+    target.write_text("old")
+
+    def refuse(temporary):
+        raise ValueError(f"{temporary} holds other bytes")
+
+    def write():
+        with replacing(str(target), verify=refuse) as temporary, open(temporary, "w") as file:
+            file.write("new")
+
+    with pytest.raises(
+        StoreError, match=r"cannot write .*/a: read back.*\(the file holds other bytes\); what was there"
+    ):
+        write()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_file_is_read_back_once_it_is_on_the_disk_and_before_its_rename(tmp_path, monkeypatch):
+    steps = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *given, real=real, name=name: (steps.append(name), real(*given))[1]
+        )
+    write_text(str(tmp_path / "a"), "x", verify=lambda temporary: steps.append("verify"))
+    assert steps == ["fsync", "verify", "replace", "fsync"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_what_the_system_refuses_at_the_end_leaves_the_old_file(tmp_path, monkeypatch, step):
+    target = tmp_path / "a"
+    target.write_text("old")
+
+    def fail(*given):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(StoreError, match=r"cannot write .*/a: input/output error"):
+        write_text(str(target), "new")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
