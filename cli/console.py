@@ -19,6 +19,7 @@ __all__ = [
     "bar",
     "count",
     "example",
+    "force_option",
     "json_option",
     "note",
     "open_store",
@@ -53,6 +54,9 @@ weights_option = click.option(
     help="The backbone's weights file, if it has moved. Of a head on several spaces, repeat it for each in "
     "order; one serves for all that have the same weights.",
 )
+
+# Of what a command writes outside of a store.
+force_option = click.option("--force", is_flag=True, help="Replace files that are there.")
 
 _VERIFY_READS = "featstore.verify_reads"
 

@@ -7,6 +7,7 @@ import click
 from .console import (
     bar,
     example,
+    force_option,
     json_option,
     note,
     open_store,
@@ -83,6 +84,7 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
 @view_options
 @split_options
 @plot_option("the curve")
+@force_option
 @verify_reads_option
 @quiet_option
 @json_option
@@ -97,6 +99,7 @@ def curve(
     views: dict[str, int] | None,
     rule: "SplitRule",
     plot: str | None,
+    force: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -110,8 +113,8 @@ def curve(
     """
     import featstore
 
-    plot = checked_plot_path(plot)
     table = open_store(store).table(space=space, catalog=catalog or None)
+    plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
         found = featstore.learning_curve(
             table,
@@ -125,7 +128,7 @@ def curve(
         )
     note_unused_views(table, views)
     if plot is not None:
-        save_plot(found, plot)
+        save_plot(found, plot, force=force)
     if as_json:
         print_json(found.to_dict())
         return

@@ -7,6 +7,7 @@ import click
 from .console import (
     count,
     example,
+    force_option,
     json_option,
     print_json,
     print_table,
@@ -43,10 +44,17 @@ _LISTED_CLASSES = 20
     help="Which images to score on.  [default: test, or all for a head that was fitted on none]",
 )
 @plot_option("the confusion matrix and the calibration")
+@force_option
 @verify_reads_option
 @json_option
 def evaluate(
-    head: str, store: str | None, catalog: tuple[str, ...], split: str | None, plot: str | None, as_json: bool
+    head: str,
+    store: str | None,
+    catalog: tuple[str, ...],
+    split: str | None,
+    plot: str | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Score HEAD on images that it was not trained on.
 
@@ -56,15 +64,15 @@ def evaluate(
     """
     import featstore
 
-    plot = checked_plot_path(plot)
     path, home = find_head(head, store)
     fitted = featstore.Head.load(path)
     table = find_table(fitted, home, catalog)
+    plot = checked_plot_path(plot, table, force=force)
     if split is None:
         split = "test" if fitted.choice["fitted_on"] else "all"
     evaluation = featstore.evaluate(fitted, table, split=split)
     if plot is not None:
-        save_plot(evaluation, plot)
+        save_plot(evaluation, plot, force=force)
     if as_json:
         print_json(evaluation.to_dict())
         return

@@ -9,6 +9,7 @@ from .console import (
     accuracy_told,
     bar,
     count,
+    force_option,
     json_option,
     note,
     open_store,
@@ -105,6 +106,7 @@ class _Same(click.ParamType[tuple[str, str]]):
     help="Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]",
 )
 @plot_option("what each loss of old images gains")
+@force_option
 @verify_reads_option
 @quiet_option
 @json_option
@@ -122,6 +124,7 @@ def extend(
     rule: "SplitRule",
     output: str | None,
     plot: str | None,
+    force: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -133,7 +136,6 @@ def extend(
     """
     import featstore
 
-    plot = checked_plot_path(plot)
     path, home = find_head(old_head, store)
     old = featstore.Head.load(path)
     opened = open_store(home)
@@ -143,7 +145,9 @@ def extend(
     if output is None:
         stem = old_head.rpartition("/")[2].removesuffix(".head")
         output = f"{stem}-{table.catalog_name.replace('+', '-')}"
-    target = output_path(output, opened.path)
+    photos = [photo for one in (table, *old_tables) for photo in one.paths.tolist()]
+    target = output_path(output, opened.path, force=force, inputs=[path, *photos])
+    plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
         head = featstore.extend(
             old,
@@ -157,9 +161,9 @@ def extend(
             jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
         )
-    head.save(target)
+    head.save(target, overwrite=force)
     if plot is not None and head.extension["curve"]:
-        save_plot(head, plot)
+        save_plot(head, plot, force=force)
     elif plot is not None:
         note("no image of an old class was at hand: there is no trade-off to draw")
     if as_json:

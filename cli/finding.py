@@ -1,7 +1,7 @@
 """Which head, and which features, a command line means."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -60,13 +60,12 @@ def is_file(head: str) -> bool:
     return head.endswith(".head") or os.path.basename(head) != head
 
 
-def output_path(output: str, store: str | None) -> str:
-    """Return where a head is to be saved: in a file, or by its name in a store."""
+def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable[str] = ()) -> str:
+    """Return where a head is to be saved: in a file that may be written, or by its name in a store."""
     if is_file(output):
-        folder = os.path.dirname(os.path.abspath(output))
-        if not os.path.isdir(folder):
-            raise click.UsageError(f"the folder {folder} does not exist; make it, or choose another --output")
-        return os.path.abspath(output)
+        from featstore.store.outputs import check_head_output
+
+        return check_head_output(output, overwrite=force, inputs=inputs)
     return open_store(store).head_path(output)
 
 

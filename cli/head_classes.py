@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import example, json_option, print_json, print_table, say, short_path
+from .console import example, force_option, json_option, print_json, print_table, say, short_path
 from .finding import find_head, is_file, output_path
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def head() -> None:
     "--output",
     "-o",
     metavar="NAME|FILE.head",
-    help="Where to save the changed head; HEAD itself is replaced.",
+    help="Where to save the changed head; in a store, HEAD itself is replaced.",
 )
+@force_option
 @json_option
 def classes(
     head: str,
@@ -44,6 +45,7 @@ def classes(
     rename: tuple[str, ...],
     store: str | None,
     output: str | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """List the classes of HEAD, with the images that it was fitted on, or make a head with other classes.
@@ -62,9 +64,9 @@ def classes(
     found = featstore.Head.load(path)
     renamed = dict(_old_and_new(text, found) for text in rename)
     if output is not None:
-        path = output_path(output, None if is_file(output) else home)
+        path = output_path(output, None if is_file(output) else home, force=force)
         found = featstore.edit_classes(found, remove=remove, rename=renamed)
-        found.save(path)
+        found.save(path, overwrite=force)
     if as_json:
         rows = [dict(zip(("label", *found.counts), row, strict=True)) for row in _rows(found)]
         told = {"head": found.name, "classes": rows, "removed": [*remove], "renamed": renamed, "path": path}

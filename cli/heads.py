@@ -12,6 +12,7 @@ from .console import (
     accuracy_told,
     bar,
     example,
+    force_option,
     json_option,
     open_store,
     print_json,
@@ -23,7 +24,7 @@ from .console import (
     verify_reads_option,
 )
 from .finding import output_path, table_options
-from .plotting import check_tensorboard_installed, checked_plot_path, plot_option, show_sweep
+from .plotting import check_tensorboard_folder, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 from .splitting import split_options
 from .view_options import note_unused_views, told_views, view_options
@@ -115,6 +116,7 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
 @click.option(
     "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same there for TensorBoard."
 )
+@force_option
 @verify_reads_option
 @quiet_option
 @json_option
@@ -135,6 +137,7 @@ def fit(
     output: str | None,
     plot: str | None,
     tensorboard: str | None,
+    force: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -152,12 +155,12 @@ def fit(
     """
     import featstore
 
-    plot = checked_plot_path(plot)
-    if tensorboard is not None:
-        check_tensorboard_installed()
+    check_tensorboard_folder(tensorboard)
     opened = open_store(store)
-    path = output_path(head.rpartition(":")[2] if output is None else output, opened.path)
     table = opened.table(space=space, catalog=catalog or None)
+    plot = checked_plot_path(plot, table, force=force)
+    output = head.rpartition(":")[2] if output is None else output
+    path = output_path(output, opened.path, force=force, inputs=table.paths.tolist())
     # What is warned of there is printed below, with the other scores.
     with _silenced("featstore.heads.near_duplicates"), bar(None, quiet=quiet, unit="fit") as progress:
         fitted = featstore.fit(
@@ -174,9 +177,9 @@ def fit(
             jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
         )
-    fitted.save(path)
+    fitted.save(path, overwrite=force)
     note_unused_views(table, views)
-    show_sweep(fitted, plot, tensorboard)
+    show_sweep(fitted, plot, tensorboard, force=force)
     if as_json:
         print_json({**fitted.to_dict(), "path": path})
         return

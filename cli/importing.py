@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import json_option, note, open_store, print_json, say, short_path
+from .console import force_option, json_option, note, open_store, print_json, say, short_path
 from .extracting import extract
 from .finding import is_file, output_path
 from .viewing import RECIPE_FIELDS, recipe_told
@@ -56,9 +56,10 @@ _LISTED_CLASSES = 4
     show_default=True,
     help="The head's name in the store, or a file.",
 )
+@force_option
 @json_option
 def import_head(
-    preprocess: str | None, store: str | None, output: str, as_json: bool, **options: Any
+    preprocess: str | None, store: str | None, output: str, force: bool, as_json: bool, **options: Any
 ) -> None:
     """Make a head of the classifier that a network has of its own, such as ImageNet's 1,000 classes.
 
@@ -70,9 +71,10 @@ def import_head(
     """
     import featstore
 
-    path = output_path(output, store)
+    inputs = [given for given in (options["weights"], options["classes"], options["backbone"]) if given]
+    path = output_path(output, store, force=force, inputs=inputs)
     head = featstore.import_head(preprocessing=preprocess, views=recipe_told(options), **options)
-    head.save(path)
+    head.save(path, overwrite=force)
     if as_json:
         print_json({**head.to_dict(), "path": path})
         return

@@ -1,6 +1,5 @@
 """Results drawn into files, and written for TensorBoard."""
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +8,9 @@ import click
 from .console import note, short_path
 
 if TYPE_CHECKING:
-    from featstore import Head
+    from featstore import FeatureTable, Head
 
-__all__ = ["check_tensorboard_installed", "checked_plot_path", "plot_option", "save_plot", "show_sweep"]
+__all__ = ["check_tensorboard_folder", "checked_plot_path", "plot_option", "save_plot", "show_sweep"]
 
 
 def plot_option(what: str) -> Callable[[Any], Any]:
@@ -21,37 +20,39 @@ def plot_option(what: str) -> Callable[[Any], Any]:
     )
 
 
-def checked_plot_path(path: str | None) -> str | None:
-    """Refuse a file that nothing can be drawn into, before anything is computed."""
+def checked_plot_path(path: str | None, table: "FeatureTable", *, force: bool) -> str | None:
+    """Refuse a file that nothing can be drawn into, such as a photo, before anything is computed."""
     if path is None:
         return None
     from featstore.scoring.plots import check_plot_path
 
-    check_plot_path(path)
-    return os.path.abspath(path)
+    return check_plot_path(path, overwrite=force, inputs=table.paths.tolist())
 
 
-def save_plot(result: Any, path: str) -> None:
+def save_plot(result: Any, path: str, *, force: bool) -> None:
     """Draw a result, and say where on stderr."""
     import featstore
 
-    featstore.save_plot(result, path)
+    featstore.save_plot(result, path, overwrite=force)
     note(f"drawn in {short_path(path)}")
 
 
-def check_tensorboard_installed() -> None:
-    """Refuse to write for TensorBoard without its package, before anything is computed."""
-    from featstore.scoring.tensorboard import check_tensorboard
+def check_tensorboard_folder(folder: str | None) -> None:
+    """Refuse to write for TensorBoard without its package or into a store, before anything is computed."""
+    if folder is not None:
+        from featstore.scoring.tensorboard import check_tensorboard
+        from featstore.store.outputs import check_outside_stores
 
-    check_tensorboard()
+        check_tensorboard()
+        check_outside_stores(folder)
 
 
-def show_sweep(head: "Head", plot: str | None, tensorboard: str | None) -> None:
+def show_sweep(head: "Head", plot: str | None, tensorboard: str | None, *, force: bool) -> None:
     """Draw what a head tried, and write it for TensorBoard, where these were asked for."""
     import featstore
 
     if plot is not None and head.sweep:
-        save_plot(head, plot)
+        save_plot(head, plot, force=force)
     elif plot is not None:
         note(f"{head.name} tried no settings: there is nothing to draw")
     if tensorboard is not None and not head.sweep and not head.steps:

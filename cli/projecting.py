@@ -4,7 +4,17 @@ import os
 
 import click
 
-from .console import count, example, json_option, open_store, print_json, say, short_path, verify_reads_option
+from .console import (
+    count,
+    example,
+    force_option,
+    json_option,
+    open_store,
+    print_json,
+    say,
+    short_path,
+    verify_reads_option,
+)
 
 __all__ = ["projector"]
 
@@ -29,10 +39,17 @@ __all__ = ["projector"]
     show_default=True,
     help="The most images to write; those with the smallest content hashes.",
 )
+@force_option
 @verify_reads_option
 @json_option
 def projector(
-    store: str, folder: str, space: str | None, catalog: tuple[str, ...], limit: int, as_json: bool
+    store: str,
+    folder: str,
+    space: str | None,
+    catalog: tuple[str, ...],
+    limit: int,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Write the features of STORE with their labels into FOLDER, as TensorBoard's projector reads them.
 
@@ -41,7 +58,7 @@ def projector(
     import featstore
 
     table = open_store(store).table(space=space, catalog=catalog or None)
-    written = featstore.export_projector(table, folder, limit=limit)
+    written = featstore.export_projector(table, folder, limit=limit, overwrite=force)
     if as_json:
         print_json({"path": os.path.abspath(folder), "images": written, "of": len(table)})
         return

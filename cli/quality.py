@@ -1,7 +1,6 @@
 """`featstore duplicates` and `suspects`, and what `fit` says of near-duplicates."""
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from .console import (
     bar,
     count,
     example,
+    force_option,
     json_option,
     note,
     open_store,
@@ -26,7 +26,7 @@ from .splitting import split_options
 from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
-    from featstore import Duplicates, SplitRule
+    from featstore import Duplicates, FeatureStore, FeatureTable, SplitRule
 
 __all__ = ["duplicates", "print_near_duplicates", "suspects"]
 
@@ -34,7 +34,6 @@ _LISTED_GROUPS = 20
 _LISTED_IMAGES = 10
 
 _csv_option = click.option("--csv", "csv_file", metavar="FILE", type=click.Path(), help="Also write a CSV.")
-_force_option = click.option("--force", is_flag=True, help="Replace the CSV if it exists.")
 
 
 @click.command(
@@ -53,7 +52,7 @@ _force_option = click.option("--force", is_flag=True, help="Replace the CSV if i
     "--write-groups", is_flag=True, help="Note the groups in the catalog, for `fit --split-by group`."
 )
 @_csv_option
-@_force_option
+@force_option
 @verify_reads_option
 @quiet_option
 @json_option
@@ -82,9 +81,9 @@ def duplicates(
     """
     import featstore
 
-    _check_output(csv_file, force=force)
     opened = open_store(store)
     table = opened.table(space=space, catalog=catalog or None)
+    csv_file = _checked_csv(csv_file, opened, table, force=force)
     settings: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
     with bar(None, quiet=quiet, unit="pair") as progress:
         found = featstore.find_duplicates(table, rule=rule, progress=progress, **settings)
@@ -190,7 +189,7 @@ def _duplicate_rows(found: "Duplicates") -> Iterable[Sequence[object]]:
     help="Suspects to list; --csv and --json give all.",
 )
 @_csv_option
-@_force_option
+@force_option
 @verify_reads_option
 @quiet_option
 @json_option
@@ -218,8 +217,9 @@ def suspects(
     """
     import featstore
 
-    _check_output(csv_file, force=force)
-    table = open_store(store).table(space=space, catalog=catalog or None)
+    opened = open_store(store)
+    table = opened.table(space=space, catalog=catalog or None)
+    csv_file = _checked_csv(csv_file, opened, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
         found = featstore.find_suspects(table, head=head, views=views, folds=folds, progress=progress)
     note_unused_views(table, views)
@@ -277,21 +277,24 @@ def print_near_duplicates(told: dict[str, Any]) -> None:
         click.echo(f"near-duplicates of test images in train: not looked for, {told['skipped']}")
 
 
-def _check_output(path: str | None, *, force: bool) -> None:
+def _checked_csv(
+    path: str | None, opened: "FeatureStore", table: "FeatureTable", *, force: bool
+) -> str | None:
     """Refuse early, before minutes of work, a file that could not be written at their end."""
     if path is None:
-        return
-    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise click.UsageError(f"--csv names a file in a folder that exists; found {path}")
-    if os.path.lexists(path) and not force:
-        raise click.UsageError(f"{path} exists; name another file, or replace it with --force")
+        return None
+    from featstore.store.outputs import check_output
+
+    # A catalog may come from a CSV itself.
+    lists = [opened.catalog(name).location for name in table.catalog_name.split("+")]
+    return check_output(path, overwrite=force, inputs=[*lists, *table.paths.tolist()])
 
 
 def _write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     from featstore.store import replacing
 
     with (
-        replacing(os.path.abspath(path)) as temporary,
+        replacing(path) as temporary,
         # Names of files that are not UTF-8 keep their bytes.
         open(temporary, "x", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import count, example, json_option, open_store, print_json, print_table, say
+from .console import count, example, force_option, json_option, open_store, print_json, print_table, say
 
 if TYPE_CHECKING:
     from featstore import ViewRecipe
@@ -69,6 +69,7 @@ def recipe_told(options: dict[str, Any]) -> "ViewRecipe | None":
 @click.option(
     "--out", "-o", required=True, metavar="FILE", type=click.Path(), help="A .png, .jpg or .webp file."
 )
+@force_option
 @click.option(
     "--views",
     "n_views",
@@ -94,6 +95,7 @@ def views(
     resize: str,
     store: str | None,
     space: str | None,
+    force: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -121,9 +123,9 @@ def views(
             "how do the views differ? say it with one or more of --flip, --random-crop, --random-scale and "
             "--random-brightness, or with --store"
         )
-    check_sheet_path(out)
+    check_sheet_path(out, overwrite=force, inputs=[image])
     sheet = featstore.view_sheet(image, recipe, n_views=n_views, size_px=size_px, resize=resize)
-    save_sheet(sheet, out)
+    save_sheet(sheet, out, overwrite=force)
     digest = featstore.content_hash(content_of(image))
     shown = min(8, recipe.n_distinct) if n_views is None else n_views
     drawn = [recipe.draw(digest, view) for view in range(shown)]

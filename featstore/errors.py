@@ -12,6 +12,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     │   └── WeightsUnavailableError (OSError) no weights file was given and none can be downloaded
     ├── StoreError (OSError)                  a store, segment or catalog cannot be used
     │   ├── StoreNotFoundError (FileNotFoundError)
+    │   ├── OutputError                       a result cannot be written where it is asked for
     │   ├── FormatVersionError                written by a newer version
     │   └── DamagedError                      the bytes are not what was written
     ├── NotInStoreError (LookupError)         no such space, catalog, head or row
@@ -41,6 +42,7 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "NotInStoreError",
+    "OutputError",
     "PlotError",
     "SourceError",
     "SplitError",
@@ -98,6 +100,10 @@ class StoreError(FeatstoreError, OSError):
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
     """There is no store at this path."""
+
+
+class OutputError(StoreError):
+    """A result cannot be written there: over a file that exists, over an input, or into a store."""
 
 
 class FormatVersionError(StoreError):

@@ -40,6 +40,7 @@ from featstore.heads import Head
 from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm, linear_form
 from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
+from featstore.store.outputs import check_outside_stores
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def export_head(
         The model's probabilities part from the head's; nothing is left behind.
     MissingExtraError
         The format needs a package that is not installed; the message names the extra.
+    OutputError
+        ``out`` lies in a store.
     FingerprintMismatchError
         The weights, or the table, are not those that the head was fitted on.
     BackboneError
@@ -192,6 +195,7 @@ def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  #
 
 
 def _check_place(place: str, *, overwrite: bool) -> None:
+    check_outside_stores(place)
     if not os.path.isdir(os.path.dirname(place)):
         raise ExportError(f"the folder {os.path.dirname(place)} does not exist; make it, or choose another")
     if not os.path.lexists(place) or (os.path.isdir(place) and not os.listdir(place)):

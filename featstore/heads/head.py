@@ -19,6 +19,7 @@ from featstore.heads.mismatch import differences
 from featstore.heads.rejection import checked_reject
 from featstore.heads.rows import usable_features
 from featstore.splits import SplitRule
+from featstore.store.outputs import check_head_output
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -360,24 +361,29 @@ class Head:
             "versions": self.versions,
         }
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the head to a file, without pickle, whole or not at all.
 
         Parameters
         ----------
         path : path_like
-            An existing head there is replaced.
+            A head in a store (:meth:`featstore.FeatureStore.head_path`) is replaced.
+        overwrite : bool
+            Whether a file elsewhere that is there may be replaced.
 
         Raises
         ------
         HeadError
             The estimator cannot be saved without pickle.
+        OutputError
+            The file exists, or lies in a store and not among its heads.
         StoreError
-            The file cannot be written.
+            It cannot be written.
         """
+        target = check_head_output(path, overwrite=overwrite)
         manifest = {name: self._manifest_value(name) for name in FIELDS}
         estimator = None if self.gated is not None else self.estimator
-        write_head_file(os.path.abspath(os.fspath(path)), manifest, estimator, self.form)
+        write_head_file(target, manifest, estimator, self.form)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Self:

@@ -29,6 +29,8 @@ def write_digits(folder: str | os.PathLike[str]) -> int:
     from PIL import Image
     from sklearn.datasets import load_digits
 
+    from featstore.store.atomic import replacing
+
     digits = load_digits()
     # Values are 0 to 16: counts of set pixels in 4 x 4 blocks.
     pixels = (digits.images * (255 / 16)).round().astype("uint8")
@@ -36,5 +38,6 @@ def write_digits(folder: str | os.PathLike[str]) -> int:
         path = os.path.join(folder, str(label), f"{number:04d}.png")
         if not os.path.exists(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            Image.fromarray(picture).save(path)
+            with replacing(path) as temporary:
+                Image.fromarray(picture).save(temporary)
     return len(pixels)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterable
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -12,6 +13,7 @@ from featstore.images.formats import MAX_PIXELS
 from featstore.images.given import GivenImage, content_of, path_of
 from featstore.images.views import ViewRecipe, checked_n_views
 from featstore.store.atomic import replacing
+from featstore.store.outputs import check_output
 
 __all__ = ["check_sheet_path", "save_sheet", "view_sheet"]
 
@@ -96,41 +98,52 @@ def view_sheet(
     return sheet
 
 
-def save_sheet(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
+def save_sheet(sheet: Image.Image, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a sheet into a file, whole or not at all.
 
     Parameters
     ----------
     sheet : PIL.Image.Image
     path : path_like
-        Ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``; a file that is there is replaced. Only PNG keeps
-        every pixel as it is.
+        Ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``. Only PNG keeps every pixel as it is.
+    overwrite : bool
+        Whether a file that is there may be replaced.
 
     Raises
     ------
-    ViewError
+    OutputError, ViewError
         As :func:`check_sheet_path`.
     StoreError
         The file cannot be written.
     """
-    check_sheet_path(path)
-    target = os.path.abspath(os.fspath(path))
+    target = check_sheet_path(path, overwrite=overwrite)
     with replacing(target) as temporary:
         sheet.save(temporary, _FORMATS[os.path.splitext(target)[1].lower()])
 
 
-def check_sheet_path(path: str | os.PathLike[str]) -> None:
+def check_sheet_path(
+    path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str] = ()
+) -> str:
     """Refuse a file that no sheet can be written into, before there is one.
+
+    Parameters
+    ----------
+    path, overwrite, inputs
+        As for :func:`featstore.store.outputs.check_output`.
+
+    Returns
+    -------
+    str
+        Its absolute path.
 
     Raises
     ------
     ViewError
-        The path has another ending than a sheet's file, or its folder does not exist.
+        The path has another ending than a sheet's file.
+    OutputError
+        The file exists, is an input or lies in a store, or its folder does not exist.
     """
-    target = os.path.abspath(os.fspath(path))
-    if os.path.splitext(target)[1].lower() not in _FORMATS:
-        raise ViewError(
-            f"a sheet of views ends in {', '.join(sorted(_FORMATS))}; found {os.path.basename(target)}"
-        )
-    if not os.path.isdir(os.path.dirname(target)):
-        raise ViewError(f"there is no folder {os.path.dirname(target)} to write {target} into")
+    if os.path.splitext(os.fspath(path))[1].lower() not in _FORMATS:
+        found = os.path.basename(os.fspath(path))
+        raise ViewError(f"a sheet of views ends in {', '.join(sorted(_FORMATS))}; found {found}")
+    return check_output(path, overwrite=overwrite, inputs=inputs)

@@ -7,6 +7,7 @@ import logging
 import os
 import textwrap
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from featstore.heads.intervals import wilson_interval
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
 from featstore.store import replacing
+from featstore.store.outputs import check_output
 
 __all__ = ["check_plot_path", "plot", "save_plot"]
 
@@ -67,26 +69,31 @@ def plot(result: Evaluation | Head | LearningCurve) -> Any:
     )
 
 
-def save_plot(result: Evaluation | Head | LearningCurve, path: str | os.PathLike[str]) -> None:
+def save_plot(
+    result: Evaluation | Head | LearningCurve, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
     """Draw a result into a file, whole or not at all.
 
     Parameters
     ----------
     result : Evaluation, Head or LearningCurve
     path : path_like
-        Ends in ``.png``, ``.svg`` or ``.pdf``; a file that is there is replaced.
+        Ends in ``.png``, ``.svg`` or ``.pdf``.
+    overwrite : bool
+        Whether a file that is there may be replaced.
 
     Raises
     ------
     MissingExtraError
         matplotlib is not installed.
     PlotError
-        The path has another ending or its folder does not exist; or as for :func:`plot`.
+        The path has another ending; or as for :func:`plot`.
+    OutputError
+        The file exists or lies in a store, or its folder does not exist.
     StoreError
         The file cannot be written.
     """
-    check_plot_path(path)
-    target = os.path.abspath(os.fspath(path))
+    target = check_plot_path(path, overwrite=overwrite)
     ending = os.path.splitext(target)[1].lower()
     figure = plot(result)
     # The same result gives the same bytes.
@@ -98,22 +105,36 @@ def save_plot(result: Evaluation | Head | LearningCurve, path: str | os.PathLike
         _logger.warning("%s: %s", path, text)
 
 
-def check_plot_path(path: str | os.PathLike[str]) -> None:
+def check_plot_path(
+    path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str] = ()
+) -> str:
     """Refuse a file that nothing can be drawn into, before there is anything to draw.
+
+    Parameters
+    ----------
+    path, overwrite, inputs
+        As for :func:`featstore.store.outputs.check_output`.
+
+    Returns
+    -------
+    str
+        Its absolute path.
 
     Raises
     ------
     MissingExtraError
         matplotlib is not installed.
     PlotError
-        The path has another ending than ``.png``, ``.svg`` or ``.pdf``, or its folder does not exist.
+        The path has another ending than ``.png``, ``.svg`` or ``.pdf``.
+    OutputError
+        The file exists, is an input or lies in a store, or its folder does not exist.
     """
-    target = os.path.abspath(os.fspath(path))
-    if os.path.splitext(target)[1].lower() not in _ENDINGS:
-        raise PlotError(f"a drawing's file ends in {', '.join(_ENDINGS)}; found {os.path.basename(target)}")
-    if not os.path.isdir(os.path.dirname(target)):
-        raise PlotError(f"there is no folder {os.path.dirname(target)} to draw {target} into")
+    if os.path.splitext(os.fspath(path))[1].lower() not in _ENDINGS:
+        found = os.path.basename(os.fspath(path))
+        raise PlotError(f"a drawing's file ends in {', '.join(_ENDINGS)}; found {found}")
+    target = check_output(path, overwrite=overwrite, inputs=inputs)
     _check_matplotlib()
+    return target
 
 
 def _check_matplotlib() -> None:

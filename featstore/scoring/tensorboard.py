@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import HeadError, MissingExtraError, StoreError
 from featstore.store import replacing
+from featstore.store.outputs import check_outside_stores
 
 if TYPE_CHECKING:
     from featstore.heads.head import Head
@@ -56,10 +57,13 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
     ------
     MissingExtraError
         tensorboard is not installed.
+    OutputError
+        The folder lies in a store.
     StoreError
         The file cannot be written.
     """
     check_tensorboard()
+    check_outside_stores(folder)
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -108,6 +112,8 @@ def write_sweep(folder: str | os.PathLike[str], head: "Head") -> str:
         The head tried no settings.
     MissingExtraError
         tensorboard is not installed.
+    OutputError
+        The folder lies in a store.
     StoreError
         The file cannot be written.
     """

@@ -4,12 +4,12 @@ import os
 
 import h5py
 
-from featstore.errors import StoreError
 from featstore.hashing import canonical_json
 from featstore.splits import SplitRule
 from featstore.store.atomic import replacing
 from featstore.store.catalog import text_blocks
 from featstore.store.hdf5 import create_hdf5
+from featstore.store.outputs import check_output
 from featstore.store.table import FeatureTable
 
 __all__ = ["pack_table"]
@@ -32,13 +32,7 @@ def pack_table(
     int
         Number of rows.
     """
-    target = os.path.abspath(os.fspath(path))
-    if os.path.isdir(target):
-        raise StoreError(f"{target} is a folder; name the file to write")
-    if os.path.lexists(target) and not overwrite:
-        raise StoreError(f"{target} exists; name another file, or replace it with overwrite=True (--force)")
-    if not os.path.isdir(os.path.dirname(target)):
-        raise StoreError(f"there is no folder {os.path.dirname(target)} to write {target} into")
+    target = check_output(path, overwrite=overwrite, inputs=table.paths.tolist())
     texts = {
         "path": table.relative_paths,
         "label": table.y.tolist(),

@@ -8,6 +8,7 @@ import numpy as np
 from featstore.errors import NotInStoreError, StoreError
 from featstore.splits import SplitRule
 from featstore.store.atomic import failure_reason, replacing, write_text
+from featstore.store.outputs import check_output, check_outside_stores
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -24,6 +25,7 @@ def export_projector(
     *,
     rule: SplitRule | None = None,
     limit: int | None = 10_000,
+    overwrite: bool = False,
 ) -> int:
     """Write a table's features and labels as TensorBoard's projector reads them.
 
@@ -35,13 +37,15 @@ def export_projector(
     ----------
     table : FeatureTable
     folder : path_like
-        Made if it is not there; files of an earlier export in it are replaced.
+        Made if it is not there.
     rule : SplitRule, optional
         Deals the splits that the metadata names; 80/10/10 by content by default.
     limit : int, optional
         The most images to write; above it, those with the smallest content hashes are taken, which are as
         good as drawn at random and stay the same. None writes all; the projector slows down beyond some ten
         thousand.
+    overwrite : bool
+        Whether files of these names in the folder may be replaced.
 
     Returns
     -------
@@ -52,6 +56,8 @@ def export_projector(
     ------
     NotInStoreError
         The table has no rows.
+    OutputError
+        A file is there already, or the folder lies in a store.
     StoreError
         ``limit`` is below 1, or a file cannot be written.
     """
@@ -64,10 +70,13 @@ def export_projector(
         chosen = np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit])
         table, splits = table.select(chosen), splits[chosen]
     home = os.path.abspath(os.fspath(folder))
+    check_outside_stores(home)
     try:
         os.makedirs(home, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder {home}: {failure_reason(error)}") from error
+    for name in (_TENSORS, _METADATA, _CONFIG):
+        check_output(os.path.join(home, name), overwrite=overwrite)
     step = max(1, _BLOCK_BYTES // (4 * table.feature_dim))
     with replacing(os.path.join(home, _TENSORS)) as temporary, open(temporary, "xb") as file:
         for start in range(0, len(table), step):

@@ -542,8 +542,10 @@ class FeatureStore:
 
         Raises
         ------
+        OutputError
+            The file exists, is one of the images or lies in a store.
         StoreError
-            The file exists or cannot be written.
+            It cannot be written.
         """
         return pack_table(path, self.table(space, catalog), rule=rule, overwrite=overwrite)
 

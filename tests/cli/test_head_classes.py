@@ -57,7 +57,8 @@ def test_removing_saves_a_head_beside_the_old_one(run, tmp_path):
 
 
 def test_its_own_name_replaces_it(run):
-    run("land.head --rename 'class 1=one' -o land.head")
+    assert "--force" in run("land.head --rename 'class 1=one' -o land.head", code=1).stderr
+    run("land.head --rename 'class 1=one' -o land.head --force")
     assert featstore.Head.load("land.head").classes.tolist() == ["a=b", "class 2", "one"]
 
 

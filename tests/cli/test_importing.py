@@ -101,7 +101,7 @@ def test_a_space_of_views_is_met_by_the_same_options(run, tmp_path):
     [
         (NETWORK, 1, "has 2 classes, and ImageNet has 1,000: say what they are called with --classes FILE"),
         (f"{NETWORK} --classes nowhere.txt", 1, "nowhere.txt"),
-        (f"{NETWORK} --classes names.txt -o nowhere/a.head", 2, "nowhere does not exist"),
+        (f"{NETWORK} --classes names.txt -o nowhere/a.head", 1, "there is no folder"),
         ("--backbone land.keras --preprocess unit --classes names.txt", 1, "cut at --layer pooled"),
         ("--backbone land.keras --classes names.txt", 1, "--preprocess"),
         ("--backbone mobilenet_v4", 1, "mobilenet_v2"),

@@ -94,7 +94,7 @@ def test_the_csv_has_a_row_for_each_image_in_a_group(store):
 def test_a_csv_that_exists_is_replaced_only_when_asked(store, command):
     with open("found.csv", "w") as file:
         file.write("mine")
-    assert "--force" in run(f"{command} --csv found.csv", code=2).stderr
+    assert "--force" in run(f"{command} --csv found.csv", code=1).stderr
     with open("found.csv") as file:
         assert file.read() == "mine"
     run(f"{command} --csv found.csv --force")
@@ -104,7 +104,7 @@ def test_a_csv_that_exists_is_replaced_only_when_asked(store, command):
 
 @pytest.mark.parametrize("command", ["duplicates", "suspects"])
 def test_a_csv_in_no_folder_is_refused_before_any_work(store, command):
-    assert "nowhere" in run(f"{command} --csv nowhere/found.csv", code=2).stderr
+    assert "nowhere" in run(f"{command} --csv nowhere/found.csv", code=1).stderr
 
 
 def test_written_groups_never_straddle_a_split_by_group(store):

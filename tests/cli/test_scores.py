@@ -120,7 +120,7 @@ def test_the_projectors_files_are_written(run, tmp_path):
         ("curve one.fstore --fractions 1/0", 2, "1/8,1/4,1/2"),
         ("compare logistic --store one.fstore", 2, "at least two heads; found 1"),
         ("compare logistic missing --store one.fstore", 2, "has no head 'missing'"),
-        ("projector one.fstore one.fstore/featstore.json", 1, "cannot make the folder"),
+        ("projector one.fstore one.fstore/runs", 1, "lies in the store"),
     ],
 )
 def test_a_mistake_is_one_clear_line(run, folder, line, code, says):

@@ -89,7 +89,7 @@ def test_a_head_comes_back_as_it_was_saved(head, table, tmp_path):
 
 
 def test_saving_replaces_the_head_that_was_there(saved, table):
-    fit(table, head="svm", params={"C": 1.0}).save(saved)
+    fit(table, head="svm", params={"C": 1.0}).save(saved, overwrite=True)
 
     assert Head.load(saved).name == "svm"
 
@@ -472,7 +472,7 @@ def test_a_failed_save_leaves_the_old_head(logistic, saved, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(StoreError, match="no space left"):
-        logistic.save(saved)
+        logistic.save(saved, overwrite=True)
 
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]

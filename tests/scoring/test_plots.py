@@ -5,7 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from featstore.errors import MissingExtraError, PlotError
+from featstore.errors import MissingExtraError, OutputError, PlotError
 from featstore.heads import fit
 from featstore.scoring import evaluate, learning_curve, plot, save_plot
 from featstore.scoring.plots import check_plot_path
@@ -67,7 +67,7 @@ def test_a_picture_is_large_enough_to_read(noisy, tmp_path):
 def test_a_failure_leaves_the_file_that_was_there(noisy, tmp_path):
     (tmp_path / "sweep.png").write_bytes(b"before")
     with pytest.raises(PlotError, match="tried no settings"):
-        save_plot(fit(noisy, params={"C": 0.1}), tmp_path / "sweep.png")
+        save_plot(fit(noisy, params={"C": 0.1}), tmp_path / "sweep.png", overwrite=True)
     assert (tmp_path / "sweep.png").read_bytes() == b"before"
 
 
@@ -78,7 +78,7 @@ def test_another_ending_is_refused(name, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(PlotError, match="no folder"):
+    with pytest.raises(OutputError, match="no folder"):
         check_plot_path(tmp_path / "nowhere" / "scores.png")
 
 

@@ -60,7 +60,7 @@ def test_blocks_are_put_together(filled, tmp_path, monkeypatch):
 
 def test_nothing_is_overwritten_unless_asked(filled, tmp_path):
     (tmp_path / "all.h5").write_text("precious")
-    with pytest.raises(StoreError, match=r"exists; name another file, .*overwrite=True \(--force\)"):
+    with pytest.raises(StoreError, match=r"exists; name another file, .*--force \(overwrite=True\)"):
         filled.pack(tmp_path / "all.h5")
     assert (tmp_path / "all.h5").read_text() == "precious"
     assert filled.pack(tmp_path / "all.h5", overwrite=True) == 4
