@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ __all__ = [
     "example",
     "force_option",
     "json_option",
+    "mark_existing",
+    "marked_path",
     "note",
     "open_store",
     "print_json",
@@ -119,6 +121,21 @@ def count(number: int, noun: str) -> str:
 def short_path(path: str) -> str:
     """Write a path as seen from the current folder where that is shorter."""
     return min(path, os.path.relpath(path), key=len)
+
+
+def marked_path(path: str) -> str:
+    """Write the path of an image that a catalog names, and whether it is not where it was."""
+    from featstore.stamps import is_there
+
+    return short_path(path) if is_there(path) else f"{short_path(path)} (no longer there)"
+
+
+def mark_existing(images: Iterable[dict[str, Any]]) -> None:
+    """Add to what JSON tells of images that a catalog names whether they are where they were."""
+    from featstore.stamps import is_there
+
+    for image in images:
+        image["exists"] = is_there(image["path"])
 
 
 def share(part: float, *, digits: int = 1) -> str:

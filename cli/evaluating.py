@@ -9,10 +9,11 @@ from .console import (
     example,
     force_option,
     json_option,
+    mark_existing,
+    marked_path,
     print_json,
     print_table,
     share,
-    short_path,
     verify_reads_option,
 )
 from .finding import find_head, find_table
@@ -74,7 +75,9 @@ def evaluate(
     if plot is not None:
         save_plot(evaluation, plot, force=force)
     if as_json:
-        print_json(evaluation.to_dict())
+        told = evaluation.to_dict()
+        mark_existing(told["misclassified"])
+        print_json(told)
         return
     _print_scores(evaluation)
     click.echo()
@@ -144,7 +147,7 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
 
 def _print_mistakes(misclassified: list[dict[str, Any]]) -> None:
     rows = [
-        (wrong["label"], wrong["predicted"], share(wrong["probability"]), short_path(wrong["path"]))
+        (wrong["label"], wrong["predicted"], share(wrong["probability"]), marked_path(wrong["path"]))
         for wrong in misclassified[:_LISTED_MISTAKES]
     ]
     print_table(("true", "predicted", "probability", "image"), rows, left=4)

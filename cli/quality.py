@@ -12,13 +12,14 @@ from .console import (
     example,
     force_option,
     json_option,
+    mark_existing,
+    marked_path,
     note,
     open_store,
     print_json,
     print_table,
     quiet_option,
     share,
-    short_path,
     verify_reads_option,
 )
 from .finding import table_options
@@ -128,7 +129,9 @@ def _print_duplicates(found: "Duplicates") -> None:
         ]
         for place, image in enumerate(group.images[:_LISTED_IMAGES]):
             first = (str(number), ", ".join(marks)) if place == 0 else ("", "")
-            rows.append((*first, image.label, image.split, short_path(image.path), f"{image.similarity:.3f}"))
+            rows.append(
+                (*first, image.label, image.split, marked_path(image.path), f"{image.similarity:.3f}")
+            )
         if (more := len(group.images) - _LISTED_IMAGES) > 0:
             rows.append(("", "", "", "", f"… and {more:,} more", ""))
     print_table(("group", "", "label", "split", "image", "similarity"), rows, left=5)
@@ -228,7 +231,9 @@ def suspects(
         rows = ([getattr(suspect, name) for name in columns] for suspect in found.suspects)
         _write_csv(csv_file, columns, rows)
     if as_json:
-        print_json(found.to_dict())
+        told = found.to_dict()
+        mark_existing(told["suspects"])
+        print_json(told)
         return
     chosen = ", ".join(f"{name}={value}" for name, value in found.params.items())
     click.echo(
@@ -246,7 +251,7 @@ def suspects(
             (
                 suspect.label,
                 suspect.suggested,
-                short_path(suspect.path),
+                marked_path(suspect.path),
                 share(suspect.label_probability),
                 share(suspect.probability),
                 f"{suspect.margin:.3f}",

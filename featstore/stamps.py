@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple, Self
 
-__all__ = ["UNKNOWN", "FileStamp"]
+__all__ = ["UNKNOWN", "FileStamp", "is_there"]
 
 _SECOND_NS = 10**9
 _LARGEST = 2**63 - 1
@@ -76,6 +76,17 @@ class FileStamp(NamedTuple):
 
 UNKNOWN = FileStamp(size=-1, mtime_ns=-1, ctime_ns=-1, inode=-1)
 """The stamp of no file."""
+
+
+def is_there(path: str) -> bool:
+    """Return whether a file is there; one that the system refuses to look at may be."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
 
 
 def _clipped(time_ns: int) -> int:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,6 +152,23 @@ def test_suspects_are_reported_for_programs(store):
     assert set(told) == {"head", "params", "folds", "n_images", "n_unjudged", "top1", "suspects"}
     assert {11, 305} <= {suspect["row"] for suspect in told["suspects"][:3]}
     assert told["folds"] == 10
+
+
+def test_paths_that_lead_nowhere_are_marked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    opened = make_store(tmp_path / "photos.fstore")
+    opened.write_catalog(replace(opened.catalog(), root=str(tmp_path / "photos")))
+    (tmp_path / "photos" / "011.jpg").write_bytes(b"")
+    run("fit --param C=0.1 -q")
+    for command in ("suspects", "evaluate logistic --split all", "duplicates"):
+        lines = [line for line in run(command).stdout.splitlines() if ".jpg" in line]
+        assert lines
+        for line in lines:
+            assert ("(no longer there)" in line) != ("011.jpg" in line)
+    for command, key in (("suspects", "suspects"), ("evaluate logistic --split all", "misclassified")):
+        for image in json.loads(run(f"{command} --json").stdout)[key]:
+            assert image["exists"] == image["path"].endswith("011.jpg")
 
 
 def test_suspects_are_told_for_people_and_as_csv(store):
