@@ -1,12 +1,15 @@
 """Zip files that may come from anyone: laid out as ours are, or refused; and a checksum over all of one."""
 
+import io
 import os
 import struct
 import zipfile
 import zlib
 from typing import BinaryIO
 
-__all__ = ["ARCHIVE_COMMENT", "check_archive", "check_members", "seal_archive"]
+from featstore.store.raw import RawFile
+
+__all__ = ["ARCHIVE_COMMENT", "check_archive", "check_contents", "check_members", "seal_archive"]
 
 # The comment that ends the file: the CRC-32 of all bytes before its digits.
 ARCHIVE_COMMENT = b"featstore crc32 00000000"
@@ -37,17 +40,37 @@ def check_archive(path: str) -> None:
     OSError
         It cannot be read.
     """
-    with open(path, "rb") as file:
-        ending = len(ARCHIVE_COMMENT)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES - ending))
-        tail = file.read()
-        if tail[_END_BYTES:-_DIGITS] == ARCHIVE_COMMENT[:-_DIGITS] and tail[:4] == _END_MARK:
-            if tail[-_DIGITS:] != _checksum(file):
-                raise ValueError("its bytes do not agree with their checksum")
-        # Versions up to 0.2 wrote no comment.
-        elif tail[-_END_BYTES:][:4] != _END_MARK:
-            raise ValueError("it does not end as a zip of featstore does")
-        check_members(file)
+    with RawFile(path) as raw, io.BufferedReader(raw) as file:
+        try:
+            _check_checksum(file)
+            check_members(file)
+        except ValueError as error:
+            raise raw.error or error from error
+
+
+def check_contents(path: str) -> None:
+    """Check an archive as :func:`check_archive` does, and each member with its own checksum.
+
+    Raises
+    ------
+    ValueError
+        A byte has changed; the message says where.
+    OSError
+        It cannot be read.
+    """
+    with RawFile(path) as raw, io.BufferedReader(raw) as file:
+        try:
+            _check_checksum(file)
+            check_members(file)
+            with zipfile.ZipFile(file) as archive:
+                wrong = archive.testzip()
+        except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+            # zipfile calls a file no zip where the system does not let it be read.
+            raise raw.error or ValueError(str(error)) from error
+        if raw.error is not None:
+            raise raw.error
+    if wrong is not None:
+        raise ValueError(f"its member {wrong[:80]!r} does not agree with its checksum")
 
 
 def check_members(file: BinaryIO) -> None:
@@ -86,6 +109,18 @@ def check_members(file: BinaryIO) -> None:
                 raise ValueError("its members are larger than the file")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(f"it is no whole zip: {error}") from error
+
+
+def _check_checksum(file: BinaryIO) -> None:
+    ending = len(ARCHIVE_COMMENT)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES - ending))
+    tail = file.read()
+    if tail[_END_BYTES:-_DIGITS] == ARCHIVE_COMMENT[:-_DIGITS] and tail[:4] == _END_MARK:
+        if tail[-_DIGITS:] != _checksum(file):
+            raise ValueError("its bytes do not agree with their checksum")
+    # Versions up to 0.2 wrote no comment.
+    elif tail[-_END_BYTES:][:4] != _END_MARK:
+        raise ValueError("it does not end as a zip of featstore does")
 
 
 def _checksum(file: BinaryIO) -> bytes:

@@ -8,7 +8,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -259,11 +259,11 @@ def read_catalog(path: str) -> Catalog:
     StoreError
         It cannot be read.
     """
-    return replace(_read(path), name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
+    return _read(path, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
 
 
-def _read(path: str) -> Catalog:
-    """Read a catalog under the name that stands in it."""
+def _read(path: str, *, name: str | None = None) -> Catalog:
+    """Read a catalog under another name, or the one that stands in it."""
     with open_hdf5(path) as (file_id, raw):
         file_bytes = raw.n_bytes
         if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
@@ -276,6 +276,7 @@ def _read(path: str) -> Catalog:
         columns: dict[str, Any] = {
             field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
         }
+        columns["name"] = name or columns["name"]
         present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
         present_numbers = {
             name: numbers for name, numbers in _OPTIONAL_NUMBERS.items() if links.exists(name.encode())
@@ -284,13 +285,13 @@ def _read(path: str) -> Catalog:
             columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)
         n_rows = len(columns["content_hash"])
         left = max(_MIN_TEXTS_BYTES, _MAX_TEXT_EXPANSION * file_bytes)
-        for name, field in (_TEXTS | present).items():
-            dataset = open_dataset(links, file_id, name)
+        for column, field in (_TEXTS | present).items():
+            dataset = open_dataset(links, file_id, column)
             if dataset.shape != (n_rows,):
                 raise ValueError(
-                    f"/{name} has the shape {dataset.shape}; with these images it is ({n_rows},)"
+                    f"/{column} has the shape {dataset.shape}; with these images it is ({n_rows},)"
                 )
-            columns[field], left = _read_texts(dataset, name, file_bytes, left)
+            columns[field], left = _read_texts(dataset, column, file_bytes, left)
         try:
             return Catalog(**columns)
         except StoreError as error:

@@ -96,16 +96,31 @@ def write_space_description(
         text = _with_checksum(about)
     except (TypeError, ValueError) as error:
         raise StoreError(f"provenance must consist of JSON values: {error}") from error
+    if len(text) > _MAX_JSON_BYTES:
+        raise StoreError(
+            f"a space's description may have {_MAX_JSON_BYTES:,} bytes; with this provenance and "
+            f"specification it has {len(text):,}"
+        )
     try:
         make_folders(folder)
     except OSError as error:
         raise StoreError(f"cannot make the folder {folder}: {failure_reason(error)}") from error
-    write_text(os.path.join(folder, "space.json"), text)
+    write_text(
+        os.path.join(folder, "space.json"),
+        text,
+        verify=lambda temporary: _check_written(temporary, kind=_SPACE_FORMAT, version=SPACE_VERSION),
+    )
 
 
 def write_json(path: str, about: Mapping[str, Any]) -> None:
     """Write one of the store's JSON files, with a checksum over all of it."""
-    write_text(path, _with_checksum(about))
+    write_text(
+        path,
+        _with_checksum(about),
+        verify=lambda temporary: _check_written(
+            temporary, kind=about["format"], version=about["format_version"]
+        ),
+    )
 
 
 def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
@@ -138,6 +153,10 @@ def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
     if not _agrees(text, data):
         raise damaged(path, "it does not agree with its checksum")
     return data
+
+
+def _check_written(path: str, *, kind: str, version: int) -> None:
+    read_json(path, kind=kind, version=version)
 
 
 def _with_checksum(about: Mapping[str, Any]) -> str:

@@ -19,7 +19,6 @@ from featstore.store.space import Space, segment_paths
 from featstore.store.verification import (
     DAMAGED_FOLDER,
     Damage,
-    damaged_row_numbers,
     open_checked,
     verify_store,
 )
@@ -190,7 +189,7 @@ class _Repair:
         with suppress(FeatstoreError):
             space = Space(os.path.dirname(path))
             segment = open_checked(path, space)
-            wrong = damaged_row_numbers(segment)
+            wrong = segment.damaged_row_numbers()
             if len(wrong) < segment.n_rows:
                 _reseal(space, segment, wrong)
             hashes, views = segment.keys()

@@ -7,10 +7,9 @@ import json
 import math
 import os
 import secrets
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,11 +29,14 @@ from featstore.store.hdf5 import (
     read_attribute,
 )
 from featstore.store.keys import HASH_BYTES
+from featstore.store.mapping import map_array
 from featstore.store.raw import damaged
+from featstore.store.rows import KEY_BYTES, FeatureArray, Rows, damaged_rows, row_checksums
 
 __all__ = [
     "FILE_DTYPES",
     "FORMAT_VERSION",
+    "LATEST_NS",
     "FeatureArray",
     "Rows",
     "Segment",
@@ -50,34 +52,13 @@ FORMAT_VERSION = 1
 FILE_DTYPES = {"float32": "<f4", "float16": "<f2"}
 BLOCK_BYTES = 4 * 2**20
 
-FeatureArray = NDArray[np.float32] | NDArray[np.float16]
-
 _FORMAT = "featstore-segment"
-# In the year 2116; later rows get later times, for which there must be room.
-_LATEST_NS = 2**62
-_KEY_BYTES = HASH_BYTES + 2
+# In the year 2116. Readers take no later time; rows that come after it get the same.
+LATEST_NS = 2**62 - 1
 # HDF5 keeps an attribute within the 64 KiB of an object header's message.
 _MAX_PROVENANCE_BYTES = 60_000
 # A multiple of every item size, so that mapped arrays are aligned, and of a cache line.
 _ALIGNMENT = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
-    """Some rows of a segment.
-
-    Attributes
-    ----------
-    features : ndarray of shape (n, feature_dim), float32 or float16
-    content_hash : ndarray of shape (n, 32), uint8
-    view : ndarray of shape (n,), uint16
-    checksum : ndarray of shape (n,), uint32
-    """
-
-    features: FeatureArray
-    content_hash: NDArray[np.uint8]
-    view: NDArray[np.uint16]
-    checksum: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +98,7 @@ class Segment:
     @property
     def n_bytes(self) -> int:
         """What its rows take on disk, keys and checksums included."""
-        return self.n_rows * (self.feature_dim * self.dtype.itemsize + _KEY_BYTES + 4)
+        return self.n_rows * (self.feature_dim * self.dtype.itemsize + KEY_BYTES + 4)
 
     def features(self) -> FeatureArray:
         """Map the features: a read-only array of shape (n_rows, feature_dim) that takes no memory of its own.
@@ -176,6 +157,15 @@ class Segment:
                 "its good rows and says what to extract again"
             )
 
+    def damaged_row_numbers(self) -> list[int]:
+        """Read all rows and return the numbers of those that do not agree with their checksums."""
+        wrong: list[int] = []
+        start = 0
+        for rows in self.blocks():
+            wrong.extend((damaged_rows(rows) + start).tolist())
+            start += len(rows.view)
+        return wrong
+
     def is_frame_whole(self) -> bool:
         """Say whether all but the rows, which have checksums of their own, is as it was written.
 
@@ -204,7 +194,7 @@ class Segment:
     def _mapped(self, number: int) -> Any:
         """Map the features, hashes, views or checksums of all rows."""
         dtype, width = self._kinds[number]
-        return np.memmap(self.path, dtype, mode="r", offset=self.offsets[number], shape=(self.n_rows, *width))
+        return map_array(self.path, dtype, self.offsets[number], (self.n_rows, *width))
 
     @property
     def _kinds(self) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
@@ -228,7 +218,7 @@ class Segment:
             raise StoreError(f"cannot read {self.path}: {failure_reason(error)}") from error
 
 
-def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
+def open_segment(path: str, *, expected_fingerprint: str, any_time: bool = False) -> Segment:
     """Open a sealed file and check that it is one: kind, version, types, shapes and extents.
 
     The rows' checksums are not computed: see :func:`damaged_rows`.
@@ -238,6 +228,8 @@ def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
     path : str
     expected_fingerprint : str
         The space's, 64 hexadecimal digits.
+    any_time : bool
+        Take a ``created_ns`` that is too late for the last one, to rescue the rows.
 
     Returns
     -------
@@ -274,8 +266,10 @@ def open_segment(path: str, *, expected_fingerprint: str) -> Segment:
             if shape != wanted:
                 raise ValueError(f"/{name} has the shape {shape}; with these features it must be {wanted}")
         created_ns = read_attribute(file_id, "created_ns", int)
-        if not 0 <= created_ns < _LATEST_NS:
-            raise ValueError(f"created_ns is {created_ns}; it must be from 0 to {_LATEST_NS - 1}")
+        if created_ns > LATEST_NS and any_time:
+            created_ns = LATEST_NS
+        if not 0 <= created_ns <= LATEST_NS:
+            raise ValueError(f"created_ns is {created_ns}; it must be from 0 to {LATEST_NS}")
         return Segment(
             path=path,
             fingerprint=expected_fingerprint,
@@ -391,7 +385,11 @@ def segment_writer(
         "provenance": _provenance_text(provenance),
         "created_ns": created_ns,
     }
-    with replacing(target) as temporary:
+
+    def verify(temporary: str) -> None:
+        _check_sealed(temporary, writer.segment, attributes)
+
+    with replacing(target, verify=verify) as temporary:
         columns = _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype])
         offsets, frame = _lay_out(temporary, columns, attributes)
         with open(temporary, "rb+") as file:
@@ -412,43 +410,15 @@ def segment_writer(
             writer.finish()
 
 
-def row_checksums(
-    features: FeatureArray, content_hash: NDArray[np.uint8], view: NDArray[np.uint16]
-) -> NDArray[np.uint32]:
-    """Return each row's CRC-32 (as zlib's, RFC 1952) over its features, its hash and its view.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, feature_dim), float32 or float16
-    content_hash : ndarray of shape (n, 32), uint8
-    view : ndarray of shape (n,), uint16
-
-    Returns
-    -------
-    ndarray of shape (n,), uint32
-        Over the little-endian bytes, in this order.
-
-    Examples
-    --------
-    >>> hashes, views = np.zeros((1, 32), np.uint8), np.zeros(1, np.uint16)
-    >>> row_checksums(np.ones((1, 2), np.float32), hashes, views)
-    array([798013223], dtype=uint32)
-    """
-    n_rows = len(view)
-    keys = np.empty((n_rows, _KEY_BYTES), np.uint8)
-    keys[:, :HASH_BYTES] = content_hash
-    keys[:, HASH_BYTES:] = view.astype("<u2").view(np.uint8).reshape(n_rows, 2)
-    values = np.ascontiguousarray(features, features.dtype.newbyteorder("<"))
-    row_bytes = values.shape[1] * values.itemsize
-    value_bytes, key_bytes, crc = values.view(np.uint8).data.cast("B"), keys.data.cast("B"), zlib.crc32
-    starts = zip(range(0, n_rows * row_bytes, row_bytes), range(0, keys.size, _KEY_BYTES), strict=True)
-    checksums = [crc(key_bytes[k : k + _KEY_BYTES], crc(value_bytes[v : v + row_bytes])) for v, k in starts]
-    return np.array(checksums, np.uint32)
-
-
-def damaged_rows(rows: Rows) -> NDArray[np.int64]:
-    """Return the numbers of those rows that do not agree with their checksums, int64."""
-    return np.flatnonzero(row_checksums(rows.features, rows.content_hash, rows.view) != rows.checksum)
+def _check_sealed(path: str, segment: Segment, attributes: Mapping[str, str | int]) -> None:
+    """Compare a file with the segment that it was meant to be; its rows with their checksums."""
+    if open_segment(path, expected_fingerprint=segment.fingerprint) != replace(segment, path=path):
+        raise ValueError("it is laid out otherwise")
+    if list(map(canonical_json, read_description(path))) != [attributes["spec"], attributes["provenance"]]:
+        raise ValueError("it describes itself otherwise")
+    found = replace(segment, path=path)
+    if not found.is_frame_whole() or found.damaged_row_numbers():
+        raise ValueError("it does not agree with its checksums")
 
 
 def _check_format(path: str, file_id: Any) -> None:

@@ -19,6 +19,7 @@ from featstore.store.keys import HASH_BYTES, KeyIndex
 from featstore.store.raw import damaged
 from featstore.store.segment import (
     FILE_DTYPES,
+    LATEST_NS,
     FeatureArray,
     Rows,
     Segment,
@@ -31,7 +32,7 @@ __all__ = ["Space", "segment_paths"]
 
 _SEGMENT_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 _MAX_VIEW = 2**16 - 1
-# Each mapped file holds a descriptor open, and processes are often limited to 1,024 of them.
+# Linux grants a process 65,530 mappings.
 _MAX_MAPPED = 256
 _MAX_RETRIES = 20
 _GATHER_BYTES = 4 * 2**20
@@ -250,8 +251,9 @@ class Space:
             features=values, content_hash=hashes, view=views, checksum=row_checksums(values, hashes, views)
         )
         with self._lock:
-            # A clock that was set back must not put later rows before earlier ones.
-            created_ns = self._latest_ns = max(time.time_ns(), self._latest_ns + 1)
+            # A clock that was set back must not put later rows before earlier ones; a segment from the end
+            # of time must not make later ones unreadable.
+            created_ns = self._latest_ns = min(max(time.time_ns(), self._latest_ns + 1), LATEST_NS)
         with segment_writer(
             self.path,
             self.spec,

@@ -1,23 +1,22 @@
 """Every byte of a store, checked: what is damaged is reported, not raised."""
 
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import DamagedError, FeatstoreError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
-from featstore.store.archive import check_archive
-from featstore.store.atomic import failure_reason
+from featstore.store.archive import check_contents
 from featstore.store.catalog import read_catalog
-from featstore.store.segment import Segment, damaged_rows, open_segment, read_description
+from featstore.store.raw import unreadable
+from featstore.store.segment import Segment, open_segment, read_description
 from featstore.store.space import Space, segment_paths
 
 if TYPE_CHECKING:
     from featstore.store.store import FeatureStore
 
-__all__ = ["DAMAGED_FOLDER", "Damage", "VerifyReport", "damaged_row_numbers", "open_checked", "verify_store"]
+__all__ = ["DAMAGED_FOLDER", "Damage", "VerifyReport", "open_checked", "verify_store"]
 
 # Where a repair puts what is damaged, under the paths that it had in the store.
 DAMAGED_FOLDER = "damaged"
@@ -129,7 +128,7 @@ def verify_store(store: "FeatureStore", progress: Progress | None = None) -> Ver
     total = sum(segment.n_rows for _, segment in opened)
     for name, segment in opened:
         try:
-            wrong = damaged_row_numbers(segment)
+            wrong = segment.damaged_row_numbers()
             is_frame_whole = segment.is_frame_whole()
         except StoreNotFoundError:
             n_segments -= 1
@@ -157,7 +156,7 @@ def verify_store(store: "FeatureStore", progress: Progress | None = None) -> Ver
     for name in store.head_names:
         path = store.head_path(name)
         try:
-            _check_head(path)
+            check_head(path)
         except FeatstoreError as error:
             damage.append(_damage(error, path))
     leftovers, set_aside = _others(store)
@@ -186,28 +185,16 @@ def open_checked(path: str, space: Space | None) -> Segment:
     return segment
 
 
-def damaged_row_numbers(segment: Segment) -> list[int]:
-    """Return the numbers of those rows of a segment that do not agree with their checksums."""
-    wrong: list[int] = []
-    start = 0
-    for rows in segment.blocks():
-        wrong.extend((damaged_rows(rows) + start).tolist())
-        start += len(rows.view)
-    return wrong
-
-
-def _check_head(path: str) -> None:
+def check_head(path: str) -> None:
     """Check a head's bytes; what they mean is for those who load it."""
     try:
-        check_archive(path)
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
+        check_contents(path)
+    except StoreError:
+        raise
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
-    except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
         raise DamagedError(str(error)) from error
-    if wrong is not None:
-        raise DamagedError(f"its member {wrong[:80]!r} does not agree with its checksum")
 
 
 def _damage(error: FeatstoreError, path: str, *, space: str | None = None) -> Damage:

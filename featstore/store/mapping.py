@@ -1,0 +1,73 @@
+"""Files mapped into memory without a descriptor each: processes are often limited to 1,024, or to 64."""
+
+import ctypes
+import math
+import mmap
+import os
+import sys
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["map_array"]
+
+
+def map_array(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Map a part of a file as a read-only array; the file is closed again at once.
+
+    Parameters
+    ----------
+    path : str
+    dtype : numpy.dtype
+    offset : int
+        Where the array begins, in bytes from the file's start.
+    shape : tuple of int
+
+    Raises
+    ------
+    ValueError
+        The file ends before the array does: reading it would kill the process.
+    OSError
+        The file cannot be opened or mapped.
+    """
+    end = offset + math.prod(shape) * dtype.itemsize
+    with open(path, "rb") as file:
+        n_bytes = os.fstat(file.fileno()).st_size
+        if n_bytes < end:
+            raise ValueError(f"it has been cut short: it has {n_bytes:,} bytes of {end:,}")
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        mapped = _mapped(file.fileno(), end - start, start)
+    return np.ndarray(shape, dtype, mapped, offset - start)
+
+
+def _mapped(descriptor: int, length: int, start: int) -> Any:
+    """Map bytes of a file; of Python's own mappings those before 3.13 hold a descriptor open."""
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=start, trackfd=False)
+    if os.name != "posix" or ctypes.sizeof(ctypes.c_void_p) < 8:
+        return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=start)
+    address = _LIBC.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, start)
+    if address == _FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    content = (ctypes.c_ubyte * length).from_address(address)
+    weakref.finalize(content, _LIBC.munmap, address, length)
+    return memoryview(content).toreadonly()
+
+
+if os.name == "posix":
+    _LIBC = ctypes.CDLL(None, use_errno=True)
+    _LIBC.mmap.restype = ctypes.c_void_p
+    _LIBC.mmap.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int64,
+    ]
+    _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    # (void *) -1, from mmap(2).
+    _FAILED = ctypes.c_void_p(-1).value

@@ -1,0 +1,72 @@
+"""Rows as a segment holds them, each with its checksum."""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.store.keys import HASH_BYTES
+
+__all__ = ["KEY_BYTES", "FeatureArray", "Rows", "damaged_rows", "row_checksums"]
+
+FeatureArray = NDArray[np.float32] | NDArray[np.float16]
+
+KEY_BYTES = HASH_BYTES + 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Some rows of a segment.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n, feature_dim), float32 or float16
+    content_hash : ndarray of shape (n, 32), uint8
+    view : ndarray of shape (n,), uint16
+    checksum : ndarray of shape (n,), uint32
+    """
+
+    features: FeatureArray
+    content_hash: NDArray[np.uint8]
+    view: NDArray[np.uint16]
+    checksum: NDArray[np.uint32]
+
+
+def row_checksums(
+    features: FeatureArray, content_hash: NDArray[np.uint8], view: NDArray[np.uint16]
+) -> NDArray[np.uint32]:
+    """Return each row's CRC-32 (as zlib's, RFC 1952) over its features, its hash and its view.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, feature_dim), float32 or float16
+    content_hash : ndarray of shape (n, 32), uint8
+    view : ndarray of shape (n,), uint16
+
+    Returns
+    -------
+    ndarray of shape (n,), uint32
+        Over the little-endian bytes, in this order.
+
+    Examples
+    --------
+    >>> hashes, views = np.zeros((1, 32), np.uint8), np.zeros(1, np.uint16)
+    >>> row_checksums(np.ones((1, 2), np.float32), hashes, views)
+    array([798013223], dtype=uint32)
+    """
+    n_rows = len(view)
+    keys = np.empty((n_rows, KEY_BYTES), np.uint8)
+    keys[:, :HASH_BYTES] = content_hash
+    keys[:, HASH_BYTES:] = view.astype("<u2").view(np.uint8).reshape(n_rows, 2)
+    values = np.ascontiguousarray(features, features.dtype.newbyteorder("<"))
+    row_bytes = values.shape[1] * values.itemsize
+    value_bytes, key_bytes, crc = values.view(np.uint8).data.cast("B"), keys.data.cast("B"), zlib.crc32
+    starts = zip(range(0, n_rows * row_bytes, row_bytes), range(0, keys.size, KEY_BYTES), strict=True)
+    checksums = [crc(key_bytes[k : k + KEY_BYTES], crc(value_bytes[v : v + row_bytes])) for v, k in starts]
+    return np.array(checksums, np.uint32)
+
+
+def damaged_rows(rows: Rows) -> NDArray[np.int64]:
+    """Return the numbers of those rows that do not agree with their checksums, int64."""
+    return np.flatnonzero(row_checksums(rows.features, rows.content_hash, rows.view) != rows.checksum)
