@@ -32,7 +32,13 @@ from featstore.heads.linear import LinearForm
 from featstore.images.views import MAX_VIEWS
 from featstore.splits import SPLITS, SplitRule
 from featstore.store import replacing
-from featstore.store.archive import ARCHIVE_COMMENT, check_archive, check_members, seal_archive
+from featstore.store.archive import (
+    ARCHIVE_COMMENT,
+    check_archive,
+    check_contents,
+    check_members,
+    seal_archive,
+)
 from featstore.version import __version__
 
 __all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "write_head_file"]
@@ -119,7 +125,12 @@ def write_head_file(
     text = json.dumps(described, indent=1, allow_nan=False)
     is_gated = isinstance(form, GatedForm)
     data = b"" if is_gated else dump_estimator(estimator)
-    with replacing(path) as temporary:
+
+    def verify(temporary: str) -> None:
+        check_contents(temporary)
+        read_head_file(temporary)
+
+    with replacing(path, verify=verify) as temporary:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
             archive.comment = ARCHIVE_COMMENT
             archive.writestr(_MANIFEST, text)

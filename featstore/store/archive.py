@@ -40,7 +40,7 @@ def check_archive(path: str) -> None:
     OSError
         It cannot be read.
     """
-    with RawFile(path) as raw, io.BufferedReader(raw) as file:
+    with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
         try:
             _check_checksum(file)
             check_members(file)
@@ -58,7 +58,7 @@ def check_contents(path: str) -> None:
     OSError
         It cannot be read.
     """
-    with RawFile(path) as raw, io.BufferedReader(raw) as file:
+    with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
         try:
             _check_checksum(file)
             check_members(file)

@@ -9,12 +9,13 @@ import weakref
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["map_array"]
 
 
-def map_array(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> NDArray[Any]:
+def map_array(
+    path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]
+) -> "np.memmap[Any, np.dtype[Any]]":
     """Map a part of a file as a read-only array; the file is closed again at once.
 
     Parameters
@@ -39,7 +40,10 @@ def map_array(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ..
             raise ValueError(f"it has been cut short: it has {n_bytes:,} bytes of {end:,}")
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         mapped = _mapped(file.fileno(), end - start, start)
-    return np.ndarray(shape, dtype, mapped, offset - start)
+    array: np.memmap[Any, np.dtype[Any]] = np.ndarray(shape, dtype, mapped, offset - start).view(np.memmap)
+    # What numpy.memmap notes, so that slices of one are told as such.
+    array._mmap, array.filename, array.offset, array.mode = mapped, path, offset, "r"  # type: ignore[attr-defined]
+    return array
 
 
 def _mapped(descriptor: int, length: int, start: int) -> Any:

@@ -1,8 +1,14 @@
 """One space and one catalog as a single plain HDF5 file, for people and programs that want one."""
 
+import math
 import os
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from featstore.hashing import canonical_json
 from featstore.splits import SplitRule
@@ -40,23 +46,62 @@ def pack_table(
         "group": table.groups.tolist(),
     }
     n_rows, feature_dim = len(table), table.feature_dim
-    with replacing(target) as temporary, create_hdf5(temporary, alignment=64) as file:
-        file.attrs["format"] = "featstore-pack"
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["spec"] = canonical_json(table.spec.to_dict())
-        file.attrs["fingerprint"] = table.fingerprint
-        file.attrs["space"] = table.space_name
-        file.attrs["catalog"] = table.catalog_name
-        features = file.create_dataset("features", (n_rows, feature_dim), table.dtype)
-        step = max(1, _BLOCK_BYTES // (feature_dim * table.dtype.itemsize))
-        for start in range(0, n_rows, step):
-            features[start : start + step] = table.select(slice(start, start + step)).X
-        file.create_dataset("content_hash", data=table.content_hash_bytes)
+    attributes: dict[str, str | int] = {
+        "format": "featstore-pack",
+        "format_version": FORMAT_VERSION,
+        "spec": canonical_json(table.spec.to_dict()),
+        "fingerprint": table.fingerprint,
+        "space": table.space_name,
+        "catalog": table.catalog_name,
+    }
+    checksums: dict[str, int] = {}
+
+    def fill(dataset: h5py.Dataset, blocks: Iterable[NDArray[Any]]) -> None:
+        """Write a column block by block, and note the checksum of its bytes."""
+        start = checksum = 0
+        for block in blocks:
+            dataset[start : start + len(block)] = block
+            checksum = zlib.crc32(np.ascontiguousarray(block).view(np.uint8).data, checksum)
+            start += len(block)
+        checksums[dataset.name] = checksum
+
+    with (
+        replacing(target, verify=lambda temporary: _check(temporary, attributes, checksums)) as temporary,
+        create_hdf5(temporary, alignment=64) as file,
+    ):
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        step = _step(feature_dim * table.dtype.itemsize)
+        fill(
+            file.create_dataset("features", (n_rows, feature_dim), table.dtype),
+            (table.select(slice(start, start + step)).X for start in range(0, n_rows, step)),
+        )
+        hashes = table.content_hash_bytes
+        fill(file.create_dataset("content_hash", hashes.shape, hashes.dtype), [hashes])
         for name, column in texts.items():
             width = max((len(text.encode("utf-8", "surrogateescape")) for text in column), default=0) or 1
             kind = h5py.string_dtype("utf-8", width)
-            dataset = file.create_dataset(name, (n_rows,), kind, chunks=True, compression="gzip")
-            step = max(1, _BLOCK_BYTES // width)
-            for number, block in enumerate(text_blocks(column, width, step)):
-                dataset[number * step : number * step + len(block)] = block.astype(kind)
+            fill(
+                file.create_dataset(name, (n_rows,), kind, chunks=True, compression="gzip"),
+                (block.astype(kind) for block in text_blocks(column, width, _step(width))),
+            )
     return n_rows
+
+
+def _step(row_bytes: int) -> int:
+    return max(1, _BLOCK_BYTES // row_bytes)
+
+
+def _check(path: str, attributes: Mapping[str, str | int], checksums: Mapping[str, int]) -> None:
+    """Compare a file with what was written into it."""
+    with h5py.File(path, locking=False) as file:
+        if dict(file.attrs) != attributes:
+            raise ValueError("it describes itself otherwise")
+        for name, expected in checksums.items():
+            dataset, checksum = file[name], 0
+            step = _step(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
+            for start in range(0, len(dataset), step):
+                block = np.ascontiguousarray(dataset[start : start + step])
+                checksum = zlib.crc32(block.view(np.uint8).data, checksum)
+            if checksum != expected:
+                raise ValueError(f"{name} holds other bytes")

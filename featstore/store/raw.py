@@ -24,6 +24,8 @@ class RawFile(io.RawIOBase):
     Parameters
     ----------
     path : str
+    follow_links : bool
+        Whether the path may be a link.
 
     Attributes
     ----------
@@ -40,8 +42,8 @@ class RawFile(io.RawIOBase):
         It cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
+    def __init__(self, path: str, *, follow_links: bool = False) -> None:
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow_links).st_mode):
             raise damaged(path, "it is not a regular file")
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self.error: OSError | None = None

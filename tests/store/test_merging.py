@@ -1,8 +1,10 @@
 import os
+import time
 
 import numpy as np
 import pytest
 
+import featstore.store.updating
 from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.store import FeatureStore
 
@@ -120,3 +122,43 @@ def test_progress_ends_at_its_total(store, other, fill):
     store.merge(other, progress=lambda done, total: told.append((done, total)))
     assert len(told) == 3
     assert told[-1][0] == told[-1][1]
+
+
+def test_a_segment_from_the_end_of_time_is_dated_anew_and_rows_can_follow_it(
+    store, other, fill, make_hashes, make_features, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr("featstore.store.space.time.time_ns", lambda: 2**62 - 1)
+        fill(other, n=3)
+    assert other.space().segments[0].created_ns == 2**62 - 1
+    fill(store, n=1, first=100)
+    assert store.merge(other).rows == 3
+    assert store.merge(other).skipped == 1
+    space = FeatureStore(store.path).space()
+    assert max(segment.created_ns for segment in space.segments) <= time.time_ns()
+    hashes = make_hashes(2, 200)
+    space.append(make_features(hashes), hashes)
+    again = FeatureStore(store.path)
+    assert again.verify().ok
+    assert again.space().n_rows == 6
+    merged = again.space().rows(again.space().lookup(make_hashes(3)))
+    np.testing.assert_array_equal(merged, make_features(make_hashes(3)))
+
+
+def test_a_catalog_that_came_here_during_the_merge_is_a_conflict(store, other, make_catalog, monkeypatch):
+    other.write_catalog(make_catalog(3))
+    real = featstore.store.updating.write_catalog
+
+    def slow(path, made, **options):
+        monkeypatch.setattr(featstore.store.updating, "write_catalog", real)
+        FeatureStore(store.path).write_catalog(make_catalog(5))
+        real(path, made, **options)
+
+    monkeypatch.setattr(featstore.store.updating, "write_catalog", slow)
+    with pytest.raises(StoreError, match="has written the catalog photos meanwhile"):
+        store.merge(other)
+    assert len(store.catalog()) == 5
+    monkeypatch.setattr(featstore.store.updating, "write_catalog", slow)
+    os.unlink(store.catalog_path("photos"))
+    assert store.merge(other, on_conflict="keep").kept == ("catalog photos",)
+    assert len(store.catalog()) == 5

@@ -326,3 +326,33 @@ def test_a_folder_listed_while_it_is_compacted_misses_nothing(store, fill, monke
     listed, torn = module._listed, [set()]
     monkeypatch.setattr(module, "_listed", lambda folder: torn.pop() if torn else listed(folder))
     assert (Space(space.path).lookup(make_hashes(15)) >= 0).all()
+
+
+def test_rows_can_follow_those_of_the_last_time_there_is(
+    store, fill, make_hashes, make_features, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr("featstore.store.space.time.time_ns", lambda: 2**62 - 1)
+        fill(store, n=3)
+    for first in (50, 60):
+        space = FeatureStore(store.path).space()
+        assert space.n_rows >= 3
+        hashes = make_hashes(2, first)
+        space.append(make_features(hashes), hashes)
+        space.append(make_features(make_hashes(2, first + 5)), make_hashes(2, first + 5))
+    again = FeatureStore(store.path)
+    assert (again.verify().ok, again.space().n_rows) == (True, 11)
+    assert again.compact(full=True).segments_after == 1
+    assert FeatureStore(store.path).verify().ok
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+def test_mapped_segments_hold_no_descriptor_open(store, fill):
+    space = fill(store, n=2, n_segments=30)
+    before = len(os.listdir("/proc/self/fd"))
+    held = [space.rows(np.arange(number, number + 2)) for number in range(0, 60, 2)]
+    assert all(isinstance(rows, np.memmap) for rows in held)
+    assert len(os.listdir("/proc/self/fd")) == before
+    expected = space.rows(np.arange(60))
+    del space
+    np.testing.assert_array_equal(np.concatenate(held), expected)
