@@ -118,6 +118,13 @@ VALID = {
     "tiff, float": encoded(picture("F"), "TIFF"),
     "tiff, 16-bit": encoded(Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20)), "TIFF"),
     "tiff, big": encoded(picture(), "TIFF", big_tiff=True),
+    "avif": encoded(picture(), "AVIF", exif=exif()),
+    "jpeg 2000": encoded(picture(), "JPEG2000"),
+    "jpeg 2000, code stream": encoded(picture("L"), "JPEG2000", no_jp2=True),
+    "tga": encoded(picture("RGBA"), "TGA"),
+    "tga, run-length code": encoded(picture("P"), "TGA", compression="tga_rle"),
+    "dds": encoded(picture("RGBA"), "DDS"),
+    "dds, compressed": encoded(picture(), "DDS", pixel_format="DXT5"),
     "ppm": encoded(picture(), "PPM"),
     "pgm, as text": b"P2 3 2 255\n# six\n1 2 3\n4 5 6\n",
 }
@@ -156,7 +163,7 @@ def floats(*special):
     return encoded(Image.fromarray(values.reshape(10, 10)), "TIFF")
 
 
-_CUT = ("jpeg", "png", "gif", "bmp", "tiff", "tiff, LZW", "webp")
+_CUT = ("jpeg", "png", "gif", "bmp", "tiff", "tiff, LZW", "webp", "tga", "dds, compressed")
 
 IMAGES: dict[str, tuple[bytes, str | None]] = {
     **{name: (data, None) for name, data in VALID.items()},
@@ -169,9 +176,6 @@ IMAGES: dict[str, tuple[bytes, str | None]] = {
         for name in _CUT
         for tenth in range(1, 10)
     },
-    # Cut within its palette, a GIF of 256 colours has no picture yet.
-    "gif, cut at 10%": (VALID["gif"][:100], "^broken or unsupported GIF image: no more images in GIF file$"),
-    "gif, cut at 20%": (VALID["gif"][:200], "^broken or unsupported GIF image: no more images in GIF file$"),
     **{
         f"{kind}, {width} x {height}": (encoded(Image.new("RGB", (width, height), (9, 90, 200)), kind), None)
         for kind in ("jpeg", "png", "bmp", "tiff")
@@ -206,8 +210,9 @@ IMAGES: dict[str, tuple[bytes, str | None]] = {
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "^not an image: an SVG "),
     "pdf": (b"%PDF-1.7 ...", "^not an image: a PDF "),
     "photoshop": (b"8BPS" + bytes(30), "^not an image: a Photoshop document"),
-    "heic": (b"\0\0\0\x1cftypheic" + bytes(30), "^not an image: an HEIC picture, to be converted first"),
-    "avif": (b"\0\0\0\x1cftypavif" + bytes(30), "^not an image: an AVIF picture, to be converted first"),
+    "heic without a picture": (b"\0\0\0\x1cftypheic" + bytes(30), "^(truncated|broken or unsupported HEIC)"),
+    "avif without a picture": (b"\0\0\0\x1cftypavif" + bytes(30), "^(truncated|broken or unsupported AVIF)"),
+    "video": (b"\0\0\0\x1cftypisom" + bytes(30), "^not an image: a video "),
     "archive": (b"PK\x03\x04" + bytes(30), "^not an image: an archive"),
     "zeros": (bytes(100), "^not an image: its first bytes are 00 00 00 00"),
 }

@@ -1,33 +1,38 @@
-"""Which file formats are read, told by their first bytes, and how Pillow is kept to them.
+"""Which file formats are read, recognised by their first bytes, and how Pillow is kept to them.
 
 The plugins are called by name, each for its own signature. ``Image.open`` would try others too (EPS runs
 Ghostscript), would warn where we raise, and would take a photo with a second picture behind it for an album.
 """
 
+import ctypes
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from io import BytesIO
 from typing import Literal
 
+import PIL._imaging
 from PIL import Image
+from PIL.AvifImagePlugin import SUPPORTED as READS_AVIF
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.DdsImagePlugin import DdsImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TgaImagePlugin import TgaImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from featstore.errors import ImageError
+from featstore.images.reasons import MAX_PIXELS, TRUNCATED
 
-__all__ = ["MAX_PIXELS", "TRUNCATED", "format_name", "open_image"]
-
-MAX_PIXELS = 2 * (1024**3 // 4 // 3)
-"""The largest width x height that is decoded, 178,956,970: where Pillow itself refuses by default."""
-
-TRUNCATED = "truncated: the file ends before the image does"
+__all__ = ["format_name", "ignore_header_warnings", "open_image"]
 
 # Pixels x scans of a JPEG, five seconds' work: each scan of a few bytes goes over all pixels once more.
 _MAX_SCANNED = 2**35
@@ -37,6 +42,14 @@ _MAX_LEFT_OUT = 2**24
 
 # Pillow moves up to a megabyte for each comment of a PPM: so many take a second.
 _MAX_COMMENTS = 10_000
+
+# Pillow takes the masked colours of a DDS apart pixel by pixel in Python: so many take ten seconds.
+_MAX_MASKED = 2**22
+
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+_HEIC_BRANDS = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
 
 _STRIPS = ((273, 279), (324, 325))
 """TIFF 6.0, sections 8 and 15: the tags of offsets and sizes, in bytes, of strips and tiles."""
@@ -50,7 +63,7 @@ def open_image(data: bytes) -> ImageFile:
     Parameters
     ----------
     data : bytes
-        A whole file of JPEG, PNG, GIF, BMP, TIFF, WebP or PPM (P1 to P6).
+        A whole file of JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF, HEIC, JPEG 2000, TGA, DDS or PPM (P1 to P6).
 
     Returns
     -------
@@ -60,8 +73,9 @@ def open_image(data: bytes) -> ImageFile:
     Raises
     ------
     ImageError
-        The data are empty, not of these formats, or end before what their header points to; or they claim
-        more than :data:`MAX_PIXELS`, or are written so that few bytes would take minutes to decode.
+        The data are empty, not of these formats, of one that needs a package that is not installed, or end
+        before what their header points to; or they claim more than :data:`MAX_PIXELS`, or are written so that
+        few bytes would take minutes to decode.
     Exception
         Whatever Pillow raises over a broken header.
     """
@@ -70,7 +84,8 @@ def open_image(data: bytes) -> ImageFile:
     name = format_name(data)
     if name is None:
         raise ImageError(
-            f"not an image: {_describe(data)}; JPEG, PNG, GIF, BMP, TIFF, WebP and PPM files are read"
+            f"not an image: {_describe(data)}; JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF, HEIC, JPEG 2000, TGA, "
+            "DDS and PPM files are read"
         )
     image = _FORMATS[name][1](data)
     width, height = image.size
@@ -87,15 +102,15 @@ def open_image(data: bytes) -> ImageFile:
 
 
 def format_name(data: bytes) -> str | None:
-    """Tell the format by the file's first bytes.
+    """Return the format of a file by its first bytes; None where they are not those of an image.
 
     Examples
     --------
     >>> format_name(b"GIF89a..."), format_name(b"<html>")
     ('GIF', None)
     """
-    for name, (signature, _) in _FORMATS.items():
-        if signature.match(data):
+    for name, (has_signature, _) in _FORMATS.items():
+        if has_signature(data):
             return name
     return None
 
@@ -123,23 +138,28 @@ def _open_jpeg(data: bytes) -> ImageFile:
 
 def _open_png(data: bytes) -> ImageFile:
     if data.find(b"acTL", 0, max(data.find(b"IDAT"), 0)) >= 0:
-        _ignore_warnings(UserWarning, _HEADER_READERS)
-    image = PngImageFile(BytesIO(data))
-    if data[24:25] == b"\x10":
-        # A transparent colour of 16 bits a channel cannot be found among the 8 bits that Pillow keeps of it.
-        image.info.pop("transparency", None)
-    return image
+        ignore_header_warnings()
+    return PngImageFile(BytesIO(data))
+
+
+def _open_gif(data: bytes) -> ImageFile:
+    try:
+        return GifImageFile(BytesIO(data))
+    except SyntaxError as error:
+        if isinstance(error.__cause__, EOFError) and not data.endswith(b";"):
+            raise ImageError(TRUNCATED) from error
+        raise
 
 
 def _open_tiff(data: bytes) -> ImageFile:
-    _ignore_warnings(UserWarning, _HEADER_READERS)
+    ignore_header_warnings()
     order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
     directory = data[8:16] if 43 in data[2:4] else data[4:8]
     if int.from_bytes(directory, order) >= len(data):
         raise ImageError(TRUNCATED)
+    _silence_libtiff()
     image = TiffImageFile(BytesIO(data))
     if image.tile and image.tile[0].codec_name == "libtiff":
-        # Of strips that are not there libtiff itself would write to stderr.
         for offsets, sizes in _STRIPS:
             ends = map(sum, zip(image.tag_v2.get(offsets, ()), image.tag_v2.get(sizes, ()), strict=False))
             if max(ends, default=0) > len(data):
@@ -170,6 +190,72 @@ def _open_ppm(data: bytes) -> ImageFile:
     return PpmImageFile(BytesIO(data))
 
 
+def _open_avif(data: bytes) -> ImageFile:
+    if not READS_AVIF:
+        raise ImageError("an AVIF picture, which the Pillow that is installed here does not read; convert it")
+    return AvifImageFile(BytesIO(data))
+
+
+def _open_heic(data: bytes) -> ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise ImageError(
+            'a HEIC picture, which needs the package pillow-heif; run: pip install "featstore[heif]"'
+        ) from error
+    image: ImageFile = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
+    return image
+
+
+def _open_dds(data: bytes) -> ImageFile:
+    image = DdsImageFile(BytesIO(data))
+    if image.tile and image.tile[0].codec_name == "dds_rgb" and image.width * image.height > _MAX_MASKED:
+        raise ImageError(
+            f"a DDS of {image.width} x {image.height} pixels with masked colours; at most {_MAX_MASKED:,} "
+            "pixels are read"
+        )
+    return image
+
+
+def _brands(data: bytes) -> frozenset[bytes]:
+    """Return what a file of ISO's base media format says that it is (ISO/IEC 14496-12, 4.3)."""
+    if data[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(data[:4], "big"), len(data), 512)
+    return frozenset((data[8:12], *(data[at : at + 4] for at in range(16, end, 4))))
+
+
+def _is_tga(data: bytes) -> bool:
+    """Recognise a TGA, which has no signature, by a header in which everything fits together."""
+    if len(data) < 18 or any(is_other(data) for is_other, _ in _OTHERS):
+        return False
+    has_palette, kind, depth = data[1], data[2] & 7, data[16]
+    fits = (has_palette, kind) == (1, 1) if kind == 1 else (has_palette == 0 and not any(data[3:8]))
+    depths = {1: (8,), 2: (16, 24, 32), 3: (8, 16)}.get(kind, ())
+    return fits and data[2] in (1, 2, 3, 9, 10, 11) and depth in depths and data[17] & 0xC0 == 0
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr, once and for all; what it refuses Pillow raises all the same.
+
+    Its handlers are two pointers of the process. To redirect stderr while it decodes would also catch what
+    other threads write.
+    """
+    # Where Pillow is linked with libtiff statically, its names cannot be found, and it goes on writing.
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(PIL._imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(library, name)
+            set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            set_handler(None)
+
+
+def ignore_header_warnings() -> None:
+    """Silence what Pillow warns of in broken headers and EXIF, which are passed over."""
+    _ignore_warnings(UserWarning, _HEADER_READERS)
+
+
 def _ignore_warnings(category: type[Warning], module: str) -> None:
     """Silence some of Pillow's modules for good.
 
@@ -182,36 +268,43 @@ def _ignore_warnings(category: type[Warning], module: str) -> None:
         warnings.filterwarnings("ignore", category=category, module=module)
 
 
-_FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], ImageFile]]] = {
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), _open_jpeg),
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), _open_png),
-    "GIF": (re.compile(rb"GIF8[79]a"), lambda data: GifImageFile(BytesIO(data))),
-    "WebP": (re.compile(rb"RIFF....WEBPVP8[ LX]", re.DOTALL), _open_webp),
-    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]"), _open_tiff),
-    "BMP": (re.compile(rb"BM"), _open_bmp),
-    "PPM": (re.compile(rb"P[1-6]\s"), _open_ppm),
-}
+_Signature = Callable[[bytes], object]
 
-_OTHERS = (
-    (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), "an AVIF picture, to be converted first"),
-    (re.compile(rb"....ftyp(hei[cfsx]|hev[cx]|mif1)", re.DOTALL), "an HEIC picture, to be converted first"),
-    (re.compile(rb"....ftyp", re.DOTALL), "a video or another MP4 container"),
-    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL picture, to be converted first"),
-    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture, to be converted first"),
-    (re.compile(rb"8BPS"), "a Photoshop document"),
-    (re.compile(rb"%PDF|%!PS"), "a PDF or PostScript document"),
-    (re.compile(rb"\s*<\?xml|\s*<svg", re.IGNORECASE), "an SVG or other XML document"),
-    (re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE), "a web page"),
-    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!"), "an archive"),
-    (re.compile(rb"\x89HDF"), "an HDF5 file"),
-    (re.compile(rb"\0\0[\1\2]\0"), "a Windows icon or cursor"),
+_OTHERS: tuple[tuple[_Signature, str], ...] = (
+    (re.compile(rb"....ftyp", re.DOTALL).match, "a video or another MP4 container"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ").match, "a JPEG XL picture, to be converted first"),
+    (re.compile(rb"8BPS").match, "a Photoshop document"),
+    (re.compile(rb"%PDF|%!PS").match, "a PDF or PostScript document"),
+    (re.compile(rb"\s*<\?xml|\s*<svg", re.IGNORECASE).match, "an SVG or other XML document"),
+    (re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE).match, "a web page"),
+    (re.compile(rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!").match, "an archive"),
+    (re.compile(rb"\x89HDF").match, "an HDF5 file"),
+    (re.compile(rb"\0\0[\1\2]\0[^\0]\0").match, "a Windows icon or cursor"),
 )
+
+_FORMATS: dict[str, tuple[_Signature, Callable[[bytes], ImageFile]]] = {
+    "JPEG": (re.compile(rb"\xff\xd8\xff").match, _open_jpeg),
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n").match, _open_png),
+    "GIF": (re.compile(rb"GIF8[79]a").match, _open_gif),
+    "WebP": (re.compile(rb"RIFF....WEBPVP8[ LX]", re.DOTALL).match, _open_webp),
+    "TIFF": (re.compile(rb"II[*+]\0|MM\0[*+]").match, _open_tiff),
+    "BMP": (re.compile(rb"BM").match, _open_bmp),
+    "PPM": (re.compile(rb"P[1-6]\s").match, _open_ppm),
+    "AVIF": (lambda data: _brands(data) & _AVIF_BRANDS, _open_avif),
+    "HEIC": (lambda data: _brands(data) & _HEIC_BRANDS, _open_heic),
+    "JPEG 2000": (
+        re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51").match,
+        lambda data: Jpeg2KImageFile(BytesIO(data)),
+    ),
+    "DDS": (re.compile(rb"DDS ").match, _open_dds),
+    "TGA": (_is_tga, lambda data: TgaImageFile(BytesIO(data))),
+}
 
 
 def _describe(data: bytes) -> str:
-    """Say what the file is instead, by its first bytes."""
-    for signature, name in _OTHERS:
-        if signature.match(data):
+    """Return what the file is instead, by its first bytes."""
+    for has_signature, name in _OTHERS:
+        if has_signature(data):
             return name
     head = data[:24]
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):

@@ -7,10 +7,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from featstore.errors import ImageError
+from featstore.images.formats import ignore_header_warnings
+from featstore.images.photo import deep_values, forget_deep_transparency, orientation
 from featstore.images.reading import read_image
+from featstore.images.reasons import reason_of
 
 __all__ = ["GivenImage", "content_of", "is_one_image", "path_of"]
 
@@ -18,6 +21,20 @@ GivenImage: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 )
 """What is taken for one image."""
+
+_ORIENTATION = 0x0112
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_WRITABLE = frozenset(("1", "CMYK", "F", "I", "L", "LAB", "P", "RGB", "YCbCr"))
 
 # A picture that Pillow has only opened is read at the first use, which two threads must not do at once.
 _loading = threading.Lock()
@@ -93,12 +110,19 @@ def _pixels_content(pixels: NDArray[Any]) -> bytes:
 
 def _picture_content(picture: Image.Image) -> bytes:
     try:
+        forget_deep_transparency(picture)
         with _loading:
             picture.load()
-        upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-        elif upright.mode in ("L", "RGB"):
+        turn = _TURNS.get(_orientation(picture))
+        mode = picture.mode
+        if mode.startswith("I;16") or (mode == "I" and picture.format == "PPM"):
+            plain = _sixteen_bits(picture)
+        elif mode not in ("I", "F") and picture.has_transparency_data:
+            plain = picture.convert("RGBA")
+        else:
+            plain = picture.convert("RGB") if mode not in _WRITABLE else picture.copy()
+        upright = plain if turn is None else plain.transpose(turn)
+        if upright.mode in ("L", "RGB"):
             return _pixels_content(np.asarray(upright))
         # Without the colour profile and the like, which decide nothing here.
         upright.info = {}
@@ -107,6 +131,26 @@ def _picture_content(picture: Image.Image) -> bytes:
     except ImageError:
         raise
     except Exception as error:
-        # Pillow's plugins raise nearly every built-in exception on some malformed file.
-        raise ImageError(f"the picture, of mode {picture.mode}, cannot be used: {error}") from error
+        raise ImageError(
+            f"the picture, of mode {picture.mode}, cannot be used: {reason_of(error, picture.format)}"
+        ) from error
     return file.getvalue()
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return how a picture lies: by what its file says, or a program has changed since it was opened."""
+    ignore_header_warnings()
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    # Pillow's reader raises nearly every built-in exception on some broken EXIF, which ours passes over.
+    except Exception:  # noqa: BLE001
+        return orientation(picture)
+
+
+def _sixteen_bits(picture: Image.Image) -> Image.Image:
+    """Return values of 16 bits, 65535 for white, whatever the file that they came from had for it."""
+    image, black, white = deep_values(picture)
+    if image.mode == "I;16" and (black, white) == (0.0, 65535.0):
+        return image
+    values = (np.asarray(image, np.float64) - black) * (65535 / (white - black))
+    return Image.fromarray(np.rint(values).clip(0, 65535).astype(np.uint16))

@@ -11,6 +11,7 @@ IMAGE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib"),
         *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"),
+        *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".tga", ".dds"),
     )
 )
 """The endings, in lower case, by which a file in a folder is taken for an image."""

@@ -1,7 +1,10 @@
 """What decoding does not do over bad bytes: take long, warn, stop, or take another's fault for the image's."""
 
+import contextlib
 import io
+import re
 import struct
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,8 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from corpus import BOMBS, BROKEN_EXIF, VALID, encoded, picture, png_chunk
 from featstore.errors import ImageError
 from featstore.images.decode import decode_image
-from featstore.images.exif import exif_orientation
+from featstore.images.given import content_of
+from featstore.images.photo import exif_orientation, orientation, read_photo
 
 FLOWERS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "flowers"
 
@@ -52,8 +56,11 @@ def test_broken_exif_is_disregarded(block, kind):
 
 @given(st.binary(max_size=200))
 def test_an_orientation_is_1_to_8_for_any_bytes(block):
-    assert 1 <= exif_orientation(block) <= 8
-    assert 1 <= exif_orientation(b"Exif\0\0II*\0\x08\0\0\0" + block) <= 8
+    for whole in (block, b"Exif\0\0II*\0\x08\0\0\0" + block):
+        image = Image.new("L", (1, 1))
+        image.info = {"exif": whole, "xmp": block}
+        assert 1 <= orientation(image) <= 8
+        assert exif_orientation(whole) is None or exif_orientation(whole) >= 0
 
 
 def tiff_with_a_tag_that_pillow_warns_about():
@@ -139,3 +146,96 @@ def test_real_photos_are_what_pillow_makes_of_them():
             expected = image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
         pixels = decode_image(path.read_bytes(), size_px=(224, 224))
         assert (pixels == np.asarray(expected)).all(), path.name
+
+
+def damaged_tiffs():
+    """TIFFs of libtiff's compressions with tags that it does not know, and damaged data."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[33550], tags.tagtype[33550] = (1.0, 1.0, 0.0), 12
+    tags[65280], tags.tagtype[65280] = 7, 3
+    for compression in ("tiff_lzw", "jpeg", "tiff_deflate", "packbits", "group4"):
+        image = picture("1" if compression == "group4" else "RGB")
+        data = bytearray(encoded(image, "TIFF", compression=compression, tiffinfo=tags))
+        yield bytes(data)
+        random = np.random.default_rng(0)
+        for place in random.integers(8, len(data) - 200, 60):
+            data[place] = random.integers(256)
+        yield bytes(data)
+
+
+def test_libtiff_writes_nothing_to_stderr(capfd):
+    def read(data):
+        with contextlib.suppress(ImageError):
+            decode_image(data, size_px=(8, 8))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, [*damaged_tiffs()] * 4))
+    assert capfd.readouterr().err == ""
+
+
+REASONS = re.compile(
+    r"truncated: the file ends before the image does"
+    r"|broken or unsupported (JPEG|PNG|GIF|BMP|TIFF|WebP|AVIF|HEIC|JPEG 2000|TGA|DDS|PPM) image"
+    r"(: (it holds no picture|it states no size|a variant that is not read|its data are damaged))?"
+    r"|a decompression bomb\? [\w ,;]+"
+    r"|not an image: .+ files are read"
+    r"|the image has no pixels: its size is \d+ x \d+"
+    r"|the image holds values that are not finite"
+    r"|a (DDS of|PPM with) [\w ,;]+"
+)
+
+
+def damaged(data, rng):
+    changed = bytearray(data)
+    way = rng.integers(4)
+    if way == 0:
+        return bytes(changed[: rng.integers(1, len(changed))])
+    if way == 1:
+        place = rng.integers(len(changed))
+        changed[place:place] = rng.bytes(8)
+        return bytes(changed)
+    within = min(len(changed), 200) if way == 2 else len(changed)
+    for place in rng.integers(within, size=4):
+        changed[place] = rng.choice([0, 1, 128, 255, rng.integers(256)])
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_every_reason_is_in_the_words_of_users(name):
+    rng, reasons = np.random.default_rng(len(name)), set()
+    for _ in range(60):
+        try:
+            decode_image(damaged(VALID[name], rng), size_px=(8, 8))
+        except ImageError as error:
+            reasons.add(str(error))
+    assert [reason for reason in reasons if not REASONS.fullmatch(reason)] == []
+
+
+def test_a_broken_picture_has_a_reason_in_these_words_too():
+    data = VALID["tiff, LZW"]
+    with (
+        Image.open(io.BytesIO(data[:8] + bytes(40) + data[48:])) as broken,
+        pytest.raises(ImageError) as caught,
+    ):
+        content_of(broken)
+    told = str(caught.value).removeprefix(f"the picture, of mode {broken.mode}, cannot be used: ")
+    assert REASONS.fullmatch(told), told
+
+
+def test_a_heic_photo_is_read_where_its_package_is_installed():
+    heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    heif.from_pillow(picture()).save(file, quality=90)
+    data = file.getvalue()
+    pixels = decode_image(data, size_px=(48, 64)).astype(int)
+    assert np.abs(pixels - np.asarray(picture())).mean() < 8
+    (read, given) = read_photo(io.BytesIO(data), (48, 64)), heif.open_heif(file).to_pillow()
+    assert (read == pixels).all()
+    assert (decode_image(content_of(given), size_px=(48, 64)) == pixels).all()
+
+
+def test_without_it_the_reason_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypmif1\0\0\0\0heicmif1" + bytes(30)
+    with pytest.raises(ImageError, match=r'pillow-heif; run: pip install "featstore\[heif\]"'):
+        decode_image(data, size_px=(8, 8))

@@ -230,7 +230,7 @@ def test_a_format_is_told_by_its_bytes_and_ghostscript_is_never_reached():
         decode_image(postscript, size_px=(4, 4))
 
 
-@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "ICNS", "JPEG2000", "AVIF", "DDS", "MSP"])
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "SGI", "ICNS", "MSP"])
 def test_other_formats_of_pillow_are_refused(kind):
     image = Image.new("1" if kind == "MSP" else "RGB", (32, 32))
     with pytest.raises(ImageError, match="not an image"):

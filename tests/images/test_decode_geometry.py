@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import featstore.images.decode as decode_module
+import featstore.images.photo as photo_module
 from corpus import encoded, exif
 from featstore.images.decode import decode_image, decode_views
 from featstore.images.views import ViewRecipe
@@ -140,16 +140,16 @@ def test_scaled_jpeg_decoding_is_close_to_full_decoding(rule, orientation, monke
     noisy = np.clip(np.asarray(picture(997, 701)) + noise, 0, 255).astype(np.uint8)
     data = encoded(Image.fromarray(noisy), "JPEG", quality=90, exif=exif(orientation))
     drafts = []
-    draft = decode_module._draft
+    draft = photo_module._draft
 
     def watched(image, box, inner, magnification):
         result = draft(image, box, inner, magnification)
         drafts.append(image.size)
         return result
 
-    monkeypatch.setattr(decode_module, "_draft", watched)
+    monkeypatch.setattr(photo_module, "_draft", watched)
     scaled = decode_image(data, size_px=(60, 80), resize=rule)
-    monkeypatch.setattr(decode_module, "_draft", lambda image, box, *_: box)
+    monkeypatch.setattr(photo_module, "_draft", lambda image, box, *_: box)
     full = decode_image(data, size_px=(60, 80), resize=rule)
     assert drafts[0][0] < 997 / 2 + 1
     assert difference(scaled, full).mean() < 1
@@ -169,9 +169,9 @@ def test_scaled_jpeg_decoding_is_close_to_full_decoding(rule, orientation, monke
 )
 def test_scaled_decoding_leaves_twice_the_pixels_asked_for(size, size_px, rule, decoded, monkeypatch):
     seen = []
-    resized = decode_module._resized
+    resized = photo_module._resized
     monkeypatch.setattr(
-        decode_module,
+        photo_module,
         "_resized",
         lambda image, *rest: (seen.append(image.size), resized(image, *rest))[1],
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import featstore.images.decode as decode_module
+import featstore.images.photo as photo_module
 from corpus import encoded, exif, picture
 from featstore.errors import ImageError, ViewError
 from featstore.images.decode import RESIZE_RULES, decode_image, decode_views, iter_views
@@ -80,9 +81,9 @@ def test_images_of_every_mode_are_the_same_whichever_views_are_decoded_together(
 def test_a_large_jpeg_is_decoded_as_finely_as_the_recipe_may_need_whichever_views_are_asked_for(monkeypatch):
     data = encoded(picture(size=(960, 720)), "JPEG", quality=95)
     seen = []
-    resized = decode_module._resized
+    resized = photo_module._resized
     monkeypatch.setattr(
-        decode_module, "_resized", lambda image, *rest: (seen.append(image.size), resized(image, *rest))[1]
+        photo_module, "_resized", lambda image, *rest: (seen.append(image.size), resized(image, *rest))[1]
     )
     decode_image(data, size_px=(80, 100))
     assert seen == [(240, 180)]
@@ -142,7 +143,7 @@ def test_what_a_view_shows_lies_inside_of_the_image(
 ):
     side = 1 / magnification
     drawn = View(left=left * (1 - side), top=top * (1 - side), size=side)
-    whole, _ = decode_module._frame(size, target, rule)
+    whole, _ = photo_module._frame(size, target, rule)
     seen = decode_module._part(whole, drawn, orientation)
     assert whole[0] <= seen[0] < seen[2] <= whole[2]
     assert whole[1] <= seen[1] < seen[3] <= whole[3]

@@ -208,8 +208,8 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_a_folder_without_images_says_what_was_there(tmp_path):
-    write(tmp_path, "a/1.txt", "a/2.txt", "a/3.heic", "README")
-    with pytest.raises(SourceError, match=r"\.jpeg .*found 4 other files \(\.txt, .*\.heic"):
+    write(tmp_path, "a/1.txt", "a/2.txt", "a/3.cr2", "README")
+    with pytest.raises(SourceError, match=r"\.jpeg .*found 4 other files \(\.txt, .*\.cr2"):
         open_source(tmp_path)
 
 

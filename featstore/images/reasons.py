@@ -1,0 +1,56 @@
+"""Why an image cannot be decoded, in the words of people who have images and not Pillow's sources."""
+
+import re
+
+from PIL import Image
+
+__all__ = ["MAX_PIXELS", "TRUNCATED", "reason_of"]
+
+MAX_PIXELS = 2 * (1024**3 // 4 // 3)
+"""The largest width x height that is decoded, 178,956,970: where Pillow itself refuses by default."""
+
+TRUNCATED = "truncated: the file ends before the image does"
+
+_ENDS_EARLY = re.compile(
+    r"truncated|not enough image data|\beof\b|end of file|expected to read|insufficient input|incomplete "
+    r"checksum|requires a buffer|outside of file",
+    re.IGNORECASE,
+)
+
+# What Pillow and its libraries say, and what becomes of it.
+_KNOWN = (
+    (re.compile(r"no more images"), "it holds no picture"),
+    (re.compile(r"(missing|invalid) dimensions", re.IGNORECASE), "it states no size"),
+    (
+        re.compile(
+            r"unsupported|unimplemented|unknown|cannot handle|image mode|samples per pixel", re.IGNORECASE
+        ),
+        "a variant that is not read",
+    ),
+    (
+        re.compile(
+            r"broken|decoder|decoding|bad |invalid|malformed|unrecognized|overrun|failed|marker|parsing",
+            re.IGNORECASE,
+        ),
+        "its data are damaged",
+    ),
+)
+
+
+def reason_of(error: BaseException, kind: str | None) -> str:
+    """Put whatever was raised over an image into one short line.
+
+    Parameters
+    ----------
+    error : Exception
+        Pillow's plugins raise nearly every built-in one on some malformed file, with what is at hand there.
+    kind : str or None
+        The image's format.
+    """
+    if isinstance(error, Image.DecompressionBombError):
+        return f"a decompression bomb? the header claims more than {MAX_PIXELS:,} pixels"
+    said = str(error)
+    if isinstance(error, EOFError) or _ENDS_EARLY.search(said):
+        return TRUNCATED
+    told = next((told for pattern, told in _KNOWN if pattern.search(said)), "")
+    return f"broken or unsupported {kind} image" + (f": {told}" if told else "")
