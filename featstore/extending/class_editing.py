@@ -71,7 +71,8 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
     _check_different(names, [old[number] for number in kept])
     order = np.argsort(names)
     at, classes = np.array(kept, np.intp)[order], names[order]
-    if classes.tolist() == old:
+    # Names that were exchanged are the same, and of other classes.
+    if classes.tolist() == old and at.tolist() == kept:
         return head
     new = {old[number]: str(name) for number, name in zip(at, classes, strict=True)}
     counts = {
@@ -79,11 +80,18 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         for split, of_split in head.counts.items()
     }
     extension = _extension(head, new, were_removed=bool(removed))
+    renamed = _renamed(head, new)
     if head.gated is not None:
         gated = head.gated.with_classes(at)
         load = partial(form_estimator, gated, classes, head.temperature)
         edited = replace(
-            head, classes=classes, counts=counts, extension=extension, gated=gated, load_estimator=load
+            head,
+            classes=classes,
+            counts=counts,
+            extension=extension,
+            renamed=renamed,
+            gated=gated,
+            load_estimator=load,
         )
         return _without_scores(edited) if removed else edited
     edited = replace(
@@ -91,6 +99,7 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         classes=classes,
         counts=counts,
         extension=extension,
+        renamed=renamed,
         linear=None if head.linear is None else head.linear.with_classes(at),
         load_estimator=partial(_itself, _with_classes(head.estimator, at, classes, name=head.name)),
     )
@@ -102,9 +111,18 @@ def _extension(head: Head, new: Mapping[str, str], *, were_removed: bool) -> dic
     """Return what is said of an extension, by the classes' new names; without scores where some are gone."""
     if not head.extension:
         return {}
-    told = {**head.extension, "labels": {k: new.get(v, v) for k, v in head.extension["labels"].items()}}
+    # A class that is gone may have left its name to another.
+    gone = {name: f"{name} (removed)" for name in new.values() if name not in new}
+    called = {label: new.get(name, gone.get(name, name)) for label, name in head.extension["labels"].items()}
+    told = {**head.extension, "labels": called}
     told["new"] = [new[name] for name in head.extension["new"] if name in new]
     return {**told, "scores": {}, "confused": [], "curve": []} if were_removed else told
+
+
+def _renamed(head: Head, new: Mapping[str, str]) -> dict[str, str]:
+    """Return what the labels that the head was fitted with are called now, where otherwise."""
+    before = {name: name for name in head.classes.tolist()} | head.renamed
+    return {label: new.get(name, "") for label, name in before.items() if new.get(name, "") != label}
 
 
 def _check_known(head: Head, names: Iterable[str]) -> None:

@@ -15,11 +15,12 @@ from featstore.errors import HeadError, SplitError
 from featstore.extending.choosing import Seen, choose_offset, seen, trade_off
 from featstore.extending.columns import Columns
 from featstore.extending.gate import Gate
+from featstore.extending.gathering import gather_new, gather_old
 from featstore.extending.holding_out import Method, hold_out
 from featstore.extending.naming import Naming, name_classes
-from featstore.extending.photos import MOST_IMAGES, N_FOLDS, Photos, deal_folds, keep_classes, spread
+from featstore.extending.photos import N_FOLDS, Photos
 from featstore.extending.report import accuracy, calibration_scores, confusions, loss_scores
-from featstore.heads.dealing import deal, kept_together, listed
+from featstore.heads.dealing import deal
 from featstore.heads.form_estimator import form_estimator
 from featstore.heads.gated import GatedForm
 from featstore.heads.head import Head
@@ -162,8 +163,9 @@ def extend(
         rule = alone.split_rule
     rule, rows = deal(table, labels, rule, chooses=False)
     fitted_on = np.union1d(rows["train"], rows["validation"])
-    new = _new_photos(table, labels, fitted_on, known, rule)
-    old_photos = _old_photos(old, tables, but=table)
+    new = gather_new(table, labels, fitted_on, known, rule)
+    old_images = gather_old(old, tables, but=table)
+    old_photos = old_images.photos
     if len(tables) and not (old_photos.folds >= 0).any():
         _logger.warning("no old image is one that the old head was not fitted on: the loss is not known")
 
@@ -244,6 +246,10 @@ def extend(
         space=str(table.space_name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=current_versions(),
+        renamed=old.renamed,
+        seen=old_images.seen_with(
+            np.asarray(table.content_hash_bytes)[fitted_on], old, are_fitted_on=method != "imprinting"
+        ),
         linear=final if isinstance(final, LinearForm) else None,
         gated=final if isinstance(final, GatedForm) else None,
         load_estimator=partial(form_estimator, final, naming.classes, temperature),
@@ -280,60 +286,6 @@ def _alone(
         head, _ = fit_and_score(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
         _logger.warning("the new images are too few to choose C by %d folds: it is %g", N_FOLDS, _C_OF_FEW)
     return head
-
-
-def _new_photos(
-    table: "FeatureTable",
-    labels: NDArray[np.str_],
-    fitted_on: NDArray[np.intp],
-    known: list[str],
-    rule: SplitRule,
-) -> Photos:
-    """Return the new images that the extension is fitted on, at most some thousands."""
-    y = np.searchsorted(known, labels[fitted_on])
-    if missing := sorted({*known} - {*labels[fitted_on].tolist()}):
-        raise SplitError(
-            f"no image is in train or validation for {listed(missing)}; add images, or make --test smaller"
-        )
-    at = spread(y, np.asarray(table.content_hash_bytes)[fitted_on])
-    if len(at) < len(y):
-        _logger.warning("of %d new images, %d of all classes alike set the bounds", len(y), len(at))
-    rows, y = fitted_on[at], y[at]
-    keys = kept_together(table, rule)[rows]
-    folds = keep_classes(y, deal_folds(y, keys, is_fitted_on=np.zeros(len(y), np.bool_)))
-    return Photos(X=np.asarray(table.X[rows]), y=y, folds=folds)
-
-
-def _old_photos(old: Head, tables: "list[FeatureTable]", *, but: "FeatureTable") -> Photos:
-    """Return the images of old classes that are not among the new ones, at most some thousands."""
-    parts, n_same = [], 0
-    new_hashes = {row.tobytes() for row in np.asarray(but.content_hash_bytes)}
-    for table in tables:
-        labels, hashes = old.labels_of(table), np.asarray(table.content_hash_bytes)
-        rows = np.flatnonzero(labels != "")
-        is_new = np.array([hashes[row].tobytes() in new_hashes for row in rows], np.bool_)
-        rows, n_same = rows[~is_new], n_same + int(is_new.sum())
-        if unknown := sorted({*labels[rows].tolist()} - {*old.classes.tolist()}):
-            raise HeadError(
-                f"the catalog {table.catalog_name} has labels that the old head {old.name} does not know: "
-                f"{listed(unknown)}; old images are labelled as the old head labels them"
-            )
-        is_fitted_on = np.zeros(len(rows), np.bool_)
-        if {*str(table.catalog_name).split("+")} & {*old.catalog.split("+")}:
-            splits = np.asarray(table.splits(old.split_rule))[rows]
-            is_fitted_on = np.isin(splits, old.choice.get("fitted_on", ()))
-        y = np.searchsorted(old.classes, labels[rows])
-        at = spread(y, hashes[rows], most=MOST_IMAGES // len(tables)) if len(rows) else rows
-        keys = kept_together(table, SplitRule())[rows[at]]
-        folds = deal_folds(y[at], keys, is_fitted_on=is_fitted_on[at])
-        parts.append(Photos(X=np.asarray(table.X[rows[at]]), y=y[at], folds=folds))
-    if n_same:
-        _logger.warning("%d old images are among the new ones: they are not looked at as old", n_same)
-    if not parts:
-        nothing = np.empty(0, np.intp)
-        return Photos(X=np.empty((0, but.feature_dim), np.float32), y=nothing, folds=nothing)
-    X, y, folds = (np.concatenate([getattr(part, name) for part in parts]) for name in ("X", "y", "folds"))
-    return Photos(X=X, y=y, folds=folds)
 
 
 def _method(
@@ -391,7 +343,7 @@ def _test_seen(
     classes = fitted.old_classes, fitted.new_classes
     starts = range(0, max(1, len(rows)), _BLOCK_ROWS)
     blocks = [slice(start, start + _BLOCK_ROWS) for start in starts]
-    parts = [seen(fitted.sides(table.X[rows[at]]), classes, y[at]) for at in blocks]
+    parts = [seen(fitted.sides(table.select(rows[at]).X), classes, y[at]) for at in blocks]
     return Seen(
         **{
             name: np.concatenate([getattr(part, name) for part in parts])

@@ -202,7 +202,9 @@ def report_leaks(
     leaks = _n_mixed(content, split_of)
     if leaks:
         _logger.warning(
-            "%d images occur in more than one split under the same bytes: scores on them are too good", leaks
+            "%d images occur in more than one split under the same bytes: the copies of images that the head "
+            "is fitted on are not scored",
+            leaks,
         )
     conflicts = _n_mixed(content, np.unique(labels[used], return_inverse=True)[1])
     if conflicts:

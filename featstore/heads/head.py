@@ -18,6 +18,7 @@ from featstore.heads.linear import LinearForm
 from featstore.heads.mismatch import differences
 from featstore.heads.rejection import checked_reject
 from featstore.heads.rows import usable_features
+from featstore.heads.seen import SeenImages
 from featstore.splits import SplitRule
 from featstore.store.outputs import check_head_output
 
@@ -102,6 +103,12 @@ class Head:
     extension : dict
         Of a head that :func:`featstore.extend` made: how, of what, and what it gained and cost; see there.
         Else empty.
+    renamed : dict of str to str
+        What :func:`featstore.edit_classes` has changed in the labels that the head was fitted with: each with
+        the name that its class has now, or ``""`` where the class was removed.
+    seen : SeenImages or None
+        Which images it was fitted on, and which its parameters were chosen on, by their content. None where
+        it is not known: of a network's own classifier, and in heads of versions before 0.5.
     linear : LinearForm or None
         What a linear classifier comes to; predictions are computed with it, without scikit-learn.
     gated : GatedForm or None
@@ -138,6 +145,8 @@ class Head:
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     extension: dict[str, Any] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    seen: SeenImages | None = None
     linear: LinearForm | None = None
     gated: GatedForm | None = None
     load_estimator: Callable[[], Any]
@@ -161,10 +170,12 @@ class Head:
         return self.linear or self.gated
 
     def labels_of(self, table: "FeatureTable") -> NDArray[np.str_]:
-        """Give the labels of a table's images as this head calls them.
+        """Return the labels of a table's images as this head calls them.
 
         An extended head may call the labels of the catalog that its new classes are from otherwise than the
-        catalog does: ``"daisy (flowers)"`` beside an old class ``"daisy"``.
+        catalog does: ``"daisy (flowers)"`` beside an old class ``"daisy"``. A head with renamed classes calls
+        the labels of the catalog that it was fitted on by their new names, and so those of other catalogs
+        that are no names of its classes.
 
         Parameters
         ----------
@@ -174,11 +185,63 @@ class Head:
         -------
         ndarray of shape (n,), str
         """
-        labels = np.asarray(table.y)
-        called = self.extension.get("labels", {})
-        if table.catalog_name != self.extension.get("catalog"):
+        labels, known = np.asarray(table.y), {*self.classes.tolist()}
+        if self.extension and table.catalog_name == self.extension.get("catalog"):
+            called = self.extension.get("labels", {})
+        elif self._was_made_of(table.catalog_name):
+            called = {
+                label: name or (f"{label} (removed)" if label in known else label)
+                for label, name in self.renamed.items()
+            }
+        else:
+            called = {label: name for label, name in self.renamed.items() if label not in known and name}
+        if not called:
             return labels
         return np.array([called.get(label, label) for label in labels.tolist()], dtype=np.str_)
+
+    def _was_made_of(self, catalog: str) -> bool:
+        named = self.extension.get("old", {}).get("catalog", "") if self.extension else self.catalog
+        return _share_a_name(catalog, named)
+
+    @property
+    def seen_by(self) -> str:
+        """How the head knows the images that it was fitted on.
+
+        ``"content"``, wherever they are; ``"part"``, the same but for those of another head that it was made
+        of; ``"catalog"``, in heads of versions before 0.5: those of the catalog of this name that are in the
+        splits that it was fitted on; or ``"unknown"``, of a network's own classifier.
+        """
+        if self.seen is not None:
+            return "content" if self.seen.is_complete else "part"
+        return "catalog" if self.choice.get("fitted_on") else "unknown"
+
+    def was_fitted_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
+        """Return for each image of a table whether the head was fitted on it, as far as it knows.
+
+        Parameters
+        ----------
+        table : FeatureTable
+            Of any catalog: images are known by their content; see :attr:`seen_by`.
+
+        Returns
+        -------
+        ndarray of shape (n,), bool
+        """
+        if self.seen is not None:
+            return self.seen.have_fitted(table.content_hash_bytes)
+        return self._are_in(table, self.choice.get("fitted_on", ()))
+
+    def was_chosen_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
+        """Return the same of the images that its parameters were chosen on, and that it was not fitted on."""
+        if self.seen is not None:
+            return self.seen.have_chosen(table.content_hash_bytes)
+        is_chosen = self.choice.get("by") == "validation" and "validation" not in self.choice["fitted_on"]
+        return self._are_in(table, ["validation"] if is_chosen else [])
+
+    def _are_in(self, table: "FeatureTable", splits: Sequence[str]) -> NDArray[np.bool_]:
+        if not splits or not _share_a_name(table.catalog_name, self.catalog):
+            return np.zeros(len(table), np.bool_)
+        return np.isin(np.asarray(table.splits(self.split_rule)), splits)
 
     def predict(self, X: Any) -> NDArray[np.str_]:
         """Give each image's most probable label, by its features; :meth:`answer` may say "unknown".
@@ -349,6 +412,8 @@ class Head:
             "leaks": self.leaks,
             "label_conflicts": self.label_conflicts,
             "extension": self.extension,
+            "renamed": self.renamed,
+            "seen": self._seen_told(),
             "temperature": self.temperature,
             "train_views": self.train_views,
             "test_views": self.test_views,
@@ -383,7 +448,7 @@ class Head:
         target = check_head_output(path, overwrite=overwrite)
         manifest = {name: self._manifest_value(name) for name in FIELDS}
         estimator = None if self.gated is not None else self.estimator
-        write_head_file(target, manifest, estimator, self.form)
+        write_head_file(target, manifest, estimator, self.form, self.seen)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Self:
@@ -415,6 +480,10 @@ class Head:
             # What is wrong with the file is said now, and not at the first prediction.
             head.estimator  # noqa: B018
         return head
+
+    def _seen_told(self) -> dict[str, Any]:
+        numbers = [None, None] if self.seen is None else [len(self.seen.fitted), len(self.seen.chosen)]
+        return {"by": self.seen_by, "n_fitted": numbers[0], "n_chosen": numbers[1]}
 
     def _manifest_value(self, name: str) -> Any:
         value = getattr(self, name)
@@ -465,3 +534,7 @@ class Head:
         if self.form is None and self.temperature is None:
             return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
         return softmax(self._scores(block) / (self.temperature or 1.0))
+
+
+def _share_a_name(catalogs: str, others: str) -> bool:
+    return bool({*str(catalogs).split("+")} & {*others.split("+")} - {""})

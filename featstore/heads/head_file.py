@@ -7,7 +7,8 @@ A zip, uncompressed, of these members:
 - ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle);
 - ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
   its version. The estimator beside it is read only when it is asked for;
-- ``gated.npz``, of gated heads and in the place of the estimator: their :class:`GatedForm`.
+- ``gated.npz``, of gated heads and in the place of the estimator: their :class:`GatedForm`;
+- ``seen.npz``, of heads that know it: the :class:`SeenImages` that they were fitted and chosen on.
 
 Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it byte for byte.
 """
@@ -22,6 +23,7 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.backbones.spec import spec_from_dict
 from featstore.errors import FeatstoreError, FormatVersionError, HeadError
@@ -29,6 +31,7 @@ from featstore.heads.estimator_file import dump_estimator, first_line, load_esti
 from featstore.heads.form_estimator import form_estimator
 from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm
+from featstore.heads.seen import SeenImages
 from featstore.images.views import MAX_VIEWS
 from featstore.splits import SPLITS, SplitRule
 from featstore.store import replacing
@@ -46,7 +49,8 @@ __all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "wr
 # 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
 # 3: probabilities may be the mean over several views, backbones may be joined, and heads may have a gate
 # between old classes and new ones, and no estimator.
-FORMAT_VERSION = 3
+# 4: heads know by content which images they have seen, and what labels of their catalog they call otherwise.
+FORMAT_VERSION = 4
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
@@ -69,6 +73,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "leaks": int,
     "label_conflicts": int,
     "extension": dict,
+    "renamed": dict,
     "temperature": (float, int, type(None)),
     "train_views": int,
     "test_views": int,
@@ -84,6 +89,7 @@ _MANIFEST = "manifest.json"
 _ESTIMATOR = "estimator.skops"
 _LINEAR = "linear.npz"
 _GATED = "gated.npz"
+_SEEN = "seen.npz"
 _LARGEST_MANIFEST = 16 * 2**20
 # All labels are kept as long as the longest: one that is a book would take that much for each of the others.
 _MOST_LETTERS = 2**26
@@ -99,7 +105,11 @@ def current_versions() -> dict[str, str]:
 
 
 def write_head_file(
-    path: str, manifest: Mapping[str, Any], estimator: Any, form: LinearForm | GatedForm | None
+    path: str,
+    manifest: Mapping[str, Any],
+    estimator: Any,
+    form: LinearForm | GatedForm | None,
+    seen: SeenImages | None,
 ) -> None:
     """Write a head whole, or not at all.
 
@@ -113,6 +123,7 @@ def write_head_file(
         A fitted scikit-learn estimator; not looked at where the form is gated.
     form : LinearForm, GatedForm or None
         What it comes to.
+    seen : SeenImages or None
 
     Raises
     ------
@@ -136,10 +147,11 @@ def write_head_file(
             archive.writestr(_MANIFEST, text)
             if not is_gated:
                 archive.writestr(_ESTIMATOR, data)
-            if form is not None:
-                arrays: dict[str, Any] = {**form.arrays()}
-                with archive.open(_GATED if is_gated else _LINEAR, "w", force_zip64=True) as member:
-                    np.savez(member, **arrays)
+            for name, part in ((_GATED if is_gated else _LINEAR, form), (_SEEN, seen)):
+                if part is not None:
+                    arrays: dict[str, Any] = {**part.arrays()}
+                    with archive.open(name, "w", force_zip64=True) as member:
+                        np.savez(member, **arrays)
         seal_archive(temporary)
 
 
@@ -157,8 +169,9 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
     -------
     dict
         One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects; and
-        ``linear``, ``gated`` and ``load_estimator``. The latter raises HeadError where the estimator is
-        damaged or not of this head, and UntrustedTypeError where it holds types that are not trusted.
+        ``linear``, ``gated``, ``seen`` and ``load_estimator``. The latter raises HeadError where the
+        estimator is damaged or not of this head, and UntrustedTypeError where it holds types that are not
+        trusted.
 
     Raises
     ------
@@ -172,6 +185,9 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
         values = _checked_values(manifest)
         linear = _read_form(LinearForm, members, _LINEAR, values)
         gated = _read_form(GatedForm, members, _GATED, values)
+        values["seen"] = None
+        if _SEEN in members:
+            values["seen"] = SeenImages.from_arrays(_read_arrays(members[_SEEN], _SEEN))
     except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise HeadError(f"{path} is damaged: {first_line(error)}") from error
     if gated is not None:
@@ -205,10 +221,11 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
                 raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
             manifest = json.loads(archive.read(_MANIFEST))
             _check_format(manifest, path=path)
-            if {*names} != {_MANIFEST, _GATED} and {*names} - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
+            kept = {*names} - {_SEEN}
+            if kept != {_MANIFEST, _GATED} and kept - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
                 raise HeadError(
                     f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
-                    f"{_LINEAR}, or {_MANIFEST} and {_GATED}, and nothing else"
+                    f"{_LINEAR}, or {_MANIFEST} and {_GATED}; perhaps {_SEEN}; and nothing else"
                 )
             return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
     except FeatstoreError:
@@ -245,6 +262,8 @@ def _check_format(manifest: Any, *, path: str) -> None:
 
 def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Add what earlier versions did not have: the first chose on validation, and drew with seed 0."""
+    if manifest["format_version"] < 4:
+        manifest = {"renamed": {}, **manifest}
     if manifest["format_version"] < 3:
         manifest = {"extension": {}, "train_views": 1, "test_views": 1, **manifest}
     if manifest["format_version"] > 1:
@@ -276,6 +295,7 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},
         "test": set(values["test"]) == {"n", "top1", "top1_ci"},
         "choice": set(values["choice"]) == {"by", "folds", "n", "top1", "fitted_on"},
+        "renamed": all(isinstance(name, str) for name in values["renamed"].values()),
         "reject": values["reject"] is None or _is_rejection(values["reject"]),
         "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
         "train_views": 1 <= values["train_views"] <= MAX_VIEWS,
@@ -299,12 +319,8 @@ def _read_form(
 ) -> _Form | None:
     if name not in members:
         return None
+    arrays = _read_arrays(members[name], name)
     try:
-        check_members(io.BytesIO(members[name]))
-        with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
-            arrays = {
-                entry.removesuffix(".npy"): read_array(archive.read(entry)) for entry in archive.namelist()
-            }
         form = kind.from_arrays(arrays)
     except FeatstoreError:
         raise
@@ -313,6 +329,19 @@ def _read_form(
     if (form.n_classes, form.feature_dim) != (len(values["classes"]), values["feature_dim"]):
         raise HeadError(f"its {name} and its {_MANIFEST} do not agree")
     return form
+
+
+def _read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    try:
+        check_members(io.BytesIO(data))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {
+                entry.removesuffix(".npy"): read_array(archive.read(entry)) for entry in archive.namelist()
+            }
+    except FeatstoreError:
+        raise
+    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+        raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
 
 
 def _are_labels(classes: Sequence[Any]) -> bool:

@@ -22,6 +22,7 @@ from featstore.heads.linear import linear_form
 from featstore.heads.near_duplicates import score_without_duplicates
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.rejection import checked_reject, rejection_score
+from featstore.heads.seen import SeenImages
 from featstore.heads.sweep import (
     HeldOut,
     Outcome,
@@ -184,14 +185,17 @@ def fit_and_score(
     rule, rows = deal(table, labels, rule, chooses=divider is None and recipe.n_settings > 1)
     classes = checked_classes(table, labels, rows, rule)
     recipe.check_classes(classes)
+    leaks, label_conflicts = report_leaks(table, labels, rows)
+    # Copies of one image may be in several splits, by their groups or by given splits.
+    hashes = np.asarray(table.content_hash_bytes)
+    is_trained_on = SeenImages.of(hashes[rows["train"]]).have_fitted(hashes)
+    rows["validation"] = rows["validation"][~is_trained_on[rows["validation"]]]
     if divider is None and recipe.n_settings > 1 and not len(rows["validation"]):
         fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
         raise SplitError(
             f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
             f"--validation larger than {rule.validation:g}, choose with --folds, or fix them with {fixed}"
         )
-    leaks, label_conflicts = report_leaks(table, labels, rows)
-
     together = kept_together(table, rule)
     viewed = table.with_views(of_views.most)
     images = {
@@ -200,6 +204,13 @@ def fit_and_score(
     }
     train, validation = images["train"], images["validation"]
     takes_validation = divider is not None if refit is None else bool(refit)
+    fitted_on = ["train", "validation"] if takes_validation and len(validation) else ["train"]
+    is_chosen_on = divider is None and recipe.n_settings > 1
+    seen = SeenImages.of(
+        hashes[np.concatenate([rows[split] for split in fitted_on])],
+        hashes[rows["validation"]] if is_chosen_on else None,
+    )
+    test = images["test"] = images["test"].some(np.flatnonzero(~seen.have_fitted(hashes[rows["test"]])))
     if divider is None:
         outcome = choose_on_validation(
             recipe, train, validation, classes, refit=takes_validation, jobs=jobs, progress=progress
@@ -226,7 +237,7 @@ def fit_and_score(
         "steps": outcome.steps,
         "choice": {
             **_choice(recipe, outcome, folds),
-            "fitted_on": ["train", "validation"] if takes_validation and len(validation) else ["train"],
+            "fitted_on": fitted_on,
         },
         "seed": int(seed),
         "leaks": leaks,
@@ -239,6 +250,7 @@ def fit_and_score(
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": current_versions(),
+        "seen": seen,
         "linear": linear_form(
             outcome.solution.estimator, feature_dim=table.feature_dim, is_calibrated=recipe.is_calibrated
         ),
@@ -249,7 +261,7 @@ def fit_and_score(
     held_out = outcome.held_out
     if divider is not None and not takes_validation:
         held_out, _ = _look_at(unscored, validation)
-    tested, is_right = _look_at(unscored, images["test"])
+    tested, is_right = _look_at(unscored, test)
     rejection = None
     if below is not None:
         rejection = {
@@ -257,10 +269,10 @@ def fit_and_score(
             "validation": _rejection(held_out, unscored, below),
             "test": _rejection(tested, unscored, below),
         }
-    fitted_on = [images[split].at for split in values["choice"]["fitted_on"]]
-    seen = Tested(fitted_on=np.concatenate(fitted_on), rows=images["test"].at, is_right=is_right)
+    used = np.concatenate([rows[split] for split in fitted_on])
+    looked_at = Tested(fitted_on=used, rows=test.at, is_right=is_right)
     validated, checked = scored(held_out.n_right, held_out.n), scored(tested.n_right, tested.n)
-    return Head(**values, validation=validated, test=checked, reject=rejection), seen
+    return Head(**values, validation=validated, test=checked, reject=rejection), looked_at
 
 
 def _itself(estimator: Any) -> Any:

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, SGDCla
 from sklearn.naive_bayes import GaussianNB
 
 from fake_tables import blobs, table_of
-from featstore import Head, edit_classes, fit
+from featstore import Head, edit_classes, evaluate, fit
 from featstore.errors import HeadError
 
 LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
@@ -132,7 +132,7 @@ def test_after_renaming_all_that_was_measured_is_kept():
     head = fit(TABLE, head="logistic", reject=0.5)
     new = edit_classes(head, rename={"class 3": "a"})
     told, was = new.to_dict(), head.to_dict()
-    assert {key for key in told if told[key] != was[key]} == {"classes", "counts"}
+    assert {key for key in told if told[key] != was[key]} == {"classes", "counts", "renamed"}
     assert new.counts["train"]["a"] == head.counts["train"]["class 3"]
 
 
@@ -176,3 +176,40 @@ def test_heads_that_are_not_linear_are_refused(estimator):
     for change in ({"remove": ["class 0"]}, {"rename": {"class 0": "a"}}):
         with pytest.raises(HeadError, match="cannot be edited: it is not linear"):
             edit_classes(head, **change)
+
+
+def labels_of(head, table=TABLE):
+    return dict(zip(table.y.tolist(), head.labels_of(table).tolist(), strict=True))
+
+
+def test_a_head_with_a_renamed_class_is_evaluated_on_its_own_catalog_and_on_others(tmp_path):
+    head = fit(TABLE, params={"C": 1.0})
+    edit_classes(head, rename={"class 0": "zero"}).save(tmp_path / "new.head")
+    new = Head.load(tmp_path / "new.head")
+    relabelled = np.where(TABLE.y == "class 0", "zero", TABLE.y)
+    wanted = evaluate(head, TABLE).top1
+    for changes in ({}, {"catalog_name": "another"}, {"y": relabelled}):
+        assert evaluate(new, TABLE.but(**changes)).top1 == wanted
+
+
+def test_exchanged_names_are_those_of_the_labels_in_the_heads_own_catalog():
+    head = edit_classes(fit(TABLE, params={"C": 1.0}), rename={"class 0": "class 1", "class 1": "class 0"})
+    was = fit(TABLE, params={"C": 1.0})
+    np.testing.assert_allclose(head.predict_proba(TABLE.X)[:, 0], was.predict_proba(TABLE.X)[:, 1])
+    assert labels_of(head)["class 0"] == "class 1"
+    assert evaluate(head, TABLE).top1 == evaluate(was, TABLE).top1
+    assert labels_of(head, TABLE.but(catalog_name="another"))["class 0"] == "class 0"
+
+
+def test_a_label_whose_class_was_removed_is_not_the_class_that_has_its_name_now():
+    head = edit_classes(fit(TABLE, params={"C": 1.0}), remove=["class 0"], rename={"class 1": "class 0"})
+    assert labels_of(head)["class 0"] == "class 0 (removed)"
+    assert labels_of(head)["class 1"] == "class 0"
+    assert edit_classes(head, rename={"class 0": "last"}).renamed == {"class 0": "", "class 1": "last"}
+
+
+def test_classes_renamed_twice_and_back_are_known_by_their_labels():
+    once = edit_classes(fit(TABLE, params={"C": 1.0}), rename={"class 0": "zero"})
+    assert labels_of(edit_classes(once, rename={"zero": "nil"}))["class 0"] == "nil"
+    back = edit_classes(once, rename={"zero": "class 0"})
+    assert labels_of(back)["class 0"] == "class 0"

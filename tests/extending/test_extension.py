@@ -132,7 +132,7 @@ def test_all_labels_may_be_old_classes(old, method):
     head = featstore.extend(old, table, method=method, same=same, old_table=further_old())
     assert head.classes.tolist() == list(OLD)
     assert head.extension["new"] == []
-    evaluation = featstore.evaluate(head, table, split="all")
+    evaluation = featstore.evaluate(head, photos(OLD[:2], 30, seed=9), split="all")
     assert evaluation.n == 60
     assert evaluation.top1 > 0.8 or method == "imprinting"
 
@@ -182,6 +182,34 @@ def test_old_photos_that_the_old_head_was_fitted_on_are_not_measured_on(old):
     head = featstore.extend(old, new_photos(), old_table=fitted_on)
     splits = fitted_on.splits(old.split_rule)
     assert head.extension["scores"]["old"]["n"] == (splits != "train").sum()
+
+
+def test_they_are_known_again_in_a_catalog_of_any_name(old):
+    fitted_on = photos(OLD, 30, seed=1, catalog="old")
+    copy = fitted_on.but(catalog_name="a copy")
+    told, again = (
+        featstore.extend(old, new_photos(), old_table=table).extension["scores"]["old"]
+        for table in (fitted_on, copy)
+    )
+    assert (again["n"], again["top1_before"]) == (told["n"], told["top1_before"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_extended_head_knows_the_old_images_and_the_new_ones_that_it_has_seen(extended, old, method):
+    head, new, further = extended[method], new_photos(), further_old()
+    splits = new.splits(head.split_rule)
+    before = photos(OLD, 30, seed=1, catalog="old")
+    assert head.seen_by == "content"
+    np.testing.assert_array_equal(head.was_fitted_on(new), splits != "test")
+    np.testing.assert_array_equal(head.was_fitted_on(before), old.was_fitted_on(before))
+    is_seen = head.was_chosen_on(further) if method == "imprinting" else head.was_fitted_on(further)
+    assert is_seen.all()
+
+
+def test_of_an_old_head_that_does_not_know_what_it_was_fitted_on_a_part_is_known(old):
+    head = featstore.extend(replace(old, seen=None), new_photos(), method="columns")
+    assert head.seen_by == "part"
+    assert head.was_fitted_on(new_photos()).any()
 
 
 def test_old_photos_among_the_new_ones_are_passed_over(old, caplog):

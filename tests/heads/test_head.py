@@ -279,8 +279,8 @@ def test_a_report_has_stable_keys(logistic):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewritten(saved, manifest={"format_version": 4})
-    with pytest.raises(FormatVersionError, match=r"has format version 4, .* upgrade featstore"):
+    rewritten(saved, manifest={"format_version": 5})
+    with pytest.raises(FormatVersionError, match=r"has format version 5, .* upgrade featstore"):
         Head.load(saved)
 
 

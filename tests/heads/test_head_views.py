@@ -122,7 +122,7 @@ def test_a_file_of_an_earlier_version_has_one_view(table, tmp_path):
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(members["manifest.json"])
-    assert manifest["format_version"] == 3
+    assert manifest["format_version"] == 4
     del manifest["train_views"], manifest["test_views"]
     members["manifest.json"] = json.dumps(manifest | {"format_version": 2})
     with zipfile.ZipFile(path, "w") as archive:
