@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,9 @@ from .console import (
     short_path,
     verify_reads_option,
 )
+
+if TYPE_CHECKING:
+    from featstore.store.verification import Damage
 
 __all__ = ["compact", "info", "merge", "pack", "verify"]
 
@@ -134,7 +137,8 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
     """Read all of STORE and compare it with its checksums; exit with 1 if anything is damaged.
 
     --repair moves damaged files into the folder "damaged" of STORE, deletes nothing, seals those of their
-    rows that are good once more, and says what to extract again; exit is 0 if STORE is sound then.
+    rows that are good once more, and says what to extract again; exit is 0 if STORE is sound then. What
+    cannot be read, for a disk's error or a lack of rights, is not damaged: it stays, and exit is 1.
     """
     if repair:
         _repair(store, quiet=quiet, as_json=as_json)
@@ -146,7 +150,7 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
     else:
         click.echo(
             f"{count(report.segments, 'segment')}, {count(report.rows, 'row')}: "
-            + ("all right" if report.ok else "DAMAGED")
+            + ("all right" if report.ok else _what_is_wrong(report.damaged))
         )
         for damage in report.to_dict()["damaged"]:
             say(f"  {damage['path']}: {damage['reason']}")
@@ -158,6 +162,10 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
             say("featstore verify --repair sets damaged files aside and says what to extract again")
     if not report.ok:
         sys.exit(1)
+
+
+def _what_is_wrong(damaged: "tuple[Damage, ...]") -> str:
+    return "DAMAGED" if any(damage.repairable for damage in damaged) else "NOT ALL OF IT CAN BE READ"
 
 
 def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
@@ -185,7 +193,12 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
             say(f"fit again: the head {name}")
         for damage in report.remaining:
             say(f"left as it is: {damage.path}: {damage.reason}")
-        say("the store is sound" if report.ok else "the store is NOT sound")
+        if report.ok:
+            say("the store is sound")
+        elif any(damage.repairable for damage in report.remaining):
+            say("the store is NOT sound")
+        else:
+            say("what could not be read was not set aside: run this again once it can be")
     if not report.ok:
         sys.exit(1)
 

@@ -1,24 +1,32 @@
 """A damaged store made sound: what is damaged is set aside, never deleted, and its good rows are kept."""
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.errors import DamagedError, FeatstoreError, StoreError
+from featstore.errors import (
+    BackboneError,
+    DamagedError,
+    FormatVersionError,
+    StoreError,
+    StoreNotFoundError,
+)
 from featstore.hashing import fingerprint
 from featstore.store.atomic import failure_reason, sync_folder
-from featstore.store.catalog import Catalog, read_location
+from featstore.store.catalog import Catalog, read_catalog, read_location
 from featstore.store.description import read_json, write_space_description
 from featstore.store.segment import Rows, Segment, open_segment, read_description, segment_writer
 from featstore.store.space import Space, segment_paths
 from featstore.store.verification import (
     DAMAGED_FOLDER,
     Damage,
+    check_head,
     open_checked,
     verify_store,
 )
@@ -73,7 +81,8 @@ class RepairReport:
     heads : tuple of str
         Heads that were set aside: fit them again.
     remaining : tuple of Damage
-        What could not be mended: written by a newer version, or not to be read here.
+        What could not be mended: written by a newer version, or not to be read here. What the operating
+        system has refused once, while this looked for damage, is among them even if it was read later.
     """
 
     set_aside: tuple[tuple[str, str], ...]
@@ -105,14 +114,19 @@ class RepairReport:
 def repair_store(store: "FeatureStore", progress: Callable[[int, int], None] | None = None) -> RepairReport:
     """Make a store sound; see :meth:`FeatureStore.repair`."""
     repair = _Repair(store)
-    for _ in range(_MAX_PASSES):
-        found = [damage for damage in verify_store(store, progress).damaged if damage.repairable]
-        if not found:
+    refused: dict[str, Damage] = {}
+    for number in range(_MAX_PASSES + 1):
+        damaged = verify_store(store, progress if number < _MAX_PASSES else None).damaged
+        refused |= {damage.path: damage for damage in damaged if not damage.repairable}
+        found = [damage for damage in damaged if damage.repairable]
+        if not found or number == _MAX_PASSES:
             break
         # A space's description first: without it, there is no opening the space.
         for damage in sorted(found, key=lambda damage: not damage.path.endswith("space.json")):
-            repair.mend(damage)
-    return repair.report(remaining=verify_store(store).damaged)
+            if (refusal := repair.mend(damage)) is not None:
+                refused[damage.path] = refusal
+    left = {damage.path: damage for damage in found}
+    return repair.report(remaining=tuple((left | refused).values()))
 
 
 def mend_description(path: str, write: Callable[[], None], *, kind: str, version: int) -> None:
@@ -126,7 +140,8 @@ def mend_description(path: str, write: Callable[[], None], *, kind: str, version
     try:
         read_json(path, kind=kind, version=version)
     except DamagedError:
-        _set_aside(os.path.dirname(path), path)
+        # Copied, so that the store is never without one.
+        _set_aside(os.path.dirname(path), path, copy=True)
         write()
 
 
@@ -142,19 +157,25 @@ class _Repair:
         # The keys of lost rows by space; None where a segment's are not known.
         self.lost_keys: dict[str, set[tuple[bytes, int]] | None] = {}
 
-    def mend(self, damage: Damage) -> None:
+    def mend(self, damage: Damage) -> Damage | None:
+        """Mend what is still damaged; return why it is left as it is where it cannot be read."""
         folder, file = os.path.split(damage.path)
         name, extension = os.path.splitext(file)
-        if file == "space.json":
-            self._mend_space(folder)
-        elif damage.space is not None:
-            self._mend_segment(damage.path, damage.space)
-        elif extension == ".head":
-            self.heads.append(name)
-            self._move(damage.path)
-        else:
-            self.catalogs.append((name, read_location(damage.path)))
-            self._move(damage.path)
+        try:
+            if file == "space.json":
+                self._mend_space(folder)
+            elif damage.space is not None:
+                self._mend_segment(damage.path, damage.space)
+            elif extension == ".head":
+                if _is_damaged(check_head, damage.path):
+                    self.heads.append(name)
+                    self._move(damage.path)
+            elif _is_damaged(read_catalog, damage.path):
+                self.catalogs.append((name, read_location(damage.path)))
+                self._move(damage.path)
+        except _Unreadable as refusal:
+            return Damage(path=damage.path, space=damage.space, reason=str(refusal), repairable=False)
+        return None
 
     def report(self, *, remaining: tuple[Damage, ...]) -> RepairReport:
         return RepairReport(
@@ -171,14 +192,17 @@ class _Repair:
         """Write the description anew after one of the segments, each of which explains itself."""
         told = None
         for path in sorted(segment_paths(folder)):
-            with suppress(FeatstoreError):
-                described, provenance = read_description(path)
-                spec = BackboneSpec.from_dict(described)
-                segment = open_segment(path, expected_fingerprint=fingerprint(described))
-                if spec.name == os.path.basename(folder):
-                    told = spec, segment.feature_dim, provenance
-                    break
-        self._move(os.path.join(folder, "space.json"))
+            try:
+                with _reading():
+                    described, provenance = read_description(path)
+                    spec = BackboneSpec.from_dict(described)
+                    segment = open_segment(path, expected_fingerprint=fingerprint(described), any_time=True)
+            except (BackboneError, DamagedError, FormatVersionError, StoreNotFoundError):
+                continue
+            if spec.name == os.path.basename(folder):
+                told = spec, segment.feature_dim, provenance
+                break
+        self._move(os.path.join(folder, "space.json"), copy=told is not None)
         if told is not None:
             spec, feature_dim, provenance = told
             write_space_description(folder, spec, feature_dim=feature_dim, provenance=provenance)
@@ -186,14 +210,23 @@ class _Repair:
     def _mend_segment(self, path: str, space_name: str) -> None:
         """Seal the rows of a segment that are as they were written once more, and set the file aside."""
         keys: set[tuple[bytes, int]] | None = None
-        with suppress(FeatstoreError):
-            space = Space(os.path.dirname(path))
-            segment = open_checked(path, space)
-            wrong = segment.damaged_row_numbers()
+        wrong: list[int] = []
+        segment = None
+        try:
+            with _reading():
+                space = _described_space(os.path.dirname(path))
+                segment = open_checked(path, space, any_time=True)
+                wrong = segment.damaged_row_numbers()
+                hashes, views = segment.keys()
+                keys = {(hashes[number].tobytes(), int(views[number])) for number in wrong}
+        except StoreNotFoundError:
+            # Compaction elsewhere has removed it since: its rows are in a new one.
+            return
+        except (BackboneError, DamagedError, FormatVersionError):
+            pass
+        if segment is not None and keys is not None:
             if len(wrong) < segment.n_rows:
                 _reseal(space, segment, wrong)
-            hashes, views = segment.keys()
-            keys = {(hashes[number].tobytes(), int(views[number])) for number in wrong}
             self.rescued += segment.n_rows - len(wrong)
             self.lost += len(wrong)
         known = self.lost_keys.get(space_name, set())
@@ -213,8 +246,41 @@ class _Repair:
                         missing.append(lost)
         return missing
 
-    def _move(self, path: str) -> None:
-        self.set_aside.append((path, _set_aside(self.store.path, path)))
+    def _move(self, path: str, *, copy: bool = False) -> None:
+        self.set_aside.append((path, _set_aside(self.store.path, path, copy=copy)))
+
+
+class _Unreadable(Exception):  # noqa: N818
+    """The operating system does not let a file be read that has to be, to mend another."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell what the operating system refuses from damage, which is for the caller."""
+    try:
+        yield
+    except (BackboneError, DamagedError, FormatVersionError, StoreNotFoundError):
+        raise
+    except StoreError as error:
+        raise _Unreadable(str(error)) from error
+
+
+def _is_damaged(read: Callable[[str], object], path: str) -> bool:
+    """Say whether a file is damaged still: another process may have replaced it since."""
+    try:
+        with _reading():
+            read(path)
+    except DamagedError:
+        return True
+    except (FormatVersionError, StoreNotFoundError):
+        return False
+    return False
+
+
+def _described_space(folder: str) -> Space:
+    if not os.path.lexists(os.path.join(folder, "space.json")):
+        raise DamagedError(f"nothing is left that describes the space {folder}")
+    return Space(folder)
 
 
 def _missing_of(
@@ -275,8 +341,8 @@ def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:
             start += len(rows.view)
 
 
-def _set_aside(store_path: str, path: str) -> str:
-    """Move a file to the same place below the folder of damaged files; return its new path."""
+def _set_aside(store_path: str, path: str, *, copy: bool = False) -> str:
+    """Move or copy a file to the same place below the folder of damaged files; return the new path."""
     home = os.path.join(store_path, DAMAGED_FOLDER)
     target = os.path.join(home, os.path.relpath(path, store_path))
     if os.path.islink(home):
@@ -288,7 +354,10 @@ def _set_aside(store_path: str, path: str) -> str:
         while os.path.lexists(target):
             number += 1
             target = f"{stem}.{number}"
-        os.rename(path, target)
+        if copy:
+            shutil.copyfile(path, target, follow_symlinks=False)
+        else:
+            os.rename(path, target)
     except OSError as error:
         raise StoreError(f"cannot set {path} aside: {failure_reason(error)}") from error
     sync_folder(os.path.dirname(target))

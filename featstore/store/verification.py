@@ -171,12 +171,12 @@ def verify_store(store: "FeatureStore", progress: Progress | None = None) -> Ver
     )
 
 
-def open_checked(path: str, space: Space | None) -> Segment:
+def open_checked(path: str, space: Space | None, *, any_time: bool = False) -> Segment:
     """Open a segment and check all that it says of itself, against its space where that can be read."""
     spec, _ = read_description(path)
     if space is None:
         return open_segment(path, expected_fingerprint=fingerprint(spec))
-    segment = open_segment(path, expected_fingerprint=space.fingerprint)
+    segment = open_segment(path, expected_fingerprint=space.fingerprint, any_time=any_time)
     if (segment.feature_dim, segment.dtype) != (space.feature_dim, space.dtype):
         raise DamagedError(
             f"its rows are {segment.feature_dim} x {segment.dtype}; "
