@@ -1,5 +1,6 @@
 """`featstore extract` and `featstore backbones`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["backbones", "extract"]
 
 _LISTED_FAILURES = 20
+_NAMED_GONE = 5
 
 
 class _Devices(click.ParamType[list[str]]):
@@ -149,6 +151,9 @@ def extract(
     of the call before: without the lists, they are forgotten. Images in no list are left to the rule of fit;
     its --test 0 keeps them out of the test images.
 
+    Images and classes that are gone since the last run are named. A folder or CSV that was moved keeps its
+    catalog, which is recognised by the images' content.
+
     What the store has already is not computed again: run the same command after adding images, or after
     Ctrl-C, and it goes on from there.
 
@@ -192,6 +197,7 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
     say(f"store    {short_path(report.store)}")
     click.echo(f"space    {report.space}")
     click.echo(f"catalog  {report.catalog}")
+    _print_changes(report)
     _print_given(report.given_splits)
     if report.ignored:
         click.echo(f"{count(report.ignored, 'file')} left alone: no images by their names")
@@ -200,6 +206,22 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")
         if (more := len(report.failures) - _LISTED_FAILURES) > 0:
             click.echo(f"  and {more:,} more: `featstore info` counts them, --json lists them")
+
+
+def _print_changes(report: "ExtractionReport") -> None:
+    """Print what the catalog had and the source has no more."""
+    if report.moved_from is not None:
+        say(f"moved    from {short_path(report.moved_from)}")
+    if report.emptied_classes:
+        classes = [f"{label} ({images:,} before)" for label, images in report.emptied_classes.items()]
+        say(f"emptied  {len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {_first(classes)}")
+    if report.gone:
+        say(f"gone     {count(len(report.gone), 'image')} since the last run: {_first(report.gone)}")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_GONE:,} more" if len(names) > _NAMED_GONE else ""
+    return ", ".join(names[:_NAMED_GONE]) + more
 
 
 def _print_given(given: dict[str, int]) -> None:

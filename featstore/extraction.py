@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones import Backbone, load_backbone
+from featstore.changes import catalog_name_for, check_same_source, warn_of_lost_splits
 from featstore.errors import DamagedError, ExtractionError, StoreError
 from featstore.images.reading import default_workers
 from featstore.images.sources import Source, open_source
 from featstore.images.views import checked_n_views
-from featstore.pipeline import ExtractionRun, check_same_source
+from featstore.pipeline import ExtractionRun
 from featstore.store import Catalog, FeatureStore
 
 __all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
@@ -52,6 +53,12 @@ class ExtractionReport:
     given_splits : dict of str to int
         How many files the source gives to ``"train"``, ``"validation"`` and ``"test"``, and under ``"rule"``
         how many it leaves to the split rule.
+    gone : tuple of str
+        Paths of images that the catalog had, and whose content is nowhere in the source any more.
+    emptied_classes : dict of str to int
+        How many images each class had in the catalog that has none now.
+    moved_from : str or None
+        Where the source was that the catalog described before, where that is another place.
     seconds, images_per_second : float
         Wall time, and images settled in it.
     """
@@ -69,13 +76,16 @@ class ExtractionReport:
     ignored: int
     read: int
     given_splits: dict[str, int]
+    gone: tuple[str, ...]
+    emptied_classes: dict[str, int]
+    moved_from: str | None
     seconds: float
     images_per_second: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, each failure as ``{"path", "reason"}``."""
         failures = [{"path": path, "reason": reason} for path, reason in self.failures]
-        return {**self.__dict__, "failures": failures}
+        return {**self.__dict__, "failures": failures, "gone": list(self.gone)}
 
 
 class ExtractionInterrupted(KeyboardInterrupt):
@@ -127,7 +137,8 @@ def extract(
         How many views of each image, 0 to ``n_views - 1``, are to be there in the end. View 0 is the image
         itself; the others are drawn as the backbone option ``views``, a :class:`~featstore.ViewRecipe`, says.
     catalog : str, optional
-        Name for this source's paths and labels in the store; by default after the source.
+        Name for this source's paths and labels in the store; by default after the source. Where there is none
+        of that name, and one whose source is gone has most of its images here, that one follows its images.
     train_list, validation_list, test_list : path, optional
         Text files with one image of the source a line, such as ``apple_pie/1005649``: its path in the source,
         with or without its extension. The images get these splits; those in no list are left to the split
@@ -186,7 +197,7 @@ def extract(
         path = f"{images.name}.fstore" if store is None else store
         made = not os.path.lexists(path)
         store = FeatureStore(path, create=True)
-    name = catalog or images.name
+    name = catalog or catalog_name_for(store, images)
     known = _known_catalog(store, name, images)
     run = ExtractionRun(
         images,
@@ -203,15 +214,15 @@ def extract(
         try:
             run.settle()
         finally:
-            run.keep(name)
+            run.keep(name, is_named=catalog is not None)
         if run.extracted:
             _compact(store, network.spec.name)
     except KeyboardInterrupt as interruption:
-        raise ExtractionInterrupted(_report(run, name, time.monotonic() - started)) from interruption
+        raise ExtractionInterrupted(_report(run, time.monotonic() - started)) from interruption
     finally:
         if made and not store.space_names:
             _remove_empty(store, name)
-    finished = _report(run, name, time.monotonic() - started)
+    finished = _report(run, time.monotonic() - started)
     if finished.failed == finished.images:
         path, reason = finished.failures[0]
         raise ExtractionError(
@@ -221,12 +232,12 @@ def extract(
     return finished
 
 
-def _report(run: ExtractionRun, catalog: str, seconds: float) -> ExtractionReport:
+def _report(run: ExtractionRun, seconds: float) -> ExtractionReport:
     failures = tuple(run.failures())
     return ExtractionReport(
         store=run.store.path,
         space=run.network.spec.name,
-        catalog=catalog,
+        catalog=run.catalog_name,
         images=run.n_images,
         views=run.n_views,
         extracted=run.extracted,
@@ -237,6 +248,9 @@ def _report(run: ExtractionRun, catalog: str, seconds: float) -> ExtractionRepor
         ignored=run.source.ignored,
         read=run.read,
         given_splits=run.source.given_splits(),
+        gone=run.changes.gone,
+        emptied_classes=run.changes.emptied_classes,
+        moved_from=run.changes.moved_from,
         seconds=seconds,
         images_per_second=(run.extracted + run.reused + len(failures)) / seconds,
     )
@@ -273,12 +287,5 @@ def _known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | 
         return None
     known = store.catalog(name)
     check_same_source(known, images)
-    n_given = len(known) - known.splits.count(None)
-    if n_given and not any(record.split for record in images.records):
-        _log.warning(
-            "%d images of the catalog %s had given splits, and this call gives none: a rule deals them now; "
-            "to keep the splits, give the lists again",
-            n_given,
-            name,
-        )
+    warn_of_lost_splits(known, images)
     return known

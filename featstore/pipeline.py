@@ -11,19 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
-from featstore.errors import ExtractionError, SourceError
+from featstore.changes import SourceChanges, check_same_source, find_changes, find_moved, warn_of_lost_splits
+from featstore.errors import ExtractionError
 from featstore.images.sources import Source
 from featstore.loading import NO_HASH, Loaded, load_records
 from featstore.stamps import UNKNOWN
 from featstore.store import Catalog, FeatureStore, Space
 
-__all__ = ["SEAL_BYTES", "SEAL_SECONDS", "ExtractionRun", "check_same_source"]
+__all__ = ["SEAL_BYTES", "SEAL_SECONDS", "ExtractionRun"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +86,10 @@ class ExtractionRun:
         Of the source, those that could not even be opened included.
     extracted, extracted_views, reused, read : int
         As in :class:`~featstore.extraction.ExtractionReport`, so far.
+    catalog_name : str
+        Once it has been kept, which it is.
+    changes : SourceChanges
+        From the catalog that was there, once a finished run has been kept.
     """
 
     def __init__(
@@ -119,6 +124,8 @@ class ExtractionRun:
         self.extracted_views = 0
         self.reused = 0
         self.read = 0
+        self.catalog_name = ""
+        self.changes = SourceChanges()
         self._known = known
         self._near_groups = {} if known is None else known.near_group_by_content()
         self._pending: dict[str, _Pending] = {}
@@ -141,14 +148,15 @@ class ExtractionRun:
             self._report_progress()
         self._report_progress()
 
-    def keep(self, name: str) -> None:
+    def keep(self, name: str, *, is_named: bool) -> None:
         """Seal what is pending and write what is known of the source as its catalog.
 
+        Unless the user named it, a source without a catalog takes over the one that it had at another place.
         Ctrl-C does not cut this short: it is raised once all is written.
         """
         interruption = None
         with self._writers:
-            keeping = self._writers.submit(self._keep, name)
+            keeping = self._writers.submit(self._keep, name, is_named)
             while not keeping.done():
                 try:
                     wait([keeping])
@@ -158,24 +166,39 @@ class ExtractionRun:
         if interruption is not None:
             raise interruption
 
-    def _keep(self, name: str) -> None:
+    def _keep(self, name: str, is_named: bool) -> None:
         # All of them are tried, also where an earlier one failed.
         writing = [*self._sealing.values(), *(self._start_writing(device) for device in [*self._pending])]
         for sealing in writing:
             sealing.result()
+        self.catalog_name = name
+        if not is_named and name not in self.store.catalog_names:
+            is_complete = bool(self._is_settled.all())
+            self.catalog_name = find_moved(self.store, self._content_hash, is_complete=is_complete) or name
         # As it is by then: another run may have written it since this one began.
-        self.store.update_catalog(name, functools.partial(self._told, name))
+        self.store.update_catalog(self.catalog_name, functools.partial(self._told, name))
 
     def _told(self, name: str, current: Catalog | None) -> Catalog | None:
         """Return what this run makes of the catalog that is there, or None where it knows no better."""
-        if current is not None:
+        if current is None:
+            catalog = self._catalog(name)
+            return catalog if catalog.paths else None
+        follows = current.name != name
+        if not follows:
             check_same_source(current, self.source)
-            is_known = self._known is not None and current.equals(self._known)
-            if not is_known and not self._is_settled.all():
-                # Unfinished, this run may know less.
-                return None
-            self._near_groups = current.near_group_by_content()
-        catalog = self._catalog(name)
+        is_known = self._known is not None and current.equals(self._known)
+        is_complete = bool(self._is_settled.all())
+        if not is_complete and (not is_known or current.root != self.source.root):
+            # Unfinished, this run may know less.
+            return None
+        if follows:
+            warn_of_lost_splits(current, self.source)
+        self._near_groups = current.near_group_by_content()
+        catalog = replace(
+            self._catalog(current.name), moved_from=current.location if follows else current.moved_from
+        )
+        if is_complete:
+            self.changes = find_changes(current, catalog)
         return catalog if catalog.paths else None
 
     def failures(self) -> list[tuple[str, str]]:
@@ -363,21 +386,6 @@ class ExtractionRun:
     def _report_progress(self) -> None:
         if self.progress is not None:
             self.progress(self.settled, self.n_images)
-
-
-def check_same_source(catalog: Catalog, source: Source) -> None:
-    """Refuse to replace the catalog of another source that is still there.
-
-    Raises
-    ------
-    SourceError
-        It describes another folder or list.
-    """
-    if os.path.lexists(catalog.location) and not os.path.samefile(catalog.location, source.location):
-        raise SourceError(
-            f"the catalog {catalog.name!r} describes {catalog.location}, not {source.location}; "
-            "give this source a name of its own with --catalog NAME"
-        )
 
 
 def _strict_error(path: str, reason: str) -> ExtractionError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5s, h5t
+from h5py import h5a, h5d, h5s, h5t
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError
@@ -52,6 +52,8 @@ _NUMBERS = {
     "mtime_ns": ("mtimes_ns", "<i8"),
 }
 _OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")}
+_ATTRIBUTES = ("name", "root", "location")
+_OPTIONAL_ATTRIBUTE = "moved_from"
 _CHUNK_BYTES = 2**20
 _MAX_CHUNK_BYTES = 2**26
 _MAX_TEXT_BYTES = 2**16
@@ -90,6 +92,8 @@ class Catalog:
         Why the image could not be used; None where it could.
     near_groups : sequence of n str or None, optional
         Groups of near-duplicates that were found; the user's own stay in ``groups``.
+    moved_from : str, optional
+        The location before, of a source that was found again elsewhere; empty for all others.
     ctimes_ns, inodes : ndarray of shape (n,), int64, optional
         The rest of the file's :class:`~featstore.stamps.FileStamp` when it was hashed; -1 where unknown.
 
@@ -111,12 +115,13 @@ class Catalog:
     mtimes_ns: NDArray[np.int64]
     reasons: Sequence[str | None]
     near_groups: Sequence[str | None] = ()
+    moved_from: str = ""
     ctimes_ns: NDArray[np.int64] | None = None
     inodes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
-        for field in ("root", "location"):
+        for field in ("root", "location", _OPTIONAL_ATTRIBUTE):
             _encoded(getattr(self, field), field)
         n_images = len(self.paths)
         object.__setattr__(self, "near_groups", tuple(self.near_groups) or (None,) * n_images)
@@ -166,7 +171,7 @@ class Catalog:
 
     def equals(self, other: "Catalog") -> bool:
         """Say whether the other catalog has the same name, source, images and entries."""
-        texts = ("name", "root", "location", *(_TEXTS | _OPTIONAL_TEXTS).values())
+        texts = (*_ATTRIBUTES, _OPTIONAL_ATTRIBUTE, *(_TEXTS | _OPTIONAL_TEXTS).values())
         return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
             np.array_equal(getattr(self, field), getattr(other, field))
             for field, _ in (_NUMBERS | _OPTIONAL_NUMBERS).values()
@@ -227,7 +232,7 @@ def write_catalog(path: str, catalog: Catalog, *, before_rename: Callable[[], No
         with create_hdf5(temporary) as file:
             file.attrs["format"] = np.bytes_(_FORMAT.encode())
             file.attrs["format_version"] = np.int64(FORMAT_VERSION)
-            for field in ("name", "root", "location"):
+            for field in (*_ATTRIBUTES, *([_OPTIONAL_ATTRIBUTE] if catalog.moved_from else [])):
                 text = _encoded(getattr(catalog, field), field)
                 file.attrs[field] = np.array(text, f"S{len(text) or 1}")
             for name, column in texts.items():
@@ -273,8 +278,10 @@ def _read(path: str, *, name: str | None = None) -> Catalog:
         frame = locate_frame(links, file_id, file_bytes)
         if frame is not None and not is_frame_whole(raw, frame):
             raise ValueError("its bytes do not agree with their checksum")
+        has_moved = h5a.exists(file_id, _OPTIONAL_ATTRIBUTE.encode())
         columns: dict[str, Any] = {
-            field: _decoded(read_attribute(file_id, field, bytes)) for field in ("name", "root", "location")
+            field: _decoded(read_attribute(file_id, field, bytes))
+            for field in (*_ATTRIBUTES, *([_OPTIONAL_ATTRIBUTE] if has_moved else []))
         }
         columns["name"] = name or columns["name"]
         present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
@@ -317,9 +324,9 @@ def _bytes_of(catalog: Catalog) -> list[Any]:
     """Return all that a catalog's file holds of it, as it stands there."""
     texts = (_TEXTS | _OPTIONAL_TEXTS).items()
     return [
-        *(_encoded(getattr(catalog, field), field) for field in ("name", "root", "location")),
+        *(_encoded(getattr(catalog, field), field) for field in (*_ATTRIBUTES, _OPTIONAL_ATTRIBUTE)),
         *(_encoded_column(getattr(catalog, field), name) for name, field in texts),
-        *(getattr(catalog, field).tobytes() for field, _ in _NUMBERS.values()),
+        *(getattr(catalog, field).tobytes() for field, _ in (_NUMBERS | _OPTIONAL_NUMBERS).values()),
     ]
 
 
