@@ -89,8 +89,9 @@ def export(
     """Write HEAD and its backbone as one model into the folder OUT.
 
     HEAD is the name of a head in the store, or a .head file. The model takes images as uint8 and gives
-    probabilities; it needs no featstore. Beside it are labels.txt, model_card.md, which holds a program that
-    labels a photo, and model.json. Before OUT appears, the model is run on the test photos that are there.
+    probabilities; it needs no featstore. Beside it are labels.txt, model.json, photo.py, which reads photos
+    as featstore does, and model_card.md, which holds a program that labels one. Before OUT appears, the model
+    is run on the test photos that are there.
     """
     import featstore
 

@@ -1,6 +1,7 @@
-"""What lies beside an exported model for people: ``labels.txt`` and ``model_card.md``."""
+"""What lies beside an exported model for people: ``labels.txt``, ``model_card.md`` and ``photo.py``."""
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from featstore.backbones.spec import BackboneSpec
@@ -8,9 +9,9 @@ from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
 
-__all__ = ["CARD", "LABELS", "labels_text", "model_card"]
+__all__ = ["CARD", "LABELS", "PHOTO", "labels_text", "model_card", "photo_module"]
 
-CARD, LABELS = "model_card.md", "labels.txt"
+CARD, LABELS, PHOTO = "model_card.md", "labels.txt", "photo.py"
 """The files' names."""
 
 _RESIZE = {
@@ -35,29 +36,16 @@ _FORMATS = {
 _OPEN = """\
 from pathlib import Path
 
-import numpy as np
 {imports}
-from PIL import Image, ImageOps
+from photo import read_photo
 
-labels = Path("labels.txt").read_text(encoding="utf-8").splitlines()
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-{resize}
-pixels = np.asarray(image)[None]
+labels = Path("labels.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+pixels = read_photo("photo.jpg", {seen})[None]
 {run}
-print(labels[probabilities.argmax()], probabilities.max())
+print({label}, probabilities.max())
 """
 
-_RESIZE_CODE = {
-    "stretch": "image = image.resize(({width}, {height}), Image.Resampling.BILINEAR)",
-    "crop": "image = ImageOps.fit(image, ({width}, {height}), Image.Resampling.BILINEAR)",
-    "pad": (
-        "image = ImageOps.contain(image, ({width}, {height}), Image.Resampling.BILINEAR)\n"
-        "margins = ({width} - image.width) // 2, ({height} - image.height) // 2\n"
-        'black = Image.new("RGB", ({width}, {height}))\n'
-        "black.paste(image, margins)\n"
-        "image = black"
-    ),
-}
+_LABEL = "labels[probabilities.argmax()]"
 
 _RUN_CODE = {
     "keras": (
@@ -106,6 +94,11 @@ def labels_text(classes: Sequence[str]) -> str:
                 "relabel its images and fit the head again"
             )
     return "".join(f"{label}\n" for label in classes)
+
+
+def photo_module() -> str:
+    """Return ``photo.py``, by which featstore itself decodes."""
+    return files("featstore.images").joinpath("photo.py").read_text(encoding="utf-8")
 
 
 def model_card(described: ModelDescription) -> str:
@@ -181,9 +174,9 @@ def _input(described: ModelDescription) -> str:
     return (
         "## Input and output\n\n"
         f"Input `{INPUT}`: (n, {height}, {width}, 3) uint8, RGB from 0 to 255, height by width. An image is "
-        f"turned upright as its EXIF says, laid on white where it is transparent, and "
-        f"{_RESIZE[described.resize]}, bilinearly with antialiasing (Pillow's BILINEAR). Pixels are "
-        f"scaled inside.{_VIEWS[described.test_views]}\n\n"
+        f"turned upright as its EXIF or XMP says, laid on white where it is transparent, and "
+        f"{_RESIZE[described.resize]}, bilinearly with antialiasing (Pillow's BILINEAR): `{PHOTO}` does all "
+        f"of this. Pixels are scaled inside.{_VIEWS[described.test_views]}\n\n"
         f"Output `{OUTPUT}`: (n, {len(described.classes)}) float32, each row with the sum 1, in the order of "
         "`labels.txt`.\n"
     )
@@ -192,16 +185,25 @@ def _input(described: ModelDescription) -> str:
 def _use(described: ModelDescription) -> str:
     height, width = described.size_px
     imports, run = _RUN_CODE[described.runtime]
-    resize = _RESIZE_CODE[described.resize].format(height=height, width=width)
-    code = _OPEN.format(imports=imports, resize=resize, run=run)
-    text = f"## Use\n\nIn this folder:\n\n```python\n{code}```\n"
+    label = _LABEL
+    if described.rejects_below:
+        label += f' if probabilities.max() >= {described.rejects_below!r} else "unknown"'
+    seen = f'({height}, {width}), "{described.resize}"'
+    views = described.spec.parts[0].views
+    if views is not None and views.magnification != 1:
+        seen += f", magnification={views.magnification!r}"
+    code = _OPEN.format(imports=imports, seen=seen, run=run, label=label)
+    text = (
+        f"## Use\n\nIn this folder, where `{PHOTO}` reads a photo of any kind as featstore does (with NumPy "
+        f"and Pillow, and with pillow-heif for HEIC):\n\n```python\n{code}```\n"
+    )
     if described.runtime == "saved_model":
         text += (
             f"\nThe signature `{ENCODED_SIGNATURE}` takes encoded JPEG, PNG, GIF or BMP files as "
             f"`{ENCODED}`: "
             'over TensorFlow Serving\'s REST `{"instances": [{"b64": "…"}]}`. It answers with '
-            f"`{OUTPUT}` and `{LABEL}`, which is empty for unknown. It does not turn images as their EXIF "
-            f"says. `{IMAGES_SIGNATURE}` takes pixels.\n"
+            f"`{OUTPUT}` and `{LABEL}`, which is empty for unknown. It decodes in the graph, and does not "
+            f"turn images as their EXIF says. `{IMAGES_SIGNATURE}` takes pixels, such as `{PHOTO}` gives.\n"
         )
     return text
 

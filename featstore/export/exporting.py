@@ -24,7 +24,7 @@ from featstore.errors import (
     FingerprintMismatchError,
     MissingExtraError,
 )
-from featstore.export.card import CARD, LABELS, labels_text, model_card
+from featstore.export.card import CARD, LABELS, PHOTO, labels_text, model_card, photo_module
 from featstore.export.description import (
     DESCRIPTION,
     RUNTIMES,
@@ -95,8 +95,9 @@ def export_head(
         A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``svm`` or a linear classifier
         of your own; or one that was imported or extended.
     out : path_like
-        The folder to be. Beside the model it gets ``labels.txt``, ``model_card.md`` and ``model.json``. It is
-        written under another name and renamed when all is well.
+        The folder to be. Beside the model it gets ``labels.txt``, ``model.json``, ``photo.py``, which reads
+        photos for it, and ``model_card.md`` with a program that labels one. It is written under another name
+        and renamed when all is well.
     format : {"saved_model", "keras", "tflite", "onnx", "openvino"}
     table : FeatureTable, optional
         The features that the head was fitted on, with the paths of their photos: for the verification, and
@@ -175,6 +176,7 @@ def export_head(
         )
         _write_text(os.path.join(folder, LABELS), labels)
         _write_text(os.path.join(folder, CARD), model_card(described))
+        _write_text(os.path.join(folder, PHOTO), photo_module())
         _write_text(os.path.join(folder, DESCRIPTION), described.to_json())
     return ExportedModel(described, path=place)
 
@@ -203,7 +205,7 @@ def _check_place(place: str, *, overwrite: bool) -> None:
     if not overwrite:
         raise ExportError(f"{place} is there; choose another folder, or replace it with --force")
     try:
-        ours = {*read_description(place).files, LABELS, CARD, DESCRIPTION}
+        ours = {*read_description(place).files, LABELS, CARD, PHOTO, DESCRIPTION}
     except ExportError as error:
         raise ExportError(
             f"{place} is there and is no exported model: --force replaces nothing else; choose another folder"

@@ -53,7 +53,9 @@ class UnusablePhotoError(ValueError):
     """A photo holds values that stand for no colours."""
 
 
-def read_photo(path: Any, size_px: tuple[int, int], resize: str = "stretch") -> _Pixels:
+def read_photo(
+    path: Any, size_px: tuple[int, int], resize: str = "stretch", *, magnification: float = 1.0
+) -> _Pixels:
     """Read a photo as a model takes it: upright, on white where it is transparent, resized with antialiasing.
 
     HEIC photos need the package pillow-heif.
@@ -65,19 +67,25 @@ def read_photo(path: Any, size_px: tuple[int, int], resize: str = "stretch") -> 
         Height and width that the model takes, in pixels.
     resize : {"stretch", "crop", "pad"}
         How a photo of another shape is brought to that: as a whole, its centre, or whole and on black.
+    magnification : float
+        By how much parts of it are enlarged at most, which decides at which fraction of its size a large JPEG
+        is decoded.
 
     Returns
     -------
     ndarray of shape (height, width, 3), uint8
         Red, green and blue, each 0..255.
     """
+    if resize not in RESIZE_RULES:
+        raise ValueError(f"resize is one of {', '.join(RESIZE_RULES)}; found {resize!r}")
     with contextlib.suppress(ImportError):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     Image.init()
     with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
-        photo = Photo.of(image, size_px=size_px, resize=resize)
+        height, width = size_px
+        photo = Photo.of(image, size_px=(height, width), resize=resize, magnification=magnification)
         return photo.framed(photo.part())
 
 

@@ -66,6 +66,7 @@ def test_the_folder_holds_the_model_and_what_describes_it(exported, head, runtim
     folder = Path(exported(runtime).path)
     assert {entry.name for entry in folder.iterdir()} == {
         "labels.txt",
+        "photo.py",
         "model.json",
         "model_card.md",
         *FILES[runtime],
