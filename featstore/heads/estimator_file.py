@@ -1,6 +1,11 @@
-"""The estimator within a head file: skops without pickle, looked through before skops sees it."""
+"""The estimator within a head file, as skops writes it: without pickle.
+
+It is read without skops, and without running anything of it: :mod:`featstore.heads.estimators` knows which
+types may be there, and checks each against itself. Only where the caller trusts others does skops read it.
+"""
 
 import ast
+import functools
 import io
 import json
 import logging
@@ -8,6 +13,7 @@ import math
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +21,10 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, UntrustedTypeError
 from featstore.heads.calibration import class_scores
+from featstore.heads.estimators import build, decode, foreign_types, without_jobs, written_with
 from featstore.store.archive import check_members
 
-__all__ = ["dump_estimator", "first_line", "load_estimator", "read_array"]
-
-# What our heads need beyond the types that skops trusts of itself (scikit-learn's estimators, NumPy's arrays,
-# SciPy's matrices): nothing, and a test says so.
-_TRUSTED: tuple[str, ...] = ()
+__all__ = ["StoredEstimator", "dump_estimator", "first_line", "read_array"]
 
 _SCHEMA = "schema.json"
 _LARGEST_SCHEMA = 32 * 2**20
@@ -48,8 +51,7 @@ def dump_estimator(estimator: Any) -> bytes:
 
     try:
         data = bytes(skops.io.dumps(estimator))
-        _look_through(data)
-        unknown = _untrusted_types(data)
+        unknown = _foreign_types(data, _look_through(data))
     except Exception as error:  # an estimator of the user's own may raise anything
         name = type(estimator).__name__
         raise HeadError(f"{name} cannot be saved without pickle: {first_line(error)}") from error
@@ -58,16 +60,9 @@ def dump_estimator(estimator: Any) -> bytes:
     return data
 
 
-def load_estimator(
-    data: bytes,
-    *,
-    path: str,
-    trusted: Sequence[str | type],
-    versions: Mapping[str, str],
-    classes: NDArray[np.str_],
-    feature_dim: int,
-) -> Any:
-    """Rebuild an estimator.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredEstimator:
+    """An estimator in a file, which is rebuilt when it is called.
 
     Parameters
     ----------
@@ -75,56 +70,86 @@ def load_estimator(
         As :func:`dump_estimator` writes it.
     path : str
         The head file, for messages.
-    trusted : sequence of str or type
+    trusted : tuple of str or type
         Types that may be created beyond those that are always trusted.
     versions : mapping
         The head's.
     classes : ndarray of shape (n_classes,), str
     feature_dim : int
-
-    Raises
-    ------
-    HeadError
-        It is damaged, or not of this head.
-    UntrustedTypeError
-        It holds types that are not trusted.
     """
-    import skops.io
 
-    allowed = [*_TRUSTED]
-    allowed += [
-        entry if isinstance(entry, str) else f"{entry.__module__}.{entry.__qualname__}" for entry in trusted
-    ]
-    try:
-        _look_through(data)
-        unknown = _untrusted_types(data, allowed)
-        if not unknown:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                estimator = skops.io.loads(data, trusted=allowed)
-            if any("version" in type(entry.message).__name__.lower() for entry in caught):
-                written = versions.get("scikit-learn", "?")
-                _logger.warning("%s was written with scikit-learn %s; its results may differ", path, written)
-            known = np.asarray(getattr(estimator, "classes_", ()))
-            n_features = getattr(estimator, "n_features_in_", feature_dim)
-            agrees = n_features == feature_dim and np.array_equal(known, classes)
-            if agrees:
+    data: bytes
+    path: str
+    trusted: tuple[str | type, ...]
+    versions: Mapping[str, str]
+    classes: NDArray[np.str_]
+    feature_dim: int
+
+    def __call__(self) -> Any:
+        """Rebuild the estimator.
+
+        Raises
+        ------
+        HeadError
+            It is damaged, or not of this head.
+        UntrustedTypeError
+            It holds types that are not trusted.
+        """
+        allowed = [
+            entry if isinstance(entry, str) else f"{entry.__module__}.{entry.__qualname__}"
+            for entry in self.trusted
+        ]
+        try:
+            schema = _look_through(self.data)
+            foreign = _foreign_types(self.data, schema)
+            unknown = sorted({*foreign} - {*allowed})
+            if not unknown:
+                estimator = self._trusted(allowed) if foreign else self._checked(schema)
+                self._note_version(schema)
                 # Parts that do not fit together show when they are first used.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    estimator.predict(np.zeros((1, feature_dim)))
-                    class_scores(estimator, np.zeros((1, feature_dim)))
-    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
-        raise HeadError(f"{path} is damaged: its estimator cannot be read: {first_line(error)}") from error
-    if unknown:
-        listed = ", ".join(map(repr, unknown))
-        raise UntrustedTypeError(
-            f"{path} holds types that are not trusted: {', '.join(unknown)}; if you trust their code and "
-            f"whoever wrote the file, load it with trusted=[{listed}]"
-        )
-    if not agrees:
-        raise HeadError(f"{path} is damaged: its estimator and its manifest do not agree")
-    return estimator
+                    estimator.predict(np.ones((1, self.feature_dim)))
+                    class_scores(estimator, np.ones((1, self.feature_dim)))
+        except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+            raise HeadError(
+                f"{self.path} is damaged: its estimator cannot be read: {first_line(error)}"
+            ) from error
+        if unknown:
+            listed = ", ".join(map(repr, foreign))
+            raise UntrustedTypeError(
+                f"{self.path} holds types that are not trusted, for what is in them cannot be checked: "
+                f"{', '.join(unknown)}; if you trust their code and whoever wrote the file, load it with "
+                f"trusted=[{listed}]"
+            )
+        return estimator
+
+    def _checked(self, schema: Any) -> Any:
+        with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
+            # One that is there twice is read once: the file's size bounds the memory.
+            array = functools.cache(lambda name: read_array(archive.read(name)))
+            stored = decode(schema, array)
+        return build(stored, feature_dim=self.feature_dim, classes=self.classes)
+
+    def _trusted(self, allowed: Sequence[str]) -> Any:
+        import skops.io
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator = skops.io.loads(self.data, trusted=allowed)
+        without_jobs(estimator)
+        known = np.asarray(getattr(estimator, "classes_", ()))
+        n_features = getattr(estimator, "n_features_in_", self.feature_dim)
+        if n_features != self.feature_dim or not np.array_equal(known, self.classes):
+            raise ValueError("its estimator and its manifest do not agree")
+        return estimator
+
+    def _note_version(self, schema: Any) -> None:
+        import sklearn
+
+        if written_with(schema) not in ("", sklearn.__version__):
+            written = self.versions.get("scikit-learn", "?")
+            _logger.warning("%s was written with scikit-learn %s; its results may differ", self.path, written)
 
 
 def read_array(data: bytes) -> NDArray[Any]:
@@ -155,8 +180,8 @@ def read_array(data: bytes) -> NDArray[Any]:
     return array
 
 
-def _look_through(data: bytes) -> None:
-    """Refuse a skops file that would take much more time or memory than its size.
+def _look_through(data: bytes) -> Any:
+    """Return the schema of a skops file; refuse one that would take much more time or memory than its size.
 
     Raises
     ------
@@ -180,6 +205,7 @@ def _look_through(data: bytes) -> None:
         schema = json.loads(archive.read(_SCHEMA))
     if _n_nodes(schema) > _MOST_NODES:
         raise ValueError("its objects are nested within each other too often")
+    return schema
 
 
 def _n_nodes(schema: Any) -> int:
@@ -215,10 +241,15 @@ def _n_nodes(schema: Any) -> int:
     return count(schema)
 
 
-def _untrusted_types(data: bytes, allowed: Sequence[str] = _TRUSTED) -> list[str]:
-    import skops.io
+def _foreign_types(data: bytes, schema: Any) -> list[str]:
+    """Return the names of the types that are in a file beyond those that are checked."""
+    foreign = foreign_types(schema)
+    if foreign:
+        import skops.io
 
-    return sorted({*skops.io.get_untrusted_types(data=data)} - {*allowed})
+        # It also names methods, which are not types.
+        foreign |= {*skops.io.get_untrusted_types(data=data)}
+    return sorted(foreign)
 
 
 def first_line(error: BaseException) -> str:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import spec_from_dict
 from featstore.errors import FeatstoreError, FormatVersionError, HeadError
-from featstore.heads.estimator_file import dump_estimator, first_line, load_estimator, read_array
+from featstore.heads.estimator_file import StoredEstimator, dump_estimator, first_line, read_array
 from featstore.heads.form_estimator import form_estimator
 from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm
@@ -197,9 +197,8 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
             "gated": gated,
             "load_estimator": partial(form_estimator, gated, values["classes"], values["temperature"]),
         }
-    load = partial(
-        load_estimator,
-        members[_ESTIMATOR],
+    load = StoredEstimator(
+        data=members[_ESTIMATOR],
         path=path,
         trusted=tuple(trusted),
         versions=values["versions"],

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
 
 from featstore.errors import (
     FeatstoreError,
@@ -433,6 +434,16 @@ def test_unknown_types_are_refused_by_name_unless_trusted(table, tmp_path, caplo
     with pytest.raises(UntrustedTypeError, match=r"load it with trusted=\['sklearn.tree._tree.Tree'\]"):
         Head.load(tmp_path / "forest.head")
     loaded = Head.load(tmp_path / "forest.head", trusted=["sklearn.tree._tree.Tree"])
+    np.testing.assert_array_equal(loaded.predict_proba(table.X), head.predict_proba(table.X))
+
+
+def test_a_kernel_machine_is_refused_by_name_unless_trusted(table, tmp_path):
+    head = fit(table, head=SVC(probability=False))
+    head.save(tmp_path / "svc.head")
+
+    with pytest.raises(UntrustedTypeError, match=r"load it with trusted=\['sklearn.svm._classes.SVC'\]"):
+        Head.load(tmp_path / "svc.head")
+    loaded = Head.load(tmp_path / "svc.head", trusted=["sklearn.svm._classes.SVC"])
     np.testing.assert_array_equal(loaded.predict_proba(table.X), head.predict_proba(table.X))
 
 
