@@ -76,7 +76,9 @@ def _mb(size: int) -> str:
 
 
 def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
-    say(f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location']}")
+    say(
+        f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location'] or 'a list'}"
+    )
     classes = catalog["classes"]
     splits = ("train", "validation", "test")
     rows = [(one["label"], one["images"], *(one[split] for split in splits)) for one in classes[:50]]
@@ -180,9 +182,9 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
         if report.rescued or report.lost:
             say(f"{count(report.rescued, 'row')} of these kept, {count(report.lost, 'row')} damaged")
         for one in report.missing:
-            what = f"{count(one.images, 'image')} of {one.location}"
+            what = f"{count(one.images, 'image')} of {one.location or 'a list'}"
             if one.views is None:
-                what = f"with as many --views as before, {one.location}"
+                what = f"with as many --views as before, {one.location or 'a list'}"
             elif one.views > 1:
                 what = f"with --views {one.views}, {what}"
             say(f"extract again: {what} (catalog {one.catalog}) for {one.space}")

@@ -11,6 +11,7 @@ from typing import Any
 from featstore.backbones import Backbone, load_backbone
 from featstore.changes import catalog_name_for, check_same_source, warn_of_lost_splits
 from featstore.errors import DamagedError, ExtractionError, StoreError
+from featstore.images.label_doubts import label_doubts
 from featstore.images.reading import default_workers
 from featstore.images.sources import Source, open_source
 from featstore.images.views import checked_n_views
@@ -103,7 +104,7 @@ class ExtractionInterrupted(KeyboardInterrupt):
 
 
 def extract(
-    source: str | os.PathLike[str],
+    source: Any,
     store: str | os.PathLike[str] | FeatureStore | None = None,
     *,
     backbone: str | os.PathLike[str] | Backbone = "mobilenet_v2",
@@ -126,9 +127,11 @@ def extract(
 
     Parameters
     ----------
-    source : path
+    source : path, iterable of path, or table
         A folder of class folders, a flat folder, a folder whose folders ``train``, ``test``, … hold class
-        folders, or a CSV with the columns ``path`` and, optionally, ``label``, ``group`` and ``split``.
+        folders, or a CSV with the columns ``path`` and, optionally, ``label``, ``group`` and ``split``. Or
+        a list of paths, which have no labels, or a table with these columns, such as a pandas DataFrame: its
+        relative paths start from the current folder, and its catalog is called ``"images"`` by default.
     store : path or FeatureStore, optional
         Made where it does not exist. By default ``NAME.fstore`` in the current folder, after the source.
     backbone : str or Backbone
@@ -186,6 +189,9 @@ def extract(
     recipe = backbone_options.get("views") if isinstance(backbone, str | os.PathLike) else backbone.spec.views
     n_views = checked_n_views(n_views, recipe)
     images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
+    if not os.path.isdir(images.location):
+        for doubt in label_doubts(record.label for record in images.records):
+            _log.warning("%s", doubt)
     if isinstance(backbone, str | os.PathLike):
         network = load_backbone(os.fspath(backbone), **backbone_options)
     elif backbone_options:

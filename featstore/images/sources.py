@@ -3,10 +3,12 @@
 import os
 import re
 import stat
+from typing import Any
 
 from featstore.errors import SourceError
 from featstore.images.csv_list import read_csv_list
 from featstore.images.folders import FolderListing, unusable_reason, walk_folder
+from featstore.images.given_list import open_given_list
 from featstore.images.records import IMAGE_SUFFIXES, ImageRecord, Source, is_image_name
 from featstore.images.split_lists import with_split_lists
 
@@ -17,7 +19,7 @@ _MAX_NAME = 100
 
 
 def open_source(
-    path: str | os.PathLike[str],
+    source: Any,
     *,
     train_list: str | os.PathLike[str] | None = None,
     validation_list: str | os.PathLike[str] | None = None,
@@ -27,10 +29,11 @@ def open_source(
 
     Parameters
     ----------
-    path : str or path-like
-        A folder, in which the folder that an image lies in below ``path`` is its label (see
+    source : str, path-like, iterable of path, or table
+        A folder, in which the folder that an image lies in below it is its label (see
         :func:`~featstore.images.folders.walk_folder`), or a ``.csv`` or ``.tsv`` file with a column ``path``
-        (see :func:`~featstore.images.csv_list.read_csv_list`).
+        (see :func:`~featstore.images.csv_list.read_csv_list`); or a list that the program holds (see
+        :func:`~featstore.images.given_list.open_given_list`).
     train_list, validation_list, test_list : str or path-like, optional
         Text files that name images of the source, one a line, and give them their split (see
         :func:`~featstore.images.split_lists.with_split_lists`).
@@ -43,7 +46,7 @@ def open_source(
     Raises
     ------
     SourceError
-        There is nothing at ``path``, it is neither folder nor list, the list is malformed, no image was
+        There is nothing at its path, it is neither folder nor list, the list is malformed, no image was
         found, or a list of a split does not fit; the message says what was there and what to do.
 
     Examples
@@ -61,7 +64,8 @@ def open_source(
     1
     """
     lists = {"train": train_list, "validation": validation_list, "test": test_list}
-    return with_split_lists(_open(os.fsdecode(path)), lists)
+    is_path = isinstance(source, str | bytes | os.PathLike)
+    return with_split_lists(_open(os.fsdecode(source)) if is_path else open_given_list(source), lists)
 
 
 def _open(given: str) -> Source:

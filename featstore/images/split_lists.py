@@ -70,10 +70,10 @@ def _refuse_splits_of_its_own(source: Source) -> None:
     own = next((record for record in source.records if record.split is not None), None)
     if own is None:
         return
-    where = "the list's column split" if os.path.isfile(source.location) else "the folders' names"
+    where = "the list's column split" if not os.path.isdir(source.location) else "the folders' names"
     raise SourceError(
-        f"{source.location!r} gives splits of its own, by {where} ({own.path!r} is in {own.split}); leave "
-        "out the lists, or the splits in the source"
+        f"{source.location or 'the list'!r} gives splits of its own, by {where} ({own.path!r} is in "
+        f"{own.split}); leave out the lists, or the splits in the source"
     )
 
 

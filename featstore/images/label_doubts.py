@@ -1,0 +1,79 @@
+"""Labels of a list that are hardly names of classes: several in one cell, or measurements."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+__all__ = ["label_doubts"]
+
+_SEPARATORS = "|;,"
+_SHOWN = 3
+# Numbers that are classes, such as digits or ages in years, are whole, and each is met again and again.
+_MOST_NUMBERS = 50
+_FEWEST_IMAGES = 3
+
+
+def label_doubts(labels: Iterable[str | None]) -> list[str]:
+    """Return a sentence on each thing that makes the labels of a list unlikely to be one class an image.
+
+    Examples
+    --------
+    >>> label_doubts(["cat", "dog", "cat|dog", "red panda"])[0][:70]
+    "1 label looks like several in one: 'cat|dog'. Each is taken for a clas"
+    >>> label_doubts(["1", "2", "1", "2"])
+    []
+    """
+    counts = Counter(label for label in labels if label is not None)
+    doubts = []
+    if joined := _joined(counts):
+        named = ", ".join(map(repr, joined[:_SHOWN])) + (", …" if len(joined) > _SHOWN else "")
+        looks = "1 label looks" if len(joined) == 1 else f"{len(joined):,} labels look"
+        doubts.append(
+            f"{looks} like several in one: {named}. Each is taken for a class of its own; an image has one "
+            "label, so leave out such rows, or give each image its main one"
+        )
+    if _are_measurements(counts):
+        named = ", ".join(map(repr, list(counts)[:_SHOWN]))
+        doubts.append(
+            f"the labels look like measurements: {len(counts):,} different numbers, such as {named}. Each is "
+            "taken for a class, and classes have no order; to predict a number, fit a regression on table.X"
+        )
+    return doubts
+
+
+def _joined(counts: Counter[str]) -> list[str]:
+    """Return the labels that are made of others."""
+    parts = {label: found for label in counts if len(found := _parts(label)) > 1}
+    met = Counter(part for found in parts.values() for part in set(found))
+    # "haze primary", "clear primary", "clear water" …: more combinations than words.
+    are_combined = len(parts) > len(met)
+    return [
+        label
+        for label, found in parts.items()
+        if all(
+            part in counts or (met[part] > 1 and (are_combined or not _is_of_words(label))) for part in found
+        )
+    ]
+
+
+def _parts(label: str) -> list[str]:
+    for separator in _SEPARATORS:
+        if separator in label:
+            bare = label.strip("[]{}()")
+            return [part.strip(" '\"") for part in bare.split(separator) if part.strip(" '\"")]
+    return label.split()
+
+
+def _is_of_words(label: str) -> bool:
+    return not any(separator in label for separator in _SEPARATORS)
+
+
+def _are_measurements(counts: Counter[str]) -> bool:
+    try:
+        numbers = [float(label) for label in counts]
+    except ValueError:
+        return False
+    if not numbers:
+        return False
+    if not all(number.is_integer() for number in numbers):
+        return True
+    return len(numbers) > _MOST_NUMBERS and counts.total() < _FEWEST_IMAGES * len(numbers)
