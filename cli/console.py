@@ -21,6 +21,8 @@ __all__ = [
     "example",
     "force_option",
     "json_option",
+    "left_out",
+    "listed",
     "mark_existing",
     "marked_path",
     "note",
@@ -59,6 +61,7 @@ weights_option = click.option(
 
 # Of what a command writes outside of a store.
 force_option = click.option("--force", is_flag=True, help="Replace files that are there.")
+_LISTED_NAMES = 8
 
 _VERIFY_READS = "featstore.verify_reads"
 
@@ -116,6 +119,23 @@ class _OneLine(logging.Formatter):
 def count(number: int, noun: str) -> str:
     """Write a number of things: ``1 image``, ``1,250 images``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write the first names of several."""
+    more = f" and {len(names) - _LISTED_NAMES:,} more" if len(names) > _LISTED_NAMES else ""
+    return ", ".join(names[:_LISTED_NAMES]) + more
+
+
+def left_out(endings: Mapping[str, int], skipped: Mapping[str, int]) -> Iterator[str]:
+    """Yield a line on the files of a folder that are no images, and one on what was not looked into."""
+    if endings:
+        kinds = [f"{number:,} {ending or 'without ending'}" for ending, number in endings.items()]
+        number = count(sum(endings.values()), "file")
+        yield f"{number} left alone, not images by name or content: {listed(kinds)}"
+    if skipped:
+        kinds = [f"{number:,} {name}" for name, number in skipped.items()]
+        yield f"skipped as hidden or of other programs: {listed(kinds)}"
 
 
 def short_path(path: str) -> str:

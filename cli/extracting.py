@@ -11,6 +11,8 @@ from .console import (
     count,
     example,
     json_option,
+    left_out,
+    listed,
     note,
     print_json,
     print_table,
@@ -199,8 +201,13 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
     click.echo(f"catalog  {report.catalog}")
     _print_changes(report)
     _print_given(report.given_splits)
-    if report.ignored:
-        click.echo(f"{count(report.ignored, 'file')} left alone: no images by their names")
+    for line in left_out(report.ignored_endings, report.skipped):
+        say(line)
+    if report.empty_classes:
+        folders = f"{len(report.empty_classes):,} class{'es' * (len(report.empty_classes) > 1)}"
+        say(f"no usable image in {folders}: {listed(report.empty_classes)}")
+    if report.unlabelled:
+        click.echo(f"{count(report.unlabelled, 'image')} without a label beside the others")
     if report.failures:
         click.echo(f"{count(report.failed, 'image')} without features:")
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")

@@ -5,22 +5,28 @@ import glob
 import json
 import os
 import queue
+import shlex
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import click
 
+from featstore import FeatstoreError
+
 from .console import (
     bar,
     count,
     example,
     json_option,
+    left_out,
     note,
+    open_store,
     printable,
     quiet_option,
     trust_model_option,
@@ -118,6 +124,7 @@ def predict(
         raise click.UsageError("choose one of --format, --labels-only and --json")
     if is_null and _STDIN not in images:
         raise click.UsageError("--null is for paths on standard input: give - for an image")
+    _refuse_swapped(model, images, store)
     predictor = featstore.Predictor(
         _model_path(model, store),
         store=store,
@@ -125,10 +132,10 @@ def predict(
         engine=engine,
         trust_model=trust_model,
     )
-    groups, total = _given(images, is_null=is_null)
+    tally = _Tally(has_store=store is not None)
+    groups, total = _given(images, tally, is_null=is_null)
     kind = "labels" if labels_only else "json" if as_json else form or "table"
     writer = _WRITERS[kind](min(top, len(predictor.classes)))
-    tally = _Tally(has_store=store is not None)
     # Where the results themselves are seen coming, a bar would only be in their way.
     with bar(total, quiet=quiet or sys.stdout.isatty()) as progress:
         for group in groups:
@@ -139,7 +146,7 @@ def predict(
                 tally.count(prediction)
                 progress(tally.images, None)
     writer.end()
-    if not quiet and (tally.images != 1 or tally.has_store):
+    if not quiet and (tally.images != 1 or tally.has_store or tally.left_alone):
         note(tally.summary())
     if tally.failed and tally.failed == tally.images:
         raise click.ClickException("none of the images could be labelled")
@@ -151,21 +158,50 @@ def _model_path(model: str, store: str | None) -> str:
     return model if is_exported(model) else find_head(model, store)[0]
 
 
-def _given(images: tuple[str, ...], *, is_null: bool) -> "tuple[Iterator[Iterable[str]], int | None]":
+def _refuse_swapped(model: str, images: tuple[str, ...], store: str | None) -> None:
+    """Refuse images in a head's place where the head is in theirs."""
+    from featstore.prediction import is_exported
+
+    is_there = os.path.lexists(model) or glob.has_magic(model)
+    if not is_there or model.endswith(".head") or is_exported(model):
+        return
+    names: tuple[str, ...] = ()
+    if not all(map(os.path.lexists, images)):
+        with suppress(click.UsageError, FeatstoreError, OSError):
+            names = open_store(store).head_names
+    if model in names:
+        return
+    for image in images:
+        is_file = os.path.isfile(image) and image.endswith(".head")
+        if is_file or image in names or (image != _STDIN and is_exported(image)):
+            rest = [model, *(one for one in images if one != image)]
+            raise click.UsageError(
+                f"the head comes first: {printable(shlex.join(['featstore', 'predict', image, *rest]))}"
+            )
+
+
+def _given(
+    images: tuple[str, ...], tally: "_Tally", *, is_null: bool
+) -> "tuple[Iterator[Iterable[str]], int | None]":
     """Return what is to be labelled, part by part, and how many images that are if it can be told."""
     if _STDIN not in images:
-        paths = [path for image in images for path in _paths(image)]
+        paths = [path for image in images for path in _paths(image, tally)]
         return iter([paths]), len(paths)
-    parts = (_paths_on_stdin(is_null) if image == _STDIN else iter([_paths(image)]) for image in images)
+    parts = (
+        _paths_on_stdin(is_null) if image == _STDIN else iter([_paths(image, tally)]) for image in images
+    )
     return chain.from_iterable(parts), None
 
 
-def _paths(image: str) -> list[str]:
+def _paths(image: str, tally: "_Tally") -> list[str]:
     """Return the images under a folder, the files that a pattern fits, or else the path itself."""
     from featstore.images import open_source
 
     if os.path.isdir(image):
         source = open_source(image)
+        tally.left_alone += source.ignored
+        for line in left_out(source.ignored_endings, source.skipped):
+            note(f"{image}: {line}")
         records = [record.path for record in source.records]
         return [os.path.join(image, path) for path in (*records, *(path for path, _ in source.failures))]
     if glob.has_magic(image) and not os.path.lexists(image):
@@ -235,6 +271,7 @@ class _Tally:
     unknown: int = 0
     reused: int = 0
     failed: int = 0
+    left_alone: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def count(self, prediction: "Prediction") -> None:
@@ -249,6 +286,8 @@ class _Tally:
         if self.unknown:
             told.append(f"{self.unknown:,} unknown")
         told.append(f"{self.failed:,} failed")
+        if self.left_alone:
+            told.append(f"{count(self.left_alone, 'file')} left alone")
         if self.has_store:
             told.append(f"the features of {self.reused:,} reused")
         rate = f"{self.images / seconds:,.0f} images/s"

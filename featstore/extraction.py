@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from featstore.backbones import Backbone, load_backbone
@@ -48,7 +48,15 @@ class ExtractionReport:
     failures : tuple of (str, str)
         Path and reason of each failed image.
     ignored : int
-        Files of the source that are no images by their name.
+        Files of the source that are no images, by their names or their first bytes.
+    ignored_endings : dict of str to int
+        How many of them have each ending, in lower case; ``""`` for none.
+    skipped : dict of str to int
+        How many folders of each name, hidden or of other programs, and files of what other kind were skipped.
+    empty_classes : tuple of str
+        Class folders without an image, and classes of which every image failed.
+    unlabelled : int
+        Images without a label beside others that have one.
     read : int
         Files that were opened.
     given_splits : dict of str to int
@@ -82,11 +90,16 @@ class ExtractionReport:
     moved_from: str | None
     seconds: float
     images_per_second: float
+    ignored_endings: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    empty_classes: tuple[str, ...] = ()
+    unlabelled: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, each failure as ``{"path", "reason"}``."""
         failures = [{"path": path, "reason": reason} for path, reason in self.failures]
-        return {**self.__dict__, "failures": failures, "gone": list(self.gone)}
+        lists = {"gone": [*self.gone], "empty_classes": [*self.empty_classes]}
+        return {**self.__dict__, "failures": failures, **lists}
 
 
 class ExtractionInterrupted(KeyboardInterrupt):
@@ -189,6 +202,8 @@ def extract(
     recipe = backbone_options.get("views") if isinstance(backbone, str | os.PathLike) else backbone.spec.views
     n_views = checked_n_views(n_views, recipe)
     images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
+    for sentence in images.doubts():
+        _log.warning("%s", sentence)
     if not os.path.isdir(images.location):
         for doubt in label_doubts(record.label for record in images.records):
             _log.warning("%s", doubt)
@@ -259,7 +274,17 @@ def _report(run: ExtractionRun, seconds: float) -> ExtractionReport:
         moved_from=run.changes.moved_from,
         seconds=seconds,
         images_per_second=(run.extracted + run.reused + len(failures)) / seconds,
+        ignored_endings=dict(run.source.ignored_endings),
+        skipped=dict(run.source.skipped),
+        empty_classes=_empty_classes(run.source, {path for path, _ in failures}),
+        unlabelled=run.source.unlabelled,
     )
+
+
+def _empty_classes(source: Source, failed: set[str]) -> tuple[str, ...]:
+    labels = {record.label for record in source.records if record.label}
+    full = {record.label for record in source.records if record.path not in failed}
+    return (*source.empty_folders, *sorted(labels - full))
 
 
 def _compact(store: FeatureStore, space: str) -> None:

@@ -5,39 +5,76 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import dataclass, field
 
-from featstore.errors import SourceError
+from featstore.class_names import normalised_name
+from featstore.errors import ImageError, SourceError
 from featstore.images.folders import unusable_reason
+from featstore.images.image_names import is_image_name
+from featstore.images.listed_files import ListedFiles, normalised_path
 from featstore.images.records import ImageRecord, split_of_word
+from featstore.images.text_files import find_dialect, open_text
 from featstore.stamps import FileStamp
 
-__all__ = ["read_csv_list"]
+__all__ = ["CsvListing", "read_csv_list"]
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _COLUMNS = ("path", "label", "group", "split")
+# What other tools call them: Keras' flow_from_dataframe, exports of labelling programs.
+_PATH_WORDS = (
+    *("path", "filename", "file", "filepath", "file_name", "file_path"),
+    *("image", "image_path", "img_path", "image_name"),
+)
+_LABEL_WORDS = ("label", "class", "category", "class_name")
+_WORDS = {"path": _PATH_WORDS, "label": _LABEL_WORDS, "group": ("group",), "split": ("split",)}
+# The row numbers that pandas and others write.
+_ROW_NUMBERS = re.compile(r"(unnamed: \d+|index|id|)")
 # At four bytes a character less than what a row of a catalog may have, however many rows there are.
 _MAX_CHARACTERS = 2000
-_MAX_HEADER = 2**20
+# What is no word; old programs end a text with the last of these.
+_BLANK = " \t\r\n\v\f\u00a0\x1a"
 _Fields = tuple[str | None, str | None, str | None]
 
 
-def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
+@dataclass(kw_only=True)
+class CsvListing:
+    """What a list names.
+
+    Parameters
+    ----------
+    records : list of ImageRecord
+        In the order of the list.
+    failures : list of (path, reason)
+        The rows whose path is no regular file that can be seen, in the order of the list.
+    unused : list of str
+        Names of columns that say nothing to us.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+
+def read_csv_list(location: str) -> CsvListing:
     """Read a list of images.
 
     The first row names the columns: ``path``, and optionally ``label``, ``group`` and ``split``; others are
-    not used. The text is UTF-8, with or without a byte-order mark, in which paths may hold any bytes that a
-    file name can; fields are separated by commas in a ``.csv`` and by tabs in a ``.tsv``, and quoted as
-    spreadsheets do. White space around a label, group or split is dropped, and an empty one means none. No
-    word does: ``nan``, ``NA`` and ``none`` are labels and groups like any other, and not splits. A split is
-    written ``train`` or ``training``; ``validation``, ``valid``, ``val`` or ``dev``; ``test`` or ``testing``;
-    in any case. Paths, labels and groups have at most 2,000 characters.
+    not used. For want of a ``path``, one column called ``filename``, ``file``, ``image`` or the like is taken
+    for it, and for want of a ``label`` one called ``class`` or ``category``. The text is UTF-8, with or
+    without a byte-order mark, in which paths may hold any bytes that a file name can, or UTF-16. Fields are
+    separated by commas in a ``.csv`` and by tabs in a ``.tsv``, or by semicolons, bars, tabs or commas where
+    only these make a header of the first line or it is ``sep=;``; and they are quoted as spreadsheets do.
+    Rows without a word and empty columns behind the last are passed over. White space around a label, group
+    or split is dropped, and an empty one means none. No word does: ``nan``, ``NA`` and ``none`` are labels
+    and groups like any other, and not splits. A split is written ``train`` or ``training``; ``validation``,
+    ``valid``, ``val`` or ``dev``; ``test`` or ``testing``; in any case. Paths, labels and groups have at most
+    2,000 characters; labels and groups are kept in Unicode's form NFC.
 
     A path is taken as it stands (``~`` means nothing) and then normalised as :func:`os.path.normpath` does:
-    relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. It is
-    the user's own list, and naming a file in it gives no access that its user lacks. A row that repeats
-    another is dropped.
+    relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. Where
+    that is no file, it is read as :class:`~featstore.images.listed_files.ListedFiles` says. It is the user's
+    own list, and naming a file in it gives no access that its user lacks. A row that repeats another is
+    dropped.
 
     Parameters
     ----------
@@ -46,10 +83,7 @@ def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str
 
     Returns
     -------
-    records : list of ImageRecord
-        In the order of the list.
-    failures : list of (path, reason)
-        The rows whose path is no regular file that can be seen, in the order of the list.
+    CsvListing
 
     Raises
     ------
@@ -58,55 +92,58 @@ def read_csv_list(location: str) -> tuple[list[ImageRecord], list[tuple[str, str
         files exists.
     """
     root = os.path.dirname(location)
-    # Absolute paths survive the joining: the prefix is used for relative ones only.
-    prefix = root if root.endswith(os.sep) else root + os.sep
-    records: list[ImageRecord] = []
-    failures: list[tuple[str, str]] = []
+    files = ListedFiles(root)
+    listing = CsvListing()
     seen: dict[str, tuple[_Fields, int]] = {}
-    for path, fields, line in _read_rows(location):
+    for text, fields, line in _read_rows(location, listing):
+        reason = ""
+        try:
+            path, status = files.find(text)
+            if not stat.S_ISREG(status.st_mode):
+                reason = unusable_reason(status)
+        except ImageError as error:
+            path, reason = normalised_path(text.strip() or text), str(error)
+        except ValueError as error:
+            raise SourceError(f"{_at(location, line)}: the path holds a NUL character") from error
         if (earlier := seen.setdefault(path, (fields, line)))[1] != line:
             if earlier[0] != fields:
                 raise _conflict(location, path, earlier, (fields, line))
             continue
-        try:
-            status = os.stat(path if os.path.isabs(path) else prefix + path)
-        except OSError as error:
-            failures.append((path, unusable_reason(error)))
+        if reason:
+            listing.failures.append((path, reason))
             continue
-        except ValueError as error:
-            raise SourceError(f"{_at(location, line)}: the path holds a NUL character") from error
-        if stat.S_ISREG(status.st_mode):
-            label, group, split = fields
-            records.append(
-                ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(status))
-            )
-        else:
-            failures.append((path, unusable_reason(status)))
-    if not records:
-        raise _nothing_found(location, root, failures)
-    return records, failures
+        label, group, split = fields
+        listing.records.append(
+            ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(status))
+        )
+    if not listing.records:
+        raise _nothing_found(location, root, listing.failures)
+    return listing
 
 
-def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
+def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Fields, int]]:
     """Yield path, (label, group, split) and number of the first line of each row."""
-    delimiter = _DELIMITERS[os.path.splitext(location)[1].lower()]
+    separator = _SEPARATORS[os.path.splitext(location)[1].lower()]
     line = 1
-    with open(location, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        # A large file of one line is no list, and is not read to its end to find that out.
-        lines = chain(filter(None, [file.readline(_MAX_HEADER)]), file)
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        try:
-            places, n_columns = _read_header(location, next(rows, None), delimiter)
+    try:
+        with open_text(location, newline="") as file:
+            dialect, lines, before = find_dialect(file, separator=separator, columns=_PATH_WORDS)
+            rows = dialect.reader(lines)
+            line = before + 1
+            header = next(rows, None)
+            places, listing.unused = _read_header(location, header, line)
+            n_columns = len(header or ())
+            n_named = 1 + max(number for number, name in enumerate(header or ()) if name.strip())
             path_place = places["path"]
             names = [name for name in _COLUMNS[1:] if name in places]
             other_places = [places[name] for name in names]
             known: dict[tuple[str, ...], _Fields] = {}
-            line = rows.line_num + 1
+            line = before + rows.line_num + 1
             for row in rows:
-                if len(row) == n_columns:
+                if len(row) != n_columns or not row[path_place] or row[path_place].isspace():
+                    row = _evened(location, line, row, (n_named, n_columns), path_place)
+                if row:
                     path = row[path_place]
-                    if not path:
-                        raise SourceError(f"{_at(location, line)}: the path is empty")
                     if len(path) > _MAX_CHARACTERS:
                         raise _too_long(location, line, "path", path)
                     values = tuple([row[place] for place in other_places])
@@ -114,21 +151,37 @@ def _read_rows(location: str) -> Iterator[tuple[str, _Fields, int]]:
                     if fields is None:
                         named = dict(zip(names, values, strict=True))
                         fields = known[values] = _read_fields(location, line, named)
-                    yield _normalised(path), fields, line
-                elif row:
-                    raise SourceError(
-                        f"{_at(location, line)}: expected {n_columns} columns, as in the header, found "
-                        f"{len(row)}; quote a field that holds the separator"
-                    )
-                line = rows.line_num + 1
-        except csv.Error as error:
-            hint = "; is a quote left open?" if re.search("limit|unexpected end", str(error)) else ""
-            said = str(error).replace("\t", "\\t")
-            raise SourceError(f"{_at(location, line)}: {said}{hint}") from error
+                    yield path, fields, line
+                line = before + rows.line_num + 1
+    except csv.Error as error:
+        hint = "; is a quote left open?" if re.search("limit|unexpected end", str(error)) else ""
+        said = str(error).replace("\t", "\\t")
+        raise SourceError(f"{_at(location, line)}: {said}{hint}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{_at(location, line)} or after it: broken {error.encoding.upper()} text; save the list in UTF-8"
+        ) from error
 
 
-def _read_header(location: str, header: list[str] | None, delimiter: str) -> tuple[dict[str, int], int]:
-    """Find the columns by their names; return their places and how many columns there are."""
+def _evened(location: str, line: int, row: list[str], widths: tuple[int, int], path_place: int) -> list[str]:
+    """Return a row with as many fields as there are columns; none where it has no word."""
+    n_named, n_columns = widths
+    if not any(field.strip(_BLANK) for field in row):
+        return []
+    if len(row) < n_named or any(field.strip() for field in row[n_columns:]):
+        hint = "quote a field that holds the separator"
+        if len(row) == n_columns + 1:
+            hint += ", and name the column of row numbers, if the first is one"
+        raise SourceError(
+            f"{_at(location, line)}: expected {n_columns} columns, as in the header, found {len(row)}; {hint}"
+        )
+    if not row[path_place].strip():
+        raise SourceError(f"{_at(location, line)}: the path is empty")
+    return row
+
+
+def _read_header(location: str, header: list[str] | None, line: int) -> tuple[dict[str, int], list[str]]:
+    """Find the columns by their names; return their places, and the names of those that are not used."""
     if header is None:
         raise SourceError(
             f"{location!r} is empty; its first line has to name the columns: path and, as you like, label, "
@@ -137,20 +190,31 @@ def _read_header(location: str, header: list[str] | None, delimiter: str) -> tup
     names = [name.strip().lower() for name in header]
     if any("\0" in name for name in names):
         raise SourceError(f"{location!r} is not UTF-8 text; save it as CSV in UTF-8")
-    for name in _COLUMNS:
-        if names.count(name) > 1:
-            raise SourceError(f"{_at(location, 1)}: the column {name!r} is named more than once")
-    if "path" not in names:
-        found = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
+    places = {}
+    for column, words in _WORDS.items():
+        found = [word for word in words if word in names]
+        if column in found:
+            found = [column]
+        if len(found) > 1:
+            raise SourceError(
+                f"{_at(location, line)}: {' and '.join(map(repr, found))} may each be the column {column!r}; "
+                "rename one of them so"
+            )
+        if found and names.count(found[0]) > 1:
+            raise SourceError(f"{_at(location, line)}: the column {found[0]!r} is named more than once")
+        if found:
+            places[column] = names.index(found[0])
+    if "path" not in places:
+        told = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
         hint = ""
-        for mark, word in _DELIMITER_NAMES.items():
-            if len(header) == 1 and mark != delimiter and mark in header[0]:
-                hint = f" (the fields look separated by {word}; expected {_DELIMITER_NAMES[delimiter]})"
+        if any(is_image_name(name.strip()) for name in header):
+            hint = ". It looks like an image's row: put a line such as path,label above it"
         raise SourceError(
-            f"{_at(location, 1)}: the first line has to name the columns: path and, as you like, label, "
-            f"group, split; found {found}{hint}"
+            f"{_at(location, line)}: the first line has to name the columns: path and, as you like, label, "
+            f"group, split; found {told}{hint}"
         )
-    return {name: names.index(name) for name in _COLUMNS if name in names}, len(names)
+    unused = [header[number].strip() for number in range(len(names)) if number not in places.values()]
+    return places, [name for name in unused if not _ROW_NUMBERS.fullmatch(name.lower())]
 
 
 def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
@@ -166,7 +230,7 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
                 f"{_at(location, line)}: the {name} is not UTF-8: {os.fsencode(value)[:40]!r}; save the list "
                 "in UTF-8"
             ) from error
-    label, group, word = (values.get(name, "").strip() or None for name in _COLUMNS[1:])
+    label, group, word = (normalised_name(values.get(name, "").strip()) or None for name in _COLUMNS[1:])
     split = None if word is None else split_of_word(word)
     if word is not None and split is None:
         raise SourceError(
@@ -181,17 +245,6 @@ def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
         f"{_at(location, line)}: the {name} has {len(text):,} characters, and may have {_MAX_CHARACTERS:,}; "
         f"it begins {text[:40]!r}"
     )
-
-
-def _normalised(path: str) -> str:
-    # Only these can be changed by normpath, which costs more than the rest of the row.
-    if "//" in path or "/." in path or path[0] == "." or path[-1] == "/" or os.sep != "/":
-        path = os.path.normpath(path)
-        if path.startswith("//"):
-            path = path[1:]
-        if os.sep != "/":
-            path = path.replace(os.sep, "/")
-    return path
 
 
 def _conflict(

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from featstore.class_names import normalised_name
 from featstore.errors import SourceError
 from featstore.images.folders import unusable_reason
 from featstore.images.records import ImageRecord, Source, split_of_word
@@ -126,7 +127,7 @@ def _text(number: int, name: str, cell: Any) -> str | None:
         raise SourceError(
             f"row {number}: the {name} {text[:40]!r} has a NUL or over {_MAX_CHARACTERS:,} letters"
         )
-    return text or None
+    return normalised_name(text) or None
 
 
 def _is_missing(cell: Any) -> bool:

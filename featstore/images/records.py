@@ -1,22 +1,15 @@
 """What a source says about its images, before any of them is opened."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from featstore.class_names import look_alikes_told, normalised_name
 from featstore.stamps import FileStamp
 
-__all__ = ["IMAGE_SUFFIXES", "ImageRecord", "Source", "is_image_name", "split_of_word"]
+__all__ = ["ImageRecord", "Source", "split_of_word"]
 
-IMAGE_SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib"),
-        *(".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"),
-        *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".tga", ".dds"),
-    )
-)
-"""The endings, in lower case, by which a file in a folder is taken for an image."""
-
-_ENDINGS = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
+_SHOWN = 8
 
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -35,7 +28,7 @@ class ImageRecord:
         Relative to the source's root, with ``"/"`` between folders; absolute where a CSV says so. Names that
         are not UTF-8 are held with surrogate escapes, as :func:`os.fsdecode` gives them.
     label : str, optional
-        Its class.
+        Its class, in Unicode's form NFC.
     group : str, optional
         What it must share a split with: a patient, a plant, a video.
     split : {"train", "validation", "test"}, optional
@@ -70,8 +63,17 @@ class Source:
         What is listed but cannot be opened as a regular file: missing files, dangling links, pipes, sockets,
         devices and folders that cannot be read. None of these was opened.
     ignored : int
-        How many files were passed over because their names are not those of images. Hidden files are not
-        counted.
+        How many files were passed over because they are no images, by their names or their first bytes.
+        Hidden files are not counted.
+    ignored_endings : mapping of str to int
+        How many of these have each ending, in lower case, the most frequent first; ``""`` for none.
+    skipped : mapping of str to int
+        How many folders of each name were not looked into, and how many files of what other kind, because
+        they are hidden or other programs keep what is their own there.
+    empty_folders : sequence of str
+        Folders that would be classes and hold no image.
+    unused_columns : sequence of str
+        Columns of a CSV that say nothing to us.
     """
 
     name: str
@@ -80,28 +82,47 @@ class Source:
     records: list[ImageRecord]
     failures: list[tuple[str, str]]
     ignored: int
+    ignored_endings: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    empty_folders: Sequence[str] = ()
+    unused_columns: Sequence[str] = ()
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images lie beside classes without being of one."""
+        n_none = sum(record.label is None for record in self.records)
+        return 0 if n_none == len(self.records) else n_none
+
+    def doubts(self) -> list[str]:
+        """Return sentences on what the user may have meant otherwise: classes that look alike, columns."""
+        told = [look_alikes_told({record.label for record in self.records if record.label})]
+        if self.unused_columns:
+            unused = ", ".join(map(repr, self.unused_columns[:_SHOWN]))
+            more = f" and {len(self.unused_columns) - _SHOWN} more" * (len(self.unused_columns) > _SHOWN)
+            told.append(f"columns that are not used: {unused}{more}; path, label, group and split are")
+        told += [
+            f"{len(folders)} folders are the class {label!r}: their names differ only in Unicode form"
+            for label, folders in self._forms().items()
+        ]
+        return [sentence for sentence in told if sentence]
+
+    def _forms(self) -> dict[str, set[str]]:
+        """Return the folders, from the root, of each class that has several in one place."""
+        forms: dict[tuple[str, str], set[str]] = {}
+        for record in self.records:
+            if record.label and not record.label.isascii() and not record.path.isascii():
+                above, *names = "", *record.path.split("/")[:-1]
+                for name in names:
+                    if normalised_name(name) == record.label:
+                        forms.setdefault((above, record.label), set()).add(name)
+                        break
+                    above = f"{above}{name}/"
+        return {label: names for (_, label), names in sorted(forms.items()) if len(names) > 1}
 
     def given_splits(self) -> dict[str, int]:
         """Count the images given to ``"train"``, ``"validation"``, ``"test"``, and to none as ``"rule"``."""
         counts = Counter(record.split for record in self.records)
         return {split or "rule": counts[split] for split in ("train", "validation", "test", None)}
-
-
-def is_image_name(name: str) -> bool:
-    """Tell by its ending, in any case, whether a file is taken for an image.
-
-    Parameters
-    ----------
-    name : str
-        The file's name, without its folder.
-
-    Examples
-    --------
-    >>> is_image_name("rose.JPG"), is_image_name("rose.txt"), is_image_name(".jpg")
-    (True, False, False)
-    """
-    stem, _, ending = name.rpartition(".")
-    return bool(stem) and ending.lower() in _ENDINGS
 
 
 def split_of_word(word: str) -> str | None:

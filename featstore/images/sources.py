@@ -9,7 +9,8 @@ from featstore.errors import SourceError
 from featstore.images.csv_list import read_csv_list
 from featstore.images.folders import FolderListing, unusable_reason, walk_folder
 from featstore.images.given_list import open_given_list
-from featstore.images.records import IMAGE_SUFFIXES, ImageRecord, Source, is_image_name
+from featstore.images.image_names import IMAGE_SUFFIXES, is_image_name
+from featstore.images.records import ImageRecord, Source
 from featstore.images.split_lists import with_split_lists
 
 __all__ = ["ImageRecord", "Source", "is_image_name", "open_source"]
@@ -25,7 +26,7 @@ def open_source(
     validation_list: str | os.PathLike[str] | None = None,
     test_list: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """List the images of a folder or a CSV, opening none of them.
+    """List the images of a folder or a CSV, decoding none of them.
 
     Parameters
     ----------
@@ -84,16 +85,17 @@ def _open(given: str) -> Source:
     if suffix.lower() not in _LIST_SUFFIXES:
         raise SourceError(_wrong_file(given, location))
     try:
-        records, failures = read_csv_list(location)
+        listing = read_csv_list(location)
     except OSError as error:
         raise SourceError(f"{given!r} cannot be read: {unusable_reason(error)}") from error
     return Source(
         name=_catalog_name(stem),
         root=os.path.dirname(location),
         location=location,
-        records=records,
-        failures=failures,
+        records=listing.records,
+        failures=listing.failures,
         ignored=0,
+        unused_columns=listing.unused,
     )
 
 
@@ -112,7 +114,10 @@ def _open_folder(location: str) -> Source:
         location=location,
         records=listing.records,
         failures=listing.failures,
-        ignored=listing.other_endings.total(),
+        ignored=listing.others.total(),
+        ignored_endings=listing.other_endings(),
+        skipped=dict(sorted(listing.skipped.items())),
+        empty_folders=listing.empty_folders(),
     )
 
 
@@ -154,10 +159,10 @@ def _wrong_file(given: str, location: str) -> str:
 
 def _no_image(location: str, listing: FolderListing) -> str:
     looked = f"looked in it and below it for files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, in any case"
-    n_others = listing.other_endings.total()
+    n_others = listing.others.total()
     found = "found no file at all" if not n_others else f"found {n_others} other file{'s' * (n_others != 1)}"
     if n_others:
-        common = [ending or "no ending" for ending, _ in listing.other_endings.most_common(5)]
+        common = [ending or "no ending" for ending in list(listing.other_endings())[:5]]
         found += f" ({', '.join(common)})"
     if listing.failures:
         path, reason = listing.failures[0]

@@ -6,9 +6,12 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from featstore.class_names import normalised_name
 from featstore.errors import SourceError
 from featstore.images.folders import unusable_reason
+from featstore.images.listed_files import readings
 from featstore.images.records import ImageRecord, Source
+from featstore.images.text_files import open_text
 
 __all__ = ["with_split_lists"]
 
@@ -22,9 +25,10 @@ def with_split_lists(source: Source, lists: Mapping[str, str | os.PathLike[str] 
 
     A list has one image a line, as its path below the source's root, with or without its extension, such as
     ``apple_pie/1005649``; absolute paths are understood too. The text is UTF-8, with or without a byte-order
-    mark, in which names may hold any bytes that a file name can. Blank lines are passed over, and so is white
-    space around a name, unless a file is called so. No character starts a comment, since a name may hold it.
-    A name that stands twice in one list counts once.
+    mark, in which names may hold any bytes that a file name can, or UTF-16. Blank lines are passed over. If
+    no file is called as a line says, white space around it is dropped, backslashes are read as slashes, and
+    names may be in another Unicode form. No character starts a comment, since a name may hold it. A name that
+    stands twice in one list counts once.
 
     Parameters
     ----------
@@ -91,12 +95,12 @@ class _Index:
     def __init__(self, source: Source) -> None:
         self._records: list[ImageRecord] = source.records
         self._root = source.root
-        self._by_path = {self._normalised(record.path): row for row, record in enumerate(source.records)}
-        self._by_stem: dict[str, int] = {}
-        for path, row in self._by_path.items():
-            stem = os.path.splitext(path)[0]
-            self._by_stem[stem] = _SEVERAL if stem in self._by_stem else row
-        unusable = [self._normalised(path) for path, _ in source.failures]
+        paths = [self._normalised(record.path) for record in source.records]
+        forms = [normalised_name(path) for path in paths]
+        self._exact = _rows_by_name(paths)
+        # Of names in any Unicode form.
+        self._folded = self._exact if forms == paths else _rows_by_name(forms)
+        unusable = [normalised_name(self._normalised(path)) for path, _ in source.failures]
         self._unusable = {*unusable, *(os.path.splitext(path)[0] for path in unusable)}
 
     def rows(self, path: str) -> list[int]:
@@ -108,7 +112,7 @@ class _Index:
             row = self._row(path, number, line)
             if row is not None:
                 rows[row] = None
-            elif not any(name in self._unusable for name in self._readings(line)):
+            elif self._unusable.isdisjoint(map(normalised_name, self._readings(line))):
                 missing.append(_Missing(line.strip(), number))
         if not lines:
             raise SourceError(f"{path!r} names no image; a list has one on each line, such as class/image")
@@ -122,27 +126,45 @@ class _Index:
         return list(rows)
 
     def _row(self, path: str, number: int, line: str) -> int | None:
-        for name in self._readings(line):
-            if (row := self._by_path.get(name)) is not None:
-                return row
-            row = self._by_stem.get(name)
-            if row == _SEVERAL:
-                fitting = [known for known in self._by_path if os.path.splitext(known)[0] == name]
-                raise SourceError(
-                    f"{path!r}, line {number}: {name!r} fits {len(fitting)} images, {_first(fitting)}; "
-                    "give the extension"
-                )
-            if row is not None:
-                return row
+        names = self._readings(line)
+        folded = list(map(normalised_name, names))
+        for wanted, by_name in ((names, self._exact), (folded, self._folded)):
+            for name in wanted:
+                row = by_name.get(name)
+                if row == _SEVERAL:
+                    raise self._ambiguous(path, number, name)
+                if row is not None:
+                    return row
         return None
 
+    def _ambiguous(self, path: str, number: int, name: str) -> SourceError:
+        known = [self._normalised(record.path) for record in self._records]
+        fitting = [one for one in known if name in (one, os.path.splitext(one)[0])]
+        hint = "give the extension"
+        if not fitting:
+            folded = [(one, normalised_name(one)) for one in known]
+            fitting = [one for one, form in folded if name in (form, os.path.splitext(form)[0])]
+            hint = "give the extension, and the name in the Unicode form that the file has"
+        return SourceError(
+            f"{path!r}, line {number}: {name!r} fits {len(fitting)} images, {_first(fitting)}; {hint}"
+        )
+
     def _readings(self, line: str) -> list[str]:
-        """Return what a line may mean, as it stands first."""
-        names = [line, line.strip()] if line != line.strip() else [line]
-        return [self._normalised(name) for name in names]
+        return [self._normalised(name) for name in readings(line)]
 
     def _normalised(self, name: str) -> str:
         return os.path.relpath(name, self._root) if name.startswith("/") else posixpath.normpath(name)
+
+
+def _rows_by_name(paths: list[str]) -> dict[str, int]:
+    """Return the number of each path and, where it is no path itself, of each without its extension."""
+    rows: dict[str, int] = {}
+    stems: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        rows[path] = _SEVERAL if path in rows else row
+        stem = os.path.splitext(path)[0]
+        stems[stem] = _SEVERAL if stem in stems else row
+    return stems | rows
 
 
 def _read_lines(path: str) -> list[tuple[int, str]]:
@@ -151,12 +173,14 @@ def _read_lines(path: str) -> list[tuple[int, str]]:
     try:
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode):
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            with open_text(path) as file:
                 lines = [(number, line.removesuffix("\n")) for number, line in enumerate(file, 1)]
         else:
             reason = unusable_reason(status)
     except OSError as error:
         reason = unusable_reason(error)
+    except UnicodeDecodeError as error:
+        reason = f"broken {error.encoding.upper()} text"
     except ValueError:
         reason = "its name holds a NUL character"
     if reason:

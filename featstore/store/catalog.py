@@ -15,6 +15,7 @@ import numpy as np
 from h5py import h5a, h5d, h5s, h5t
 from numpy.typing import NDArray
 
+from featstore.class_names import normalised_name
 from featstore.errors import StoreError
 from featstore.splits import SPLITS
 from featstore.store.atomic import replacing
@@ -81,7 +82,7 @@ class Catalog:
     paths : sequence of n str
         Relative to ``root`` with ``/``, or absolute. Names that are not UTF-8 carry surrogate escapes.
     labels, groups : sequence of n str or None
-        The empty text means None.
+        The empty text means None. Labels are held in Unicode's form NFC.
     splits : sequence of n str or None
         Splits that the user has fixed: ``"train"``, ``"validation"`` or ``"test"``.
     content_hash : ndarray of shape (n, 32), uint8
@@ -127,6 +128,8 @@ class Catalog:
         object.__setattr__(self, "near_groups", tuple(self.near_groups) or (None,) * n_images)
         for field in (_TEXTS | _OPTIONAL_TEXTS).values():
             values = tuple(value or None for value in getattr(self, field))
+            if field == "labels":
+                values = _normalised(values)
             if len(values) != n_images:
                 raise StoreError(
                     f"{field} must have one entry for each of {n_images} paths; found {len(values)}"
@@ -176,6 +179,14 @@ class Catalog:
             np.array_equal(getattr(self, field), getattr(other, field))
             for field, _ in (_NUMBERS | _OPTIONAL_NUMBERS).values()
         )
+
+
+def _normalised(labels: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Return labels in Unicode's form NFC."""
+    forms = {label: label and normalised_name(label) for label in set(labels)}
+    if all(label == form for label, form in forms.items()):
+        return labels
+    return tuple(forms[label] for label in labels)
 
 
 def checked_name(name: str, kind: str) -> str:

@@ -207,3 +207,48 @@ def test_options_that_do_not_go_together_are_refused(run, arguments, says):
     result = run("two", DARK[0], *arguments, code=2)
     assert result.stdout == ""
     assert says in result.stderr
+
+
+def test_files_of_a_folder_that_are_left_alone_are_counted(run, backbone):
+    for name in ("notes.txt", "list.csv", "raw.nef", "@eaDir/0.png", "._0.png"):
+        os.makedirs(os.path.dirname(f"more/{name}"), exist_ok=True)
+        os.link(DARK[0], f"more/{name}")
+    os.link(DARK[0], "more/deep/IMG_1")
+    result = run("two", "more", DARK[0])
+    assert len(result.stdout.splitlines()) == 5
+    first, second, summary = result.stderr.splitlines()
+    assert first == ("more: 3 files left alone, not images by name or content: 1 .csv, 1 .nef, 1 .txt")
+    assert second == "more: skipped as hidden or of other programs: 1 ._*, 1 @eaDir"
+    assert ": 5 labelled, 0 failed, 3 files left alone (" in summary
+    assert "1 .csv" in run("two", "-", "more", "--labels-only", stdin=DARK[0]).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["photos", "two"], "the head comes first: featstore predict two photos"),
+        (["more/deep/0.png", "two"], "the head comes first: featstore predict two more/deep/0.png"),
+        (["more", "photos", "two"], "the head comes first: featstore predict two more photos"),
+        (["more", "two", "photos"], "the head comes first: featstore predict two more photos"),
+        (
+            ["photos/dark", "photos.fstore/heads/two.head"],
+            "the head comes first: featstore predict photos.fstore/heads/two.head photos/dark",
+        ),
+        (["photos/*/*.png", "two"], "the head comes first: featstore predict two 'photos/*/*.png'"),
+        (["photos", "out"], "the head comes first: featstore predict out photos"),
+        (["photos", "out/model.onnx"], "the head comes first: featstore predict out/model.onnx photos"),
+        (["photos", "more"], "has no head 'photos'"),
+        (["nowhere", "two"], "has no head 'nowhere'"),
+    ],
+)
+def test_images_in_the_place_of_the_head_are_recognised(run, here, arguments, says):
+    write_mean_model(here / "out")
+    result = run(*arguments, code=2)
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_folder_with_a_heads_name_does_not_swap_the_arguments(run):
+    os.mkdir("two")
+    os.rename("more", "out")
+    assert run("two", "out", "--labels-only").stdout.split() == ["dark"] * 3

@@ -211,11 +211,14 @@ def test_a_name_too_long_for_the_system_is_a_failure(photos):
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
-        (b"\n\n", "line 1: the first line has to name the columns"),
+        (b"\n\n", "is empty"),
+        (b"\n\na,b\n", "line 3: the first line has to name the columns"),
         (b"a.jpg,roses\nb.jpg,roses\n", "first line has to name the columns.*found 'a.jpg', 'roses'"),
-        (b"file,label\na.jpg,roses\n", "has to name the columns"),
-        (b"path;label\na.jpg;roses\n", "semicolons"),
-        (b"path\tlabel\na.jpg\troses\n", "tabs"),
+        (b"a.jpg,roses\n", "looks like an image's row: put a line such as path,label above it"),
+        (b"where,label\na.jpg,roses\n", "has to name the columns"),
+        (b"path:label\na.jpg:roses\n", "has to name the columns"),
+        (b"file,image,label\na.jpg,a.jpg,x\n", "'file' and 'image' may each be the column 'path'"),
+        (b"path,class,category\na.jpg,x,y\n", "'class' and 'category' may each be the column 'label'"),
         (b"path,label,path\na.jpg,roses,b.jpg\n", "'path' is named more than once"),
         (b"path,label\n", "header but no rows"),
         (b"path,label\n\n\n", "header but no rows"),
@@ -236,9 +239,12 @@ def test_a_name_too_long_for_the_system_is_a_failure(photos):
         ),
         (b"path,group\na.jpg,x\nb.jpg," + b"x" * 9999 + b"\n", "line 3: the group has 9,999 characters"),
         (b"path\na.jpg\n" + b"x" * 70_000 + b"\n", "line 3: the path has 70,000 characters"),
-        ("path,label\na.jpg,roses\n".encode("utf-16"), "is not UTF-8 text; save it as CSV in UTF-8"),
-        ("path,label\na.jpg,roses\n".encode("utf-16-le"), "is not UTF-8 text; save it as CSV in UTF-8"),
-        ("path,label\na.jpg,roses\n".encode("utf-16-be"), "is not UTF-8 text; save it as CSV in UTF-8"),
+        ("path,label\na.jpg,roses\n".encode("utf-16")[:-1], "broken UTF-16"),
+        ("ф,label\na.jpg,roses\n".encode("utf-16-le"), "is not UTF-8 text; save it as CSV in UTF-8"),
+        (b"path,label\na.jpg,x\n1,b.jpg,y\n", "line 3: expected 2 .*found 3.*name the column of row numbers"),
+        (b"path,label\n\n\n\nb.jpg\n", "line 5: expected 2"),
+        (b"sep=;\npath;label\na.jpg;x;y\n", "line 3: expected 2"),
+        (b"path,label,\na.jpg\n", "line 2: expected 3 columns, as in the header, found 1"),
         (b"path,label\n" + bytes(5000), "line 2: expected 2 columns"),
         (
             b"path\ngone.jpg\nlost.jpg\n",
@@ -256,6 +262,120 @@ def test_a_malformed_tsv_is_refused_in_one_printable_line(photos):
     with pytest.raises(SourceError, match="line 2: ") as caught:
         listed(photos, b'path\tlabel\n"a.jpg"x\tb\n', name="list.tsv")
     assert str(caught.value).isprintable()
+
+
+ROWS = [("a.jpg", "roses"), ("sub/c.png", "red, yellow")]
+
+
+def table(separator=",", end="\n", header=("path", "label"), quote=False, padding=""):
+    def row(cells):
+        written = [f'"{cell}"' if quote or separator in cell else cell for cell in cells]
+        return f"{separator}{padding}".join(written) + end
+
+    return "".join(map(row, (header, *ROWS)))
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.tsv"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("quote", [True, False])
+def test_tables_as_programs_write_them(photos, name, end, separator, encoding, quote):
+    source = listed(photos, table(separator, end, quote=quote).encode(encoding), name)
+    assert [row[:2] for row in rows(source)] == ROWS
+    assert source.failures == []
+    assert source.unused_columns == []
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", ":"])
+@pytest.mark.parametrize("hint", ["sep={}", '"sep={}"', "SEP={}", "sep={};;"])
+def test_the_separator_that_the_first_line_states_is_taken(photos, separator, hint):
+    text = hint.format(separator) + "\r\n" + table(separator, "\r\n")
+    assert [row[:2] for row in rows(listed(photos, text))] == ROWS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        table(padding=" "),
+        table(padding="  ", quote=True),
+        table(";", padding=" ", quote=True),
+        '"path" ; "label" \n"a.jpg" ; "roses" \n"sub/c.png" ; "red, yellow" \n',
+        'path,label\n  a.jpg , roses \n\u00a0sub/c.png,  "red, yellow"\n'.replace('  "', '"'),
+        ' label ,\tpath\nroses,\ta.jpg\n"red, yellow",\tsub/c.png\n',
+    ],
+)
+def test_blanks_around_cells_do_not_count(photos, text):
+    assert [row[:2] for row in rows(listed(photos, text))] == ROWS
+
+
+@pytest.mark.parametrize("text", [table().replace("\n", ",,\n"), table() + ",\n,\n , \n", table() + ",,,\n"])
+@pytest.mark.parametrize("after", ["", "\n\n", "  \n\t\n", "\x1a", ",\n\n;\n".replace(";", " ")])
+@pytest.mark.parametrize("before", ["", "\n", " \n\n"])
+def test_empty_rows_and_columns_are_passed_over(photos, text, after, before):
+    source = listed(photos, before + text + after)
+    assert [row[:2] for row in rows(source)] == ROWS
+    assert source.unused_columns == []
+
+
+def test_a_short_row_lacks_only_what_has_no_name(photos):
+    assert len(rows(listed(photos, "path,label,,\na.jpg,roses\nb.jpg,roses,\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["filename,class", "image,label", "File_Name,Category", "image_path,class_name", '"filepath","label"'],
+)
+def test_columns_by_the_names_that_other_tools_give_them(photos, header):
+    assert [row[:2] for row in rows(listed(photos, table().replace("path,label", header, 1)))] == ROWS
+
+
+def test_our_own_names_go_before_those_of_others_and_what_is_unused_is_told(photos):
+    source = listed(photos, "weight,path,class,label,file,Unnamed: 0,\n1,a.jpg,x,roses,b.jpg,0,\n")
+    assert rows(source) == [("a.jpg", "roses", None, None)]
+    assert source.unused_columns == ["weight", "class", "file"]
+    (told,) = source.doubts()
+    assert "columns that are not used: 'weight', 'class', 'file'" in told
+
+
+@posix
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("sub\\c.png", ".\\sub\\c.png", "sub\\.\\c.png", "sub/c", " sub\\c.png ", "file://{root}/sub/c.png"),
+        *("file://localhost{root}/sub/c%2Epng", "sub\\c", "FILE://{root}/sub/../sub/c.png"),
+    ],
+)
+def test_a_path_that_fits_one_file_alone_means_it(photos, written):
+    source = listed(photos, f"path,label\n{written.format(root=photos)},x\n")
+    assert [os.path.join(photos, row[0]) for row in rows(source)] == [str(photos / "sub/c.png")]
+
+
+@posix
+def test_a_path_that_fits_two_files_is_a_failure(photos):
+    (photos / "sub/c.jpg").write_bytes(b"")
+    source = listed(photos, "path\na.jpg\nsub/c\n")
+    assert source.failures == [("sub/c", "fits 2 files, 'sub/c.jpg' and 'sub/c.png'")]
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        *(
+            (url, "an address, not a file")
+            for url in ("https://example.com/x//a.jpg?w=1", "gs://b/./a.jpg", "S3://b")
+        ),
+        pytest.param("C:\\data\\z.jpg", "a path of Windows", marks=posix),
+        pytest.param("\\\\server\\share\\z.jpg", "a path of Windows", marks=posix),
+        ("file://example.com/a.jpg", "an address"),
+        ("file:///nowhere/z.jpg", "no such file"),
+    ],
+)
+def test_what_can_be_no_file_here_is_shown_as_it_stands_with_the_reason(photos, written, reason):
+    source = listed(photos, f"path\na.jpg\n {written}\n")
+    ((path, told),) = source.failures
+    assert path == written
+    assert reason in told
 
 
 @posix

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from featstore.class_names import normalised_name
 from featstore.errors import DamagedError, FormatVersionError, StoreError, StoreNotFoundError
 from featstore.store import Catalog
 from featstore.store.catalog import read_catalog, write_catalog
@@ -52,7 +53,7 @@ def test_what_is_written_is_read_back(rows, root, location, tmp_path):
     write_catalog(str(tmp_path / "photos.h5"), catalog)
     again = read_catalog(str(tmp_path / "photos.h5"))
     assert again.paths == tuple(paths)
-    assert again.labels == tuple(label or None for label in labels)
+    assert again.labels == tuple((label and normalised_name(label)) or None for label in labels)
     assert again.sizes.tolist() == list(sizes)
     assert again.mtimes_ns.tolist() == list(mtimes)
     assert again.content_hash.tobytes() == b"".join(hashes)

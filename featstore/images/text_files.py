@@ -1,0 +1,124 @@
+"""Text as people save it: which encoding it is in, and how a table in it is written."""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
+
+__all__ = ["Dialect", "find_dialect", "open_text"]
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SEPARATORS = (",", ";", "\t", "|")
+_EXCEL_HINT = re.compile(r'"?sep=(.)"?[;,\t]*', re.IGNORECASE)
+_MAX_HEADER = 2**20
+# Of the csv module, whose own limit is a little above.
+_MAX_FIELD = 100_000
+
+
+def open_text(path: str, *, newline: str | None = None) -> io.TextIOWrapper:
+    """Open a text in UTF-8, or in UTF-16 or 32 as its byte-order mark or its first letters show.
+
+    What is not UTF-8 in such a text is held with surrogate escapes.
+    """
+    file = open(path, "rb")  # noqa: SIM115 (what is returned closes it)
+    try:
+        head = file.peek(4)[:4]
+        encoding = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+        if encoding is None:
+            # The zeros of two ASCII letters.
+            zeros = [byte == 0 for byte in head]
+            is_little, is_big = zeros == [False, True] * 2, zeros == [True, False] * 2
+            encoding = "utf-16-le" if is_little else "utf-16-be" if is_big else "utf-8"
+        return io.TextIOWrapper(file, encoding=encoding, errors="surrogateescape", newline=newline)
+    except BaseException:
+        file.close()
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How a table is written.
+
+    Parameters
+    ----------
+    separator : str
+    are_padded : bool
+        Whether blanks stand after separators, as in ``path, "label"``.
+    is_strict : bool
+        Whether nothing stands between a closing quote and the separator.
+    """
+
+    separator: str
+    are_padded: bool = False
+    is_strict: bool = True
+
+    def reader(self, lines: Iterator[str]) -> "CsvReader":
+        """Return a reader of rows."""
+        return csv.reader(
+            lines, delimiter=self.separator, skipinitialspace=self.are_padded, strict=self.is_strict
+        )
+
+
+def find_dialect(
+    file: io.TextIOWrapper, *, separator: str, columns: Sequence[str]
+) -> tuple[Dialect, Iterator[str], int]:
+    """Find out by its header how a table is written.
+
+    Parameters
+    ----------
+    file : text file
+        At its beginning.
+    separator : str
+        What separates where nothing else is found: that of the file's name.
+    columns : sequence of str
+        Names by one of which a header is known.
+
+    Returns
+    -------
+    dialect : Dialect
+    lines : iterator of str
+        The header and what follows.
+    before : int
+        How many lines came before: blank ones, and a line such as ``sep=;``.
+    """
+    before, given = 0, ""
+    # A large file of one line is no table, and is not read to its end to find that out.
+    while line := file.readline(_MAX_HEADER):
+        hint = _EXCEL_HINT.fullmatch(line.rstrip("\r\n"))
+        if hint and not given:
+            given = hint[1]
+        elif line.strip():
+            break
+        before += 1
+    lines = chain(filter(None, [line]), file)
+    found = separator
+    for candidate in [given] if given else sorted(_SEPARATORS, key=lambda one: one != separator):
+        names = next(csv.reader([line[:_MAX_FIELD]], delimiter=candidate, skipinitialspace=True), [])
+        if any(name.strip().lower() in columns for name in names):
+            found = candidate
+            break
+    else:
+        found = given or separator
+    blanks = " " if found == "\t" else r"[ \t]"
+    return (
+        Dialect(
+            separator=found,
+            are_padded=re.search(rf"{re.escape(found)}{blanks}+\S", line) is not None,
+            is_strict=re.search(rf'"{blanks}+({re.escape(found)}|[\r\n]|$)', line) is None,
+        ),
+        lines,
+        before,
+    )
