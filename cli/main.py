@@ -1,5 +1,7 @@
 """The group that all commands hang on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -7,6 +9,7 @@ import click
 from featstore import FeatstoreError
 
 from .comparing import compare
+from .completing import completion
 from .console import printable, show_warnings
 from .curves import curve
 from .demo import demo
@@ -20,6 +23,7 @@ from .importing import import_head
 from .predicting import predict
 from .projecting import projector
 from .quality import duplicates, suspects
+from .retrain import today_for_command, today_for_option
 from .stopping import stoppable
 from .stores import compact, info, merge, pack, verify
 from .viewing import views
@@ -27,14 +31,46 @@ from .viewing import views
 __all__ = ["main"]
 
 
+_TASKS: dict[str, tuple[click.Command, ...]] = {
+    "The daily job": (extract, fit, evaluate, predict, export),
+    "Begin": (demo, backbones, heads, views),
+    "Improve": (compare, curve, suspects, duplicates),
+    "Change a head": (extend, import_head, head),
+    "Look after stores": (info, verify, merge, compact, pack, projector),
+    "Set up": (completion,),
+}
+
+
 class _Group(click.Group):
-    """Commands in the order of the work, and our errors as one line with exit status 1."""
+    """Commands by task, today's commands for old ones, and our errors as one line with exit status 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        longest = max(map(len, self.commands))
+        for task, commands in _TASKS.items():
+            with formatter.section(task):
+                formatter.write_dl(
+                    [
+                        ((command.name or "").ljust(longest), command.get_short_help_str(formatter.width))
+                        for command in commands
+                    ]
+                )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _answering_old_options():
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and (today := today_for_command(args[0], args[1:])):
+            raise click.UsageError(today, ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        with stoppable() as ctx.obj:
+        with stoppable() as ctx.obj, _answering_old_options():
             try:
                 return super().invoke(ctx)
             except (BrokenPipeError, click.exceptions.Exit):
@@ -47,6 +83,17 @@ class _Group(click.Group):
                     raise
                 click.echo("interrupted", err=True)
                 ctx.exit(ctx.obj.status or 130)
+
+
+@contextmanager
+def _answering_old_options() -> Iterator[None]:
+    """Refuse an option of retrain.py with what does the same today."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        if today := today_for_option(error.option_name):
+            raise click.UsageError(today, error.ctx) from error
+        raise
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -70,28 +117,6 @@ def main() -> None:
     show_warnings()
 
 
-for command in (
-    demo,
-    extract,
-    views,
-    fit,
-    evaluate,
-    compare,
-    curve,
-    predict,
-    export,
-    import_head,
-    extend,
-    duplicates,
-    suspects,
-    info,
-    verify,
-    merge,
-    compact,
-    pack,
-    projector,
-    backbones,
-    heads,
-    head,
-):
-    main.add_command(command)
+for commands in _TASKS.values():
+    for command in commands:
+        main.add_command(command)
