@@ -1,18 +1,24 @@
 """`featstore evaluate`."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .console import (
+    accuracy_told,
+    bar,
     count,
     example,
     force_option,
     json_option,
     mark_existing,
     marked_path,
+    note,
     print_json,
     print_table,
+    quiet_option,
+    say,
     share,
     verify_reads_option,
 )
@@ -20,12 +26,18 @@ from .finding import find_head, find_table
 from .plotting import checked_plot_path, plot_option, save_plot
 
 if TYPE_CHECKING:
-    from featstore import Evaluation
+    from featstore import Evaluation, FeatureTable, Head
 
 __all__ = ["evaluate"]
 
 _LISTED_MISTAKES = 20
 _LISTED_CLASSES = 20
+
+_PARTS = {
+    "held_out": "held out",
+    "chosen_on": "its parameters were chosen on",
+    "fitted_on": "it was fitted on",
+}
 
 
 @click.command(
@@ -44,22 +56,39 @@ _LISTED_CLASSES = 20
     type=click.Choice(["train", "validation", "test", "all"]),
     help="Which images to score on.  [default: test, or all for a head that was fitted on none]",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Judge all labelled images instead: in K folds, each by a head of HEAD's kind that is fitted on the "
+    "others, its parameters chosen anew.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
+)
 @plot_option("the confusion matrix and the calibration")
 @force_option
 @verify_reads_option
+@quiet_option
 @json_option
 def evaluate(
     head: str,
     store: str | None,
     catalog: tuple[str, ...],
     split: str | None,
+    folds: int | None,
+    jobs: int,
     plot: str | None,
     force: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Score HEAD on images that it was not trained on.
 
-    HEAD is the name of a head in the store, or a .head file. The images are divided by the head's own rule.
+    HEAD is the name of a head in the store, or a .head file. The images are divided by the head's own rule,
+    and those that it was trained on are known by their content and left out, whatever catalog they are in.
+    Only --split train, and validation where it was trained on that, too, score them.
+
     Intervals are 95% ones: Wilson's for fractions of images, the bootstrap's for the others. precision@1 and
     recall@5 are other names of the accuracy and the top-5 accuracy.
     """
@@ -69,9 +98,17 @@ def evaluate(
     fitted = featstore.Head.load(path)
     table = find_table(fitted, home, catalog)
     plot = checked_plot_path(plot, table, force=force)
+    if folds is not None and split is not None:
+        raise click.UsageError("--folds judges all labelled images, and --split some: give one of them")
     if split is None:
         split = "test" if fitted.choice["fitted_on"] else "all"
-    evaluation = featstore.evaluate(fitted, table, split=split)
+    if folds is None:
+        evaluation = featstore.evaluate(fitted, table, split=split)
+    else:
+        with bar(None, quiet=quiet, unit="fold") as progress:
+            evaluation = featstore.cross_evaluate(
+                table, head=fitted, folds=folds, jobs=jobs, seed=fitted.seed, progress=progress
+            )
     if plot is not None:
         save_plot(evaluation, plot, force=force)
     if as_json:
@@ -79,7 +116,9 @@ def evaluate(
         mark_existing(told["misclassified"])
         print_json(told)
         return
-    _print_scores(evaluation)
+    if folds is None:
+        _note_what_is_not_known(evaluation, fitted, table)
+    _print_scores(evaluation, fitted)
     click.echo()
     told = evaluation.to_dict()
     met = [one for one in told["classes"] if one["f1"] is not None]
@@ -96,12 +135,16 @@ def evaluate(
         _print_mistakes(told["misclassified"])
 
 
-def _print_scores(evaluation: "Evaluation") -> None:
-    low, high = evaluation.top1_ci
-    click.echo(
-        f"{evaluation.split} accuracy {share(evaluation.top1)} "
-        f"(95% interval {share(low)} to {share(high)}, n = {evaluation.n:,})"
-    )
+def _print_scores(evaluation: "Evaluation", head: "Head") -> None:
+    if "fitted_on" in evaluation.scored and head.test["n"]:
+        click.echo(f"test accuracy when it was fitted {accuracy_told(head.test, head.test['n'])}")
+    named = "cross-validated" if evaluation.folds else evaluation.split
+    told = {"top1": evaluation.top1, "top1_ci": evaluation.top1_ci}
+    click.echo(f"{named} accuracy {accuracy_told(told, evaluation.n)}")
+    if evaluation.folds:
+        _print_folds(evaluation)
+    else:
+        _print_parts(evaluation)
     if evaluation.resampling["unit"] != "image":
         click.echo(
             f"resampled by {evaluation.resampling['unit']}: {_interval(evaluation.top1_bootstrap_ci)} "
@@ -129,6 +172,58 @@ def _print_scores(evaluation: "Evaluation") -> None:
         ("calibration error", share(evaluation.calibration_error), ""),
     ]
     print_table((f"on {count(evaluation.n, 'image')}", "score", "95% interval"), rows)
+
+
+def _print_folds(evaluation: "Evaluation") -> None:
+    """Say how the folds were dealt, and what was chosen in them."""
+    folds, together = evaluation.folds, evaluation.together
+    least, most = (share(of(fold["top1"] for fold in folds)) for of in (min, max))
+    click.echo(f"  {len(folds)} folds, each judged by a head that was fitted without it: {least} to {most}")
+    kept = []
+    if together["by"] != "image":
+        kept.append(f"one {together['by']} ({evaluation.resampling['n']:,} in all)")
+    if together["n_near"]:
+        kept.append(f"one scene ({together['n_near']:,} have near-duplicates)")
+    if kept:
+        click.echo(f"  images of {' or '.join(kept)} are in one fold")
+    if together["skipped"]:
+        click.echo(f"  near-duplicates are not kept together: {together['skipped']}")
+    settings = Counter(
+        ", ".join(f"{name}={_shown(value)}" for name, value in fold["params"].items()) for fold in folds
+    )
+    if chosen := ", ".join(f"{told} ({times}x)" for told, times in settings.most_common() if told):
+        click.echo(f"  parameters: {chosen}")
+    for label, n_images in evaluation.unjudged.items():
+        say(f"  {label} is not judged: its {count(n_images, 'image')} cannot be held out and known")
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _note_what_is_not_known(evaluation: "Evaluation", head: "Head", table: "FeatureTable") -> None:
+    if evaluation.seen_by == "unknown":
+        note("which images the network's own classifier was trained on is not known: none is left out")
+    elif evaluation.seen_by == "part":
+        note("which images the head was made of that this one extends is not known: none of them is left out")
+    elif evaluation.seen_by == "catalog" and table.catalog_name != head.catalog:
+        note(
+            f"the head is of an earlier version, and knows what it was fitted on in the catalog "
+            f"{head.catalog} alone: fit it again to have such images left out of {table.catalog_name}"
+        )
+
+
+def _print_parts(evaluation: "Evaluation") -> None:
+    """Say how the head has seen the images, where it has seen any of them."""
+    is_mixed = len(evaluation.parts) > 1
+    for part in evaluation.parts:
+        told = f"{accuracy_told(part, part['n'])}" if is_mixed else count(part["n"], "image")
+        if part["part"] != "held_out" or is_mixed:
+            click.echo(f"  {_PARTS[part['part']]}: {told}")
+    if "fitted_on" in evaluation.scored:
+        click.echo("  images that a head was fitted on say little of how good it is on others")
+    elif any(part["part"] == "fitted_on" for part in evaluation.parts):
+        click.echo("  those that it was fitted on are left out of all other figures")
 
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:

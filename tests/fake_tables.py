@@ -80,6 +80,9 @@ class FakeTable:
     def n_views(self):
         return 1 if self.bank is None else self.bank.shape[1]
 
+    def with_splits(self, splits):
+        return self.but(given_splits=np.asarray(splits, "<U10"))
+
     def with_views(self, n_views):
         if n_views == 1:
             return self

@@ -286,6 +286,36 @@ class Head:
         parts = [self._mean_probabilities(block, n_views) for block, n_views in self._blocks(X)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
+    def predict_with_proba(self, X: Any) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+        """Return what :meth:`predict` and :meth:`predict_proba` do, scoring each image once where it can.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), str
+        probabilities : ndarray of shape (n, n_classes), float64
+
+        Raises
+        ------
+        HeadError
+            ``X`` has another shape, or holds NaN or infinity.
+        """
+        labels, probabilities = [self.classes[:0]], [np.empty((0, len(self.classes)))]
+        for block, n_views in self._blocks(X):
+            if n_views > 1 or (self.form is None and self.temperature is None):
+                probabilities.append(self._mean_probabilities(block, n_views))
+                # An estimator may predict otherwise than by its probabilities.
+                best = probabilities[-1].argmax(axis=1)
+                labels.append(self.classes[best] if n_views > 1 else self._labels(block, n_views))
+                continue
+            scores = self._scores(block)
+            labels.append(self.classes[scores.argmax(axis=1)])
+            probabilities.append(softmax(scores / (self.temperature or 1.0)))
+        return np.concatenate(labels), np.concatenate(probabilities)
+
     def scores(self, X: Any) -> NDArray[np.float64]:
         """Give each class's score for images by their features: the largest is the prediction's.
 

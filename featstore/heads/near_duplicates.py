@@ -14,7 +14,7 @@ from featstore.heads.intervals import scored
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["score_without_duplicates"]
+__all__ = ["cannot_compare", "score_without_duplicates"]
 
 _logger = logging.getLogger(__name__)
 
@@ -57,14 +57,11 @@ def score_without_duplicates(
     blank = dict.fromkeys(("n_without", "top1_without", "top1_ci_without"))
     # Before its features are asked for: of a large table they may have to be gathered.
     feature_dim = table.feature_dim
-    work = len(train) * len(test) * feature_dim
     if not len(test):
         return told | blank | {"skipped": "no labelled image is in test"}
-    if feature_dim < _MIN_FEATURE_DIM:
-        return told | blank | {"skipped": f"{feature_dim} features are too few to know images again by"}
-    if work > _MAX_WORK:
-        reason = f"comparing {len(test):,} test with {len(train):,} training images would take too long"
-        _logger.warning("not looked for near-duplicates of test images in train: %s", reason)
+    if reason := cannot_compare(len(test), len(train), feature_dim):
+        if feature_dim >= _MIN_FEATURE_DIM:
+            _logger.warning("not looked for near-duplicates of test images in train: %s", reason)
         return told | blank | {"skipped": reason}
     X = table.X
     likeness = fit_likeness(X, np.asarray(table.content_hash_bytes))
@@ -72,7 +69,8 @@ def score_without_duplicates(
     without = scored(int(is_right[~known].sum()), int((~known).sum()))
     if n_known := int(known.sum()):
         _logger.warning(
-            "%s of %s test images %s in train; accuracy is %.1f%% with and %s without them",
+            "%s of %s test images %s in train; accuracy is %.1f%% with and %s without them; `featstore "
+            "duplicates --write-groups` and then `featstore fit --split-by group` keep such images together",
             f"{n_known:,}",
             f"{len(test):,}",
             "has a near-duplicate" if n_known == 1 else "have near-duplicates",
@@ -80,3 +78,12 @@ def score_without_duplicates(
             "unknown" if without["top1"] is None else f"{100 * without['top1']:.1f}%",
         )
     return told | {"n_test": n_known} | {f"{name}_without": value for name, value in without.items()}
+
+
+def cannot_compare(n: int, n_others: int, feature_dim: int) -> str | None:
+    """Return why so many images are not compared with so many others; None where they can be."""
+    if feature_dim < _MIN_FEATURE_DIM:
+        return f"{feature_dim} features are too few to know images again by"
+    if n * n_others * feature_dim > _MAX_WORK:
+        return f"comparing {n:,} with {n_others:,} images would take too long"
+    return None

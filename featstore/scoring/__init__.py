@@ -6,6 +6,7 @@ from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featstore.scoring.comparison import Comparison, compare
+    from featstore.scoring.cross_evaluation import cross_evaluate
     from featstore.scoring.curves import LearningCurve, learning_curve
     from featstore.scoring.evaluation import Evaluation, evaluate
     from featstore.scoring.plots import plot, save_plot
@@ -19,6 +20,7 @@ __all__ = [
     "Suspect",
     "Suspects",
     "compare",
+    "cross_evaluate",
     "evaluate",
     "find_suspects",
     "learning_curve",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "Suspect": "suspects",
         "Suspects": "suspects",
         "compare": "comparison",
+        "cross_evaluate": "cross_evaluation",
         "evaluate": "evaluation",
         "find_suspects": "suspects",
         "learning_curve": "curves",

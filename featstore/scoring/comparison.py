@@ -80,7 +80,8 @@ def compare(
 
     The heads may be of different backbones, stores and split rules. An image, known by its content hash, is
     compared on where it is in the split for every head, by the rule of each and in the table of each; under
-    several paths it must be so under all of them. Where a rule goes by group or file name, the same holds for
+    several paths it must be so under all of them. What a head was fitted on is left out, whatever the
+    catalogs are called. Where a rule goes by group or file name, the same holds for
     all images that it keeps together.
 
     Parameters
@@ -124,19 +125,21 @@ def compare(
     for head, table in zip(heads, of_each, strict=True):
         head.check_fingerprint(table.fingerprint, spec=table.spec)
     told = [_tell(head, table, split) for head, table in zip(heads, of_each, strict=True)]
-    common, left_out = _common(told)
+    fitted_on = {content for head in heads for table in of_each for content in _seen(head, table, split)}
+    common, left_out = _common(told, fitted_on)
     if not common:
         raise SplitError(
             f"no image is in {split} for all of {', '.join(called)}: of those that are in it for one, "
             f"{left_out['seen']} (or others of their group) were seen by another in training, "
             f"{left_out['absent']} have no features or label for another and {left_out['conflicting']} have "
             "several labels; fit the heads with one split rule on one catalog"
+            + (", and without refitting on validation" if split == "validation" else "")
         )
     is_right = np.empty((len(common), len(heads)), np.bool_)
-    for column, (head, table, one) in enumerate(zip(heads, of_each, told, strict=True)):
+    for column, (name, head, table, one) in enumerate(zip(called, heads, of_each, told, strict=True)):
         rows = np.array([one.first_row[content] for content in common], np.intp)
         labels = head.labels_of(table)[rows]
-        check_labels_known(head, labels)
+        check_labels_known(head, labels, name=name)
         is_right[:, column] = predictions(head, table, rows)[0] == labels
     unit, units = _units(heads, of_each, told, common)
     told_of_each = [
@@ -276,10 +279,18 @@ def _tell(head: Head, table: "FeatureTable", split: str) -> _Told:
     return told
 
 
-def _common(told: Sequence[_Told]) -> tuple[list[bytes], dict[str, int]]:
+def _seen(head: Head, table: "FeatureTable", split: str) -> set[bytes]:
+    is_seen = head.was_fitted_on(table)
+    if split != "validation":
+        is_seen = is_seen | head.was_chosen_on(table)
+    return {row.tobytes() for row in np.asarray(table.content_hash_bytes)[is_seen]}
+
+
+def _common(told: Sequence[_Told], fitted_on: set[bytes]) -> tuple[list[bytes], dict[str, int]]:
     """Return the contents to compare on, sorted, and why others are left out."""
     common, left_out = [], {"seen": 0, "absent": 0, "conflicting": 0}
     seen = {content for one in told for content, splits in one.splits.items() if splits != {one.split}}
+    seen |= fitted_on
     for one in told:
         spoilt = {unit for content, unit in one.units.items() if content in seen}
         seen |= {content for content, unit in one.units.items() if unit in spoilt}

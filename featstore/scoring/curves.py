@@ -11,9 +11,7 @@ cross-validators of ``featstore.splits`` have it, and the salt of the repeat, th
 an image is in the set of a fraction f where u < floor(f * 2**64).
 """
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.heads import calibration, dealing, training
 from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
+from featstore.heads.seen import SeenImages
 from featstore.heads.training import fit_and_score
 from featstore.scoring.evaluation import predictions, resampling_units
 from featstore.scoring.power_law import fit_power_law
+from featstore.scoring.warning_once import each_warning_once
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
 
@@ -152,7 +151,11 @@ def learning_curve(
         raise SplitError(f"a learning curve is measured on {' or '.join(_SPLITS)}; found {split!r}")
     rule = SplitRule() if rule is None else rule
     labels, splits = np.asarray(table.y), np.asarray(table.splits(rule))
-    scored = np.flatnonzero((labels != "") & (splits == split))
+    # Copies of one image may be in several splits, by their groups or by given splits.
+    hashes = np.asarray(table.content_hash_bytes)
+    is_train = (labels != "") & (splits == "train")
+    is_seen = SeenImages.of(hashes[is_train]).have_fitted(hashes)
+    scored = np.flatnonzero((labels != "") & (splits == split) & ~is_seen)
     if not len(scored):
         raise SplitError(
             f"the catalog {table.catalog_name} has no labelled image in {split}; "
@@ -163,7 +166,7 @@ def learning_curve(
     is_right: list[list[NDArray[np.bool_]]] = []
     n_done, n_fits = 0, sum(map(len, sets.values()))
     held = np.flatnonzero((labels != "") & (splits != "train"))
-    with _each_warning_once():
+    with each_warning_once():
         for drawn in sets.values():
             fits.append([])
             is_right.append([])
@@ -321,24 +324,3 @@ def _verdict(
     if high <= _HARDLY:
         return False, f"twice as many images would hardly help: by about {by}"
     return None, f"{untold} from {n_images:,} {split} images: by about {by}"
-
-
-@contextmanager
-def _each_warning_once() -> Iterator[None]:
-    """Let each of the messages that fitting logs through once; every fit of a curve has the same ones."""
-    told: set[str] = set()
-
-    def is_new(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        is_first = message not in told
-        told.add(message)
-        return is_first
-
-    loggers = [logging.getLogger(module.__name__) for module in (calibration, dealing, training)]
-    for logger in loggers:
-        logger.addFilter(is_new)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_new)

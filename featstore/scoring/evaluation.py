@@ -1,8 +1,10 @@
 """How good a head is, always with n and an interval."""
 
 import logging
+import shlex
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +44,7 @@ __all__ = [
     "evaluate",
     "predictions",
     "resampling_units",
+    "score_images",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -100,6 +103,21 @@ class Evaluation:
         rule goes by: ``"group"``, ``"folder"`` …), how many of them there are, how often.
     test_views : int
         Over how many views of each image the probabilities are averaged.
+    parts : list of dict
+        ``{"part", "n", "top1", "top1_ci"}`` of the split's images by how the head has seen them, the most
+        honest first: ``"held_out"``; ``"chosen_on"``, that its parameters were chosen on; ``"fitted_on"``.
+    scored : list of str
+        Which of these parts all other figures are of. Images that the head was fitted on are left out, but
+        where they are asked for: of ``"train"``, and of ``"validation"`` where it was fitted on all of that.
+    seen_by : str
+        How the head knows which images it was fitted on: :attr:`featstore.Head.seen_by`.
+    folds : list of dict
+        Of :func:`featstore.cross_evaluate`, ``{"n", "top1", "n_fitted", "params"}`` of each head.
+    unjudged : dict of str to int
+        Of the same, images that no fold could judge, by their class.
+    together : dict
+        Of the same, ``{"by", "n_near", "skipped"}``: what was kept in one fold, how many images were kept
+        with a near-duplicate, and why these were not looked for, or None.
     """
 
     split: str
@@ -123,6 +141,12 @@ class Evaluation:
     baseline: dict[str, Any]
     resampling: dict[str, Any]
     test_views: int = 1
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
+    seen_by: str = "content"
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    unjudged: dict[str, int] = field(default_factory=dict)
+    together: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``top5`` is left out where it is None.
@@ -144,6 +168,9 @@ class Evaluation:
 def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evaluation:
     """Score a head on the labelled images of one split, as its own split rule deals them.
 
+    Images that the head was fitted on are left out, whatever their catalog is called, and counted in
+    ``parts``; only ``"train"`` and ``"validation"`` are scored where it was fitted on them.
+
     Parameters
     ----------
     head : Head
@@ -163,7 +190,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     NotInStoreError
         Images lack some of the views that the head averages over.
     SplitError
-        The split holds no labelled image.
+        The split holds no labelled image, or none that the head was not fitted on.
     HeadError
         Images have labels that the head does not know, or their features are unfit.
     """
@@ -180,27 +207,93 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
             f"the catalog {table.catalog_name} has no labelled image in {split}; "
             "choose another split, or fit with a larger fraction for it"
         )
-    labels = labels[rows]
-    check_labels_known(head, labels)
-    if split != "train" and split in head.choice.get("fitted_on", ()):
-        _logger.warning("the head %s was fitted on %s, too: scores on it are too good", head.name, split)
+    check_labels_known(head, labels[rows])
     predicted, probabilities = predictions(head, table, rows)
-    true, guess = np.searchsorted(head.classes, labels), np.searchsorted(head.classes, predicted)
-    n_images, n_classes = len(rows), len(head.classes)
+    is_fitted, is_chosen = head.was_fitted_on(table)[rows], head.was_chosen_on(table)[rows]
+    masks = {"held_out": ~is_fitted & ~is_chosen, "chosen_on": is_chosen, "fitted_on": is_fitted}
+    is_right = predicted == labels[rows]
+    parts = [
+        {"part": part, **scored(int(is_right[mask].sum()), int(mask.sum()))}
+        for part, mask in masks.items()
+        if mask.any()
+    ]
+    is_scored = ~is_fitted
+    if split == "train" or (split == "validation" and is_fitted.all()):
+        is_scored = np.ones(len(rows), np.bool_)
+        _logger.warning(
+            "the head %s was fitted on %d of the %d images in %s: scores on them are too good",
+            head.name,
+            is_fitted.sum(),
+            len(rows),
+            split,
+        )
+    elif not is_scored.any():
+        raise SplitError(
+            f"the head {head.name} was fitted on all {len(rows)} labelled images in {split} of the catalog "
+            f"{table.catalog_name}: they say nothing of others; score it on images that it has not seen, or "
+            "by folds with cross_evaluate (`featstore evaluate --folds`)"
+        )
+    unit, units = resampling_units(table, rows[is_scored], head.split_rule)
+    return score_images(
+        classes=head.classes,
+        labels=labels[rows[is_scored]],
+        predicted=predicted[is_scored],
+        probabilities=probabilities[is_scored],
+        paths=table.paths[rows[is_scored]],
+        unit=unit,
+        units=units,
+        often=head.counts["train"],
+        split=split,
+        test_views=head.test_views,
+        parts=parts,
+        scored=[part["part"] for part in parts if (is_scored & masks[part["part"]]).any()],
+        seen_by=head.seen_by,
+    )
+
+
+def score_images(
+    *,
+    classes: NDArray[np.str_],
+    labels: NDArray[np.str_],
+    predicted: NDArray[np.str_],
+    probabilities: NDArray[np.float64],
+    paths: NDArray[np.str_],
+    unit: str,
+    units: NDArray[np.intp],
+    often: Mapping[str, int],
+    **more: Any,
+) -> Evaluation:
+    """Score predictions.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,), str
+        Sorted.
+    labels, predicted, paths : ndarray of shape (n,), str
+        Of images, at least one.
+    probabilities : ndarray of shape (n, n_classes), float64
+    unit : str
+    units : ndarray of shape (n,), int
+        What is resampled together: :func:`resampling_units`.
+    often : mapping of str to int
+        Of each label how many images were fitted on.
+    **more
+        Further fields of the evaluation.
+    """
+    true, guess = np.searchsorted(classes, labels), np.searchsorted(classes, predicted)
+    n_images, n_classes = len(labels), len(classes)
     is_right = true == guess
     sureness = probabilities[np.arange(n_images), guess]
     confusion = confusion_counts(true, guess, n_classes)
     counts = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     bins = calibration_bins(sureness, is_right)
     top5 = top_k_accuracy(probabilities, true, 5) if n_classes > 5 else None
-    unit, units = resampling_units(table, rows, head.split_rule)
     draws = bootstrap_scores(units, true, guess, n_classes, _resampled, seed=_SEED)
     top1_bootstrap_ci, macro_f1_ci, balanced_accuracy_ci = map(percentile_interval, draws.T)
-    wrong, paths = np.flatnonzero(~is_right), table.paths
+    wrong = np.flatnonzero(~is_right)
     return Evaluation(
-        split=split,
+        **more,
         n=n_images,
-        test_views=head.test_views,
         **_accuracy(int(is_right.sum()), n_images),
         top5=top5,
         top5_ci=None if top5 is None else wilson_interval(round(top5 * n_images), n_images),
@@ -213,18 +306,18 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
         brier_score=brier_score(probabilities, true),
         calibration_error=expected_calibration_error(bins),
         calibration=bins,
-        baseline=_baseline(head, labels),
+        baseline=_baseline(classes, often, labels),
         resampling={
             "unit": unit,
             "n": len(np.unique(units)),
             "replicates": REPLICATES,
             "seed": _SEED,
         },
-        classes=_per_class(head.classes, *counts),
+        classes=_per_class(classes, *counts),
         confusion=confusion.tolist(),
         misclassified=[
             {
-                "path": str(paths[rows[at]]),
+                "path": str(paths[at]),
                 "label": str(labels[at]),
                 "predicted": str(predicted[at]),
                 "probability": float(sureness[at]),
@@ -234,8 +327,15 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     )
 
 
-def check_labels_known(head: Head, labels: NDArray[np.str_]) -> None:
+def check_labels_known(head: Head, labels: NDArray[np.str_], *, name: str | None = None) -> None:
     """Refuse images whose labels a head does not know.
+
+    Parameters
+    ----------
+    head : Head
+    labels : ndarray of shape (n,), str
+    name : str, optional
+        What the user calls it.
 
     Raises
     ------
@@ -246,9 +346,14 @@ def check_labels_known(head: Head, labels: NDArray[np.str_]) -> None:
     if unknown:
         n_unknown = int(np.isin(labels, unknown).sum())
         named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        called = name or head.name
+        idle = sorted({*head.classes.tolist()} - {*labels.tolist()})
+        # One class without an image beside one label without a class: it is likely to have a new name.
+        pair = f"{idle[0]}={unknown[0]}" if len(idle) == len(unknown) == 1 else "OLD=NEW"
         raise HeadError(
-            f"{n_unknown} of {len(labels)} images have labels that the head {head.name} does not know: "
-            f"{named}; fit a head on a catalog that has them"
+            f"{n_unknown} of {len(labels)} images have labels that the head {called} does not know: "
+            f"{named}; where the catalog calls its classes otherwise now, `featstore head classes` with "
+            f"--rename {shlex.quote(pair)} renames them; else fit a head on a catalog that has these labels"
         )
 
 
@@ -271,8 +376,9 @@ def predictions(
     predicted: list[NDArray[np.str_]] = []
     probabilities: list[NDArray[np.float64]] = []
     for _, block in rows.image_blocks():
-        predicted.append(head.predict(block))
-        probabilities.append(head.predict_proba(block))
+        labels, likely = head.predict_with_proba(block)
+        predicted.append(labels)
+        probabilities.append(likely)
     return np.concatenate(predicted), np.concatenate(probabilities)
 
 
@@ -319,10 +425,12 @@ def _accuracy(n_right: int, n_images: int) -> dict[str, Any]:
     return {"top1": n_right / n_images, "top1_ci": wilson_interval(n_right, n_images)}
 
 
-def _baseline(head: Head, labels: NDArray[np.str_]) -> dict[str, Any]:
-    counts = head.counts["train"] or Counter(labels.tolist())
-    in_training = [counts.get(label, 0) for label in head.classes.tolist()]
-    most = str(head.classes[int(np.argmax(in_training))])
+def _baseline(
+    classes: NDArray[np.str_], often: Mapping[str, int], labels: NDArray[np.str_]
+) -> dict[str, Any]:
+    counts = often or Counter(labels.tolist())
+    in_training = [counts.get(label, 0) for label in classes.tolist()]
+    most = str(classes[int(np.argmax(in_training))])
     return {"label": most} | scored(int((labels == most).sum()), len(labels))
 
 

@@ -284,6 +284,29 @@ class FeatureTable:
             paths=self._columns.paths.tolist(),
         )
 
+    def with_splits(self, splits: Sequence[str] | NDArray[np.str_]) -> "FeatureTable":
+        """Return the same rows with other given splits; ``""`` leaves a row to the rule.
+
+        Parameters
+        ----------
+        splits : sequence of n str
+            ``"train"``, ``"validation"``, ``"test"`` or ``""``.
+
+        Returns
+        -------
+        FeatureTable
+
+        Raises
+        ------
+        SplitError
+            One is none of these, or they are not one for each row.
+        """
+        given = np.asarray(splits, np.str_)
+        if given.shape != (len(self),) or not {*given.tolist()} <= {"", *SPLITS}:
+            raise SplitError(f"each of the {len(self)} rows has one of {', '.join(SPLITS)}, or an empty text")
+        column = np.array([one or None for one in given.tolist()], object)
+        return self._with(replace(self._columns, splits=column))
+
     def split(self, name: str, rule: SplitRule | None = None) -> "FeatureTable":
         """Return the rows of one split.
 

@@ -1,5 +1,6 @@
 """What says how good heads are, on the command line."""
 
+import dataclasses
 import json
 import shlex
 
@@ -130,3 +131,46 @@ def test_a_mistake_is_one_clear_line(run, folder, line, code, says):
     assert last.startswith("Error: ")
     assert says in last
     assert not (folder / "one.fstore" / "heads" / "never.head").exists()
+
+
+def test_evaluate_gives_the_honest_part_first_and_says_what_was_fitted_on(run):
+    told = json.loads(run("evaluate logistic --store one.fstore --split all --json").stdout)
+    lines = run("evaluate logistic --store one.fstore --split all").stdout.splitlines()
+    assert told["n"] + told["parts"][-1]["n"] == 240
+    assert lines[0].startswith("all accuracy ")
+    assert lines[0].endswith(f"n = {told['n']:,})")
+    assert lines[1].startswith("  held out: ")
+    assert any(line.startswith("  it was fitted on: ") for line in lines)
+    assert "left out of all other figures" in "\n".join(lines)
+
+    result = run("evaluate logistic --store one.fstore --split train")
+    first, second, *_ = result.stdout.splitlines()
+    assert first.startswith("test accuracy when it was fitted ")
+    assert second.startswith("train accuracy ")
+    assert "images that a head was fitted on say little" in result.stdout
+
+
+def test_evaluate_by_folds_judges_all_images(run):
+    told = json.loads(run("evaluate logistic --store one.fstore --folds 3 --json").stdout)
+    printed = run("evaluate logistic --store one.fstore --folds 3").stdout
+    assert (told["split"], told["n"], len(told["folds"])) == ("cross-validation", 240, 3)
+    assert printed.startswith(f"cross-validated accuracy {100 * told['top1']:.1f}%")
+    assert "3 folds, each judged by a head that was fitted without it" in printed
+    assert "parameters: C=" in printed
+    refused = run("evaluate logistic --store one.fstore --folds 3 --split test", code=2)
+    assert "give one of them" in refused.stderr
+
+
+def test_compare_names_the_head_that_does_not_know_a_label_and_what_to_do(folder, run):
+    store = featstore.FeatureStore(folder / "one.fstore")
+    head = featstore.Head.load(store.head_path("logistic"))
+    renamed = featstore.edit_classes(head, rename={"sand": "Sand"})
+    renamed.save(folder / "october.head")
+    line = "compare october.head logistic --store one.fstore"
+    assert "is within chance" in run(line).stdout
+
+    # The catalog's class was called otherwise when the head was fitted.
+    dataclasses.replace(renamed, renamed={}).save(folder / "october.head", overwrite=True)
+    result = run(line, code=1)
+    assert "that the head october.head does not know: sand" in result.stderr
+    assert "`featstore head classes` with --rename Sand=sand renames them" in result.stderr

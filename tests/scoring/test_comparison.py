@@ -204,3 +204,12 @@ def test_holms_correction_keeps_the_order_and_makes_nothing_smaller(p_values):
     assert adjusted[int(np.argmin(p_values))] == min(1, len(p_values) * min(p_values))
     order = np.argsort(p_values, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+def test_what_a_head_was_fitted_on_is_left_out_whatever_the_catalog_is_called(noisy):
+    one, other = fixed(noisy), fixed(noisy, rule=SplitRule(salt="other"))
+    copy = noisy.but(catalog_name="a copy", given_splits=np.full(len(noisy), "test"))
+    found = compare([one, other], copy, names=["one", "other"])
+    unseen = ~one.was_fitted_on(noisy) & ~other.was_fitted_on(noisy)
+    assert found.n == unseen.sum()
+    assert found.left_out["seen"] == (~unseen).sum()

@@ -45,8 +45,8 @@ def test_the_figures_are_those_of_scikit_learn(noisy, name):
 
 def test_the_misclassified_are_named_with_the_surest_first(noisy):
     head = fit(noisy)
-    found = evaluate(head, noisy, split="all")
-    wrong = np.flatnonzero(head.predict(noisy.X) != noisy.y)
+    found = evaluate(head, noisy, split="train")
+    wrong = np.flatnonzero((head.predict(noisy.X) != noisy.y) & (noisy.splits() == "train"))
     sureness = [entry["probability"] for entry in found.misclassified]
 
     assert {entry["path"] for entry in found.misclassified} == set(noisy.paths[wrong])
@@ -56,12 +56,12 @@ def test_the_misclassified_are_named_with_the_surest_first(noisy):
 
 def test_each_split_is_scored_by_the_heads_own_rule(noisy):
     rule = SplitRule(test=0.3, validation=0.2, salt="other")
-    head = fit(noisy, rule=rule)
+    head = fit(noisy, rule=rule, refit=False)
     splits = noisy.splits(rule)
 
     for split in ("train", "validation", "test"):
         assert evaluate(head, noisy, split=split).n == (splits == split).sum()
-    assert evaluate(head, noisy, split="all").n == 700
+    assert evaluate(head, noisy, split="all").n == (splits != "train").sum()
     assert evaluate(head, noisy, split="validation").top1 == head.validation["top1"]
 
 
@@ -79,7 +79,8 @@ def test_an_evaluation_is_json_with_stable_keys(noisy):
         *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified"),
         *("precision@1", "recall@5", "top5_ci", "top1_bootstrap_ci", "macro_f1", "macro_f1_ci"),
         *("balanced_accuracy", "balanced_accuracy_ci", "log_loss", "brier_score", "calibration_error"),
-        *("calibration", "baseline", "resampling", "test_views"),
+        *("calibration", "baseline", "resampling", "test_views", "parts", "scored", "seen_by", "folds"),
+        *("unjudged", "together"),
     }
     assert list(found["classes"][0]) == ["label", "n", "precision", "recall", "recall_ci", "f1"]
     assert list(found["calibration"][0]) == ["low", "high", "n", "confidence", "accuracy"]
@@ -188,4 +189,50 @@ def test_scores_on_images_that_the_head_was_refitted_on_are_warned_of(table, cap
     evaluate(head, table)
     assert not caplog.records
     evaluate(head, table, split="validation")
-    assert "was fitted on validation, too: scores on it are too good" in caplog.text
+    assert "images in validation: scores on them are too good" in caplog.text
+
+
+def test_images_that_the_head_was_fitted_on_are_left_out_whatever_their_catalog_is_called(noisy):
+    head = fit(noisy, refit=False)
+    splits = noisy.splits()
+    for table in (noisy, noisy.but(catalog_name="a copy")):
+        found = evaluate(head, table, split="all")
+        assert found.n == (splits != "train").sum()
+        assert [(part["part"], part["n"]) for part in found.parts] == [
+            ("held_out", (splits == "test").sum()),
+            ("chosen_on", (splits == "validation").sum()),
+            ("fitted_on", (splits == "train").sum()),
+        ]
+        assert found.scored == ["held_out", "chosen_on"]
+        assert found.parts[0]["top1"] == head.test["top1"]
+    given = np.full(len(splits), "test")
+    assert evaluate(head, noisy.but(given_splits=given)).n == (splits != "train").sum()
+
+
+def test_training_images_are_scored_where_they_are_asked_for_and_said_to_be_such(noisy, caplog):
+    head = fit(noisy, refit=False)
+    n_train = (noisy.splits() == "train").sum()
+    found = evaluate(head, noisy, split="train")
+    assert (found.n, found.scored) == (n_train, ["fitted_on"])
+    assert f"was fitted on {n_train} of the {n_train} images in train" in caplog.text
+
+
+def test_a_catalog_of_training_images_alone_is_no_test(noisy):
+    head = fit(noisy, refit=False)
+    alone = noisy.select(noisy.splits() == "train").but(catalog_name="a copy")
+    with pytest.raises(
+        SplitError, match=r"was fitted on all .* labelled images in all of the catalog a copy"
+    ):
+        evaluate(head, alone, split="all")
+
+
+@pytest.mark.parametrize("name", ["logistic", "svm", "knn", "lda"])
+def test_an_image_is_scored_once(noisy, name, monkeypatch):
+    head = fit(noisy, head=name)
+    n_scored = []
+    of = type(head)._scores
+    monkeypatch.setattr(type(head), "_scores", lambda self, X: n_scored.append(len(X)) or of(self, X))
+    labels, probabilities = head.predict_with_proba(noisy.X)
+    assert sum(n_scored) == len(noisy)
+    assert labels.tolist() == head.predict(noisy.X).tolist()
+    np.testing.assert_array_equal(probabilities, head.predict_proba(noisy.X))

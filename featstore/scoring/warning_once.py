@@ -1,0 +1,30 @@
+"""What many fits have to warn of, once."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from featstore.heads import calibration, dealing, training
+
+__all__ = ["each_warning_once"]
+
+
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Let each of the messages that fitting logs through once; many fits have the same ones."""
+    told: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_first = message not in told
+        told.add(message)
+        return is_first
+
+    loggers = [logging.getLogger(module.__name__) for module in (calibration, dealing, training)]
+    for logger in loggers:
+        logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_new)
