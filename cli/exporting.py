@@ -93,6 +93,10 @@ def export(
     as featstore does, and model_card.md, which holds a program that labels one. Before OUT appears, the model
     is run on the test photos that are there.
     """
+    from featstore.export.choices import check_choices
+
+    # What is missing is known before head, features and network are opened.
+    check_choices(runtime, quantize, runs=verify)
     import featstore
 
     path, home = find_head(head, store)

@@ -145,7 +145,9 @@ class Predictor:
         workers: int | None = None,
     ) -> None:
         if isinstance(model, str | os.PathLike):
-            model = ExportedModel.load(model) if is_exported(model) else Head.load(model)
+            model = (
+                ExportedModel.load(model, trust_model=trust_model) if is_exported(model) else Head.load(model)
+            )
         self.model = model
         self.classes: NDArray[np.str_] = model.classes
         self.rejects_below = model.rejects_below

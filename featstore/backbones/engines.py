@@ -103,6 +103,7 @@ class OpenVINOEngine:
             raise BackboneError(
                 f"OpenVINO cannot compile the network: {_last_line(error)}; use --engine tensorflow"
             ) from error
+        self.shapes = tuple(self._compiled.input(0).shape), tuple(self._compiled.output(0).shape)
         self._feature_dim = int(self._compiled.output(0).shape[1])
         self._idle: list[Any] = []
         self.devices: tuple[str, ...] = (str(core.get_property("CPU", "FULL_DEVICE_NAME")),)

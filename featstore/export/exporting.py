@@ -10,7 +10,6 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +21,11 @@ from featstore.errors import (
     ExportError,
     FeatstoreError,
     FingerprintMismatchError,
-    MissingExtraError,
 )
 from featstore.export.card import CARD, LABELS, PHOTO, labels_text, model_card, photo_module
+from featstore.export.choices import RUNTIMES, WRITERS, check_choices
 from featstore.export.description import (
     DESCRIPTION,
-    RUNTIMES,
     ModelDescription,
     file_digests,
     read_description,
@@ -46,16 +44,9 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     from featstore.store import FeatureTable
 
-__all__ = ["FORMATS", "QUANTIZATIONS", "export_head"]
-
-FORMATS = tuple(RUNTIMES)
-QUANTIZATIONS = ("float16", "int8")
+__all__ = ["export_head"]
 
 _log = logging.getLogger(__name__)
-
-# What a format needs beyond what featstore does: to be written, and to be run.
-_WRITES = {"onnx": ("onnx", "tf2onnx")}
-_RUNS = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert",)}
 
 _LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
 
@@ -147,7 +138,7 @@ def export_head(
     >>> model.description.verification["largest_difference"]  # doctest: +SKIP
     4.2e-05
     """
-    _check_choices(format, quantize, runs=verify and table is not None)
+    check_choices(format, quantize, runs=verify and table is not None)
     place = os.path.realpath(os.fspath(out))
     _check_place(place, overwrite=overwrite)
     if not isinstance(head, Head):
@@ -172,28 +163,16 @@ def export_head(
             samples=samples,
         )
         described = replace(
-            described, verification=_verified(described, folder, seen, table, verify, progress)
+            described,
+            verification=_verified(
+                ExportedModel(described, path=folder, trust_model=trust_model), seen, table, verify, progress
+            ),
         )
         _write_text(os.path.join(folder, LABELS), labels)
         _write_text(os.path.join(folder, CARD), model_card(described))
         _write_text(os.path.join(folder, PHOTO), photo_module())
         _write_text(os.path.join(folder, DESCRIPTION), described.to_json())
-    return ExportedModel(described, path=place)
-
-
-def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  # noqa: A002
-    if format not in FORMATS:
-        raise ExportError(f"a format is one of {', '.join(FORMATS)}; found {format!r}")
-    if quantize is not None and quantize not in QUANTIZATIONS:
-        raise ExportError(f"weights are quantized to {' or '.join(QUANTIZATIONS)}; found {quantize!r}")
-    if quantize is not None and format != "tflite":
-        raise ExportError(f"only the format tflite is quantized; found {quantize} with {format}")
-    needed = (*_WRITES.get(format, ()), *(_RUNS.get(format, ()) if runs else ()))
-    if missing := [package for package in needed if find_spec(package) is None]:
-        raise MissingExtraError(
-            f"the format {format} needs {' and '.join(missing)}, not installed here; "
-            f'run: pip install "featstore[{format}]"'
-        )
+    return ExportedModel(described, path=place, trust_model=trust_model)
 
 
 def _check_place(place: str, *, overwrite: bool) -> None:
@@ -319,7 +298,7 @@ def _written(
     packages = (
         "keras",
         "tensorflow",
-        *(("openvino",) if runtime == "openvino" else _WRITES.get(runtime, ())),
+        *WRITERS.get(runtime, ()),
     )
     return ModelDescription(
         runtime=runtime,
@@ -337,8 +316,7 @@ def _written(
 
 
 def _verified(
-    described: ModelDescription,
-    folder: str,
+    model: ExportedModel,
     head: Head,
     table: "FeatureTable | None",
     wanted: bool,
@@ -349,7 +327,7 @@ def _verified(
     if table is None:
         told: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
     else:
-        told = verify(ExportedModel(described, path=folder), head, table, progress=progress)
+        told = verify(model, head, table, progress=progress)
     if "skipped" in told:
         _log.warning("the exported model is not verified: %s", told["skipped"])
     check_tolerance(told)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones.quiet import quiet_import
 from featstore.errors import ExportError, MissingExtraError
-from featstore.export.description import RUNTIMES
+from featstore.export.choices import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
 
 with quiet_import():
