@@ -114,11 +114,16 @@ def predict(
     the exit status is 1. In csv, jsonl and JSON it has its place and its reason; with --labels-only, an empty
     line.
 
+    An image that is rejected, since no class is probable enough, is unknown (rejected; …) in the table. In
+    csv it has neither label nor reason, and in jsonl and JSON "rejected": true. With --labels-only it is
+    "unknown", or "unknown (rejected)" where a class is called unknown.
+
     A head that was made to look at several views of each image does so, and one that was trained on several
     spaces looks through all of their networks. A backbone or weights other than those that the head was
     trained on are refused.
     """
     import featstore
+    from featstore.heads import rejected_word
 
     if sum((form is not None, labels_only, as_json)) > 1:
         raise click.UsageError("choose one of --format, --labels-only and --json")
@@ -135,7 +140,8 @@ def predict(
     tally = _Tally(has_store=store is not None)
     groups, total = _given(images, tally, is_null=is_null)
     kind = "labels" if labels_only else "json" if as_json else form or "table"
-    writer = _WRITERS[kind](min(top, len(predictor.classes)))
+    word = rejected_word(predictor.classes.tolist())
+    writer = _WRITERS[kind](min(top, len(predictor.classes)), word)
     # Where the results themselves are seen coming, a bar would only be in their way.
     with bar(total, quiet=quiet or sys.stdout.isatty()) as progress:
         for group in groups:
@@ -268,7 +274,7 @@ class _Tally:
 
     has_store: bool
     images: int = 0
-    unknown: int = 0
+    rejected: int = 0
     reused: int = 0
     failed: int = 0
     left_alone: int = 0
@@ -276,15 +282,15 @@ class _Tally:
 
     def count(self, prediction: "Prediction") -> None:
         self.images += 1
-        self.unknown += prediction.is_unknown
+        self.rejected += prediction.is_rejected
         self.reused += prediction.is_reused
         self.failed += prediction.reason is not None
 
     def summary(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
-        told = [f"{self.images - self.unknown - self.failed:,} labelled"]
-        if self.unknown:
-            told.append(f"{self.unknown:,} unknown")
+        told = [f"{self.images - self.rejected - self.failed:,} labelled"]
+        if self.rejected:
+            told.append(f"{self.rejected:,} unknown (rejected)")
         told.append(f"{self.failed:,} failed")
         if self.left_alone:
             told.append(f"{count(self.left_alone, 'file')} left alone")
@@ -301,10 +307,13 @@ class _Writer:
     ----------
     top : int
         How many classes are listed of each image.
+    rejected : str
+        The word for an image that is rejected.
     """
 
-    def __init__(self, top: int) -> None:
+    def __init__(self, top: int, rejected: str) -> None:
         self.top = top
+        self.rejected = rejected
 
     def one(self, prediction: "Prediction") -> None:
         raise NotImplementedError
@@ -319,18 +328,18 @@ class _Table(_Writer):
             ranked = "  ".join(
                 f"{printable(label)} {probability:.4f}" for label, probability in prediction.top
             )
-            told = f"unknown ({ranked})" if prediction.is_unknown else ranked
+            told = f"unknown (rejected; {ranked})" if prediction.is_rejected else ranked
             click.echo(f"{printable(prediction.path)}\t{told}")
 
 
 class _Labels(_Writer):
     def one(self, prediction: "Prediction") -> None:
-        click.echo("unknown" if prediction.is_unknown else printable(prediction.label or ""))
+        click.echo(self.rejected if prediction.is_rejected else printable(prediction.label or ""))
 
 
 class _Csv(_Writer):
-    def __init__(self, top: int) -> None:
-        super().__init__(top)
+    def __init__(self, top: int, rejected: str) -> None:
+        super().__init__(top, rejected)
         self._rows = csv.writer(self)
         self._has_header = False
 
@@ -365,8 +374,8 @@ class _JsonLines(_Writer):
 class _Json(_Writer):
     """A list, indented as :func:`print_json` does, and never held as a whole."""
 
-    def __init__(self, top: int) -> None:
-        super().__init__(top)
+    def __init__(self, top: int, rejected: str) -> None:
+        super().__init__(top, rejected)
         self._before = "["
 
     def one(self, prediction: "Prediction") -> None:
@@ -378,7 +387,7 @@ class _Json(_Writer):
         click.echo("[]" if self._before == "[" else "\n]")
 
 
-_WRITERS: dict[str, Callable[[int], _Writer]] = {
+_WRITERS: dict[str, Callable[[int, str], _Writer]] = {
     "table": _Table,
     "labels": _Labels,
     "csv": _Csv,

@@ -58,18 +58,29 @@ class Prediction:
     is_reused: bool = False
 
     @property
-    def is_unknown(self) -> bool:
-        """Whether the image was looked at and no class is probable enough."""
+    def is_rejected(self) -> bool:
+        """Whether the image was looked at and no class is probable enough for an answer."""
         return self.label is None and self.reason is None
 
+    @property
+    def is_unknown(self) -> bool:
+        """The same as :attr:`is_rejected`, by its older name."""
+        return self.is_rejected
+
     def to_dict(self) -> dict[str, Any]:
-        """Return path, label, probability and top as JSON values; ``reason`` only where there is one."""
+        """Return the prediction as JSON values.
+
+        The keys are path, label, probability and top; ``rejected``, true, only where no class is probable
+        enough, and ``reason`` only where there is one.
+        """
         told: dict[str, Any] = {
             "path": self.path,
             "label": self.label,
             "probability": self.probability,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
         }
+        if self.is_rejected:
+            told["rejected"] = True
         return told if self.reason is None else {**told, "reason": self.reason}
 
 

@@ -110,6 +110,7 @@ def test_an_unknown_image_says_so_in_json(photos, head):
     (told,) = featstore.predict(head, paths_of(photos)[:1], backbone=CountingBackbone(), reject=0.9999999)
 
     assert told.to_dict()["label"] is None
+    assert told.to_dict()["rejected"] is told.is_rejected is True
     assert "reason" not in told.to_dict()
     assert not featstore.prediction.Prediction(path="a", reason="broken").is_unknown
 

@@ -8,6 +8,7 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
+from featstore.heads import rejected_word
 
 __all__ = ["CARD", "LABELS", "PHOTO", "labels_text", "model_card", "photo_module"]
 
@@ -187,7 +188,8 @@ def _use(described: ModelDescription) -> str:
     imports, run = _RUN_CODE[described.runtime]
     label = _LABEL
     if described.rejects_below:
-        label += f' if probabilities.max() >= {described.rejects_below!r} else "unknown"'
+        word = rejected_word(described.classes)
+        label += f' if probabilities.max() >= {described.rejects_below!r} else "{word}"'
     seen = f'({height}, {width}), "{described.resize}"'
     views = described.spec.parts[0].views
     if views is not None and views.magnification != 1:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from featstore.heads.intervals import wilson_interval
     from featstore.heads.plugins import load_head_factory
     from featstore.heads.registry import HeadInfo, find_head, known_heads
-    from featstore.heads.rejection import checked_reject, rejection_score
+    from featstore.heads.rejection import checked_reject, rejected_word, rejection_score
     from featstore.heads.training import fit
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "fit",
     "known_heads",
     "load_head_factory",
+    "rejected_word",
     "rejection_score",
     "wilson_interval",
 ]
@@ -35,6 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "load_head_factory": "plugins",
         "known_heads": "registry",
         "wilson_interval": "intervals",
+        "rejected_word": "rejection",
         "rejection_score": "rejection",
     },
 )

@@ -1,5 +1,6 @@
 """Answering "unknown" where a head is not sure enough."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError
 from featstore.heads.intervals import scored
 
-__all__ = ["checked_reject", "rejection_score"]
+__all__ = ["checked_reject", "rejected_word", "rejection_score"]
 
 
 def rejection_score(
@@ -58,6 +59,20 @@ def rejection_score(
     n_right = int((told == labels[answered]).sum())
     coverage = n_answered / n if n else None
     return scored(n_right, n_answered) | {"n": n, "n_answered": n_answered, "coverage": coverage}
+
+
+def rejected_word(classes: Iterable[str]) -> str:
+    """Return the word for an image that is rejected: one that no class is called.
+
+    Examples
+    --------
+    >>> rejected_word(["fen", "moor"]), rejected_word(["fen", "unknown"])
+    ('unknown', 'unknown (rejected)')
+    """
+    word, taken = "unknown", {*classes}
+    while word in taken:
+        word += " (rejected)"
+    return word
 
 
 def checked_reject(below: Any) -> float:

@@ -126,7 +126,9 @@ def test_all_forms_say_the_same(run):
         assert float(row["probability_2"]) == one["top"][1]["probability"]
         assert label == (one["label"] or "unknown")
         ranked = "  ".join(f"{entry['label']} {entry['probability']:.4f}" for entry in one["top"])
-        assert next(table) == one["path"] + "\t" + (ranked if one["label"] else f"unknown ({ranked})")
+        assert next(table) == one["path"] + "\t" + (
+            ranked if one["label"] else f"unknown (rejected; {ranked})"
+        )
     assert next(table, None) is None
 
 
@@ -252,3 +254,19 @@ def test_a_folder_with_a_heads_name_does_not_swap_the_arguments(run):
     os.mkdir("two")
     os.rename("more", "out")
     assert run("two", "out", "--labels-only").stdout.split() == ["dark"] * 3
+
+
+def test_a_class_called_unknown_is_not_what_is_rejected(run):
+    store = featstore.FeatureStore("photos.fstore")
+    head = featstore.Head.load(store.head_path("two"))
+    featstore.edit_classes(head, rename={"dark": "unknown"}).save("odd.head")
+    for reject, rejected in (("0", False), ("0.9999999", True)):
+        options = ("odd.head", DARK[0], "--store", "photos.fstore", "--reject", reject)
+        (told,) = json.loads(run(*options, "--json").stdout)
+        assert told["label"] == (None if rejected else "unknown")
+        assert told.get("rejected", False) is rejected
+        (row,) = csv.DictReader(io.StringIO(run(*options, "--format", "csv").stdout))
+        assert row["label"] == ("" if rejected else "unknown")
+        word = "unknown (rejected)" if rejected else "unknown"
+        assert run(*options, "--labels-only").stdout == f"{word}\n"
+        assert ("(rejected; " in run(*options).stdout) is rejected

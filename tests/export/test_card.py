@@ -136,6 +136,8 @@ def test_it_answers_as_predict_does_for_every_odd_image(exported, folder, head, 
 def test_it_says_unknown_where_predict_does(exported, head, tmp_path):
     described = exported("onnx").description
     assert 'if probabilities.max() >= 0.4 else "unknown"' in model_card(described)
+    named = replace(described, classes=("unknown", *described.classes[1:]))
+    assert 'else "unknown (rejected)"' in model_card(named)
     assert (
         "unknown"
         not in re.findall(r"```python.*?```", model_card(replace(described, rejects_below=0.0)), re.DOTALL)[0]
