@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.class_names import matching_name, normalised_name
+
 from .console import (
     accuracy_told,
     bar,
@@ -206,7 +208,9 @@ def _ask_for_same(
 ) -> dict[str, str]:
     """Ask whether labels that the old head knows are its classes; away from a terminal say how to say so."""
     known = {*old.classes.tolist()}
-    twins = [label for label in table.classes.tolist() if label in known and label not in same]
+    given = set(map(normalised_name, same))
+    labels = table.classes.tolist()
+    twins = [label for label in labels if matching_name(label, known) in known and label not in given]
     if can_ask and _at_terminal():
         if len(twins) > _MOST_ASKED:
             named = ", ".join(twins[:_MOST_ASKED])

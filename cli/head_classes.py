@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.class_names import matching_name
+
 from .console import example, force_option, json_option, print_json, print_table, say, short_path
 from .finding import find_head, is_file, output_path
 
@@ -85,7 +87,7 @@ def _old_and_new(text: str, head: "Head") -> tuple[str, str]:
     if not pairs:
         raise click.UsageError(f"--rename {text!r} is not of the form OLD=NEW, for example daisy=bellis")
     known = set(head.classes.tolist())
-    return next((pair for pair in pairs if pair[0] in known), pairs[0])
+    return next((pair for pair in pairs if matching_name(pair[0], known) in known), pairs[0])
 
 
 def _rows(head: "Head") -> list[tuple[Any, ...]]:

@@ -33,7 +33,7 @@ def matching_name(name: str, known: Iterable[str]) -> str:
         ``name`` as it was given where no known name is the same.
     """
     known = known if isinstance(known, set | frozenset | dict) else list(known)
-    if name in known:
+    if name in known or name.isascii():
         return name
     wanted = normalised_name(name)
     return next((one for one in known if normalised_name(one) == wanted), name)

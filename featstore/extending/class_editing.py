@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.class_names import matching_name, normalised_name
 from featstore.errors import HeadError
 from featstore.heads.calibration import is_nearest_centroid
 from featstore.heads.form_estimator import form_estimator
@@ -57,8 +58,9 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
     --------
     >>> head = featstore.edit_classes(head, remove=["tulips"], rename={"daisy": "bellis"})  # doctest: +SKIP
     """
-    rename, removed = dict(rename or {}), set(remove)
     old = head.classes.tolist()
+    rename = {matching_name(name, old): normalised_name(new) for name, new in (rename or {}).items()}
+    removed = {matching_name(name, old) for name in remove}
     _check_known(head, [*removed, *rename])
     if both := sorted(removed & rename.keys()):
         raise HeadError(f"the class {both[0]!r} is to be removed and renamed; do one of the two")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.class_names import matching_name
 from featstore.errors import HeadError
 
 __all__ = ["Naming", "name_classes"]
@@ -62,6 +63,7 @@ def name_classes(
     HeadError
         ``same`` names a label or a class that there is not.
     """
+    same = {matching_name(label, labels): matching_name(joined, old) for label, joined in same.items()}
     for label, joined in same.items():
         if label not in labels:
             raise HeadError(f"no new image is labelled {label!r}; the labels are {_listed(labels)}")
@@ -74,7 +76,7 @@ def name_classes(
     called, twins = {}, {}
     for label in labels:
         called[label] = same.get(label, label)
-        if label in old and label not in same:
+        if matching_name(label, old) in old and label not in same:
             called[label] = twins[label] = _free(f"{label} ({catalog}", taken)
             taken.add(called[label])
     classes = np.unique(np.array([*old, *called.values()], np.str_))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
+from featstore.class_names import normalised_name
 from featstore.errors import FingerprintMismatchError, HeadError
 from featstore.heads.calibration import class_scores, log_probabilities, mean_over_views, softmax
 from featstore.heads.gated import GatedForm
@@ -195,6 +196,9 @@ class Head:
             }
         else:
             called = {label: name for label, name in self.renamed.items() if label not in known and name}
+        # Heads of older versions may hold names in another Unicode form than tables do.
+        forms = {normalised_name(name): name for name in known if not name.isascii()}
+        called = {form: name for form, name in forms.items() if form not in known} | called
         if not called:
             return labels
         return np.array([called.get(label, label) for label in labels.tolist()], dtype=np.str_)

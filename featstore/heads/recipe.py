@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.class_names import normalised_name
 from featstore.errors import HeadError
 from featstore.heads.margins import can_solve
 from featstore.heads.registry import HeadInfo, find_head, known_heads
@@ -140,6 +141,11 @@ def build_recipe(
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= _LARGEST_SEED:
         raise HeadError(f"a seed is a whole number from 0 to {_LARGEST_SEED}; found {seed!r}")
+    if isinstance(class_weight, Mapping):
+        class_weight = {
+            normalised_name(label) if isinstance(label, str) else label: weight
+            for label, weight in class_weight.items()
+        }
     if isinstance(head, str | HeadInfo):
         return _of_info(find_head(head) if isinstance(head, str) else head, params, class_weight, int(seed))
     return _of_instance(head, params, class_weight, int(seed))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.class_names import look_alikes_told
 from featstore.errors import SplitError
 from featstore.heads.calibration import mean_over_views, softmax
 from featstore.heads.dealing import checked_classes, deal, kept_together, report_leaks
@@ -143,6 +144,8 @@ def fit(
         jobs=jobs,
         progress=progress,
     )
+    if told := look_alikes_told(fitted.classes.tolist()):
+        _logger.warning("%s", told)
     near_duplicates = score_without_duplicates(
         table, train=tested.fitted_on, test=tested.rows, is_right=tested.is_right
     )

@@ -5,6 +5,7 @@ import re
 import stat
 from typing import Any
 
+from featstore.class_names import normalised_name
 from featstore.errors import SourceError
 from featstore.images.csv_list import read_csv_list
 from featstore.images.folders import FolderListing, unusable_reason, walk_folder
@@ -129,7 +130,7 @@ def _catalog_name(stem: str) -> str:
     >>> _catalog_name("my flowers (2024)"), _catalog_name("цветы")
     ('my-flowers-2024', 'images')
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:_MAX_NAME]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", normalised_name(stem))[:_MAX_NAME]
     return re.sub(r"^[^A-Za-z0-9]+|-+$", "", name) or "images"
 
 
