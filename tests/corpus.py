@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
@@ -93,6 +94,14 @@ def bmp_of_nothing(side):
     )
 
 
+def heic(image, **options):
+    import pillow_heif
+
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, quality=90, **options)
+    return file.getvalue()
+
+
 VALID = {
     "jpeg": encoded(picture(), "JPEG", exif=exif()),
     "jpeg, progressive": encoded(picture(), "JPEG", progressive=True),
@@ -129,6 +138,10 @@ VALID = {
     "pgm, as text": b"P2 3 2 255\n# six\n1 2 3\n4 5 6\n",
 }
 """One small file of each kind, all of which are read."""
+
+if find_spec("pillow_heif") is not None:
+    VALID["heic"] = heic(picture(), exif=exif())
+    VALID["heic, alpha"] = heic(picture("RGBA"))
 
 BOMBS = {
     "png": png_header(60_000, 60_000),

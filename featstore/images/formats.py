@@ -5,6 +5,7 @@ Ghostscript), would warn where we raise, and would take a photo with a second pi
 """
 
 import ctypes
+import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -53,6 +54,9 @@ _HEIC_BRANDS = frozenset(
 
 _STRIPS = ((273, 279), (324, 325))
 """TIFF 6.0, sections 8 and 15: the tags of offsets and sizes, in bytes, of strips and tiles."""
+
+# Python prints what Pillow logs of a broken TIFF where no program has said what is to become of it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _HEADER_READERS = r"PIL\.(Png|Tiff)ImagePlugin$"
 
@@ -193,6 +197,7 @@ def _open_ppm(data: bytes) -> ImageFile:
 def _open_avif(data: bytes) -> ImageFile:
     if not READS_AVIF:
         raise ImageError("an AVIF picture, which the Pillow that is installed here does not read; convert it")
+    ignore_header_warnings()
     return AvifImageFile(BytesIO(data))
 
 
@@ -203,6 +208,7 @@ def _open_heic(data: bytes) -> ImageFile:
         raise ImageError(
             'a HEIC picture, which needs the package pillow-heif; run: pip install "featstore[heif]"'
         ) from error
+    ignore_header_warnings()
     image: ImageFile = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
     return image
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import struct
+import subprocess
 import sys
 import threading
 import warnings
@@ -161,6 +162,21 @@ def damaged_tiffs():
         for place in random.integers(8, len(data) - 200, 60):
             data[place] = random.integers(256)
         yield bytes(data)
+
+
+def test_bad_files_write_nothing_to_stderr_without_a_program_around_them():
+    changed = VALID["tiff"].replace(struct.pack("<HHLH", 277, 3, 1, 3), struct.pack("<HHLH", 277, 3, 1, 9))
+    code = (
+        "import sys\n"
+        "from featstore.images import decode_image\n"
+        "try:\n    decode_image(sys.stdin.buffer.read(), size_px=(8, 8))\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    for data in (changed, VALID["avif"].replace(b"MM\0*\0\0\0\x08", b"MM\0*\0\0\0\0")):
+        done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, timeout=60)
+        assert done.stderr == b""
+        assert (b"a variant that is not read" in done.stdout) is (data == changed)
+    assert changed != VALID["tiff"]
 
 
 def test_libtiff_writes_nothing_to_stderr(capfd):
