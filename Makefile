@@ -25,7 +25,7 @@ lint: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Kills, power cuts and full disks at every step of writing: six minutes on 2 cores.
+# Kills, power cuts, full disks and failing system calls at every step of writing: some ten minutes on 2 cores.
 torture: .venv/.installed-dev
 	$(BIN)/python tests/torture/everything.py
 

@@ -46,6 +46,8 @@ def check_archive(path: str) -> None:
             check_members(file)
         except ValueError as error:
             raise raw.error or error from error
+        if raw.error is not None:
+            raise raw.error
 
 
 def check_contents(path: str) -> None:
@@ -65,7 +67,6 @@ def check_contents(path: str) -> None:
             with zipfile.ZipFile(file) as archive:
                 wrong = archive.testzip()
         except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-            # zipfile calls a file no zip where the system does not let it be read.
             raise raw.error or ValueError(str(error)) from error
         if raw.error is not None:
             raise raw.error

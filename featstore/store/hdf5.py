@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import h5py
@@ -13,6 +13,7 @@ from h5py import h5a, h5d, h5f, h5fd, h5l, h5p, h5s, h5t
 
 from featstore.errors import FormatVersionError, StoreError, StoreNotFoundError
 from featstore.store.atomic import failure_reason
+from featstore.store.new_file import NewFile
 from featstore.store.raw import RawFile, damaged, unreadable
 
 __all__ = [
@@ -73,9 +74,8 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, RawFile]]:
         raise unreadable(path, error) from error
     with raw:
         try:
-            access = _access()
-            access.set_fileobj_driver(h5fd.fileobj_driver, raw)
-            file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
+            with _access(raw) as access:
+                file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
             try:
                 yield file_id, raw
             finally:
@@ -111,17 +111,21 @@ def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
     Raises
     ------
     OSError
-        The operating system refused. (h5py makes a ``RuntimeError`` of what fails as the file is closed.)
+        The operating system refused.
     """
-    access = _access()
-    access.set_alignment(alignment, alignment)
-    # The headers of HDF5 1.8 (2008) carry checksums of their own, and every reader since then knows them.
-    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
-    try:
-        with h5py.File(h5f.create(os.fsencode(path), h5f.ACC_EXCL, fapl=access)) as file:
-            yield file
-    except RuntimeError as error:
-        raise OSError(failure_reason(error)) from error
+    with NewFile(path) as raw:
+        try:
+            with _access(raw) as access:
+                access.set_alignment(alignment, alignment)
+                # Headers of HDF5 1.8 (2008) have checksums of their own, and later readers know them.
+                access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+                file_id = h5f.create(os.fsencode(path), h5f.ACC_TRUNC, fapl=access)
+            with h5py.File(file_id) as file:
+                yield file
+        except (OSError, RuntimeError, ValueError) as error:
+            raise raw.error or error from error
+    if raw.error is not None:
+        raise raw.error
 
 
 def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int:
@@ -149,14 +153,18 @@ def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int
     return int(dataset.get_offset())
 
 
-def _access() -> Any:
-    """Return how files are opened: without locks, and closed with all that was opened in them."""
+@contextmanager
+def _access(raw: RawFile | NewFile) -> Iterator[Any]:
+    """Give what says how a file is opened: through Python, and closed with all that was opened in it."""
     access = h5p.create(h5p.FILE_ACCESS)
-    # Sealed files never change: locks would only get in the way on read-only and network file systems.
-    with suppress(AttributeError, ValueError):
-        access.set_file_locking(False, True)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
-    return access
+    try:
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        access.set_fileobj_driver(h5fd.fileobj_driver, raw)
+        yield access
+    finally:
+        # One that lives on, as in the frames of an error, would crash HDF5 as the process ends: it holds a
+        # Python object.
+        access.close()
 
 
 def check_version(path: str, found: object, known: int) -> None:

@@ -19,7 +19,8 @@ _MIN_HOLE_BYTES = 2**30
 class RawFile(io.RawIOBase):
     """A regular file, open for reading, that remembers the first error of the operating system.
 
-    Libraries that read through it (HDF5, zipfile) make errors of their own out of one, or pass over it.
+    Libraries that read through it (HDF5, zipfile) would make errors of their own out of one, pass over it, or
+    crash as the process ends. What cannot be read is zero to them; who opened the file looks at ``error``.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class RawFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer; what lies beyond the file's end is zero."""
+        """Fill the buffer; what cannot be read, or lies beyond the file's end, is zero."""
         view = memoryview(buffer).cast("B")
         n_read = 0
         try:
@@ -86,7 +87,10 @@ class RawFile(io.RawIOBase):
                 self._position += found
         except OSError as error:
             self.error = self.error or error
-            raise
+            n_missing = max(0, min(len(view), n_read + self.n_bytes - self._position) - n_read)
+            view[n_read:] = bytes(len(view) - n_read)
+            self._position += n_missing
+            return n_read + n_missing
         view[n_read:] = bytes(len(view) - n_read)
         return n_read
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -153,6 +155,31 @@ def test_a_catalog_that_another_process_has_mended_meanwhile_is_not_set_aside(
     report = FeatureStore(whole.path).repair()
     assert (report.set_aside, report.catalogs, report.ok) == ((), (), True)
     assert len(FeatureStore(whole.path).catalog()) == 7
+
+
+_HELD = """
+import os, sys
+from featstore.store import FeatureStore
+
+store = FeatureStore(sys.argv[1])
+try:
+    store.catalog()
+except OSError as error:
+    held = error
+    print(held)
+os.remove(store.catalog_path("photos"))
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("place", [0, 60, 2000])
+def test_a_process_that_holds_an_error_about_a_file_ends_as_it_should(whole, place):
+    with open(whole.catalog_path("photos"), "rb+") as file:
+        file.seek(place)
+        file.write(b"x" * 40)
+    ended = subprocess.run([sys.executable, "-c", _HELD, whole.path], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert "is damaged" in ended.stdout
 
 
 def test_segments_of_a_time_that_no_reader_takes_are_rescued(store, fill):

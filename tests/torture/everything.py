@@ -1,4 +1,4 @@
-"""`make torture`: kills at seeded random moments and at every step, and a disk that is full at every step.
+"""`make torture`: kills at seeded random moments and at every step, a full disk at every step, calls that fail.
 
 Prints how many kills hit which step. Ends with status 1 at the first row that is lost or wrong.
 """
@@ -14,17 +14,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir))
 from torture.harness import Workshop
+from torture.refusals import ERRORS, HARMLESS, WRITING, Refusals, failing_calls
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--moments", type=int, default=200, help="kills at random moments")
     options.add_argument("--pictures", type=int, default=24, help="in a store; each 8 become a segment")
+    options.add_argument(
+        "--calls", type=int, default=20, help="system calls of each kind and command that fail"
+    )
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="featstore-torture-") as folder:
         torture(os.path.realpath(folder), given)
+
+
+def _placed(function, number, case):
+    if isinstance(function.__self__, Refusals):
+        return case
+    return {"store": os.path.join(function.__self__.folder, f"{number}.fstore"), **case}
 
 
 def torture(folder, given):
@@ -58,12 +68,26 @@ def torture(folder, given):
             (tiny.kill_fit, {"at": at, "how": "power cut"}) for at in range(1, n_fitting + 1)
         ],
     }
+    preload, reason = failing_calls(folder)
+    if preload is None:
+        print(f"system calls that fail: skipped, {reason}", flush=True)
+    else:
+        failing = Workshop(os.path.join(folder, "failing"), n_pictures=24, tiny=True, preload=preload)
+        refusals = Refusals(failing)
+        for name in refusals.commands:
+            for calls in ("read",) if name == "repair" else (*WRITING, "read"):
+                hows = ["EIO"] if calls not in ("write", "read") else [*ERRORS, *HARMLESS]
+                cases = [
+                    case for how in hows for case in refusals.cases(name, calls, how, at_most=given.calls)
+                ]
+                if cases:
+                    parts[f"{name}, a {calls} fails"] = [(refusals.refuse, case) for case in cases]
     n_runs = n_sealed = 0
     for name, cases in parts.items():
         began = time.monotonic()
         with ThreadPoolExecutor(given.jobs) as pool:
             doing = [
-                pool.submit(function, os.path.join(function.__self__.folder, f"{number}.fstore"), **case)
+                pool.submit(function, **_placed(function, number, case))
                 for number, (function, case) in enumerate(cases)
             ]
             try:

@@ -63,13 +63,16 @@ class Workshop:
         Of each picture.
     prefix : sequence of str
         A command that the processes are started by.
+    preload : str, optional
+        What :func:`failing_calls` has made: the processes are started with it.
     """
 
-    def __init__(self, folder, *, n_pictures, tiny, n_views=1, prefix=()):
+    def __init__(self, folder, *, n_pictures, tiny, n_views=1, prefix=(), preload=None):
         self.folder = str(folder)
         self.tiny = tiny
         self.n_views = n_views
         self.prefix = prefix
+        self.preload = preload
         self.fitted = None
         self.fitting = threading.Lock()
         self._launchers = queue.SimpleQueue()
@@ -113,14 +116,15 @@ class Workshop:
             told += ["--views", str(self.n_views), "--random-crop", "20"]
         return self.run(["extract", self.pictures, "--store", store, *told], store=store, **options)
 
-    def run(self, arguments, *, at=None, how="kill", store=None, started=None):
+    def run(self, arguments, *, at=None, how="kill", store=None, started=None, failing=None):
         """Run a command line.
 
-        ``how`` happens to it at its step ``at``, or what ``started`` does, given its process id and its log.
+        ``how`` happens to it at its step ``at``, or what ``started`` does, given its process id and its log;
+        ``failing`` is the environment of ``failing_calls.c``.
         """
         log = tempfile.mkdtemp(prefix="log-", dir=self.folder)
         plan = {"within": self.folder, "log": log, "at": at, "how": how, "store": store}
-        plan |= {"tiny": self.tiny, "arguments": arguments}
+        plan |= {"tiny": self.tiny, "arguments": arguments, "failing": failing or {}}
         try:
             launcher = self._launchers.get_nowait()
         except queue.Empty:
@@ -156,7 +160,11 @@ class Workshop:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(LAUNCHER))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.path.dirname(os.path.dirname(LAUNCHER)),
+                **({"LD_PRELOAD": self.preload} if self.preload else {}),
+            },
         )
 
     def check_left(self, store, run):

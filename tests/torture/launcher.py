@@ -3,7 +3,7 @@
 Each line of the standard input is a plan, a JSON object: ``arguments`` (of the command line), ``within`` (the
 folder whose files count), ``log`` (a folder for a line for each step and what the command prints), ``at`` (the
 step at which something happens, from 1), ``how`` (what it is, a name in ``HAPPENINGS``), ``store`` (where it
-happens), and ``tiny`` (a linear map instead of a network). Each runs in a process of its own, forked from this one, so that the libraries are loaded once. The
+happens), ``tiny`` (a linear map instead of a network), and ``failing`` (the environment of ``failing_calls.c``). Each runs in a process of its own, forked from this one, so that the libraries are loaded once. The
 answers are ``ready PID`` as it starts and ``ended STATUS``.
 
 A step is a point in time before or after one of the operations that make a file. The product knows nothing of
@@ -201,6 +201,7 @@ def launch(plan):
     print(f"ready {os.getpid()}", flush=True)
     for number, name in ((0, os.devnull), (1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(plan["log"], name), os.O_RDWR | os.O_CREAT), number)
+    os.environ.update(plan["failing"])
     featstore.pipeline.SEAL_BYTES = 1
     featstore.backbones.backbone.preferred_batch_size = lambda: BATCH
     if plan["tiny"]:

@@ -1,0 +1,118 @@
+"""A file that HDF5 writes without ever seeing an error of the operating system."""
+
+import io
+import os
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["NewFile"]
+
+# What HDF5 may read again of what it wrote is small; the rest is not kept once the file is lost.
+_MAX_KEPT_BYTES = 2**21
+
+
+class NewFile(io.RawIOBase):
+    """A file being made, that remembers the first error of the operating system instead of raising it.
+
+    HDF5 loses errors as it frees a dataset, prints others, and may crash at the process' end after one. So
+    from the first error on its writes go nowhere; whoever closes the file looks at ``error``.
+
+    Parameters
+    ----------
+    path : str
+        Must not exist.
+
+    Attributes
+    ----------
+    error : OSError or None
+
+    Raises
+    ------
+    OSError
+        It cannot be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._file = open(os.open(path, flags, 0o666), "rb+", buffering=0)  # noqa: SIM115
+        self.error: OSError | None = None
+        self._kept: list[tuple[int, bytes]] = []
+        self._position = 0
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position of the next read or write."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position of the next read or write, and return it."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._n_bytes}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def write(self, data: Any) -> int:
+        """Write all of the data."""
+        view = memoryview(data).cast("B")
+        try:
+            if self.error is None:
+                self._file.seek(self._position)
+                n_written = 0
+                while n_written < len(view):
+                    n_written += self._file.write(view[n_written:]) or 0
+        except OSError as error:
+            self.error = error
+        if self.error is not None and len(view) <= _MAX_KEPT_BYTES:
+            self._kept.append((self._position, bytes(view)))
+        self._position += len(view)
+        self._n_bytes = max(self._n_bytes, self._position)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with what was written; what was not is zero."""
+        view = memoryview(buffer).cast("B")
+        view[:] = bytes(len(view))
+        try:
+            self._file.seek(self._position)
+            n_read = 0
+            while found := self._file.readinto(view[n_read:]):
+                n_read += found
+        except OSError as error:
+            self.error = self.error or error
+        for start, data in self._kept:
+            begin, end = max(start, self._position), min(start + len(data), self._position + len(view))
+            if begin < end:
+                view[begin - self._position : end - self._position] = data[begin - start : end - start]
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's size, by default to the position."""
+        self._n_bytes = self._position if size is None else size
+        try:
+            if self.error is None:
+                self._file.truncate(self._n_bytes)
+        except OSError as error:
+            self.error = error
+        return self._n_bytes
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            try:
+                self._file.close()
+            except OSError as error:
+                self.error = self.error or error
+        with suppress(OSError):
+            super().close()
