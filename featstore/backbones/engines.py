@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 ENGINES = ("auto", "openvino", "tensorflow")
+
+_IMPORTING = threading.RLock()
 
 # Images in one request, which one core computes. With bfloat16 MobileNetV2 two are a few per cent faster than
 # one; elsewhere, up to four, it makes no difference, and larger ones fall out of the core's cache.
@@ -103,7 +106,6 @@ class OpenVINOEngine:
             raise BackboneError(
                 f"OpenVINO cannot compile the network: {_last_line(error)}; use --engine tensorflow"
             ) from error
-        self.shapes = tuple(self._compiled.input(0).shape), tuple(self._compiled.output(0).shape)
         self._feature_dim = int(self._compiled.output(0).shape[1])
         self._idle: list[Any] = []
         self.devices: tuple[str, ...] = (str(core.get_property("CPU", "FULL_DEVICE_NAME")),)
@@ -198,14 +200,15 @@ def openvino_version() -> str | None:
 
 def import_openvino() -> Any:
     """Import OpenVINO without the package that reports each import over the network."""
-    if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
-        # None in the table of modules makes the import fail, and OpenVINO then goes on without it.
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-        try:
-            import_module("openvino")
-        finally:
-            del sys.modules["openvino_telemetry"]
-    return import_module("openvino")
+    with _IMPORTING:
+        if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
+            # None in the table of modules makes the import fail, and OpenVINO then goes on without it.
+            sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+            try:
+                import_module("openvino")
+            finally:
+                del sys.modules["openvino_telemetry"]
+        return import_module("openvino")
 
 
 def _last_line(error: BaseException) -> str:

@@ -7,7 +7,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from featstore.process import Shared
+
 __all__ = ["quiet_import"]
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 # TensorFlow's C++ parts log before they read the setting that would stop them.
 _CHATTER = re.compile(
@@ -16,23 +20,39 @@ _CHATTER = re.compile(
 )
 
 
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
+def quiet_import() -> Shared:
     """Hold back the standard error stream, and pass on all but the notices of TensorFlow's C++ parts.
 
-    Where the block raises, everything is passed on.
+    Where the block raises, everything is passed on. Of several threads the last one to leave passes it on.
     """
-    # 3: on a machine without a GPU TensorFlow reports that as an error, later than this block.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return _quiet
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    # 3: on a machine without a GPU TensorFlow reports that as an error. It reads this once.
+    is_ours = _LEVEL not in os.environ
+    os.environ.setdefault(_LEVEL, "3")
+    try:
+        with _held_stream():
+            yield
+    finally:
+        if is_ours:
+            os.environ.pop(_LEVEL, None)
+
+
+@contextlib.contextmanager
+def _held_stream() -> Iterator[None]:
     try:
         sys.stderr.flush()
+        held = tempfile.TemporaryFile()  # noqa: SIM115
         kept = os.dup(2)
     except (AttributeError, OSError, ValueError):
-        # There is no standard error stream: a service, or a window without a console.
+        # There is no standard error stream: a service, or a window without a console. Or no room on the disk.
         yield
         return
     quiet = False
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -48,3 +68,6 @@ def quiet_import() -> Iterator[None]:
             if told:
                 with contextlib.suppress(OSError):
                     os.write(2, b"".join(told))
+
+
+_quiet = Shared(_held)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from featstore.duplicates.components import Components
 from featstore.errors import DuplicatesError
+from featstore.process import one_thread
 
 __all__ = ["Likeness", "fit_likeness"]
 
@@ -104,14 +105,12 @@ def fit_likeness(X: Any, content_hash: NDArray[np.uint8]) -> Likeness:
     DuplicatesError
         A feature is NaN or infinite.
     """
-    from threadpoolctl import threadpool_limits
-
     keys = np.ascontiguousarray(content_hash).view("V32").ravel()
     rows = np.unique(keys, return_index=True)[1][:_SAMPLE_ROWS]
     sample = np.asarray(X[rows], np.float32)
     _check_finite(np.asarray(np.isfinite(sample).all(axis=1)))
     # Threads wait for each other longer than they work on a matrix of this size.
-    with threadpool_limits(1):
+    with one_thread:
         found = Components(len(sample))
         found.join(*_copies(sample))
         sample = sample[np.unique(found.labels, return_index=True)[1]]

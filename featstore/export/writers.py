@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from featstore.backbones.quiet import quiet_import
 from featstore.errors import ExportError, MissingExtraError
-from featstore.export.choices import RUNTIMES
+from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
+from featstore.process import Shared, logging_from, warnings_to
 
 with quiet_import():
     import keras
@@ -178,14 +178,8 @@ def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> Non
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what converters say of themselves; what they refuse they raise."""
-    names = ("tensorflow", "tf2onnx", "absl")
-    levels = {name: logging.getLogger(name).level for name in names}
-    try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with quiet_import(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    with _critical, quiet_import(), warnings_to(lambda _text: None):
+        yield
+
+
+_critical = Shared(lambda: logging_from(logging.CRITICAL, "tensorflow", "tf2onnx", "absl"))

@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import math
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, UntrustedTypeError
 from featstore.heads.calibration import class_scores
 from featstore.heads.estimators import build, decode, foreign_types, without_jobs, written_with
+from featstore.process import warnings_to
 from featstore.store.archive import check_members
 
 __all__ = ["StoredEstimator", "dump_estimator", "first_line", "read_array"]
@@ -107,8 +107,7 @@ class StoredEstimator:
                 estimator = self._trusted(allowed) if foreign else self._checked(schema)
                 self._note_version(schema)
                 # Parts that do not fit together show when they are first used.
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
+                with warnings_to(lambda _text: None):
                     estimator.predict(np.ones((1, self.feature_dim)))
                     class_scores(estimator, np.ones((1, self.feature_dim)))
         except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
@@ -134,8 +133,7 @@ class StoredEstimator:
     def _trusted(self, allowed: Sequence[str]) -> Any:
         import skops.io
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_to(lambda _text: None):
             estimator = skops.io.loads(self.data, trusted=allowed)
         without_jobs(estimator)
         known = np.asarray(getattr(estimator, "classes_", ()))

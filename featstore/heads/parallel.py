@@ -2,19 +2,21 @@
 
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from featstore.errors import HeadError
+from featstore.process import one_thread, warnings_to
 
 __all__ = ["WarningNotes", "has_own_memory", "is_sequential", "run_tasks"]
 
 
 class WarningNotes:
-    """What is warned about while it is entered, thread by thread: :mod:`warnings` knows no threads.
+    """What some threads are warned about while it is entered, thread by thread.
 
-    Entered once, around all threads; in another process it has to be entered anew.
+    It notes the thread that enters it, and others through :meth:`in_thread`; in another process it has to be
+    entered anew. The warnings of all other threads go their usual way.
     """
 
     def __init__(self) -> None:
@@ -22,15 +24,13 @@ class WarningNotes:
         self._by_thread: dict[int, set[str]] = {}
 
     def __enter__(self) -> Self:
-        self._catching = warnings.catch_warnings()
-        self._catching.__enter__()
-        warnings.simplefilter("always")
-        warnings.showwarning = self._note
+        self._noting = self.in_thread()
+        self._noting.__enter__()
         self._process = os.getpid()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._catching.__exit__(None, None, None)
+        self._noting.__exit__(None, None, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_process": self._process, "_by_thread": {}}
@@ -40,12 +40,16 @@ class WarningNotes:
         """Whether it was entered in this process."""
         return self._process == os.getpid()
 
+    def in_thread(self) -> AbstractContextManager[None]:
+        """Note what the current thread is warned about as well."""
+        return warnings_to(self._note)
+
     def take(self) -> list[str]:
         """Return, and forget, the first lines of what this thread was warned about."""
         return sorted(self._by_thread.pop(threading.get_ident(), set()))
 
-    def _note(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        lines = str(message).strip().splitlines()
+    def _note(self, text: str) -> None:
+        lines = text.strip().splitlines()
         self._by_thread.setdefault(threading.get_ident(), set()).add(lines[0] if lines else "")
 
 
@@ -110,9 +114,8 @@ def run_tasks(
 
 def _run(task: Callable[[WarningNotes], Any], notes: WarningNotes) -> Any:
     if notes.is_active:
-        return task(notes)
-    from threadpoolctl import threadpool_limits
-
+        with notes.in_thread():
+            return task(notes)
     # In another process: neither the warnings nor the limit on threads came along.
-    with notes, threadpool_limits(1):
+    with notes, one_thread:
         return task(notes)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from featstore.heads.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.recipe import Params, Recipe
 from featstore.heads.solving import Prepared, Solution, prepare, solve
 from featstore.heads.sweep_scores import sweep_scores
+from featstore.process import one_thread
 from featstore.splits import HashKFold
 
 __all__ = ["HeldOut", "Outcome", "Progress", "choose_by_folds", "choose_on_validation", "limits"]
@@ -378,8 +379,7 @@ def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterat
 
     How many does not depend on how many tasks run at once: results could differ in their last bits.
     """
-    from threadpoolctl import threadpool_limits
-
     work = images.n_fitted * images.table.feature_dim * len(classes)
-    with threadpool_limits(1 if n_tasks > 1 or work < _ONE_THREAD_BELOW else None), WarningNotes() as notes:
+    threads = one_thread if n_tasks > 1 or work < _ONE_THREAD_BELOW else nullcontext()
+    with threads, WarningNotes() as notes:
         yield notes

@@ -6,7 +6,6 @@ Figures are made without pyplot: nothing global is touched, and no window is ope
 import logging
 import os
 import textwrap
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from featstore.errors import MissingExtraError, PlotError
 from featstore.heads.head import Head
 from featstore.heads.intervals import wilson_interval
+from featstore.process import warnings_to
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
 from featstore.store import replacing
@@ -98,10 +98,10 @@ def save_plot(
     figure = plot(result)
     # The same result gives the same bytes.
     undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
-    with warnings.catch_warnings(record=True) as caught, replacing(target) as temporary:
-        warnings.simplefilter("always")
+    texts: set[str] = set()
+    with warnings_to(texts.add), replacing(target) as temporary:
         figure.savefig(temporary, format=ending[1:], dpi=_DOTS_PER_INCH, metadata=undated)
-    for text in sorted({str(entry.message).splitlines()[0] for entry in caught}):
+    for text in sorted({text.splitlines()[0] for text in texts}):
         _logger.warning("%s: %s", path, text)
 
 

@@ -1,0 +1,190 @@
+"""What belongs to the whole process and is changed for a while: safely among threads, and put back once."""
+
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Self
+
+__all__ = ["Shared", "logging_from", "one_thread", "warnings_to"]
+
+
+class Shared:
+    """A change to the process that several threads want at once: the first makes it, the last undoes it.
+
+    Saving and restoring in each thread would leave the change of another behind where they overlap.
+
+    Parameters
+    ----------
+    change : callable
+        Returns the context manager that makes the change and undoes it.
+
+    Examples
+    --------
+    >>> from contextlib import nullcontext
+    >>> shared = Shared(nullcontext)
+    >>> with shared, shared:
+    ...     pass
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._change = change
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            if not self._users:
+                self._made = self._change()
+                self._made.__enter__()
+            self._users += 1
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._made.__exit__(*failure)
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    import threadpoolctl
+
+    limits = threadpoolctl.threadpool_limits(1)
+    try:
+        yield
+    finally:
+        # From version 3.8 on only the thread that set a limit lifts it, and the last to leave may be another.
+        if clear := getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None):
+            clear(force=True)
+        limits.restore_original_limits()
+
+
+one_thread = Shared(_limited)
+"""Linear algebra on one thread, for as long as anybody wants it so."""
+
+
+@contextmanager
+def logging_from(level: int, *names: str) -> Iterator[None]:
+    """Have loggers of other libraries pass on what is of a level or above; best inside of :class:`Shared`."""
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, was in before.items():
+            # What somebody else has set meanwhile stays.
+            if logging.getLogger(name).level == level:
+                logging.getLogger(name).setLevel(was)
+
+
+@contextmanager
+def warnings_to(note: Callable[[str], object], *, matching: str = "") -> Iterator[None]:
+    """Hand what this thread is warned about to a function, instead of showing it.
+
+    ``warnings.catch_warnings`` changes what all threads are shown, and where two overlap it leaves the change
+    behind. Here filters are added for as long as some thread wants them, and hold back the warnings of that
+    thread alone; those of others go their usual way.
+
+    Parameters
+    ----------
+    note : callable
+        Called with each warning's text.
+    matching : str
+        Regular expression that the text begins with; others are shown as usual.
+    """
+    rules = _rules()
+    rule = (re.compile(matching), note)
+    with _watched:
+        _put_first()
+        rules.append(rule)
+        try:
+            yield
+        finally:
+            rules.remove(rule)
+
+
+def _rules() -> list[tuple[re.Pattern[str], Callable[[str], object]]]:
+    """Return what the current thread holds back, the innermost last."""
+    if not hasattr(_here, "rules"):
+        _here.rules = []
+    return _here.rules  # type: ignore[no-any-return]
+
+
+class _OfThisThread(type):
+    def __subclasscheck__(cls, _other: type) -> bool:
+        return any(not pattern.pattern for pattern, _ in _rules())
+
+
+class _Noted(Warning, metaclass=_OfThisThread):
+    """The category of all warnings of a thread that holds back all of them, and of none of another."""
+
+
+class _Beginning:
+    """Stands where a filter has a regular expression, and matches what the thread holds back by its text."""
+
+    pattern = "(?!)"
+
+    def match(self, text: str) -> bool:
+        for pattern, note in reversed(_rules()):
+            if pattern.pattern and pattern.match(text):
+                note(text)
+                return True
+        return False
+
+
+def _show(message: Warning | str, *about: Any, **more: Any) -> None:
+    for pattern, note in reversed(_rules()):
+        if not pattern.pattern:
+            note(str(message))
+            return
+    _shown_by[0](message, *about, **more)
+
+
+# scikit-learn carries a thread's filters to where its tasks run: what holds back everything is therefore a
+# plain filter, by category, and notes where warnings are shown.
+_here = threading.local()
+_FILTERS: Any = (("ignore", _Beginning(), Warning, None, 0), ("always", None, _Noted, None, 0))
+_shown_by: list[Any] = [warnings.showwarning]
+
+
+def _put_first() -> None:
+    """Add the filters; another's catch_warnings may have put back a list without them."""
+    filters: Any = warnings.filters
+    if filters[:2] != [*_FILTERS]:
+        _take_away(filters)
+        filters[:0] = _FILTERS
+    if warnings.showwarning is not _show:
+        _shown_by[0] = warnings.showwarning
+        warnings.showwarning = _show
+    # Any call of this makes Python forget which warnings it has shown, and would not show again.
+    warnings.simplefilter("ignore", _NeverWarned, append=True)
+    with suppress(ValueError):
+        filters.remove(("ignore", None, _NeverWarned, None, 0))
+
+
+class _NeverWarned(Warning):
+    """A category of no warning."""
+
+
+def _take_away(filters: Any) -> None:
+    for entry in _FILTERS:
+        with suppress(ValueError):
+            filters.remove(entry)
+
+
+@contextmanager
+def _watch() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _take_away(warnings.filters)
+        if warnings.showwarning is _show:
+            warnings.showwarning = _shown_by[0]
+
+
+_watched = Shared(_watch)
