@@ -8,6 +8,7 @@ import click
 
 from featstore import FeatstoreError
 
+from .caching import cache
 from .comparing import compare
 from .completing import completion
 from .console import printable, show_warnings
@@ -37,7 +38,7 @@ _TASKS: dict[str, tuple[click.Command, ...]] = {
     "Improve": (compare, curve, suspects, duplicates),
     "Change a head": (extend, import_head, head),
     "Look after stores": (info, verify, merge, compact, pack, projector),
-    "Set up": (completion,),
+    "Set up": (completion, cache),
 }
 
 

@@ -1,0 +1,19 @@
+import json
+
+from click.testing import CliRunner
+
+from featstore.backbones.memory import remember
+from featstore_cli.main import main
+
+
+def test_the_cache_is_shown_and_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    remember("weights", {"name": "w"}, {"digest": "d"})
+    shown = CliRunner().invoke(main, ["cache"])
+    assert shown.exit_code == 0
+    assert f"folder   {tmp_path / 'cache'}" in shown.stdout
+    told = json.loads(CliRunner().invoke(main, ["cache", "--json"]).stdout)
+    assert (told["n_entries"], told["networks"], told["cleared"]) == (1, [], False)
+    cleared = CliRunner().invoke(main, ["cache", "--clear"])
+    assert "removed" in cleared.stdout
+    assert not (tmp_path / "cache").exists()
