@@ -1,7 +1,10 @@
 """From a network to an engine that runs it: which engine, and the conversion that is done once."""
 
+import contextlib
+import errno
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -13,6 +16,7 @@ from featstore.backbones.engines import Engine, OpenVINOEngine, keep_only_output
 from featstore.backbones.keras_engine import KerasEngine
 from featstore.backbones.memory import (
     ConvertedNetwork,
+    has_room,
     recall,
     recall_network,
     remember,
@@ -30,6 +34,20 @@ _log = logging.getLogger(__name__)
 
 # Raised when a later version converts networks in another way.
 _CONVERSION_VERSION = 1
+
+_SYSTEM_ERRORS = (
+    *("EACCES", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EPERM", "EROFS"),
+    "ESTALE",
+)
+# In messages of libraries that do not raise an OSError where the system refuses something.
+_SYSTEM_SIGNS = (
+    *(
+        os.strerror(number).lower()
+        for number in map(errno.__dict__.get, _SYSTEM_ERRORS)
+        if number is not None
+    ),
+    *("resourceexhausted", "resource_exhausted", "bad_alloc", "quota"),
+)
 
 # Of the converted network's features, relative to Keras': OpenVINO's are within 1e-5 where all is well.
 _TOLERANCE = 1e-3
@@ -116,17 +134,29 @@ def _converted(spec: "BackboneSpec", build: "Callable[[bool, str | None], BuiltN
     key = _network_key(spec)
     if network := recall_network(key):
         return network
-    if failure := recall("unconvertible", key):
+    # Version 0.4 remembered full disks too; what it wrote is not found under this key.
+    failures = {**key, "failures": 2}
+    if failure := recall("unconvertible", failures):
         raise _ConversionError(str(failure["reason"]))
     try:
         return remember_network(key, lambda path: _convert(spec, build(False, None), path))
     except _ConversionError as error:
-        remember("unconvertible", key, {"reason": str(error)})
+        remember("unconvertible", failures, {"reason": str(error)})
         raise
+    except OSError as error:
+        raise _ConversionError(f"{spec.name} cannot be converted for OpenVINO now: {error}") from error
 
 
 def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str, Any]:
-    """Write the network to ``path`` in OpenVINO's format, and hold it against Keras on two images."""
+    """Write the network to ``path`` in OpenVINO's format, and hold it against Keras on two images.
+
+    Raises
+    ------
+    OSError
+        Files could not be written or read: nothing that lasts, and no fault of the network.
+    _ConversionError
+        OpenVINO cannot do it.
+    """
     from featstore.backbones.keras_models import export_openvino, forward_once
 
     _log.info("converting %s for OpenVINO; this is done once", spec.name)
@@ -142,16 +172,42 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise _ConversionError(f"OpenVINO cannot convert {spec.name}: {reason[-1][:200]}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        if refused := _refused_by_system(error, built, path):
+            raise OSError(f"{refused} ({lines[0][:200]})") from error
+        # OpenVINO's own summary says which operations it does not know.
+        reason = next((line for line in lines if "operations:" in line), lines[-1])
+        raise _ConversionError(f"OpenVINO cannot convert {spec.name}: {reason.strip('- ')[:200]}") from error
     pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.size_px, 3), dtype=np.uint8)
     wanted, found = forward_once(built, pixels), engine(pixels)
     difference = float(np.linalg.norm(found - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
     if np.isfinite(wanted).all() and not difference <= _TOLERANCE:
+        if refused := _refused_by_system(None, built, path):
+            raise OSError(refused)
         raise _ConversionError(
             f"OpenVINO's features of {spec.name} differ from Keras' by {difference:.1e} of their length"
         )
     return facts
+
+
+def _refused_by_system(error: BaseException | None, built: "BuiltNetwork", path: str) -> str:
+    """Say why files could not be written, where that is what stopped a conversion; else return ``""``.
+
+    TensorFlow and OpenVINO have errors of their own for a full disk, or none.
+    """
+    while error is not None:
+        said = f"{type(error).__name__} {error}".lower()
+        if isinstance(error, OSError) or any(sign in said for sign in _SYSTEM_SIGNS):
+            return "files could not be written or read"
+        error = error.__cause__ or error.__context__
+    needed = 2 * 4 * int(built.model.count_params()) + 2**23
+    for name in ("network.bin", "network.xml"):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(os.path.dirname(path), name))
+    for folder in (os.path.dirname(path), tempfile.gettempdir()):
+        if not has_room(folder, needed):
+            return f"{folder} does not take {needed / 1e6:,.0f} MB"
+    return ""
 
 
 def _read_network(path: str, facts: dict[str, Any]) -> ConvertedNetwork:

@@ -29,6 +29,7 @@ __all__ = [
     "ConvertedNetwork",
     "cache_folder",
     "file_digest",
+    "has_room",
     "recall",
     "recall_network",
     "remember",
@@ -155,9 +156,12 @@ def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
         whole = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         damaged = [name for name, digest in whole.items() if digest != manifest["sha256"][name]]
         facts = dict(manifest["facts"])
-    except FileNotFoundError:
+    except OSError as error:
+        # What the system does not give out now is no damage.
+        if not isinstance(error, FileNotFoundError):
+            _log.info("the converted network in %s cannot be read: %s", folder, error)
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         damaged = [f"manifest.json ({error})"]
     if damaged:
         _log.info("the converted network in %s is damaged and is made again: %s", folder, damaged[0])
@@ -181,9 +185,37 @@ def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[st
     -------
     ConvertedNetwork
         Whole also where the cache folder cannot be written.
+
+    Raises
+    ------
+    OSError
+        ``convert`` raised it, also where it was called again to write elsewhere.
     """
     target = _network_folder(key)
-    folder = _building_folder(os.path.dirname(target))
+    try:
+        return _kept(_building_folder(os.path.dirname(target)), target, key, convert)
+    except OSError as error:
+        _log.info("the converted network is not kept: %s", error)
+    return _kept(tempfile.mkdtemp(prefix="featstore-"), target, key, convert)
+
+
+def has_room(folder: str, n_bytes: int) -> bool:
+    """Try whether a folder takes so many bytes now."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for _ in range(-(-n_bytes // 2**20)):
+                file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def _kept(
+    folder: str, target: str, key: Mapping[str, Any], convert: Callable[[str], Mapping[str, Any]]
+) -> ConvertedNetwork:
+    """Convert a network in a folder, and rename that to the target where they are neighbours."""
     try:
         facts = dict(convert(os.path.join(folder, "network.xml")))
         contents = {}

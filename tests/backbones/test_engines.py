@@ -1,3 +1,5 @@
+import errno
+import json
 import logging
 import os
 import subprocess
@@ -7,7 +9,8 @@ import types
 import numpy as np
 import pytest
 
-from featstore.backbones import compiling, engines, load_backbone
+from featstore.backbones import compiling, engines, load_backbone, memory
+from featstore.backbones.memory import has_room
 from featstore.backbones.quiet import quiet_import
 from featstore.errors import BackboneError
 
@@ -179,6 +182,78 @@ def test_what_cannot_be_converted_is_not_tried_again(cache, tiny_keras_file, pix
     for _ in range(2):
         load_backbone(tiny_keras_file, preprocessing="torch", layer="maps").forward(pixels[:1])
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("ResourceExhaustedError: /tmp/x/variables; No space left on device"),
+        RuntimeError("cannot save the model: Input/output error"),
+    ],
+)
+def test_what_the_system_refuses_is_not_remembered_of_the_network(
+    failure, cache, tiny_keras_file, pixels, monkeypatch, caplog
+):
+    from featstore.backbones import keras_models
+
+    def fail(*_):
+        raise failure
+
+    with monkeypatch.context() as full:
+        full.setattr(keras_models, "export_openvino", fail)
+        backbone = load_backbone(tiny_keras_file, preprocessing="torch", layer="maps")
+        backbone.forward(pixels[:1])
+        assert backbone.provenance["engine"] != "openvino"
+        assert "cannot be converted for OpenVINO now" in caplog.text
+    again = load_backbone(tiny_keras_file, preprocessing="torch", layer="maps")
+    again.forward(pixels[:1])
+    assert again.provenance["engine"] == "openvino"
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("ofstream failed")])
+def test_a_full_cache_does_not_keep_the_network_from_being_converted(
+    error, cache, tiny_keras_file, pixels, monkeypatch
+):
+    from featstore.backbones import compiling, keras_models
+
+    export = keras_models.export_openvino
+
+    def into(built, path):
+        if str(cache) in path and error:
+            raise error
+        export(built, path)
+        if str(cache) in path:
+            os.truncate(path.replace(".xml", ".bin"), 5)
+
+    monkeypatch.setattr(keras_models, "export_openvino", into)
+    monkeypatch.setattr(compiling, "has_room", lambda folder, n_bytes: str(cache) not in folder)
+    backbone = load_backbone(tiny_keras_file, preprocessing="torch", layer="maps", engine="openvino")
+    backbone.forward(pixels[:1])
+    assert not list(cache.glob("unconvertible/*"))
+    assert not list(cache.glob("networks/*"))
+
+
+def test_room_is_tried_by_writing(tmp_path):
+    assert has_room(str(tmp_path), 2**20)
+    assert not has_room(str(tmp_path / "nowhere"), 1)
+
+
+def test_a_converted_network_that_cannot_be_read_now_is_left_alone(
+    cache, tiny_keras_file, pixels, monkeypatch
+):
+    load_backbone(tiny_keras_file, preprocessing="torch", layer="maps").forward(pixels[:1])
+    (manifest,) = cache.glob("networks/*/manifest.json")
+
+    def refuse(path, *args, **kwargs):
+        if str(path).endswith("network.bin"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open(path, *args, **kwargs)
+
+    monkeypatch.setattr(memory, "open", refuse, raising=False)
+    key = json.loads(manifest.read_text())["key"]
+    assert memory.recall_network(key) is None
+    assert manifest.exists()
 
 
 def test_a_conversion_that_gives_other_features_is_not_used(cache, tiny_keras_file, pixels, monkeypatch):
