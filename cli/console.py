@@ -20,6 +20,7 @@ __all__ = [
     "count",
     "example",
     "force_option",
+    "import_option",
     "json_option",
     "left_out",
     "listed",
@@ -48,6 +49,25 @@ trust_model_option = click.option(
     "--trust-model",
     is_flag=True,
     help="Let a Keras model of your own run the code that it holds, such as Lambda layers.",
+)
+
+
+def _import_from_here(
+    _ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    # After all that is installed: a file of the current folder never takes the place of that.
+    if value and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return value
+
+
+import_option = click.option(
+    "--import",
+    "imports",
+    metavar="MODULE",
+    multiple=True,
+    callback=_import_from_here,
+    help="Import this Python module, which runs it: it defines layers of a Keras model of your own.",
 )
 
 # Of a head that is there already; the library takes one for several backbones of it.

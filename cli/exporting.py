@@ -9,6 +9,7 @@ from .console import (
     bar,
     count,
     example,
+    import_option,
     json_option,
     note,
     print_json,
@@ -69,6 +70,7 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it is an exported model.")
 @trust_model_option
+@import_option
 @quiet_option
 @json_option
 def export(
@@ -83,6 +85,7 @@ def export(
     test_views: int | None,
     force: bool,
     trust_model: bool,
+    imports: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -93,10 +96,6 @@ def export(
     as featstore does, and model_card.md, which holds a program that labels one. Before OUT appears, the model
     is run on the test photos that are there.
     """
-    from featstore.export.choices import check_choices
-
-    # What is missing is known before head, features and network are opened.
-    check_choices(runtime, quantize, runs=verify)
     import featstore
 
     path, home = find_head(head, store)
@@ -116,6 +115,7 @@ def export(
             verify=verify,
             overwrite=force,
             trust_model=trust_model,
+            imports=imports,
             progress=progress,
         )
     described = model.description

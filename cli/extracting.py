@@ -10,6 +10,7 @@ from .console import (
     bar,
     count,
     example,
+    import_option,
     json_option,
     left_out,
     listed,
@@ -53,15 +54,19 @@ class _Devices(click.ParamType[list[str]]):
     "--backbone",
     default="mobilenet_v2",
     show_default=True,
-    metavar="NAME|FILE.keras",
-    help="A network that `featstore backbones` lists, or a Keras model of your own.",
+    metavar="NAME|FILE",
+    help="A network that `featstore backbones` lists, or a Keras model of your own (.keras, or a whole .h5).",
 )
 @click.option(
     "--weights",
     type=click.Path(),
     help="Weights file (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded by Keras]",
 )
-@click.option("--layer", help="Cut the network at this layer.  [default: the last before the classifier]")
+@click.option(
+    "--layer",
+    help="Cut the network at this layer; inside a nested network, at NETWORK/LAYER.  [default: the last "
+    "before the classifier]",
+)
 @click.option(
     "--pooling",
     type=click.Choice(["avg", "max", "none"]),
@@ -79,6 +84,7 @@ class _Devices(click.ParamType[list[str]]):
     help="Pixel scaling that a model of your own expects, in Keras' words.",
 )
 @trust_model_option
+@import_option
 @click.option("--alpha", type=float, help="Width multiplier of the MobileNets.")
 @click.option(
     "--views",

@@ -16,7 +16,18 @@ __all__ = ["import_head"]
 
 # What decides the features, as `featstore extract` has it.
 _BACKBONE = (
-    *("backbone", "layer", "pooling", "image_size", "resize", "preprocess", "trust_model", "alpha", "dtype"),
+    *(
+        "backbone",
+        "layer",
+        "pooling",
+        "image_size",
+        "resize",
+        "preprocess",
+        "trust_model",
+        "imports",
+        "alpha",
+        "dtype",
+    ),
     *("precision", *RECIPE_FIELDS),
 )
 

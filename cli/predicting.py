@@ -23,6 +23,7 @@ from .console import (
     bar,
     count,
     example,
+    import_option,
     json_option,
     left_out,
     note,
@@ -88,6 +89,7 @@ _Paths: TypeAlias = "queue.Queue[str | OSError | None]"
     help="What runs the network of a head.",
 )
 @trust_model_option
+@import_option
 @quiet_option
 @json_option
 def predict(
@@ -102,6 +104,7 @@ def predict(
     weights: tuple[str, ...],
     engine: str,
     trust_model: bool,
+    imports: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -136,6 +139,7 @@ def predict(
         weights=weights or None,
         engine=engine,
         trust_model=trust_model,
+        imports=imports,
     )
     tally = _Tally(has_store=store is not None)
     groups, total = _given(images, tally, is_null=is_null)

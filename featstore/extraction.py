@@ -171,7 +171,7 @@ def extract(
     **backbone_options
         As for :func:`featstore.load_backbone`: ``weights``, ``layer``, ``pooling``, ``image_size``,
         ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``views``, ``engine``,
-        ``devices``, ``trust_model``.
+        ``devices``, ``trust_model``, ``imports``.
 
     Returns
     -------

@@ -111,7 +111,7 @@ class Predictor:
         None for one that has not moved.
     engine : {"auto", "openvino", "tensorflow"}
         What runs the backbone.
-    trust_model : bool
+    trust_model, imports
         As for :func:`featstore.load_backbone`.
     workers : int, optional
         Threads that read and decode for each call of :meth:`stream`; by default one for each core.
@@ -153,12 +153,11 @@ class Predictor:
         weights: WeightsFiles | None = None,
         engine: str = "auto",
         trust_model: bool = False,
+        imports: Sequence[str] = (),
         workers: int | None = None,
     ) -> None:
         if isinstance(model, str | os.PathLike):
-            model = (
-                ExportedModel.load(model, trust_model=trust_model) if is_exported(model) else Head.load(model)
-            )
+            model = ExportedModel.load(model) if is_exported(model) else Head.load(model)
         self.model = model
         self.classes: NDArray[np.str_] = model.classes
         self.rejects_below = model.rejects_below
@@ -182,7 +181,12 @@ class Predictor:
             self._backbones = backbones_among(model.spec, backbone)
         else:
             self._backbones = backbones_from_spec(
-                model.spec, weights=weights, remembered=model.weights, engine=engine, trust_model=trust_model
+                model.spec,
+                weights=weights,
+                remembered=model.weights,
+                engine=engine,
+                trust_model=trust_model,
+                imports=imports,
             )
         self._spaces = _spaces_of(model, store)
         self._passes = [
@@ -341,7 +345,7 @@ def predict(
         As for :meth:`Predictor.stream <featstore.Predictor.stream>`.
     **options
         As for :class:`~featstore.Predictor`: ``store``, ``backbone``, ``weights``, ``engine``,
-        ``trust_model``, ``workers``.
+        ``trust_model``, ``imports``, ``workers``.
 
     Yields
     ------

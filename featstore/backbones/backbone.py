@@ -209,6 +209,7 @@ def load_backbone(
     engine: str = "auto",
     devices: Sequence[str] | None = None,
     trust_model: bool = False,
+    imports: Sequence[str] = (),
 ) -> Backbone:
     """Find a backbone by its name, or take a Keras model of your own.
 
@@ -218,14 +219,16 @@ def load_backbone(
     Parameters
     ----------
     name : str or path
-        One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file.
+        One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file or of a whole
+        model in an ``.h5`` file.
     weights : str or path, optional
         A file of weights: ``.h5`` as Keras publishes them, with or without the classifier,
         ``.weights.h5``, or a ``.keras`` model of this architecture. By default Keras downloads its own.
         EfficientNet's are taken to be ImageNet's or to descend from them, and the network is the one that
         Keras builds for those.
     layer : str, optional
-        Where to cut; by default the last layer before the pooling, or a model's own output.
+        Where to cut; by default the last layer before the pooling, or a model's own output. A layer of a
+        network inside a model of your own is called ``"base/conv_pw_13_relu"``, after both.
         Layers without a name of their own are counted from the network's first: ``conv2d``, ``conv2d_1`` …
     pooling : {"avg", "max", "none"}
         How the layer's height and width are pooled; ``"none"`` flattens them.
@@ -253,6 +256,9 @@ def load_backbone(
     trust_model : bool
         Let a ``.keras`` model of your own run the code that it holds (Lambda layers and the like). Only for
         files of people whom you would let run programs on your machine.
+    imports : sequence of str
+        Python modules that define the layers of a model of your own: ``["my_layers"]``. They are imported,
+        which runs them, and their code is a part of the fingerprint.
 
     Returns
     -------
@@ -287,6 +293,7 @@ def load_backbone(
         preprocessing=preprocessing,
         alpha=alpha,
         trust_model=trust_model,
+        imports=imports,
     )
     # Wrong choices are refused before anything is built; the digest and the layer are stand-ins here.
     draft = BackboneSpec(
@@ -321,6 +328,7 @@ def backbone_from_spec(
     weights: str | os.PathLike[str] | None = None,
     engine: str = "auto",
     trust_model: bool = False,
+    imports: Sequence[str] = (),
 ) -> Backbone:
     """Find the backbone that gives the features of a specification.
 
@@ -332,7 +340,7 @@ def backbone_from_spec(
         Where its weights are: a file, or ``"imagenet"``. Not needed where this machine has converted the
         network before.
     engine : {"auto", "openvino", "tensorflow"}
-    trust_model : bool
+    trust_model, imports
         As for :func:`load_backbone`.
 
     Returns
@@ -364,7 +372,7 @@ def backbone_from_spec(
     if own and path is None:
         raise BackboneError(
             f"the features are of a model of your own, {spec.architecture!r}; "
-            "say where its .keras file is with --weights"
+            "say where its file is with --weights"
         )
     request = request_network(
         path if own and path is not None else spec.architecture,
@@ -375,6 +383,7 @@ def backbone_from_spec(
         preprocessing=spec.preprocessing,
         alpha=spec.alpha,
         trust_model=trust_model and own,
+        imports=imports if own else (),
     )
     facts, built = settle(request)
     if facts.weights_digest != spec.weights_digest:

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from featstore.backbones.cutting import own_names, stable_names
 from featstore.backbones.keras_models import (
     BuiltNetwork,
     device_names,
     forward_once,
     keras_settings,
     scale_pixels,
-    stable_names,
 )
 from featstore.backbones.keras_weights import fit_top, load_weights, make_application, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
@@ -116,7 +116,7 @@ def read_classifier(request: NetworkRequest, built: BuiltNetwork) -> Classifier:
 
 
 def _own(request: NetworkRequest) -> Any:
-    network = open_model(request.name, trust_model=request.trust_model)
+    network = open_model(request.name, trust_model=request.trust_model, imports=request.imports)
     if len(network.outputs) != 1:
         raise BackboneError(
             f"{os.path.basename(request.name)} has {len(network.outputs)} outputs; expected one"
@@ -185,13 +185,14 @@ def _whole(network: Any, end: _End, request: NetworkRequest, size_px: tuple[int,
 def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwork, of: str) -> str:
     """Say which layers stand between the features and the classifier, and where to cut instead."""
     facts = built.facts
-    own_names = {layer.name: layer.name for layer in network.layers}
-    names = own_names if request.is_own else stable_names(network)
+    names = own_names(network) if request.is_own else stable_names(network)
     called = {own: name for name, own in names.items()}
     passed: list[Any] = []
     operation, inputs = _source(end.inputs)
     nearest = operation
-    while operation.name != names.get(facts.layer) and len(inputs) == 1:
+    # Of a cut inside a nested network, the nested network as a whole.
+    cut = names.get(facts.layer) or names.get(facts.layer.partition("/")[0])
+    while operation.name != cut and len(inputs) == 1:
         passed.append(operation)
         operation, inputs = _source(inputs[0])
     told = [f"{called.get(one.name, one.name)} ({type(one).__name__})" for one in reversed(passed)]
@@ -200,7 +201,7 @@ def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwo
     elif all(type(one).__name__ == _POOLING for one in passed):
         stand = "they are pooled in another way"
     else:
-        others = [] if operation.name == names.get(facts.layer) else ["others"]
+        others = [] if operation.name == cut and facts.layer in names else ["others"]
         stand = f"between them stand {', '.join([*others, *told][-4:])}"
     dims = "x".join(str(side) for side in end.inputs.shape[1:])
     return (

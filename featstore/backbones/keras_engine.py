@@ -113,7 +113,10 @@ class KerasEngine:
                 except Exception as error:
                     # Each back end has an exception of its own for this.
                     if not _out_of_memory(error):
-                        raise
+                        lines = str(error).strip().splitlines() or [type(error).__name__]
+                        raise BackboneError(
+                            f"Keras cannot run the network on {device}: {lines[0][:200]}"
+                        ) from error
                     if len(part) == 1:
                         raise BackboneError(
                             f"{device} has not enough memory for one image; use a smaller --image-size, "

@@ -6,11 +6,9 @@ Keras' back ends serves.
 """
 
 import contextlib
-import difflib
 import logging
 import os
-import re
-import warnings
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.cutting import cut_at, own_names, stable_names
 from featstore.backbones.keras_weights import (
     IMAGENET_STD,
     first_line,
@@ -27,10 +26,12 @@ from featstore.backbones.keras_weights import (
     open_model,
 )
 from featstore.backbones.known import BackboneInfo, find_backbone
+from featstore.backbones.own_code import code_digest
 from featstore.backbones.quiet import quiet_import
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
-from featstore.errors import BackboneError
+from featstore.errors import BackboneError, FeatstoreError
+from featstore.process import Shared, logging_from, warnings_to
 
 with quiet_import():
     import keras
@@ -43,7 +44,6 @@ __all__ = [
     "forward_once",
     "keras_settings",
     "scale_pixels",
-    "stable_names",
 ]
 
 # Mean of ImageNet's channels, R, G, B in [0, 1] and B, G, R in [0, 255]: the constants of
@@ -104,15 +104,23 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
     BackboneError
         The layer, the size or something else is not possible with this network.
     """
-    with keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
-        if request.weights == "closed-form":
-            cut = _closed_form(request)
-        elif request.is_own:
-            cut = _own_model(request)
-        else:
-            cut = _known_network(request, find_backbone(request.name))
-        size_px = _input_size(request, cut.model)
-        model = _wrap(request, cut.model, size_px)
+    try:
+        with keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
+            if request.weights == "closed-form":
+                cut = _closed_form(request)
+            elif request.is_own:
+                cut = _own_model(request)
+            else:
+                cut = _known_network(request, find_backbone(request.name))
+            size_px = _input_size(request, cut.model)
+            model = _wrap(request, cut.model, size_px)
+    except (FeatstoreError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        at = "" if request.layer is None else f" up to layer {request.layer!r}"
+        raise BackboneError(
+            f"Keras cannot build {os.path.basename(request.name)}{at}: {first_line(error)}"
+        ) from error
     flat = len(cut.model.output_shape) == 2 and not cut.pooled
     values = cut.values or [keras.ops.convert_to_numpy(variable) for variable in cut.model.weights]
     facts = NetworkFacts(
@@ -127,15 +135,25 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
 
 def export_openvino(network: BuiltNetwork, path: str) -> None:
     """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and the .bin beside it."""
-    with keras_settings(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with keras_settings(), warnings_to(_ignore):
         network.model.export(path, format="openvino", verbose=False)
 
 
 def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the rows of one small batch without compiling anything for it."""
-    with keras_settings():
-        return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
+    """Compute the rows of one small batch without compiling anything for it.
+
+    Raises
+    ------
+    BackboneError
+        Keras cannot run the network on this machine.
+    """
+    try:
+        with keras_settings():
+            return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BackboneError(f"Keras cannot run the network: {first_line(error)}") from error
 
 
 def device_names(kind: str | None = None) -> tuple[str, ...]:
@@ -179,13 +197,13 @@ def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
             with_top = fit_top(with_top, info, request)
         names |= stable_names(with_top)
         network = with_top
-    cut = _cut(network, names, str(request.layer), info.name)
+    cut = cut_at(network, names, str(request.layer), info.name)
     load_weights(network, info, request, top=top)
     return _Cut(model=cut, layer=str(request.layer))
 
 
 def _own_model(request: NetworkRequest) -> _Cut:
-    model = open_model(request.name, trust_model=request.trust_model)
+    model = open_model(request.name, trust_model=request.trust_model, imports=request.imports)
     file = os.path.basename(request.name)
     inputs = getattr(model, "inputs", None)
     if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
@@ -194,7 +212,6 @@ def _own_model(request: NetworkRequest) -> _Cut:
             f"{file} does not take colour images: expected one input of shape (None, height, width, 3), "
             f"found {shapes}"
         )
-    names = {layer.name: layer.name for layer in model.layers}
     if request.layer is None:
         if len(model.outputs) != 1:
             raise BackboneError(f"{file} has {len(model.outputs)} outputs; say which with --layer")
@@ -203,48 +220,9 @@ def _own_model(request: NetworkRequest) -> _Cut:
         layer = str(model.outputs[0]._keras_history.operation.name)
     else:
         layer = request.layer
-        cut = _cut(model, names, layer, file)
-    return _Cut(model=cut, layer=layer, salt=_configuration(cut))
-
-
-def _cut(network: Any, names: dict[str, str], layer: str, of: str) -> Any:
-    if layer not in names:
-        near = difflib.get_close_matches(layer, names, n=4, cutoff=0.4) or list(names)[-4:]
-        raise BackboneError(f"{of} has no layer {layer!r}; near are {', '.join(near)}")
-    found = network.get_layer(names[layer])
-    try:
-        output = found.output
-    except (AttributeError, ValueError) as error:
-        raise BackboneError(f"{of} cannot be cut at {layer!r}: it is used in more than one place") from error
-    if not hasattr(output, "shape"):
-        raise BackboneError(f"{of} cannot be cut at {layer!r}: it has more than one output")
-    return keras.Model(network.inputs[0], output)
-
-
-def stable_names(network: Any) -> dict[str, str]:
-    """Map names that do not depend on what was built before to the layers' own names.
-
-    Keras numbers the layers that have no name of their own through the whole process: the first network's
-    ``conv2d`` is the second's ``conv2d_94``. Here each network counts from its own first.
-    """
-    numbered: dict[str, list[tuple[int, str]]] = {}
-    stable = {}
-    for layer in network.layers:
-        kind = _snake_case(type(layer).__name__)
-        if found := re.fullmatch(re.escape(kind) + r"(?:_(\d+))?", layer.name):
-            numbered.setdefault(kind, []).append((int(found[1] or 0), layer.name))
-        else:
-            stable[layer.name] = layer.name
-    for kind, found_names in numbered.items():
-        for number, (_, name) in enumerate(sorted(found_names)):
-            stable[f"{kind}_{number}" if number else kind] = name
-    return stable
-
-
-def _snake_case(name: str) -> str:
-    # The rule of keras.src.utils.naming.to_snake_case, by which layers get their names.
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+        cut = cut_at(model, own_names(model), layer, file)
+    code = f"code {code_digest(request.imports)}".encode() if request.imports else b""
+    return _Cut(model=cut, layer=layer, salt=_configuration(cut) + code)
 
 
 def _input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
@@ -267,8 +245,9 @@ def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
     pixels = keras.Input((*size_px, 3), dtype="uint8", name="pixels")
     scaled = scale_pixels(pixels, request.preprocessing)
     try:
-        features = cut(keras.ops.cast(scaled, cut.inputs[0].dtype))
-    except ValueError as error:
+        # Layers that augment images do so by default, also in what is exported.
+        features = cut(keras.ops.cast(scaled, cut.inputs[0].dtype), training=False)
+    except Exception as error:  # each back end has its own
         raise BackboneError(
             f"{os.path.basename(request.name)} cannot take images of {size_px[0]}x{size_px[1]} pixels: "
             f"{first_line(error)}"
@@ -337,24 +316,29 @@ def _configuration(model: Any) -> bytes:
 
 @contextlib.contextmanager
 def keras_settings(*, half: bool = False) -> Iterator[None]:
-    """Build with our settings, whatever the user's are: channels last, float32, nothing printed."""
-    data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
-    interactive = keras.config.is_interactive_logging_enabled()
-    # TensorFlow's advice on retracing is for those who call their functions more than once.
-    advice = logging.getLogger("tensorflow")
-    level = advice.level
-    advice.setLevel(logging.ERROR)
-    keras.config.set_image_data_format("channels_last")
-    keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
-    keras.config.disable_interactive_logging()
-    try:
-        with warnings.catch_warnings():
-            # Between TensorFlow's variables and NumPy 2; nothing that we could do about.
-            warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+    """Build with our settings, whatever the user's are: channels last, float32, nothing printed.
+
+    The data format is the process', so that one thread builds at a time; the others are the thread's own.
+    """
+    with _BUILDING, _advice_held, warnings_to(_ignore, matching="__array__ implementation"):
+        data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
+        interactive = keras.config.is_interactive_logging_enabled()
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
+        keras.config.disable_interactive_logging()
+        try:
             yield
-    finally:
-        advice.setLevel(level)
-        keras.config.set_image_data_format(data_format)
-        keras.config.set_dtype_policy(policy)
-        if interactive:
-            keras.config.enable_interactive_logging()
+        finally:
+            keras.config.set_image_data_format(data_format)
+            keras.config.set_dtype_policy(policy)
+            if interactive:
+                keras.config.enable_interactive_logging()
+
+
+def _ignore(_text: str) -> None:
+    """Forget a warning: between TensorFlow's variables and NumPy 2 there is nothing that we could do."""
+
+
+_BUILDING = threading.RLock()
+# TensorFlow's advice on retracing is for those who call their functions more than once.
+_advice_held = Shared(lambda: logging_from(logging.ERROR, "tensorflow"))

@@ -4,19 +4,17 @@ import contextlib
 import logging
 import math
 import os
-import socket
 import tempfile
-import warnings
 from typing import Any
 
 import numpy as np
 
 from featstore.backbones.known import BackboneInfo
+from featstore.backbones.own_models import first_line, open_model, variables_in_order
 from featstore.backbones.quiet import quiet_import
 from featstore.backbones.request import NetworkRequest
 from featstore.backbones.weights_files import (
     LayerShapes,
-    check_keras_archive,
     check_layers,
     check_variables,
     read_layers,
@@ -24,6 +22,7 @@ from featstore.backbones.weights_files import (
     weights_kind,
 )
 from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError
+from featstore.process import warnings_to
 
 with quiet_import():
     import keras
@@ -34,8 +33,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Deviation of ImageNet's channels R, G, B in [0, 1]: keras.applications.imagenet_utils.preprocess_input."""
 
 _log = logging.getLogger(__name__)
-
-_DOWNLOAD_TIMEOUT_S = 20
 
 
 def make_application(
@@ -78,9 +75,8 @@ def make_application(
         options["classes"] = classes
     if info.alphas and alpha is not None:
         options["alpha"] = alpha
-    with warnings.catch_warnings():
-        # Keras notes that MobileNets of other sizes get the weights of 224 px: that is what is wanted.
-        warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
+    # Keras notes that MobileNets of other sizes get the weights of 224 px: that is what is wanted.
+    with warnings_to(lambda _text: None, matching="`input_shape` is undefined or non-square"):
         network = getattr(keras.applications, info.keras_name)(**options)
     return _rescaled(network) if info.module == "efficientnet" and weights is None else network
 
@@ -223,11 +219,11 @@ def _load_layers(network: Any, path: str, kind: str, name: str, top_layers: int)
         check_layers(path, name, expected, _layer_shapes(model), top_layers)
         _check_kinds(path, name, network, model)
         values = [
-            tuple(keras.ops.convert_to_numpy(variable) for variable in _variables(layer))
+            tuple(keras.ops.convert_to_numpy(variable) for variable in variables_in_order(layer))
             for layer in _weighted_layers(model)
         ]
     for layer, arrays in zip(_weighted_layers(network), values, strict=False):
-        for variable, array in zip(_variables(layer), arrays, strict=True):
+        for variable, array in zip(variables_in_order(layer), arrays, strict=True):
             variable.assign(array)
 
 
@@ -266,8 +262,6 @@ def _imagenet(info: BackboneInfo, request: NetworkRequest, *, top: bool) -> Any:
     own_size = info.module in ("mobilenet", "mobilenet_v2") and request.size_px is not None and not top
     size_px = request.size_px if own_size and request.size_px is not None else info.size_px
     _log.info("fetching the ImageNet weights of %s, or finding them in Keras' folder", info.name)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
     try:
         return make_application(info, size_px, request.alpha, top=top, weights="imagenet")
     except Exception as error:
@@ -276,8 +270,6 @@ def _imagenet(info: BackboneInfo, request: NetworkRequest, *, top: bool) -> Any:
             f"storage.googleapis.com into ~/.keras/models ({first_line(error)}). Without a network, give a "
             "file of them with --weights FILE, or use --backbone scattering, which needs none"
         ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
 
 
 def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, network: Any) -> str:
@@ -295,24 +287,11 @@ def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, network: Any) -> 
     return ""
 
 
-def open_model(path: str, *, trust_model: bool = False) -> Any:
-    """Open a ``.keras`` file; code that it holds runs only where it is trusted.
-
-    Raises
-    ------
-    BackboneError
-        It is no such file, it holds code and is not trusted, or classes that Keras does not know.
-    """
-    check_keras_archive(path, trust_model=trust_model)
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=not trust_model)
-    except Exception as error:
-        raise BackboneError(f"Keras cannot open {path}: {first_line(error)}") from error
-
-
 def _layer_shapes(network: Any) -> list[LayerShapes]:
     return [
-        LayerShapes(name=layer.name, shapes=tuple(tuple(variable.shape) for variable in _variables(layer)))
+        LayerShapes(
+            name=layer.name, shapes=tuple(tuple(variable.shape) for variable in variables_in_order(layer))
+        )
         for layer in _weighted_layers(network)
     ]
 
@@ -321,18 +300,6 @@ def _weighted_layers(network: Any) -> list[Any]:
     return [layer for layer in network.layers if layer.weights]
 
 
-def _variables(layer: Any) -> list[Any]:
-    # The order of Keras' older HDF5 layout.
-    return list(layer.trainable_weights + layer.non_trainable_weights)
-
-
 def _layer_kinds(network: Any) -> list[str]:
     kinds = [type(layer).__name__ for layer in network.layers]
     return [kind for kind in kinds if kind != "InputLayer" and not kind.startswith("Global")]
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 200 characters of it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"

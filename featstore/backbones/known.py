@@ -1,7 +1,8 @@
 """The backbones that have a name, as a table: no network is built and no TensorFlow imported here."""
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 from featstore.errors import UnknownBackboneError
@@ -29,6 +30,8 @@ class BackboneInfo:
         Columns of its features at the default layer and size, average pooled.
     parameters : int
         Numbers in its weights, without the classifier.
+    alpha_parameters : dict of float to int
+        The same of its other widths.
     preprocessing : str
         How its pixels are scaled, in the words of :class:`BackboneSpec`. ``"none"`` where the network does
         it inside: EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3 take pixels in [0, 255].
@@ -50,6 +53,7 @@ class BackboneInfo:
     min_size_px: int = 32
     feature_dim: int
     parameters: int
+    alpha_parameters: Mapping[float, int] = field(default_factory=dict)
     preprocessing: str
     layer: str
     top_layers: int = 0
@@ -149,6 +153,19 @@ _ALPHAS = {
     "mobilenet_v3_small": (0.75, 1.0),
 }
 
+_ALPHA_PARAMETERS = {
+    "mobilenet": {0.25: 218_544, 0.5: 829_536, 0.75: 1_832_976},
+    "mobilenet_v2": {
+        0.35: 410_208,
+        0.5: 706_224,
+        0.75: 1_382_064,
+        1.3: 3_766_048,
+        1.4: 4_363_712,
+    },
+    "mobilenet_v3_large": {0.75: 1_808_736},
+    "mobilenet_v3_small": {0.75: 583_160},
+}
+
 
 @cache
 def known_backbones() -> tuple[BackboneInfo, ...]:
@@ -172,6 +189,7 @@ def known_backbones() -> tuple[BackboneInfo, ...]:
             layer=layer,
             top_layers=top_layers,
             alphas=_ALPHAS.get(name, ()),
+            alpha_parameters=_ALPHA_PARAMETERS.get(name, {}),
         )
         for name, keras_name, module, side, feature_dim, parameters, layer, top_layers in _KERAS
     ]

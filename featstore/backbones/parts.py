@@ -22,6 +22,7 @@ def backbones_from_spec(
     remembered: str | Sequence[str] = "",
     engine: str = "auto",
     trust_model: bool = False,
+    imports: Sequence[str] = (),
 ) -> tuple[Backbone, ...]:
     """Find the backbones that give the features of a specification.
 
@@ -33,7 +34,7 @@ def backbones_from_spec(
         was.
     remembered : str or sequence of str
         Where they were, in the parts' order; ``""`` where nobody knows.
-    engine, trust_model
+    engine, trust_model, imports
         As for :func:`featstore.load_backbone`.
 
     Returns
@@ -74,7 +75,9 @@ def backbones_from_spec(
     backbones = []
     for part, file, place in zip(parts, given, places, strict=True):
         try:
-            backbone = backbone_from_spec(part, weights=file or place, engine=engine, trust_model=trust_model)
+            backbone = backbone_from_spec(
+                part, weights=file or place, engine=engine, trust_model=trust_model, imports=imports
+            )
         except (BackboneError, FingerprintMismatchError) as error:
             if len(parts) == 1:
                 raise

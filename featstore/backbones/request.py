@@ -3,22 +3,27 @@
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from featstore.backbones.keras2 import HDF5_ENDINGS, describe_checkpoint, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
 from featstore.backbones.memory import file_digest, recall, remember
+from featstore.backbones.own_code import code_digest
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, WeightsError
 
 if TYPE_CHECKING:
     from featstore.backbones.keras_models import BuiltNetwork
 
-__all__ = ["NetworkFacts", "NetworkRequest", "request_network", "settle"]
+__all__ = ["OWN_ENDINGS", "NetworkFacts", "NetworkRequest", "request_network", "settle"]
 
 _log = logging.getLogger(__name__)
+
+OWN_ENDINGS = (".keras", *HDF5_ENDINGS)
+"""Of models of the user's own."""
 
 # Raised when a later version builds, from the same request, a network with another digest.
 _MEMORY_VERSION = 1
@@ -31,7 +36,8 @@ class NetworkRequest:
     Parameters
     ----------
     name : str
-        Of the table of known backbones, or the absolute path of a ``.keras`` file.
+        Of the table of known backbones, or the absolute path of a ``.keras`` file or of a whole model in
+        HDF5.
     architecture : str
         As in :class:`~featstore.backbones.BackboneSpec`.
     weights : str
@@ -47,6 +53,8 @@ class NetworkRequest:
         Width multiplier of the MobileNets; None is 1.
     trust_model : bool
         Whether code in a model of the user's own may run.
+    imports : tuple of str
+        Modules with the classes of the layers of a model of the user's own.
     """
 
     name: str
@@ -58,11 +66,12 @@ class NetworkRequest:
     preprocessing: str
     alpha: float | None = None
     trust_model: bool = False
+    imports: tuple[str, ...] = ()
 
     @property
     def is_own(self) -> bool:
         """Whether it is a model of the user's own."""
-        return self.name.endswith(".keras")
+        return self.name.endswith(OWN_ENDINGS)
 
     @property
     def file(self) -> str | None:
@@ -106,6 +115,7 @@ def request_network(
     preprocessing: str | None = None,
     alpha: float | None = None,
     trust_model: bool = False,
+    imports: Sequence[str] = (),
 ) -> NetworkRequest:
     """Check what is asked for as far as that needs no network, and fill in what the table knows.
 
@@ -119,9 +129,16 @@ def request_network(
     >>> request_network("mobilenet_v2").preprocessing
     'tf'
     """
-    if name.endswith(".keras") or os.sep in name:
+    if isinstance(imports, str):
+        raise BackboneError(
+            f"imports is a list of modules' names; found the text {imports!r}: write [{imports!r}]"
+        )
+    is_known = name in {info.name for info in known_backbones()}
+    if name.endswith(OWN_ENDINGS) or os.sep in name or (os.path.exists(name) and not is_known):
         own = _request_own(name, weights, layer, pooling, size_px, preprocessing, alpha)
-        return replace(own, trust_model=trust_model)
+        return replace(own, trust_model=trust_model, imports=tuple(imports))
+    if imports:
+        raise BackboneError(f"{name} has only layers of Keras; --import is for a model of your own")
     if trust_model:
         raise BackboneError(f"{name} runs no code of others; --trust-model is for a .keras model of your own")
     info = find_backbone(name)
@@ -175,12 +192,14 @@ def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]
             _log.debug("ignoring what is remembered of %s: it is not of this version", request.weights)
     if request.file is not None:
         # Before Keras is imported, which takes seconds: what is no such file is refused at once.
-        from featstore.backbones.weights_files import check_keras_archive, weights_kind
+        from featstore.backbones.sizing import check_size
+        from featstore.backbones.weights_files import check_model_file
 
         if request.is_own:
-            check_keras_archive(request.file, trust_model=request.trust_model)
+            # What the modules define is known once they are imported, which needs Keras.
+            check_model_file(request.file, trust_model=request.trust_model or bool(request.imports))
         else:
-            weights_kind(request.file)
+            check_size(request.file, find_backbone(request.name), request.alpha)
     from featstore.backbones.keras_models import build_network
 
     built = build_network(request)
@@ -203,9 +222,16 @@ def _request_own(
     preprocessing: str | None,
     alpha: float | None,
 ) -> NetworkRequest:
-    if not path.endswith(".keras"):
+    if "://" in path:
         raise BackboneError(
-            f"a model of your own is a .keras file, as model.save('name.keras') writes it; found {path}"
+            f"{path} is an address; download the model, and give its file, a .keras or a whole .h5"
+        )
+    if os.path.isdir(path):
+        raise BackboneError(describe_folder(path))
+    if not path.endswith(OWN_ENDINGS):
+        raise BackboneError(
+            "a model of your own is a .keras file, as model.save('name.keras') writes it, or a whole model "
+            f"in an .h5 file; found {path}{_nearby(path)}"
         )
     if not os.path.isfile(path):
         raise BackboneError(f"there is no model file at {path}")
@@ -217,7 +243,7 @@ def _request_own(
     for option, given in (("weights", weights), ("alpha", alpha)):
         if given is not None:
             raise BackboneError(f"{path} is a whole model; leave --{option} out")
-    stem = re.sub(r"[^A-Za-z0-9_.]+", "_", os.path.basename(path).removesuffix(".keras")).strip("._")
+    stem = re.sub(r"[^A-Za-z0-9_.]+", "_", os.path.splitext(os.path.basename(path))[0]).strip("._")
     # A name of the table would be taken for that network when the features' backbone is looked for again.
     taken = stem in {info.name for info in known_backbones()}
     return NetworkRequest(
@@ -229,6 +255,13 @@ def _request_own(
         size_px=size_px,
         preprocessing=preprocessing,
     )
+
+
+def _nearby(path: str) -> str:
+    """Name the backbone that a path ends in the name of, where there is no such file."""
+    name = os.path.basename(path)
+    is_known = name in {info.name for info in known_backbones()}
+    return f"; for the network of that name, leave out the folder: --backbone {name}" if is_known else ""
 
 
 def _settle_scattering(request: NetworkRequest) -> NetworkFacts:
@@ -250,13 +283,19 @@ def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
     if request.file is None:
         weights = f"imagenet of keras {metadata.version('keras')}"
     else:
+        if told := describe_checkpoint(request.file):
+            raise WeightsError(told)
+        if os.path.isdir(request.file):
+            raise WeightsError(f"{describe_folder(request.file)}; expected a file of weights")
         try:
             weights = file_digest(request.file)
         except FileNotFoundError as error:
             raise WeightsError(f"there is no weights file at {request.file}") from error
         except OSError as error:
             raise WeightsError(f"cannot read {request.file}: {error.strerror}") from error
+    code = {"code": code_digest(request.imports)} if request.imports else {}
     return {
+        **code,
         "version": _MEMORY_VERSION,
         "architecture": request.architecture,
         "weights": weights,

@@ -1,11 +1,12 @@
 """Weights files: which layers one holds, and whether they are those of the network that it is meant for."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.keras2 import (
+    HDF5_ENDINGS,
+    describe_checkpoint,
+    describe_folder,
+    model_configuration,
+    modern,
+)
 from featstore.backbones.plain_hdf5 import open_plain
 from featstore.errors import BackboneError, WeightsError
 
@@ -21,7 +29,9 @@ __all__ = [
     "SavedLayer",
     "check_keras_archive",
     "check_layers",
+    "check_model_file",
     "check_variables",
+    "layer_sizes",
     "read_layers",
     "read_variables",
     "weights_kind",
@@ -46,10 +56,11 @@ class LayerShapes:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedLayer:
-    """One layer with weights, as a file has it: its name and its variables' values."""
+    """One layer with weights, as a file has it: its name, and its variables' values and names."""
 
     name: str
     values: tuple[NDArray[Any], ...]
+    variables: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -75,6 +86,10 @@ def weights_kind(path: str) -> str:
     WeightsError
         The file is missing, unreadable or none of these.
     """
+    if checkpoint := describe_checkpoint(path):
+        raise WeightsError(checkpoint)
+    if os.path.isdir(path):
+        raise WeightsError(f"{describe_folder(path)}; expected {_ENDINGS}")
     if not os.path.exists(path):
         raise WeightsError(f"there is no weights file at {path}; expected {_ENDINGS}")
     if not os.path.isfile(path):
@@ -90,10 +105,16 @@ def weights_kind(path: str) -> str:
                 return "layers"
             if "layers" in file:
                 return "variables"
+            is_old = "_layer_checkpoint_dependencies" in file
     except (OSError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is no weights file, or is cut short: expected {_ENDINGS}") from error
     except (KeyError, ValueError) as error:
         raise WeightsError(f"the weights in {path} cannot be used: {error}") from error
+    if is_old:
+        raise WeightsError(
+            f"{path} is laid out as versions 2.12 to 2.14 of Keras do; load it there, and save it with "
+            "model.save_weights('name.h5')"
+        )
     raise WeightsError(f"{path} is an HDF5 file without a network's weights; expected {_ENDINGS}")
 
 
@@ -111,12 +132,40 @@ def read_layers(path: str) -> list[SavedLayer]:
             group = _legacy_group(file)
             for name in _names(group, "layer_names"):
                 saved = group[name]
-                values = tuple(_values(saved, weight) for weight in _names(saved, "weight_names"))
+                variables = tuple(_names(saved, "weight_names"))
+                values = tuple(_values(saved, variable) for variable in variables)
                 if values:
-                    layers.append(SavedLayer(name=name, values=values))
+                    layers.append(SavedLayer(name=name, values=values, variables=variables))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"the weights in {path} are damaged: {error}") from error
     return layers
+
+
+def layer_sizes(path: str) -> dict[str, tuple[int, int]]:
+    """Return, of a file of ``"layers"`` or ``"variables"``, how many variables and numbers each layer has.
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    if weights_kind(path) == "variables":
+        for name, shape in read_variables(path)[0].items():
+            layer = name.split("/")[1]
+            n_variables, n_numbers = sizes.get(layer, (0, 0))
+            sizes[layer] = n_variables + 1, n_numbers + math.prod(shape)
+        return sizes
+    try:
+        with open_plain(path) as file:
+            group = _legacy_group(file)
+            for name in _names(group, "layer_names"):
+                shapes = [group[name][variable].shape for variable in _names(group[name], "weight_names")]
+                if shapes:
+                    sizes[name] = len(shapes), sum(map(math.prod, shapes))
+    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"the weights in {path} are damaged: {error}") from error
+    return sizes
 
 
 def read_variables(path: str) -> tuple[dict[str, tuple[int, ...]], set[str]]:
@@ -225,7 +274,19 @@ def check_variables(path: str, network: str, expected_path: str, top_layers: int
         )
 
 
-def check_keras_archive(path: str, *, trust_model: bool = False) -> None:
+def check_model_file(path: str, *, trust_model: bool = False, known: Container[str] = ()) -> None:
+    """Refuse a model's file, an archive or HDF5, as :func:`check_keras_archive` does."""
+    if not path.endswith(HDF5_ENDINGS):
+        check_keras_archive(path, trust_model=trust_model, known=known)
+        return
+    if not os.path.isfile(path):
+        raise BackboneError(f"there is no model file at {path}")
+    configuration = modern(model_configuration(path))
+    if not trust_model and (foreign := next(_foreign(configuration, known), None)) is not None:
+        raise BackboneError(f"{path} has {foreign}")
+
+
+def check_keras_archive(path: str, *, trust_model: bool = False, known: Container[str] = ()) -> None:
     """Refuse a ``.keras`` file that is none, or that would run code or do harm when it is opened.
 
     Parameters
@@ -233,6 +294,8 @@ def check_keras_archive(path: str, *, trust_model: bool = False) -> None:
     path : str
     trust_model : bool
         Whether it may hold Python code and classes that are not Keras' own.
+    known : container of str
+        Names of classes that the user has named the modules of.
 
     Raises
     ------
@@ -245,7 +308,7 @@ def check_keras_archive(path: str, *, trust_model: bool = False) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, os.path.getsize(path))
             config = json.loads(archive.read(_CONFIG))
-            foreign = None if trust_model else next(_foreign(config), None)
+            foreign = None if trust_model else next(_foreign(config, known), None)
             if _WEIGHTS in archive.namelist():
                 _check_weights(archive)
     except _Refused as error:
@@ -256,7 +319,7 @@ def check_keras_archive(path: str, *, trust_model: bool = False) -> None:
             f"writes it ({error})"
         ) from error
     if foreign is not None:
-        raise BackboneError(f"{path} has {foreign}; {_TRUST}")
+        raise BackboneError(f"{path} has {foreign}")
 
 
 class _Refused(Exception):  # noqa: N818
@@ -290,28 +353,46 @@ def _check_weights(archive: zipfile.ZipFile) -> None:
             raise _Refused(f"of its weights, {error}") from error
 
 
-def _foreign(config: Any) -> Iterator[str]:
+def _foreign(config: Any, known: Container[str]) -> Iterator[str]:
     """Find what a model's configuration would have run or imported, beyond Keras' own classes."""
     if isinstance(config, list):
         for entry in config:
-            yield from _foreign(entry)
+            yield from _foreign(entry, known)
     elif isinstance(config, dict):
         name, module = config.get("class_name"), config.get("module")
         if name in ("Lambda", "__lambda__"):
             yield (
                 "a Lambda layer, which is Python code that would run when the file is opened (keras.ops or "
-                "Rescaling in its place would not)"
+                f"Rescaling in its place would not); {_TRUST}"
             )
         elif name in ("TFSMLayer", "TorchModuleWrapper"):
-            yield f"a {name}, which runs a program that the file names"
+            yield f"a {name}, which runs a program that the file names; {_TRUST}"
         elif name is not None and module is not None and not _is_keras(module):
-            yield f"a {str(name)[:80]!r} of the module {str(module)[:80]!r}, which is not one of Keras"
+            named = str(config.get("registered_name") or name)
+            if str(name) not in known and named not in known:
+                yield (
+                    f"a {str(name)[:80]!r} of the module {str(module)[:80]!r}{_called(config)}, which is not "
+                    f"one of Keras; if you trust its code, name the module with --import {_module(module)} "
+                    f"(imports=[{_module(module)!r}])"
+                )
         for entry in config.values():
-            yield from _foreign(entry)
+            yield from _foreign(entry, known)
+
+
+def _called(config: dict[str, Any]) -> str:
+    inner = config.get("config")
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return f" (layer {name[:80]!r})" if isinstance(name, str) else ""
+
+
+def _module(module: object) -> str:
+    return str(module) if str(module).replace(".", "").isidentifier() and len(str(module)) <= 80 else "MODULE"
 
 
 def _is_keras(module: object) -> bool:
-    return isinstance(module, str) and (module in ("keras", "builtins") or module.startswith("keras."))
+    return isinstance(module, str) and (
+        module in ("keras", "builtins") or module.startswith(("keras.", "tf_keras."))
+    )
 
 
 def _values(group: Any, name: str) -> NDArray[Any]:

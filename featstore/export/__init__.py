@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from featstore.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from featstore.export.choices import FORMATS, QUANTIZATIONS
     from featstore.export.exported import ExportedModel
-    from featstore.export.exporting import export_head
+    from featstore.export.exporting import FORMATS, QUANTIZATIONS, export_head
 
 __all__ = ["FORMATS", "QUANTIZATIONS", "ExportedModel", "export_head"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "FORMATS": "choices",
-        "QUANTIZATIONS": "choices",
+        "FORMATS": "exporting",
+        "QUANTIZATIONS": "exporting",
         "ExportedModel": "exported",
         "export_head": "exporting",
     },

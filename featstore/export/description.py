@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import BackboneError, ExportError, FormatVersionError
-from featstore.export.choices import RUNTIMES
 
 __all__ = [
     "DESCRIPTION",
     "FORMAT",
     "FORMAT_VERSION",
+    "RUNTIMES",
     "ModelDescription",
     "file_digests",
     "read_description",
@@ -25,6 +25,15 @@ DESCRIPTION = "model.json"
 
 FORMAT = "featstore-model"
 FORMAT_VERSION = 1
+
+RUNTIMES: Mapping[str, str] = {
+    "saved_model": "saved_model.pb",
+    "keras": "model.keras",
+    "tflite": "model.tflite",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+}
+"""The formats that a head is exported in, each with the file that holds the model, or leads to it."""
 
 _LARGEST = 64 * 2**20
 
@@ -88,7 +97,7 @@ class ModelDescription:
         texts = [self.file, *self.files, *self.files.values(), *self.classes]
         fit = {
             "runtime": self.runtime in RUNTIMES,
-            "file": self.file in self.files and self.file == RUNTIMES.get(self.runtime),
+            "file": self.file in self.files,
             "files": all(isinstance(text, str) for text in texts) and all(map(_is_inside, self.files)),
             "classes": len(set(self.classes)) == len(self.classes) > 1,
             "spec": len({(part.size_px, part.resize) for part in self.spec.parts}) == 1,

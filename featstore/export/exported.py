@@ -42,23 +42,20 @@ class ExportedModel:
     (32, 5)
     """
 
-    def __init__(self, description: ModelDescription, *, path: str, trust_model: bool = False) -> None:
+    def __init__(self, description: ModelDescription, *, path: str) -> None:
         self.description = description
         self.path = path
-        self._trust_model = trust_model
         self._runtime: Runtime | None = None
         self._opening = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, trust_model: bool = False) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Open an exported model.
 
         Parameters
         ----------
         path : path_like
             Its folder, or the model's file in it.
-        trust_model : bool
-            Whether a model in the format ``keras`` may run the code that it holds, such as Lambda layers.
 
         Returns
         -------
@@ -82,7 +79,7 @@ class ExportedModel:
                 f"{description.file}"
             )
         _check_files(folder, description)
-        return cls(description, path=folder, trust_model=trust_model)
+        return cls(description, path=folder)
 
     def __repr__(self) -> str:
         return f"<ExportedModel {self.runtime}: {len(self.classes)} classes by {self.description.spec.name}>"
@@ -135,8 +132,7 @@ class ExportedModel:
         MissingExtraError
             The package that runs its format is not installed; when the first batch is run.
         ExportError
-            The package cannot open or run it, it holds code and is not trusted, it is for other images than
-            the description says, or gives what are no probabilities.
+            The package cannot open it; likewise.
         ValueError
             The images are of another shape or type.
         """
@@ -144,22 +140,8 @@ class ExportedModel:
         for first in checked:
             with self._opening:
                 if self._runtime is None:
-                    self._runtime = open_runtime(
-                        self.runtime,
-                        self._model_path(),
-                        size_px=self.size_px,
-                        n_classes=len(self.classes),
-                        trust_model=self._trust_model,
-                    )
-            yield from map(self._probabilities, self._runtime.run(_chain(first, checked)))
-
-    def _probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not np.isfinite(rows).all():
-            raise ExportError(
-                f"the model at {self._model_path()} gives values that are no probabilities (NaN or "
-                "infinity); export the head again"
-            )
-        return rows
+                    self._runtime = open_runtime(self.runtime, self._model_path())
+            yield from self._runtime.run(_chain(first, checked))
 
     def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size_px, 3) or not len(pixels):

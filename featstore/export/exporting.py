@@ -4,12 +4,13 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from featstore.errors import (
     ExportError,
     FeatstoreError,
     FingerprintMismatchError,
+    MissingExtraError,
 )
 from featstore.export.card import CARD, LABELS, PHOTO, labels_text, model_card, photo_module
-from featstore.export.choices import RUNTIMES, WRITERS, check_choices
 from featstore.export.description import (
     DESCRIPTION,
+    RUNTIMES,
     ModelDescription,
     file_digests,
     read_description,
@@ -44,9 +46,16 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     from featstore.store import FeatureTable
 
-__all__ = ["export_head"]
+__all__ = ["FORMATS", "QUANTIZATIONS", "export_head"]
+
+FORMATS = tuple(RUNTIMES)
+QUANTIZATIONS = ("float16", "int8")
 
 _log = logging.getLogger(__name__)
+
+# What a format needs beyond what featstore does: to be written, and to be run.
+_WRITES = {"onnx": ("onnx", "tf2onnx")}
+_RUNS = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert",)}
 
 _LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
 
@@ -68,6 +77,7 @@ def export_head(
     verify: bool = True,
     overwrite: bool = False,
     trust_model: bool = False,
+    imports: Sequence[str] = (),
     progress: Callable[[int, int], Any] | None = None,
 ) -> ExportedModel:
     """Write a head and its backbone as one model file, from uint8 pixels to probabilities.
@@ -106,7 +116,7 @@ def export_head(
         Whether to run the model on test photos, at most 1,000.
     overwrite : bool
         Whether an exported model that is there may be replaced.
-    trust_model : bool
+    trust_model, imports
         As for :func:`featstore.load_backbone`.
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of photos verified.
@@ -138,7 +148,7 @@ def export_head(
     >>> model.description.verification["largest_difference"]  # doctest: +SKIP
     4.2e-05
     """
-    check_choices(format, quantize, runs=verify and table is not None)
+    _check_choices(format, quantize, runs=verify and table is not None)
     place = os.path.realpath(os.fspath(out))
     _check_place(place, overwrite=overwrite)
     if not isinstance(head, Head):
@@ -150,7 +160,7 @@ def export_head(
     if table is not None:
         head.check_fingerprint(table.fingerprint, spec=table.spec)
     samples = _samples(head, table) if quantize == "int8" else []
-    model = _fused(seen, form, weights, trust_model=trust_model)
+    model = _fused(seen, form, weights, trust_model=trust_model, imports=imports)
 
     with _whole(place, overwrite=overwrite) as folder:
         described = _written(
@@ -163,16 +173,28 @@ def export_head(
             samples=samples,
         )
         described = replace(
-            described,
-            verification=_verified(
-                ExportedModel(described, path=folder, trust_model=trust_model), seen, table, verify, progress
-            ),
+            described, verification=_verified(described, folder, seen, table, verify, progress)
         )
         _write_text(os.path.join(folder, LABELS), labels)
         _write_text(os.path.join(folder, CARD), model_card(described))
         _write_text(os.path.join(folder, PHOTO), photo_module())
         _write_text(os.path.join(folder, DESCRIPTION), described.to_json())
-    return ExportedModel(described, path=place, trust_model=trust_model)
+    return ExportedModel(described, path=place)
+
+
+def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  # noqa: A002
+    if format not in FORMATS:
+        raise ExportError(f"a format is one of {', '.join(FORMATS)}; found {format!r}")
+    if quantize is not None and quantize not in QUANTIZATIONS:
+        raise ExportError(f"weights are quantized to {' or '.join(QUANTIZATIONS)}; found {quantize!r}")
+    if quantize is not None and format != "tflite":
+        raise ExportError(f"only the format tflite is quantized; found {quantize} with {format}")
+    needed = (*_WRITES.get(format, ()), *(_RUNS.get(format, ()) if runs else ()))
+    if missing := [package for package in needed if find_spec(package) is None]:
+        raise MissingExtraError(
+            f"the format {format} needs {' and '.join(missing)}, not installed here; "
+            f'run: pip install "featstore[{format}]"'
+        )
 
 
 def _check_place(place: str, *, overwrite: bool) -> None:
@@ -242,12 +264,22 @@ def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]
 
 
 def _fused(
-    head: Head, form: LinearForm | GatedForm, weights: WeightsFiles | None, *, trust_model: bool
+    head: Head,
+    form: LinearForm | GatedForm,
+    weights: WeightsFiles | None,
+    *,
+    trust_model: bool,
+    imports: Sequence[str],
 ) -> Any:
     try:
         # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
         backbones = backbones_from_spec(
-            head.spec, weights=weights, remembered=head.weights, engine="tensorflow", trust_model=trust_model
+            head.spec,
+            weights=weights,
+            remembered=head.weights,
+            engine="tensorflow",
+            trust_model=trust_model,
+            imports=imports,
         )
         networks = [backbone.build().model for backbone in backbones]
     except FingerprintMismatchError:
@@ -298,7 +330,7 @@ def _written(
     packages = (
         "keras",
         "tensorflow",
-        *WRITERS.get(runtime, ()),
+        *(("openvino",) if runtime == "openvino" else _WRITES.get(runtime, ())),
     )
     return ModelDescription(
         runtime=runtime,
@@ -316,7 +348,8 @@ def _written(
 
 
 def _verified(
-    model: ExportedModel,
+    described: ModelDescription,
+    folder: str,
     head: Head,
     table: "FeatureTable | None",
     wanted: bool,
@@ -327,7 +360,7 @@ def _verified(
     if table is None:
         told: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
     else:
-        told = verify(model, head, table, progress=progress)
+        told = verify(ExportedModel(described, path=folder), head, table, progress=progress)
     if "skipped" in told:
         _log.warning("the exported model is not verified: %s", told["skipped"])
     check_tolerance(told)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from featstore.backbones.engines import OpenVINOEngine
 from featstore.backbones.memory import ConvertedNetwork
 from featstore.backbones.quiet import quiet_import
-from featstore.backbones.weights_files import check_keras_archive
-from featstore.errors import ExportError, FeatstoreError, MissingExtraError
+from featstore.errors import ExportError, MissingExtraError
 from featstore.images.reading import default_workers
 
 __all__ = [
@@ -42,24 +41,13 @@ _Rows = NDArray[np.float32]
 
 
 class Runtime(Protocol):
-    """Runs one model file.
-
-    Attributes
-    ----------
-    takes, gives : tuple
-        The shapes of its input and output; a side that it leaves open is no number, or negative.
-    """
-
-    takes: tuple[Any, ...]
-    gives: tuple[Any, ...]
+    """Runs one model file."""
 
     def run(self, batches: Iterable[_Pixels]) -> Iterator[_Rows]:
         """Compute batch after batch, in order."""
 
 
-def open_runtime(
-    runtime: str, path: str, *, size_px: tuple[int, int], n_classes: int, trust_model: bool = False
-) -> Runtime:
+def open_runtime(runtime: str, path: str) -> Runtime:
     """Open a model with what runs its format.
 
     Parameters
@@ -67,12 +55,6 @@ def open_runtime(
     runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
     path : str
         The model's file; of a SavedModel its folder.
-    size_px : tuple of int
-        Height and width of the pictures that it is to take.
-    n_classes : int
-        How many probabilities it is to give.
-    trust_model : bool
-        Whether a Keras model may run the code that it holds.
 
     Returns
     -------
@@ -83,10 +65,10 @@ def open_runtime(
     MissingExtraError
         The package that runs it is not installed.
     ExportError
-        The package cannot open the file, the file may harm, or takes or gives something else.
+        The package cannot open the file.
     """
     try:
-        opened = _keras(path, trust_model) if runtime == "keras" else _RUNTIMES[runtime](path)
+        return _RUNTIMES[runtime](path)
     except ImportError as error:
         raise MissingExtraError(
             f"running a model in the format {runtime} needs {error.name}, which is not installed; "
@@ -94,30 +76,9 @@ def open_runtime(
         ) from error
     except MemoryError:
         raise
-    except FeatstoreError as error:
-        raise ExportError(str(error)) from error
     except Exception as error:  # each package has exceptions of its own for a file that it cannot open
-        raise ExportError(f"{path} cannot be opened as {runtime}: {_last_line(error)}") from error
-    _check_shapes(opened, path, size_px, n_classes)
-    return opened
-
-
-def _check_shapes(opened: Runtime, path: str, size_px: tuple[int, int], n_classes: int) -> None:
-    for what, found, wanted in (
-        ("takes", opened.takes, (*size_px, 3)),
-        ("gives", opened.gives, (n_classes,)),
-    ):
-        # What a runtime leaves open is no number.
-        fits = len(found) == len(wanted) + 1 and all(
-            one == other or not isinstance(one, int) or one < 0
-            for one, other in zip(found[1:], wanted, strict=True)
-        )
-        if not fits:
-            told = ", ".join(str(side) if isinstance(side, int) and side >= 0 else "n" for side in found)
-            raise ExportError(
-                f"{path} {what} values of shape ({told}), and the description beside it says "
-                f"(n, {', '.join(map(str, wanted))}): they do not belong together; export the head again"
-            )
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"{path} cannot be opened as {runtime}: {lines[-1].strip()[:200]}") from error
 
 
 def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
@@ -150,36 +111,20 @@ def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
 class _Each:
     """A runtime that takes one batch at a time, as a function from pixels to rows."""
 
-    def __init__(
-        self, path: str, forward: Callable[[_Pixels], Any], *, takes: Sequence[Any], gives: Sequence[Any]
-    ) -> None:
-        self._path = path
+    def __init__(self, forward: Callable[[_Pixels], Any]) -> None:
         self._forward = forward
-        self.takes, self.gives = tuple(takes), tuple(gives)
 
     def run(self, batches: Iterable[_Pixels]) -> Iterator[_Rows]:
         for pixels in batches:
-            try:
-                rows = np.asarray(self._forward(pixels), np.float32)
-            except MemoryError:
-                raise
-            except Exception as error:  # as in opening
-                raise ExportError(f"{self._path} cannot be run: {_last_line(error)}") from error
-            yield rows
+            yield np.asarray(self._forward(pixels), np.float32)
 
 
-def _keras(path: str, trust_model: bool) -> Runtime:
-    check_keras_archive(path, trust_model=trust_model)
+def _keras(path: str) -> Runtime:
     with quiet_import():
         import keras
 
-    model = keras.saving.load_model(path, compile=False, safe_mode=not trust_model)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ExportError(
-            f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of "
-            "each, as featstore export writes it"
-        )
-    return _Each(path, model.predict_on_batch, takes=model.input.shape, gives=model.output.shape)
+    model = keras.saving.load_model(path, compile=False)
+    return _Each(model.predict_on_batch)
 
 
 def _saved_model(path: str) -> Runtime:
@@ -187,29 +132,19 @@ def _saved_model(path: str) -> Runtime:
         import tensorflow as tf
 
     model = tf.saved_model.load(path)
-    signature = model.signatures[IMAGES_SIGNATURE]
 
     def forward(pixels: _Pixels) -> Any:
-        return signature(**{INPUT: tf.constant(pixels)})[OUTPUT].numpy()
+        return model.signatures[IMAGES_SIGNATURE](**{INPUT: tf.constant(pixels)})[OUTPUT].numpy()
 
-    takes, gives = (
-        signature.structured_input_signature[1][INPUT].shape,
-        signature.structured_outputs[OUTPUT].shape,
-    )
-    return _Each(path, forward, takes=takes.as_list(), gives=gives.as_list())
+    return _Each(forward)
 
 
 def _onnx(path: str) -> Runtime:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (source,), (target, *_) = session.get_inputs(), session.get_outputs()
-    return _Each(
-        path,
-        lambda pixels: session.run(None, {source.name: pixels})[0],
-        takes=source.shape,
-        gives=target.shape,
-    )
+    name = session.get_inputs()[0].name
+    return _Each(lambda pixels: session.run(None, {name: pixels})[0])
 
 
 def _tflite(path: str) -> Runtime:
@@ -218,7 +153,8 @@ def _tflite(path: str) -> Runtime:
 
         interpreter = Interpreter(path, num_threads=default_workers())
         interpreter.allocate_tensors()
-    (source, *_), (target, *_) = interpreter.get_input_details(), interpreter.get_output_details()
+    source = interpreter.get_input_details()[0]["index"]
+    target = interpreter.get_output_details()[0]["index"]
     taken = threading.Lock()
 
     def forward(pixels: _Pixels) -> Any:
@@ -226,35 +162,22 @@ def _tflite(path: str) -> Runtime:
         # One at a time: the interpreter is not faster with more, and needs no other shapes so.
         for number in range(len(pixels)):
             with taken:
-                interpreter.set_tensor(source["index"], pixels[number : number + 1])
+                interpreter.set_tensor(source, pixels[number : number + 1])
                 interpreter.invoke()
-                rows.append(interpreter.get_tensor(target["index"]))
+                rows.append(interpreter.get_tensor(target))
         return np.concatenate(rows)
 
-    return _Each(path, forward, takes=source["shape"].tolist(), gives=target["shape"].tolist())
-
-
-class _OpenVINO(OpenVINOEngine):
-    """A converted network, with the shapes that it is for."""
-
-    def __init__(self, network: ConvertedNetwork) -> None:
-        super().__init__(network)
-        self.takes, self.gives = self.shapes
+    return _Each(forward)
 
 
 def _openvino(path: str) -> Runtime:
     with open(path, "rb") as xml, open(os.path.splitext(path)[0] + ".bin", "rb") as weights:
         network = ConvertedNetwork(xml=xml.read(), weights=weights.read(), facts={})
-    return _OpenVINO(network)
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].strip()[:200]
+    return OpenVINOEngine(network)
 
 
 _RUNTIMES: Mapping[str, Callable[[str], Runtime]] = MappingProxyType(
-    {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "openvino": _openvino}
+    {"keras": _keras, "saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "openvino": _openvino}
 )
 
 _PACKAGES = {

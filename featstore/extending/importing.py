@@ -54,8 +54,8 @@ def import_head(
         :func:`featstore.extending.imagenet_classes`.
     **options
         As for :func:`featstore.load_backbone`: ``layer``, ``pooling``, ``image_size``, ``resize``, ``dtype``,
-        ``precision``, ``preprocessing``, ``alpha``, ``views``, ``trust_model``. They must be those of the
-        features that the head is to be used on.
+        ``precision``, ``preprocessing``, ``alpha``, ``views``, ``trust_model``, ``imports``. They must be
+        those of the features that the head is to be used on.
 
     Returns
     -------

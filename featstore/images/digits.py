@@ -24,14 +24,13 @@ def write_digits(folder: str | os.PathLike[str]) -> int:
     Raises
     ------
     OSError
-        The folder cannot be written, or lies in a store.
+        The folder cannot be written.
     """
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    from featstore.store.outputs import check_outside_stores
+    from featstore.store.atomic import replacing
 
-    check_outside_stores(folder)
     digits = load_digits()
     # Values are 0 to 16: counts of set pixels in 4 x 4 blocks.
     pixels = (digits.images * (255 / 16)).round().astype("uint8")
@@ -39,7 +38,6 @@ def write_digits(folder: str | os.PathLike[str]) -> int:
         path = os.path.join(folder, str(label), f"{number:04d}.png")
         if not os.path.exists(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            # Whole, and not flushed to the disk one by one, which takes longer than all else.
-            Image.fromarray(picture).save(f"{path}.part", "PNG")
-            os.replace(f"{path}.part", path)
+            with replacing(path) as temporary:
+                Image.fromarray(picture).save(temporary)
     return len(pixels)

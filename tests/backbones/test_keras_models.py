@@ -120,7 +120,7 @@ def test_pooling_none_flattens(build, mobilenet_files, pixels):
 
 
 def test_layers_without_names_are_counted_from_the_network_s_first(keras):
-    from featstore.backbones.keras_models import stable_names
+    from featstore.backbones.cutting import stable_names
 
     def names():
         inputs = keras.Input((8, 8, 3))

@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
 
+from featstore.backbones.known import find_backbone
+from featstore.backbones.sizing import check_size
 from featstore.backbones.weights_files import (
     LayerShapes,
     check_keras_archive,
@@ -153,3 +157,60 @@ def test_a_heap_of_texts_that_would_keep_hdf5_busy_for_ever_is_refused(tmp_path)
     path.write_bytes(data[: heap + 16] + bytes(16) + data[heap + 32 :])
     with pytest.raises(WeightsError, match=r"texts at byte .* are damaged"):
         weights_kind(str(path))
+
+
+class TestSize:
+    """A file with the wrong number of weights is refused before Keras is imported."""
+
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write(*sizes, whole=False):
+            path = tmp_path / "weights.h5"
+            with h5py.File(path, "w") as file:
+                group = file.create_group("model_weights") if whole else file
+                group.attrs["layer_names"] = [f"layer{number}".encode() for number in range(len(sizes))]
+                for number, size in enumerate(sizes):
+                    layer = group.create_group(f"layer{number}")
+                    shapes = size if isinstance(size, list) else [size]
+                    layer.attrs["weight_names"] = [f"w{one}".encode() for one in range(len(shapes))]
+                    for one, shape in enumerate(shapes):
+                        layer[f"w{one}"] = np.zeros(shape, np.float32)
+            return str(path)
+
+        return write
+
+    def test_the_network_s_own_pass_with_and_without_classifier(self, write):
+        info = find_backbone("mobilenet_v2")
+        for sizes in ((2_000_000, 257_984), (2_000_000, 257_984, 1_281_000), (2_000_000, 257_984, 6_405)):
+            check_size(write(*sizes), info, None)
+        check_size(write(400_000, 10_208), info, 0.35)
+        check_size(write(5), info, 0.9)
+
+    def test_another_s_are_refused_and_named(self, write):
+        with pytest.raises(
+            WeightsError, match=r"does not hold .* resnet50: it has 2 layers .* of mobilenet_v2"
+        ):
+            check_size(write(2_000_000, 257_984), find_backbone("resnet50"), None)
+        with pytest.raises(WeightsError, match=r"they fit with --alpha 0\.35"):
+            check_size(write(400_000, 10_208), find_backbone("mobilenet_v2"), None)
+
+    def test_those_of_a_model_with_a_network_in_it_say_what_to_do(self, write):
+        path = write([1000] * 20, 500, whole=True)
+        with pytest.raises(WeightsError, match=r"network in it, 'layer0'; .* --layer layer0"):
+            check_size(path, find_backbone("mobilenet_v2"), None)
+
+    def test_keras_is_not_imported_to_refuse_it(self, write, cache):
+        code = (
+            "import sys, featstore\n"
+            "try: featstore.load_backbone('resnet50', weights=sys.argv[1])\n"
+            "except featstore.FeatstoreError as error: print(error)\n"
+            "assert 'keras' not in sys.modules"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, write(2_000_000, 257_984)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "does not hold the weights of resnet50" in done.stdout

@@ -3,8 +3,6 @@
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -111,23 +109,3 @@ def test_moved_weights_are_named_by_an_option(place, made):
     fitted.save("moved.head")
     assert "--weights" in run("export moved.head out --store land.fstore", code=1).stderr
     run(f"export moved.head out --store land.fstore --format keras --weights {made / 'tiny.keras'}")
-
-
-@pytest.mark.parametrize(("runtime", "missing"), [("onnx", "tf2onnx"), ("tflite", "ai_edge_litert")])
-def test_a_missing_extra_is_named_before_anything_is_loaded(place, runtime, missing):
-    code = f"""
-import importlib.util, sys
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == {missing!r} else real(name, *rest)
-from featstore_cli.main import main
-try:
-    main(["export", "ridge", "out", "--format", {runtime!r}])
-finally:
-    print(*{{"numpy", "h5py", "keras", "tensorflow", "sklearn"}} & {{*sys.modules}})
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 1
-    assert f'needs {missing}, not installed here; run: pip install "featstore[{runtime}]"' in done.stderr
-    assert done.stdout == "\n"

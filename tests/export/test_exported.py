@@ -1,5 +1,4 @@
 import json
-import zipfile
 
 import keras
 import numpy as np
@@ -7,7 +6,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import featstore
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError, FormatVersionError
 from featstore.export import ExportedModel
@@ -172,82 +170,3 @@ def test_a_description_cut_short_is_refused(onnx_folder):
     (onnx_folder / "model.json").write_text(text[:-20])
     with pytest.raises(ExportError, match=r"model\.json cannot be used"):
         ExportedModel.load(onnx_folder)
-
-
-def lambda_folder(folder, canary):
-    """A Keras model of a stranger, whose Lambda layer leaves a file when it is run or opened."""
-    inputs = keras.Input((8, 6, 3), dtype="uint8")
-    code = keras.layers.Lambda(eval(f"lambda t: (open({str(canary)!r}, 'w').close(), t * 1.0)[1]"))
-    mean = keras.layers.GlobalAveragePooling2D()(code(keras.ops.cast(inputs, "float32")))
-    keras.Model(inputs, keras.layers.Softmax()(mean)).save(folder / "model.keras")
-    canary.unlink(missing_ok=True)
-    return describe(folder, "keras", "model.keras")
-
-
-def test_a_keras_model_that_holds_code_is_refused_unless_it_is_trusted(tmp_path):
-    canary, pixels = tmp_path / "canary", [np.zeros((1, 8, 6, 3), np.uint8)]
-    folder = lambda_folder(tmp_path, canary)
-    for model in (ExportedModel.load(folder), featstore.Predictor(folder).model):
-        with pytest.raises(ExportError, match=r"has a Lambda layer, .* --trust-model"):
-            list(model.run(pixels))
-    assert not canary.exists()
-    assert next(ExportedModel.load(folder, trust_model=True).run(pixels)).shape == (1, 3)
-    assert canary.exists()
-
-
-def test_a_keras_archive_that_leads_elsewhere_is_refused(keras_folder):
-    with zipfile.ZipFile(keras_folder / "model.keras", "a") as archive:
-        archive.writestr("../outside", "mine")
-    model = ExportedModel.load(describe(keras_folder, "keras", "model.keras"))
-    with pytest.raises(ExportError, match="leads out of the folder"):
-        list(model.run([np.zeros((1, 8, 6, 3), np.uint8)]))
-
-
-@pytest.mark.parametrize("file", ["model.h5", "model.hdf5", "other.keras"])
-def test_a_model_has_the_name_that_is_written(tmp_path, file):
-    (tmp_path / file).write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ExportError, match="unfit file"):
-        ExportedModel.load(describe(tmp_path, "keras", file))
-
-
-@pytest.mark.parametrize(("folder", "runtime"), [("keras_folder", "keras"), ("onnx_folder", "onnx")])
-def test_a_model_for_other_images_or_classes_is_refused(folder, runtime, request):
-    folder = request.getfixturevalue(folder)
-    file = f"model.{runtime}"
-    spec = BackboneSpec(
-        architecture="mean", weights_digest="0" * 64, layer="mean", size_px=(9, 6), preprocessing="none"
-    )
-    size = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint}
-    with pytest.raises(ExportError, match=r"takes values of shape \(n, 8, 6, 3\), .* says \(n, 9, 6, 3\)"):
-        list(
-            ExportedModel.load(describe(folder, runtime, file, **size)).run(
-                [np.zeros((1, 9, 6, 3), np.uint8)]
-            )
-        )
-    with pytest.raises(ExportError, match=r"gives values of shape \(n, 3\), .* says \(n, 2\)"):
-        list(
-            ExportedModel.load(describe(folder, runtime, file, classes=["fen", "moor"])).run(
-                [np.zeros((1, 8, 6, 3), np.uint8)]
-            )
-        )
-
-
-def test_what_are_no_probabilities_is_refused(keras_folder):
-    model = keras.saving.load_model(keras_folder / "model.keras")
-    model.layers[-1].set_weights([np.full((3, 3), np.nan, np.float32)])
-    model.save(keras_folder / "model.keras")
-    model = ExportedModel.load(describe(keras_folder, "keras", "model.keras"))
-    with pytest.raises(ExportError, match="no probabilities"):
-        list(model.run([np.zeros((1, 8, 6, 3), np.uint8)]))
-
-
-def test_a_model_that_fails_as_it_runs_is_named(onnx_folder, monkeypatch):
-    model = ExportedModel.load(onnx_folder)
-    list(model.run([np.zeros((1, 8, 6, 3), np.uint8)]))
-
-    def fail(pixels):
-        raise RuntimeError("first line\nout of registers")
-
-    monkeypatch.setattr(model._runtime, "_forward", fail)
-    with pytest.raises(ExportError, match=r"model\.onnx cannot be run: out of registers"):
-        list(model.run([np.zeros((1, 8, 6, 3), np.uint8)]))

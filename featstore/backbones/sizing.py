@@ -1,0 +1,92 @@
+"""Weights files held against the networks' sizes, so that a wrong one is refused before Keras is imported.
+
+What passes may still be of another architecture; only the network itself tells.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from featstore.backbones.known import BackboneInfo, known_backbones
+from featstore.backbones.weights_files import layer_sizes, weights_kind
+from featstore.errors import WeightsError
+
+__all__ = ["check_size"]
+
+# Versions of Keras keep some counters or not; networks differ by far more.
+_TOLERANCE = 0.005
+
+# A layer of Keras has at most so many variables; those of a network inside a model are saved as one layer's.
+_MOST_VARIABLES = 12
+
+# A classifier's layers are among the largest.
+_LARGEST = 8
+
+
+def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
+    """Refuse a weights file that has too many or too few numbers for a network.
+
+    Parameters
+    ----------
+    path : str
+        A file that :func:`~featstore.backbones.weights_files.weights_kind` takes.
+    info : BackboneInfo
+    alpha : float, optional
+        Width multiplier.
+
+    Raises
+    ------
+    WeightsError
+        The message says what the file has, and which network it would fit.
+    """
+    kind = weights_kind(path)
+    wanted = info.parameters if alpha in (None, 1) else info.alpha_parameters.get(float(alpha or 1))
+    if kind == "model" or wanted is None:
+        return
+    name = os.path.basename(path)
+    sizes = layer_sizes(path)
+    nested = [layer for layer, (n_variables, _) in sizes.items() if n_variables > _MOST_VARIABLES]
+    if kind == "layers" and nested:
+        raise WeightsError(
+            f"{name} does not hold the weights of {info.name}, but those of a model with a network in it, "
+            f"{nested[0]!r}; expected the network's own. A whole model is given whole: --backbone {path} "
+            f"--preprocess … --layer {nested[0]}; of weights alone, save the network's with "
+            f"model.get_layer({nested[0]!r}).save_weights('name.weights.h5')"
+        )
+    numbers = [number for _, number in sizes.values()]
+    if _fits(numbers, wanted, info.top_layers):
+        return
+    others = [
+        other if other_alpha == 1 else f"{other} with --alpha {other_alpha:g}"
+        for other, other_alpha, parameters, top_layers in _known()
+        if _fits(numbers, parameters, top_layers) and other != info.name
+    ]
+    own = [
+        f"--alpha {one:g}"
+        for other, one, parameters, top in _known()
+        if other == info.name and _fits(numbers, parameters, top)
+    ]
+    hint = f"; they fit with {own[0]}" if own else ""
+    if others and not own:
+        hint = f"; by their number they are those of {' or '.join(others[:3])}"
+    width = "" if alpha in (None, 1) else f" with alpha {alpha:g}"
+    raise WeightsError(
+        f"{name} does not hold the weights of {info.name}{width}: it has {len(sizes):,} layers with "
+        f"{sum(numbers):,} weights, expected {wanted:,} and perhaps a classifier's{hint}"
+    )
+
+
+def _fits(numbers: Sequence[int], wanted: int, top_layers: int) -> bool:
+    """Return whether layers are a network's, with or without its classifier's."""
+    total, most = sum(numbers), _TOLERANCE * wanted
+    if abs(total - wanted) <= most:
+        return True
+    largest = sorted(numbers)[-_LARGEST:]
+    return any(abs(total - sum(top) - wanted) <= most for top in combinations(largest, top_layers) if top)
+
+
+def _known() -> Iterator[tuple[str, float, int, int]]:
+    for info in known_backbones():
+        if info.weights == "imagenet":
+            for alpha, parameters in {1.0: info.parameters, **info.alpha_parameters}.items():
+                yield info.name, alpha, parameters, info.top_layers
