@@ -208,7 +208,7 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
         told = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
         hint = ""
         if any(is_image_name(name.strip()) for name in header):
-            hint = ". It looks like an image's row: put a line such as path,label above it"
+            hint = ". It looks like an image's row: put a line above it with the names, such as path,label"
         raise SourceError(
             f"{_at(location, line)}: the first line has to name the columns: path and, as you like, label, "
             f"group, split; found {told}{hint}"
@@ -262,9 +262,12 @@ def _nothing_found(location: str, root: str, failures: list[tuple[str, str]]) ->
     if not failures:
         return SourceError(f"{location!r} has a header but no rows; each row after it names one image")
     path, reason = failures[0]
+    hint = f". Relative paths start from the list's own folder, {root!r}" if "no such file" in reason else ""
+    if len(failures) == 1:
+        return SourceError(f"the only file in {location!r} cannot be used: {path!r}: {reason}{hint}")
     return SourceError(
-        f"none of the {len(failures)} files in {location!r} can be used; the first is {path!r}: {reason}. "
-        f"Relative paths start from the list's own folder, {root!r}"
+        f"none of the {len(failures):,} files in {location!r} can be used; the first is {path!r}: "
+        f"{reason}{hint}"
     )
 
 

@@ -159,7 +159,11 @@ def _wrong_file(given: str, location: str) -> str:
 
 
 def _no_image(location: str, listing: FolderListing) -> str:
-    looked = f"looked in it and below it for files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, in any case"
+    endings = " ".join(sorted(IMAGE_SUFFIXES))
+    looked = (
+        f"looked in it and below it for files ending in {endings}, in any case, and for others that begin as "
+        "images do"
+    )
     n_others = listing.others.total()
     found = "found no file at all" if not n_others else f"found {n_others} other file{'s' * (n_others != 1)}"
     if n_others:
@@ -168,4 +172,8 @@ def _no_image(location: str, listing: FolderListing) -> str:
     if listing.failures:
         path, reason = listing.failures[0]
         found += f" and {len(listing.failures)} that cannot be used, first {path!r}: {reason}"
-    return f"no image in {location!r}: {looked}; {found}. Hidden files are skipped. Is it the right folder?"
+    skipped = "Hidden files are skipped"
+    if listing.skipped:
+        named = ", ".join(f"{number:,} {name}" for name, number in sorted(listing.skipped.items())[:5])
+        skipped = f"Skipped as hidden or of other programs: {named}"
+    return f"no image in {location!r}: {looked}; {found}. {skipped}. Is it the right folder?"

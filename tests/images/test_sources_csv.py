@@ -214,7 +214,10 @@ def test_a_name_too_long_for_the_system_is_a_failure(photos):
         (b"\n\n", "is empty"),
         (b"\n\na,b\n", "line 3: the first line has to name the columns"),
         (b"a.jpg,roses\nb.jpg,roses\n", "first line has to name the columns.*found 'a.jpg', 'roses'"),
-        (b"a.jpg,roses\n", "looks like an image's row: put a line such as path,label above it"),
+        (
+            b"a.jpg,roses\n",
+            "looks like an image's row: put a line above it with the names, such as path,label",
+        ),
         (b"where,label\na.jpg,roses\n", "has to name the columns"),
         (b"path:label\na.jpg:roses\n", "has to name the columns"),
         (b"file,image,label\na.jpg,a.jpg,x\n", "'file' and 'image' may each be the column 'path'"),
@@ -246,6 +249,10 @@ def test_a_name_too_long_for_the_system_is_a_failure(photos):
         (b"sep=;\npath;label\na.jpg;x;y\n", "line 3: expected 2"),
         (b"path,label,\na.jpg\n", "line 2: expected 3 columns, as in the header, found 1"),
         (b"path,label\n" + bytes(5000), "line 2: expected 2 columns"),
+        (
+            b"path\nhttps://x/a.jpg\n",
+            r"the only file in .* cannot be used: 'https://x/a.jpg': an address.*files$",
+        ),
         (
             b"path\ngone.jpg\nlost.jpg\n",
             r"none of the 2 files .*'gone\.jpg': no such file.*Relative paths start from",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featstore.errors import SourceError
 from featstore.images import image_names
 from featstore.images.sources import open_source
 
@@ -166,3 +167,9 @@ def test_hidden_images_and_the_files_of_macs_are_counted(tmp_path):
     assert paths(source) == ["a/1.png"]
     assert source.skipped == {"._*": 2, ".git": 1, "hidden images": 1}
     assert source.ignored == 0
+
+
+def test_a_folder_in_which_all_is_skipped_says_so(tmp_path):
+    write(tmp_path, "@eaDir/1.png", ".1.png")
+    with pytest.raises(SourceError, match=r"of other programs: 1 @eaDir, 1 hidden images\. Is it"):
+        open_source(tmp_path)
