@@ -23,7 +23,7 @@ from .console import (
     short_path,
     verify_reads_option,
 )
-from .finding import find_head, output_path, table_options
+from .finding import find_head, note_replaced, output_path, table_options
 from .plotting import checked_plot_path, plot_option, save_plot
 from .splitting import split_options
 
@@ -163,6 +163,7 @@ def extend(
             jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
         )
+    note_replaced(target)
     head.save(target, overwrite=force)
     if plot is not None and head.extension["curve"]:
         save_plot(head, plot, force=force)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import open_store
+from .console import accuracy_told, note, open_store, short_path
 
 if TYPE_CHECKING:
     from featstore import FeatureTable, Head
 
-__all__ = ["find_head", "find_table", "is_file", "output_path", "table_options"]
+__all__ = ["find_head", "find_table", "is_file", "note_replaced", "output_path", "table_options"]
 
 
 def table_options(features: str, images: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -67,6 +67,21 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
 
         return check_head_output(output, overwrite=force, inputs=inputs)
     return open_store(store).head_path(output)
+
+
+def note_replaced(path: str) -> None:
+    """Say that a head is about to be replaced, and what it was worth."""
+    from featstore import FeatstoreError, Head
+
+    if not os.path.exists(path):
+        return
+    try:
+        old = Head.load(path)
+    except FeatstoreError:
+        note(f"replacing {short_path(path)}, which cannot be read")
+        return
+    test = f", test accuracy {accuracy_told(old.test, old.test['n'])}" if old.test["n"] else ""
+    note(f"replacing the head {short_path(path)} of {old.created}{test}")
 
 
 def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":

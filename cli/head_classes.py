@@ -7,7 +7,7 @@ import click
 from featstore.class_names import matching_name
 
 from .console import example, force_option, json_option, print_json, print_table, say, short_path
-from .finding import find_head, is_file, output_path
+from .finding import find_head, is_file, note_replaced, output_path
 
 if TYPE_CHECKING:
     from featstore import Head
@@ -68,6 +68,7 @@ def classes(
     if output is not None:
         path = output_path(output, None if is_file(output) else home, force=force)
         found = featstore.edit_classes(found, remove=remove, rename=renamed)
+        note_replaced(path)
         found.save(path, overwrite=force)
     if as_json:
         rows = [dict(zip(("label", *found.counts), row, strict=True)) for row in _rows(found)]

@@ -23,7 +23,7 @@ from .console import (
     short_path,
     verify_reads_option,
 )
-from .finding import output_path, table_options
+from .finding import note_replaced, output_path, table_options
 from .plotting import check_tensorboard_folder, checked_plot_path, plot_option, show_sweep
 from .quality import print_near_duplicates
 from .splitting import split_options
@@ -177,6 +177,7 @@ def fit(
             jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
         )
+    note_replaced(path)
     fitted.save(path, overwrite=force)
     note_unused_views(table, views)
     show_sweep(fitted, plot, tensorboard, force=force)

@@ -6,7 +6,7 @@ import click
 
 from .console import force_option, json_option, note, open_store, print_json, say, short_path
 from .extracting import extract
-from .finding import is_file, output_path
+from .finding import is_file, note_replaced, output_path
 from .viewing import RECIPE_FIELDS, recipe_told
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def import_head(
     inputs = [given for given in (options["weights"], options["classes"], options["backbone"]) if given]
     path = output_path(output, store, force=force, inputs=inputs)
     head = featstore.import_head(preprocessing=preprocess, views=recipe_told(options), **options)
+    note_replaced(path)
     head.save(path, overwrite=force)
     if as_json:
         print_json({**head.to_dict(), "path": path})

@@ -176,6 +176,11 @@ def _duplicate_rows(found: "Duplicates") -> Iterable[Sequence[object]]:
 @click.option(
     "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
 )
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Let all classes count alike, however many images they have.",
+)
 @view_options
 @click.option(
     "--folds",
@@ -201,6 +206,7 @@ def suspects(
     space: tuple[str, ...],
     catalog: tuple[str, ...],
     head: str,
+    class_weight: str | None,
     views: dict[str, int] | None,
     folds: int,
     top: int,
@@ -224,7 +230,9 @@ def suspects(
     table = opened.table(space=space, catalog=catalog or None)
     csv_file = _checked_csv(csv_file, opened, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        found = featstore.find_suspects(table, head=head, views=views, folds=folds, progress=progress)
+        found = featstore.find_suspects(
+            table, head=head, class_weight=class_weight, views=views, folds=folds, progress=progress
+        )
     note_unused_views(table, views)
     if csv_file is not None:
         columns = ("path", "label", "suggested", "label_probability", "probability", "margin", "content_hash")
@@ -278,6 +286,10 @@ def print_near_duplicates(told: dict[str, Any]) -> None:
                 f"(95% interval {share(low)} to {share(high)}, n = {told['n_without']:,})"
             )
         click.echo(f"{told['n_test']:,} {known} in train{accuracy}")
+        note(
+            "to keep such images in one split: `featstore duplicates --write-groups`, then "
+            "`featstore fit --split-by group`"
+        )
     elif told.get("skipped") and told["n_test"] is None:
         click.echo(f"near-duplicates of test images in train: not looked for, {told['skipped']}")
 

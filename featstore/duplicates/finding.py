@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from featstore.duplicates.likeness import fit_likeness
 from featstore.duplicates.search import ClosePairs, close_pairs
 from featstore.errors import DuplicatesError
+from featstore.notebook_table import html_table
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
@@ -168,6 +169,17 @@ class Duplicates:
         """The content hashes of each group of different ones, for :meth:`FeatureStore.write_near_groups`."""
         found = (tuple(sorted({image.content_hash for image in group.images})) for group in self.groups)
         return tuple(contents for contents in found if len(contents) > 1)
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            f"{len(self.groups):,} groups of duplicates among {self.n_images:,} images",
+            ("group", "label", "split", "image", "similarity"),
+            [
+                (number, image.label, image.split, image.path, image.similarity)
+                for number, group in enumerate(self.groups, start=1)
+                for image in group.images
+            ],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values; these keys stay the same."""

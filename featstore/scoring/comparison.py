@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, scored
+from featstore.notebook_table import html_table, percent
 from featstore.scoring.evaluation import check_labels_known, predictions, resampling_units
 
 if TYPE_CHECKING:
@@ -63,6 +64,22 @@ class Comparison:
     rules_differ: bool
     left_out: dict[str, int]
     resampling: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        heads = html_table(
+            f"on {self.n:,} images that are in {self.split} for every head",
+            ("head", "space", "accuracy"),
+            [(one["name"], one["space"], percent(one["top1"], one["top1_ci"])) for one in self.heads],
+        )
+        pairs = html_table(
+            "pairs",
+            ("A", "B", "only A", "only B", "p", "verdict"),
+            [
+                (pair["a"], pair["b"], pair["only_a"], pair["only_b"], pair["p_adjusted"], pair["verdict"])
+                for pair in self.pairs
+            ],
+        )
+        return heads + pairs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; these keys stay the same."""

@@ -23,6 +23,7 @@ from featstore.heads.head import Head
 from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
 from featstore.heads.seen import SeenImages
 from featstore.heads.training import fit_and_score
+from featstore.notebook_table import html_table, percent
 from featstore.scoring.evaluation import predictions, resampling_units
 from featstore.scoring.power_law import fit_power_law
 from featstore.scoring.warning_once import each_warning_once
@@ -95,6 +96,20 @@ class LearningCurve:
     helps: bool | None
     verdict: str
     resampling: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        points = [
+            (percent(one["fraction"]), round(one["n_train"]), percent(one["top1"], one["top1_ci"]))
+            for one in self.points
+        ]
+        if self.forecast is not None:
+            expected = percent(self.forecast["top1"], self.forecast["top1_ci"])
+            points.append(("forecast", self.forecast["n_train"], expected))
+        return html_table(
+            f"{self.head} on {self.space}, {self.split} accuracy (n = {self.n:,}): {self.verdict}",
+            ("of train", "images", "accuracy"),
+            points,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; these keys stay the same."""

@@ -33,6 +33,7 @@ from featstore.heads.metrics import (
 )
 from featstore.heads.rows import rows_of_images
 from featstore.heads.viewed import check_images
+from featstore.notebook_table import html_table, percent
 from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
@@ -147,6 +148,22 @@ class Evaluation:
     folds: list[dict[str, Any]] = field(default_factory=list)
     unjudged: dict[str, int] = field(default_factory=dict)
     together: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            f"{self.split} accuracy {percent(self.top1, self.top1_ci)}, n = {self.n:,}",
+            ("class", "n", "precision", "recall", "F1"),
+            [
+                (
+                    one["label"],
+                    one["n"],
+                    percent(one["precision"]),
+                    percent(one["recall"], one["recall_ci"]),
+                    percent(one["f1"]),
+                )
+                for one in self.classes
+            ],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``top5`` is left out where it is None.

@@ -26,6 +26,7 @@ __all__ = ["check_plot_path", "plot", "save_plot"]
 _ENDINGS = (".pdf", ".png", ".svg")
 _DOTS_PER_INCH = 150
 _LONGEST_LABEL = 24
+_MANY_IN_BIN = 20
 _BLUE, _ORANGE, _GRAY = "#1f77b4", "#ff7f0e", "#7f7f7f"
 
 _logger = logging.getLogger(__name__)
@@ -214,17 +215,24 @@ def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
     ends = np.array(
         [wilson_interval(round(one["n"] * part), one["n"]) for one, part in zip(bins, accuracy, strict=True)]
     )
-    axes.bar(middle, accuracy, width=0.92 * width, color=_BLUE, alpha=0.45)
-    axes.errorbar(
-        [one["confidence"] for one in bins],
-        accuracy,
-        yerr=_lengths(accuracy, ends),
-        fmt="o",
-        markersize=4,
-        color=_BLUE,
-        elinewidth=1,
-        label="accuracy, 95% interval",
-    )
+    lengths = _lengths(accuracy, ends)
+    for at, one in enumerate(bins):
+        # A bin of few images catches the eye by its distance from the line, which is chance.
+        weight = 1.0 if one["n"] >= _MANY_IN_BIN else 0.25 + 0.5 * one["n"] / _MANY_IN_BIN
+        axes.bar(middle[at], accuracy[at], width=0.92 * width, color=_BLUE, alpha=0.45 * weight)
+        axes.errorbar(
+            one["confidence"],
+            accuracy[at],
+            yerr=lengths[:, at : at + 1],
+            fmt="o",
+            markersize=4,
+            color=_BLUE,
+            alpha=weight,
+            elinewidth=1,
+            label="accuracy, 95% interval" if at == len(bins) - 1 else None,
+        )
+    if any(one["n"] < _MANY_IN_BIN for one in bins):
+        axes.bar([], [], color=_BLUE, alpha=0.2, label=f"fainter: fewer than {_MANY_IN_BIN} images")
     axes.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     axes.set_title(

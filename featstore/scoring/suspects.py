@@ -17,7 +17,9 @@ from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.solving import prepare, solve
 from featstore.heads.sweep import limits
 from featstore.heads.viewed import check_dealing, check_images, checked_views
+from featstore.notebook_table import html_table, percent
 from featstore.splits import HashKFold
+from featstore.store.grouping import join_groups
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -86,6 +88,23 @@ class Suspects:
     top1: float
     suspects: tuple[Suspect, ...]
 
+    def _repr_html_(self) -> str:
+        return html_table(
+            f"{len(self.suspects):,} suspects among {self.n_images:,} images, accuracy {percent(self.top1)}",
+            ("label", "suggested", "image", "p(label)", "p(suggested)", "margin"),
+            [
+                (
+                    one.label,
+                    one.suggested,
+                    one.path,
+                    percent(one.label_probability),
+                    percent(one.probability),
+                    one.margin,
+                )
+                for one in self.suspects
+            ],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; these keys stay the same."""
         return {**self.__dict__, "suspects": [asdict(suspect) for suspect in self.suspects]}
@@ -96,6 +115,7 @@ def find_suspects(
     *,
     head: Any = "logistic",
     params: Mapping[str, Any] | None = None,
+    class_weight: str | Mapping[str, float] | None = None,
     views: Mapping[str, int] | None = None,
     folds: int = 10,
     progress: Callable[[int, int], None] | None = None,
@@ -121,6 +141,8 @@ def find_suspects(
         As for :func:`featstore.fit`.
     params : mapping, optional
         Parameters to fix, such as ``{"C": 0.01}``.
+    class_weight : "balanced" or mapping of str to float, optional
+        As for :func:`featstore.fit`.
     views : mapping, optional
         As for :func:`featstore.fit`: an image is judged by the mean of its views for test.
     folds : int
@@ -156,9 +178,12 @@ def find_suspects(
             f"the catalog {table.catalog_name} has {len(classes)} classes; labels can be doubted where there "
             "are at least 2"
         )
-    recipe = build_recipe(head, params=params, seed=0)
+    recipe = build_recipe(head, params=params, class_weight=class_weight, seed=0)
+    recipe.check_classes(classes)
     hashes = np.asarray(table.content_hash)
-    groups = np.where(np.asarray(table.groups) == "", hashes, np.asarray(table.groups))
+    # Copies of one file may be in several groups, or one of them in none.
+    named = [group or None for group in np.asarray(table.groups).tolist()]
+    groups = np.array(join_groups(named, hashes.tolist()), np.str_)
     of_views = checked_views(views)
     check_dealing(recipe.estimator, of_views)
     images = Images(

@@ -140,7 +140,9 @@ def test_a_threshold_out_of_its_range_is_wrong_usage(store, unfit):
 
 
 def test_fit_says_what_it_scores_without_near_duplicates(store):
-    printed = run("fit --test 0.5 --param C=0.1 -q").stdout
+    result = run("fit --test 0.5 --param C=0.1 -q")
+    printed = result.stdout
+    assert "`featstore duplicates --write-groups`, then `featstore fit --split-by group`" in result.stderr
     told = json.loads(run("fit --test 0.5 --param C=0.1 -q --json").stdout)["near_duplicates"]
     assert told["n_test"] > 0
     assert f"{told['n_test']} test images have near-duplicates in train; without: " in printed
@@ -161,7 +163,7 @@ def test_paths_that_lead_nowhere_are_marked(tmp_path, monkeypatch):
     opened.write_catalog(replace(opened.catalog(), root=str(tmp_path / "photos")))
     (tmp_path / "photos" / "011.jpg").write_bytes(b"")
     run("fit --param C=0.1 -q")
-    for command in ("suspects", "evaluate logistic --split all", "duplicates"):
+    for command in ("suspects", "evaluate logistic --split train", "duplicates"):
         lines = [line for line in run(command).stdout.splitlines() if ".jpg" in line]
         assert lines
         for line in lines:

@@ -174,3 +174,19 @@ def test_compare_names_the_head_that_does_not_know_a_label_and_what_to_do(folder
     result = run(line, code=1)
     assert "that the head october.head does not know: sand" in result.stderr
     assert "`featstore head classes` with --rename Sand=sand renames them" in result.stderr
+
+
+def test_a_head_that_is_replaced_is_named_with_what_it_was_worth(run):
+    first = run("fit one.fstore -o again --param C=0.1")
+    assert "replacing" not in first.stderr
+    was = json.loads(run("fit one.fstore -o again --param C=1 --json").stdout)
+    told = run("fit one.fstore -o again --param C=0.1").stderr
+    assert "replacing the head one.fstore/heads/again.head of 20" in told
+    assert f"test accuracy {100 * was['test']['top1']:.1f}%" in told
+    renamed = run("head classes again --store one.fstore --rename sand=Sand -o again")
+    assert "replacing the head one.fstore/heads/again.head" in renamed.stderr
+
+
+def test_suspects_take_class_weights(run):
+    told = json.loads(run("suspects one.fstore --class-weight balanced --folds 3 --json").stdout)
+    assert told["params"]["class_weight"] == "balanced"

@@ -310,3 +310,9 @@ def test_classes_of_a_gated_head_are_removed_and_renamed(extended, tmp_path):
     read = featstore.Head.load(tmp_path / "fewer.head")
     np.testing.assert_array_equal(read.predict_proba(X), fewer.predict_proba(X))
     assert read.extension["scores"] == {}
+
+
+def test_on_joined_spaces_it_remembers_the_weights_of_each(old, tmp_path):
+    new = new_photos().but(weights=("one.h5", "two.h5"))
+    featstore.extend(old, new).save(tmp_path / "a.head")
+    assert featstore.Head.load(tmp_path / "a.head").weights == ("one.h5", "two.h5")

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
@@ -56,6 +57,16 @@ def test_nothing_is_cut_off_at_any_number_of_classes(make_table, make_blobs, n_c
         assert box.y0 >= inside.y0 - 1
         assert box.x1 <= inside.x1 + 1
         assert box.y1 <= inside.y1 + 1
+
+
+def test_bins_of_few_images_are_fainter(noisy):
+    evaluation = evaluate(fit(noisy), noisy, split="train")
+    counts = [one["n"] for one in evaluation.to_dict()["calibration"] if one["n"]]
+    diagram = next(axes for axes in plot(evaluation).get_axes() if "calibration error" in axes.get_title())
+    alphas = [bars.patches[0].get_alpha() for bars in diagram.containers if getattr(bars, "patches", None)]
+    assert len(alphas) == len(counts)
+    assert max(counts) >= 20 > min(counts)
+    assert alphas[int(np.argmin(counts))] < alphas[int(np.argmax(counts))] == 0.45
 
 
 def test_a_picture_is_large_enough_to_read(noisy, tmp_path):

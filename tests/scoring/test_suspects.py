@@ -139,3 +139,31 @@ def test_what_cannot_be_judged_is_refused(planted):
         find_suspects(table, folds=1)
     with pytest.raises(HeadError, match="at least 2"):
         find_suspects(table.but(y=np.array(["a"] * 600)))
+
+
+def test_classes_may_count_alike(planted):
+    table, _, _ = planted
+    few = table.select(np.flatnonzero((table.y != "class 0") | (np.arange(600) % 8 == 0)))
+    found = find_suspects(few, params={"C": 0.01}, class_weight="balanced", folds=4)
+    plain = find_suspects(few, params={"C": 0.01}, folds=4)
+    assert found.params["class_weight"] == "balanced"
+    assert len(found.suspects) != len(plain.suspects)
+    with pytest.raises(HeadError, match="class weights are given for moss"):
+        find_suspects(few, class_weight={"moss": 2.0})
+
+
+def test_copies_of_a_file_in_different_groups_are_judged_together(planted, monkeypatch):
+    table, _, _ = planted
+    hashes = table.content_hash_bytes.copy()
+    hashes[300:] = hashes[:300]
+    groups = np.array([f"group {number}" for number in range(600)])
+    told = []
+    of = HashKFold.split
+
+    def spied(self, X, y=None, groups=None):
+        told.extend(groups)
+        return of(self, X, y, groups)
+
+    monkeypatch.setattr(HashKFold, "split", spied)
+    find_suspects(table.but(content_hash_bytes=hashes, groups=groups), params={"C": 0.01}, folds=3)
+    assert told[:300] == told[300:600]
