@@ -89,9 +89,15 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
 )
 @click.option(
     "--refit/--no-refit",
-    default=None,
-    help="Whether to fit on validation too once parameters are chosen. Without, folds are in train alone.  "
-    "[default: with --folds]",
+    default=True,
+    show_default=True,
+    help="Whether to fit on validation too once parameters are chosen. Without, folds are in train alone.",
+)
+@click.option(
+    "--min-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Leave out classes with fewer than N images.",
 )
 @click.option(
     "--reject",
@@ -129,7 +135,8 @@ def fit(
     param: tuple[tuple[str, Any], ...],
     class_weight: str | None,
     folds: int | None,
-    refit: bool | None,
+    refit: bool,
+    min_images: int | None,
     reject: float | None,
     seed: int,
     jobs: int,
@@ -146,7 +153,11 @@ def fit(
     Images are divided into training, validation and test by a hash of their content, so that the division is
     the same everywhere and stays the same when images are added. Splits that the source gives win, by lists
     (`featstore extract --test-list`), by folders called train and test, or by the column "split" of a CSV.
-    Where they leave validation empty, images for it are taken out of train by the hash.
+    Where they leave validation empty, images for it are taken out of train by the hash. A class that the hash
+    leaves without an image in a part is given one, where it has enough: in train, in test, in validation.
+
+    The parameters with the least cross entropy on validation (or in the folds) are kept, and the head is then
+    fitted on train and validation.
 
     Where the store has several views of each image, --test-views judges images by the mean over these, now
     and whenever the head is used; --views trains on them, too. Views of one image are never divided.
@@ -173,6 +184,7 @@ def fit(
             seed=seed,
             folds=folds,
             refit=refit,
+            min_images=min_images,
             reject=reject,
             jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
@@ -224,11 +236,16 @@ def _print_fit(head: "Head") -> None:
             (
                 ", ".join(f"{name}={_shown(value)}" for name, value in step["params"].items()),
                 share(step["top1"]),
+                f"{step['cross_entropy']:.3f}",
             )
             for step in head.sweep
         ]
         print_table(
-            ("tried", f"accuracy in {choice['folds']} folds" if choice["folds"] else "validation accuracy"),
+            (
+                "tried",
+                f"accuracy in {choice['folds']} folds" if choice["folds"] else "validation accuracy",
+                "cross entropy",
+            ),
             steps,
         )
     chosen = ", ".join(f"{name}={_shown(value)}" for name, value in head.params.items())

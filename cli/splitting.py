@@ -21,6 +21,12 @@ _OPTIONS = (
     ),
     click.option("--salt", default="", help="Any text; another one gives another split."),
     click.option(
+        "--stratify/--no-stratify",
+        default=None,
+        help="Whether a class that is left without an image in a part is given one, where it has enough; "
+        "without, as versions up to 0.4 did.  [default: but with --split-by retrain]",
+    ),
+    click.option(
         "--split-by",
         type=click.Choice(["content", "group", "folder", "pattern", "filename", "retrain"]),
         default="content",
@@ -52,6 +58,7 @@ def split_options(command: Callable[..., None]) -> Callable[..., None]:
         test: float,
         validation: float,
         salt: str,
+        stratify: bool | None,
         split_by: str,
         group_pattern: str | None,
         retrain_prefix: str | None,
@@ -66,6 +73,7 @@ def split_options(command: Callable[..., None]) -> Callable[..., None]:
             salt=salt,
             group_pattern=group_pattern,
             retrain_prefix=retrain_prefix,
+            stratify=stratify,
         )
         if split_by == "retrain" and retrain_prefix is None:
             note(

@@ -52,6 +52,7 @@ class FakeTable:
             groups=self.groups,
             paths=self.paths,
             given=self.given_splits,
+            labels=self.y,
         )
 
     def group_keys(self, rule):

@@ -173,7 +173,21 @@ def test_what_a_rule_has_no_use_for_is_left_out_of_its_dict():
         "test": 0.1,
         "validation": 0.1,
         "salt": "a",
+        "stratify": True,
     }
+
+
+def test_a_rule_of_an_earlier_version_goes_by_the_hash_alone():
+    rule = SplitRule.from_dict({"by": "content", "test": 0.3, "validation": 0.3, "salt": ""})
+    assert not rule.stratify
+    assert drawn(rule, labels=["a"] * 11 + ["b"]) == drawn(rule)
+    assert rule.to_dict() == {"by": "content", "test": 0.3, "validation": 0.3, "salt": ""}
+
+
+def test_retrain_does_not_stratify():
+    assert not SplitRule(by="retrain").stratify
+    with pytest.raises(SplitError, match="does not stratify"):
+        SplitRule(by="retrain", stratify=True)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +199,7 @@ def test_what_a_rule_has_no_use_for_is_left_out_of_its_dict():
         SplitRule(by="retrain", retrain_prefix=""),
         SplitRule(by="retrain", retrain_prefix="/photos"),
         SplitRule(validation_from_train=True),
+        SplitRule(stratify=False),
     ],
 )
 def test_a_later_rule_survives_its_dict(rule):
@@ -208,6 +223,7 @@ def test_a_later_rule_survives_its_dict(rule):
         ({"by": "retrain", "retrain_prefix": 7}, "is a text; found 7"),
         ({"by": "retrain", "salt": "a"}, "has no salt; found 'a'"),
         ({"validation_from_train": 1}, "true or false; found 1"),
+        ({"stratify": 1}, "true or false; found 1"),
     ],
 )
 def test_an_unfit_rule_is_refused(fields, message):

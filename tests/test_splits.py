@@ -309,7 +309,7 @@ def test_unfit_cross_validators_are_refused(make):
 
 
 def test_cross_validators_say_how_to_make_them_again():
-    assert repr(HashKFold(7, salt="a")) == "HashKFold(n_splits=7, salt='a')"
+    assert repr(HashKFold(7, salt="a")) == "HashKFold(n_splits=7, salt='a', stratify=False)"
     assert eval(repr(HashHoldout(test=0.3))) == HashHoldout(test=0.3)
     assert copy.deepcopy(HashKFold(7)) == HashKFold(7)
 

@@ -14,7 +14,15 @@ from featstore.splits import SPLITS, SplitRule
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["checked_classes", "deal", "kept_together", "listed", "report_leaks"]
+__all__ = [
+    "checked_classes",
+    "counted_names",
+    "deal",
+    "kept_together",
+    "listed",
+    "report_leaks",
+    "without_small_classes",
+]
 
 _Rows = dict[str, NDArray[np.intp]]
 
@@ -23,8 +31,38 @@ _logger = logging.getLogger(__name__)
 _SHOWN = 3
 
 
+def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> NDArray[np.str_]:
+    """Return labels without those that fewer images have: these become ``""``.
+
+    Raises
+    ------
+    HeadError
+        The number is below 1.
+    """
+    if min_images is None:
+        return labels
+    if isinstance(min_images, bool) or not isinstance(min_images, int | np.integer) or min_images < 1:
+        raise HeadError(f"min_images is a whole number, at least 1; found {min_images!r}")
+    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    is_small = (counts < min_images) & (classes != "")
+    if not is_small.any():
+        return labels
+    _logger.warning(
+        "%d classes with fewer than %d images are left out: %s",
+        is_small.sum(),
+        min_images,
+        listed(counted_names(classes[is_small], counts[is_small])),
+    )
+    return np.where(is_small[codes], "", labels)
+
+
 def deal(
-    table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, *, chooses: bool
+    table: "FeatureTable",
+    labels: NDArray[np.str_],
+    rule: SplitRule,
+    *,
+    chooses: bool,
+    splits: NDArray[np.str_] | None = None,
 ) -> tuple[SplitRule, _Rows]:
     """Divide the labelled images.
 
@@ -36,6 +74,9 @@ def deal(
     chooses : bool
         Whether validation images are needed. Where the given splits have none, the rule's share of those
         that are given to train is taken, and the rule that is returned says so.
+    splits : ndarray of shape (n,), str, optional
+        What is to be the division, of a table that is a part of the one that the rule has dealt; unless
+        there is nothing in validation, and something to choose.
 
     Returns
     -------
@@ -48,6 +89,8 @@ def deal(
     SplitError
         Given splits tear apart what the rule keeps together.
     """
+    if splits is not None and not (chooses and (splits != "validation").all()):
+        return rule, {split: np.flatnonzero((labels != "") & (splits == split)) for split in SPLITS}
     given = np.where(labels == "", "", np.asarray(table.given_splits))
     rows = _rows_by_split(table, labels, rule)
     if chooses and not len(rows["validation"]) and (given == "train").any():
@@ -178,12 +221,25 @@ def checked_classes(
             elif rule.by != "content":
                 remedy += f"; the split goes by {rule.by}, which may hold a whole class together"
         raise SplitError(f"no image is in train for {listed(named)}; {remedy}")
+    told = []
     for split in ("validation", "test"):
         if not len(rows[split]):
-            _logger.warning("no labelled image is in %s", split)
+            told.append(f"no labelled image is in {split}")
         elif missing[split].any():
-            _logger.warning("no image is in %s for %s", split, listed(classes[missing[split]].tolist()))
+            absent = missing[split]
+            told.append(
+                f"no image is in {split} for {listed(counted_names(classes[absent], totals[absent]))}"
+            )
+    if told:
+        if any(missing[split].any() and len(rows[split]) for split in ("validation", "test")):
+            told.append("--min-images leaves out classes that are too small")
+        _logger.warning("%s", "; ".join(told))
     return classes
+
+
+def counted_names(classes: NDArray[np.str_], counts: NDArray[np.intp]) -> list[str]:
+    """Return each class with how many images it has, as ``roses (3)``."""
+    return [f"{name} ({n})" for name, n in zip(classes.tolist(), counts.tolist(), strict=True)]
 
 
 def listed(names: list[str]) -> str:

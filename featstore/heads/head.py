@@ -62,14 +62,15 @@ class Head:
     sweep : list of dict
         One ``{"params": {…}, "top1", "train_top1", "cross_entropy"}`` for each setting that was tried: the
         accuracy on the images held out, the accuracy on (at most 20,000 of) those that it was fitted on, and
-        the cross entropy in nats on those held out. Choosing by folds gives only the first two.
+        the cross entropy in nats on those held out. Choosing by folds leaves ``train_top1`` out.
     steps : list of dict
         Of a head that is fitted by passes over the features (``sgd``) and chosen on validation, the same for
         each pass with the chosen setting: ``{"step", "top1", "train_top1", "cross_entropy"}``. Else empty.
     choice : dict
-        What the parameters were chosen on: ``by``, ``"validation"``, ``"folds"`` or None where there was
-        nothing to choose; ``folds``, how many, or None; ``n``, images, and ``top1``, the accuracy on them;
-        and ``fitted_on``, the splits that the head was fitted on.
+        What the parameters were chosen by: ``by``, ``"cross_entropy"``, or None where there was nothing to
+        choose (in heads of earlier versions ``"validation"`` or ``"folds"``, by accuracy); ``folds``, how
+        many it was measured in, or None for the validation split; ``n``, images, and ``top1``, the accuracy
+        on them; and ``fitted_on``, the splits that the head was fitted on.
     seed : int
         What was drawn at random was drawn with it.
     validation, test : dict
@@ -88,7 +89,8 @@ class Head:
     label_conflicts : int
         Contents that occur with more than one label.
     temperature : float or None
-        What decisions are divided by before the softmax; None for a classifier with its own probabilities.
+        What decisions are divided by before the softmax; None where a classifier's own probabilities are used
+        as they are.
     train_views, test_views : int
         Views of each image that it was fitted on, and over which its probabilities are to be averaged: give
         :meth:`predict` and the others that many.
@@ -539,6 +541,38 @@ class Head:
         for start in range(0, shape[0], step):
             block = rows[start : start + step]
             yield usable_features(block if len(shape) == 2 else block.reshape(-1, shape[2])), n_views
+
+    def labels_and_probabilities(self, X: Any) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+        """Return what :meth:`predict` and :meth:`predict_proba` do, from one pass where the head is linear.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), str
+        probabilities : ndarray of shape (n, n_classes), float64
+
+        Raises
+        ------
+        HeadError
+            ``X`` has another shape, or holds NaN or infinity.
+        """
+        labels, probabilities = [self.classes[:0]], [np.empty((0, len(self.classes)))]
+        for block, n_views in self._blocks(X):
+            if n_views == 1 and self.form is None:
+                labels.append(np.asarray(self.estimator.predict(block), dtype=np.str_))
+                probabilities.append(self._probabilities(block))
+                continue
+            if n_views == 1:
+                scores = self._scores(block)
+                probabilities.append(softmax(scores / (self.temperature or 1.0)))
+            else:
+                scores = self._mean_probabilities(block, n_views)
+                probabilities.append(scores)
+            labels.append(self.classes[scores.argmax(axis=1)])
+        return np.concatenate(labels), np.concatenate(probabilities)
 
     def _labels(self, block: NDArray[Any], n_views: int) -> NDArray[np.str_]:
         if n_views > 1:

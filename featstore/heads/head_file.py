@@ -49,7 +49,8 @@ __all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "wr
 # 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
 # 3: probabilities may be the mean over several views, backbones may be joined, and heads may have a gate
 # between old classes and new ones, and no estimator.
-# 4: heads know by content which images they have seen, and what labels of their catalog they call otherwise.
+# 4: heads know by content which images they have seen, and what labels of their catalog they call otherwise;
+# split rules may stratify.
 FORMAT_VERSION = 4
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {

@@ -188,8 +188,9 @@ def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix) -> _Sums:
         # Near the mean, so that the squares do not drown what is left when it is taken off.
         shift = wide.mean(axis=0) if shift is None else shift
         wide -= shift
-        for code in np.unique(codes[at]):
-            totals[code] += wide[codes[at] == code].sum(axis=0)
+        order = np.argsort(codes[at], kind="stable")
+        found, first = np.unique(codes[at][order], return_index=True)
+        totals[found] += np.add.reduceat(wide[order], first, axis=0)
         if squares is not None:
             wide *= np.sqrt(weights[codes[at]])[:, None]
             squares = dsyrk(1.0, wide.T, beta=1.0, c=squares, overwrite_c=True)

@@ -71,12 +71,17 @@ class Recipe:
         """How many settings there are to choose from."""
         return math.prod(len(values) for values in self.grid.values())
 
+    def middle(self) -> "Recipe":
+        """Return the recipe with the middle value alone of each of its grids."""
+        return replace(self, grid={name: (values[len(values) // 2],) for name, values in self.grid.items()})
+
     def for_n_rows(self, n_rows: int) -> "Recipe":
         """Return the recipe without those numbers of neighbours that so few rows cannot have."""
         if self.solver != "neighbors":
             return self
         if "n_neighbors" in self.grid:
-            few = tuple(number for number in self.grid["n_neighbors"] if number <= n_rows)
+            most = self.grid["n_neighbors"]
+            few = tuple(number for number in most if number <= n_rows) or (n_rows,)
             return replace(self, grid={**self.grid, "n_neighbors": few})
         asked = self.fixed["n_neighbors"]
         if isinstance(asked, int) and asked > n_rows:

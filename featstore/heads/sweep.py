@@ -1,20 +1,21 @@
 """Choosing a head's parameters: on the validation split, or by folds."""
 
-import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import SplitError
-from featstore.heads.calibration import fit_temperature
-from featstore.heads.dealing import listed
+from featstore.heads.calibration import fit_temperature, helpful_temperature, mean_over_views, softmax
+from featstore.heads.folding import divisions
 from featstore.heads.judging import Judgement, judge, most_kept, spread
 from featstore.heads.labelled import Images, shared_images
+from featstore.heads.linear import linear_form
+from featstore.heads.metrics import log_loss
 from featstore.heads.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.recipe import Params, Recipe
 from featstore.heads.solving import Prepared, Solution, prepare, solve
@@ -25,8 +26,6 @@ from featstore.splits import HashKFold
 __all__ = ["HeldOut", "Outcome", "Progress", "choose_by_folds", "choose_on_validation", "limits"]
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
-
-_logger = logging.getLogger(__name__)
 
 # Multiplications in one pass over the features, below which the threads of the linear algebra wait for each
 # other longer than they work: 1,000 x 1,280 features of 5 classes are fitted twenty times as fast by one,
@@ -71,15 +70,15 @@ class Outcome:
     ----------
     solution : Solution
     sweep : list of dict
-        ``{"params", "top1"}`` for each setting that was tried; chosen on validation, with what
-        :func:`~featstore.heads.sweep_scores.sweep_scores` says of it.
+        ``{"params", "top1", "cross_entropy"}`` for each setting that was tried; chosen on validation, with
+        the rest of what :func:`~featstore.heads.sweep_scores.sweep_scores` says of it.
     steps : list of dict
         Of the chosen setting of a head that is fitted by passes, ``{"step", "top1", …}`` for each pass, as
         for the sweep.
     held_out : HeldOut
         Of the chosen setting.
     temperature : float or None
-        None where the estimator's own probabilities are used.
+        None where the estimator's own probabilities are used as they are.
     """
 
     solution: Solution
@@ -97,12 +96,19 @@ class _Tried:
     n_right: int
     n: int
     scores: NDArray[np.float32] | None = None
+    has_own: bool = False
     more: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def top1(self) -> float:
         return self.n_right / self.n if self.n else 0.0
+
+    @property
+    def loss(self) -> float:
+        """The cross entropy that settings are chosen by; infinite where it is not known."""
+        loss = self.more.get("cross_entropy", math.inf)
+        return loss if math.isfinite(loss) else math.inf
 
 
 def choose_on_validation(
@@ -115,11 +121,11 @@ def choose_on_validation(
     jobs: int | None,
     progress: Progress | None,
 ) -> Outcome:
-    """Fit each setting on train, keep the best on validation, the first of equals.
+    """Fit each setting on train, keep that with the least cross entropy on validation, the first of equals.
 
     Of a head that is fitted warm, the best setting is then fitted afresh, so that it is the same as if the
-    setting had been fixed. The temperature is found on validation with what was fitted on train, and kept
-    where the head is then refitted on both.
+    setting had been fixed, and the sweep says what that fit got right. The temperature is found on validation
+    with what was fitted on train, and kept where the head is then refitted on both.
     """
     recipe = recipe.for_n_rows(train.n_fitted)
     settings = recipe.settings
@@ -141,12 +147,20 @@ def choose_on_validation(
         ]
         tried, solutions = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=len(settings))
     flat = [one for part in tried for one in part]
-    best = max(range(len(flat)), key=lambda at: flat[at].top1)
+    best = min(range(len(flat)), key=lambda at: flat[at].loss)
     solution = next(one for one in solutions if one is not None and one.setting == flat[best].params)
     with limits(train, classes, n_tasks=1) as notes:
-        if recipe.solver in {"warm", "margins"} and len(settings) > 1:
+        is_afresh = recipe.solver in {"warm", "margins"} and len(settings) > 1
+        if is_afresh:
             [solution] = solve(recipe, prepared, [solution.setting], notes)
-        held = _held_out(recipe, solution, validation, classes)
+        judged = _judged(recipe, solution, validation, classes)
+        y = np.searchsorted(classes, validation.y)
+        if is_afresh and len(y):
+            seen = train.some(spread(len(train), _TRAIN_SCORED_ON))
+            more = sweep_scores(recipe, solution, judged, y, train=seen)
+            n_right = int((judged.predicted == y).sum())
+            flat[best] = replace(flat[best], n_right=n_right, more=more)
+        held = _held_out(judged, y)
         temperature = _temperature(recipe, solution, held, classes)
         del prepared
         if refit:
@@ -165,30 +179,24 @@ def choose_by_folds(
     jobs: int | None,
     progress: Progress | None,
 ) -> Outcome:
-    """Fit each setting K times, each time without one fold; keep the setting that gets most images right.
+    """Fit each setting K times, each time without one fold; keep that with the least cross entropy.
 
-    The best setting is then fitted on all of the images, and the temperature found from what the K fits said
-    of the images that they were not fitted on.
+    That is of what the K fits say of the images that they were not fitted on, all together, and so is the
+    temperature. The best setting is then fitted on all of the images.
 
     Raises
     ------
     SplitError
-        A fold is empty, or without it a class is.
+        All images are in one fold.
     """
-    divisions = list(folds.split(np.empty(len(images)), groups=images.groups))
-    for number, (inside, _) in enumerate(divisions, 1):
-        missing = np.setdiff1d(classes, images.y[inside])
-        if len(missing):
-            raise SplitError(
-                f"without fold {number} of {folds.n_splits} no image is left of {listed(missing.tolist())}: "
-                "all of it is in one fold; add images, use other folds, or choose on the validation split"
-            )
-    recipe = recipe.for_n_rows(min(len(inside) for inside, _ in divisions) * images.views.train)
+    divided = divisions(images, folds)
+    judged_rows = np.sort(np.concatenate([outside for _, outside in divided]))
+    recipe = recipe.for_n_rows(min(len(inside) for inside, _ in divided) * images.views.train)
     settings, n_views = recipe.settings, images.views.test
     n_scored = min(max(1, _CALIBRATED_ON // n_views), most_kept(len(classes), n_views=n_views))
-    scored = spread(len(images), n_scored)
-    n_fits = len(settings) * folds.n_splits
-    n_tasks = folds.n_splits
+    scored = judged_rows[spread(len(judged_rows), n_scored)]
+    n_tasks = len(divided)
+    n_fits = len(settings) * n_tasks
     with (
         limits(images, classes, n_tasks=n_tasks) as notes,
         shared_images(images, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [shared],
@@ -204,21 +212,22 @@ def choose_by_folds(
                 classes,
                 np.flatnonzero(np.isin(outside, scored)),
             )
-            for inside, outside in divisions
+            for inside, outside in divided
         ]
         tried, _ = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=n_fits)
-    n_right = [sum(part[at].n_right for part in tried) for at in range(len(settings))]
-    best = max(range(len(settings)), key=n_right.__getitem__)
-    scores = np.empty((len(scored) * n_views, len(classes)), np.float32)
-    for part, (_, outside) in zip(tried, divisions, strict=True):
-        scores[np.repeat(np.isin(scored, outside), n_views)] = part[best].scores
-    held = HeldOut(n_right=n_right[best], n=len(images), y=images.y[scored], scores=scores, n_views=n_views)
+    pooled = [
+        _pooled([part[at] for part in tried], divided, scored, images, classes) for at in range(len(settings))
+    ]
+    held_out = [held for held, _ in pooled]
+    losses = [_entropy(*one, classes) if len(settings) > 1 else 0.0 for one in pooled]
+    best = min(range(len(settings)), key=losses.__getitem__)
+    held = held_out[best]
     with limits(images, classes, n_tasks=1) as notes:
         solution = _fit(recipe, images, settings[best], notes)
         temperature = _temperature(recipe, solution, held, classes)
     sweep = [
-        {"params": setting, "top1": right / len(images)}
-        for setting, right in zip(settings, n_right, strict=True)
+        {"params": setting, "top1": held.n_right / held.n, "cross_entropy": loss}
+        for setting, held, loss in zip(settings, held_out, losses, strict=True)
     ]
     return Outcome(
         solution=solution,
@@ -234,12 +243,34 @@ def _fit(recipe: Recipe, images: Images, setting: Params, notes: WarningNotes) -
     return solution
 
 
-def _held_out(recipe: Recipe, solution: Solution, images: Images, classes: NDArray[np.str_]) -> HeldOut:
-    judged = _judged(recipe, solution, images, classes)
-    n_right = int((judged.predicted == np.searchsorted(classes, images.y)).sum())
-    return HeldOut(
-        n_right=n_right, n=len(images), y=judged.labels, scores=judged.scores, n_views=judged.n_views
-    )
+def _pooled(
+    tried: Sequence[_Tried],
+    divided: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    scored: NDArray[np.intp],
+    images: Images,
+    classes: NDArray[np.str_],
+) -> tuple[HeldOut, bool]:
+    """Put together what the folds' fits say, and whether their scores are probabilities' logarithms."""
+    n_views = images.views.test
+    scores = np.empty((len(scored) * n_views, len(classes)), np.float32)
+    for one, (_, outside) in zip(tried, divided, strict=True):
+        scores[np.repeat(np.isin(scored, outside), n_views)] = one.scores
+    n_right, n = (sum(getattr(one, name) for one in tried) for name in ("n_right", "n"))
+    held = HeldOut(n_right=n_right, n=n, y=images.y[scored], scores=scores, n_views=n_views)
+    return held, tried[0].has_own
+
+
+def _entropy(held: HeldOut, has_own: bool, classes: NDArray[np.str_]) -> float:
+    """Return the cross entropy, calibrated on these same images where the scores are no probabilities."""
+    by = 1.0 if has_own else fit_temperature(held.scores, held.y, classes, n_views=held.n_views)
+    probabilities = mean_over_views(softmax(held.scores / by), held.n_views)
+    loss = log_loss(probabilities, np.searchsorted(classes, held.y))
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _held_out(judged: Judgement, y: NDArray[np.intp]) -> HeldOut:
+    n_right = int((judged.predicted == y).sum())
+    return HeldOut(n_right=n_right, n=len(y), y=judged.labels, scores=judged.scores, n_views=judged.n_views)
 
 
 def _judged(
@@ -259,9 +290,13 @@ def _judged(
 def _temperature(
     recipe: Recipe, solution: Solution, held_out: HeldOut, classes: NDArray[np.str_]
 ) -> float | None:
-    if not recipe.is_calibrated and hasattr(solution.estimator, "predict_proba"):
+    if recipe.is_calibrated or not hasattr(solution.estimator, "predict_proba"):
+        return fit_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
+    # Its probabilities can be divided where they are the softmax of scores that a head keeps.
+    n_columns = getattr(solution.estimator, "n_features_in_", 0)
+    if linear_form(solution.estimator, feature_dim=n_columns) is None:
         return None
-    return fit_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
+    return helpful_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
 
 
 def _try(
@@ -302,11 +337,12 @@ def _try(
             n_right=int((judged.predicted == y).sum()),
             n=len(y),
             scores=None if kept is None else judged.scores.astype(np.float32),
+            has_own=judged.has_own,
             more=measure(solution, judged),
             steps=[*steps],
         )
         steps.clear()
-        if keeps and (best is None or one.n_right > max(other.n_right for other in tried)):
+        if keeps and (best is None or one.loss < min(other.loss for other in tried)):
             best = solution
         tried.append(one)
         if report is not None:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from featstore.class_names import look_alikes_told
 from featstore.errors import SplitError
 from featstore.heads.calibration import mean_over_views, softmax
-from featstore.heads.dealing import checked_classes, deal, kept_together, report_leaks
+from featstore.heads.dealing import (
+    checked_classes,
+    deal,
+    kept_together,
+    report_leaks,
+    without_small_classes,
+)
 from featstore.heads.head import Head
 from featstore.heads.head_file import current_versions
 from featstore.heads.intervals import scored
@@ -53,24 +59,27 @@ def fit(
     seed: int = 0,
     folds: int | None = None,
     refit: bool | None = None,
+    min_images: int | None = None,
     reject: float | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Head:
     """Fit a classifier on a table of features, and score it.
 
-    A head known by its name is fitted once for each setting of its grid, and the setting with the best
-    accuracy is kept, of equal ones the most regularised. What it is chosen on:
+    A head known by its name is fitted once for each setting of its grid, and the setting with the least cross
+    entropy on images held out is kept, of equal ones the most regularised. (Scores that are no probabilities
+    are calibrated for that on these same images.) What it is chosen on:
 
-    - without ``folds``, the validation split. The head is fitted on train; with ``refit`` then again on
-      train and validation;
+    - without ``folds``, the validation split. The head is fitted on train and then, but with
+      ``refit=False``, again on train and validation;
     - with ``folds``, folds dealt by a hash, in train and validation together. The head is then fitted on
       both; with ``refit=False``, folds and fit are in train alone, and validation is left untouched.
 
     Where the classifier has no probabilities of its own, its scores are divided by a temperature, which is
     found on images that it was not fitted on: validation, before the head is refitted, or each fold by the
-    fit without it. The test split is looked at once, at the end. The same table, rule, parameters and seed
-    give the same head, bit for bit, on one machine, whatever ``jobs`` is.
+    fit without it. So are those of ``logistic``, where that lowers the cross entropy on images that the
+    temperature was not found on. The test split is looked at once, at the end. The same table, rule,
+    parameters and seed give the same head, bit for bit, on one machine, whatever ``jobs`` is.
 
     Parameters
     ----------
@@ -101,8 +110,9 @@ def fit(
     folds : int, optional
         Choose by this many folds, at least 2. What the split rule keeps together is in one fold.
     refit : bool, optional
-        Whether the head is fitted on validation too, once its parameters are chosen. By default with folds
-        only.
+        Whether the head is fitted on validation too, once its parameters are chosen. Default: True.
+    min_images : int, optional
+        Leave out classes with fewer labelled images than this, at least 1.
     reject : float, optional
         In [0, 1). The head answers "unknown" where its most probable class is less probable.
     jobs : int, optional
@@ -140,6 +150,7 @@ def fit(
         seed=seed,
         folds=folds,
         refit=refit,
+        min_images=min_images,
         reject=reject,
         jobs=jobs,
         progress=progress,
@@ -172,20 +183,26 @@ def fit_and_score(
     seed: int = 0,
     folds: int | None = None,
     refit: bool | None = None,
+    min_images: int | None = None,
     reject: float | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    splits: NDArray[np.str_] | None = None,
 ) -> tuple[Head, Tested]:
-    """Do what :func:`fit` does, but for looking for near-duplicates."""
+    """Do what :func:`fit` does, but for looking for near-duplicates; by these splits where they are given."""
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
     below = None if reject is None else checked_reject(reject)
     rule = SplitRule() if rule is None else rule
+    refit = True if refit is None else bool(refit)
     check_images(table)
     of_views = checked_views(views)
     check_dealing(recipe.estimator, of_views)
-    divider = None if folds is None else HashKFold(folds, salt=rule.salt)
+    divider = None if folds is None else HashKFold(folds, salt=rule.salt, stratify=True)
     labels = np.asarray(table.y)
-    rule, rows = deal(table, labels, rule, chooses=divider is None and recipe.n_settings > 1)
+    n_unlabelled = int((labels == "").sum())
+    labels = without_small_classes(labels, min_images)
+    chooses = divider is None and recipe.n_settings > 1
+    rule, rows = deal(table, labels, rule, chooses=chooses, splits=splits)
     classes = checked_classes(table, labels, rows, rule)
     recipe.check_classes(classes)
     leaks, label_conflicts = report_leaks(table, labels, rows)
@@ -193,12 +210,8 @@ def fit_and_score(
     hashes = np.asarray(table.content_hash_bytes)
     is_trained_on = SeenImages.of(hashes[rows["train"]]).have_fitted(hashes)
     rows["validation"] = rows["validation"][~is_trained_on[rows["validation"]]]
-    if divider is None and recipe.n_settings > 1 and not len(rows["validation"]):
-        fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
-        raise SplitError(
-            f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
-            f"--validation larger than {rule.validation:g}, choose with --folds, or fix them with {fixed}"
-        )
+    if chooses and not len(rows["validation"]):
+        recipe = _without_choice(recipe, rule)
     together = kept_together(table, rule)
     viewed = table.with_views(of_views.most)
     images = {
@@ -206,20 +219,24 @@ def fit_and_score(
         for split, at in rows.items()
     }
     train, validation = images["train"], images["validation"]
-    takes_validation = divider is not None if refit is None else bool(refit)
-    fitted_on = ["train", "validation"] if takes_validation and len(validation) else ["train"]
-    is_chosen_on = divider is None and recipe.n_settings > 1
+    fitted_on = ["train", "validation"] if refit and len(validation) else ["train"]
     seen = SeenImages.of(
         hashes[np.concatenate([rows[split] for split in fitted_on])],
-        hashes[rows["validation"]] if is_chosen_on else None,
+        hashes[rows["validation"]] if chooses else None,
     )
     test = images["test"] = images["test"].some(np.flatnonzero(~seen.have_fitted(hashes[rows["test"]])))
     if divider is None:
         outcome = choose_on_validation(
-            recipe, train, validation, classes, refit=takes_validation, jobs=jobs, progress=progress
+            recipe,
+            train,
+            validation,
+            classes,
+            refit=refit and len(validation) > 0,
+            jobs=jobs,
+            progress=progress,
         )
     else:
-        inside = train.joined(validation) if takes_validation else train
+        inside = train.joined(validation) if refit else train
         outcome = choose_by_folds(recipe, inside, classes, folds=divider, jobs=jobs, progress=progress)
     for note in outcome.solution.notes:
         _logger.warning("%s with %s: %s", recipe.name, outcome.solution.params, note)
@@ -232,10 +249,8 @@ def fit_and_score(
         "feature_dim": table.feature_dim,
         "split_rule": rule,
         "params": outcome.solution.params,
-        "counts": {
-            split: {str(c): int((part.y == c).sum()) for c in classes} for split, part in images.items()
-        },
-        "unlabelled": int((labels == "").sum()),
+        "counts": {split: _counts(classes, part.y) for split, part in images.items()},
+        "unlabelled": n_unlabelled,
         "sweep": outcome.sweep,
         "steps": outcome.steps,
         "choice": {
@@ -261,20 +276,19 @@ def fit_and_score(
     }
     nothing = scored(0, 0)
     unscored = Head(**values, validation=nothing, test=nothing)
-    held_out = outcome.held_out
-    if divider is not None and not takes_validation:
-        held_out, _ = _look_at(unscored, validation)
+    looks_again = divider is not None and not refit
+    of_validation = _look_at(unscored, validation)[0] if looks_again else _seen(outcome.held_out, unscored)
     tested, is_right = _look_at(unscored, test)
     rejection = None
     if below is not None:
         rejection = {
             "below": below,
-            "validation": _rejection(held_out, unscored, below),
-            "test": _rejection(tested, unscored, below),
+            "validation": _rejection(of_validation, classes, below),
+            "test": _rejection(tested, classes, below),
         }
     used = np.concatenate([rows[split] for split in fitted_on])
     looked_at = Tested(fitted_on=used, rows=test.at, is_right=is_right)
-    validated, checked = scored(held_out.n_right, held_out.n), scored(tested.n_right, tested.n)
+    validated, checked = (scored(one.n_right, one.n) for one in (of_validation, tested))
     return Head(**values, validation=validated, test=checked, reject=rejection), looked_at
 
 
@@ -282,30 +296,70 @@ def _itself(estimator: Any) -> Any:
     return estimator
 
 
+def _without_choice(recipe: Recipe, rule: SplitRule) -> Recipe:
+    """Return a recipe for images that are too few to choose by: with the middle of each grid."""
+    if not rule.validation:
+        fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
+        raise SplitError(
+            f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
+            f"--validation larger than {rule.validation:g}, choose with --folds, or fix them with {fixed}"
+        )
+    middle = recipe.middle()
+    told = ", ".join(f"{name}={values[0]}" for name, values in middle.grid.items())
+    _logger.warning(
+        "too few images for validation, where %s chooses its parameters: it takes %s, the middle of the "
+        "range; add images, or choose with --folds",
+        recipe.name,
+        told,
+    )
+    return middle
+
+
+def _counts(classes: NDArray[np.str_], y: NDArray[np.str_]) -> dict[str, int]:
+    counts = np.bincount(np.searchsorted(classes, y), minlength=len(classes))
+    return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+
 def _choice(recipe: Recipe, outcome: Outcome, folds: int | None) -> dict[str, Any]:
-    by = "folds" if folds is not None else "validation" if recipe.n_settings > 1 else None
+    by = "cross_entropy" if recipe.n_settings > 1 else None
+    is_told = by is not None or folds is not None
     return {
         "by": by,
         "folds": folds,
-        "n": outcome.held_out.n if by else 0,
-        "top1": outcome.held_out.n_right / outcome.held_out.n if by and outcome.held_out.n else None,
+        "n": outcome.held_out.n if is_told else 0,
+        "top1": outcome.held_out.n_right / outcome.held_out.n if is_told and outcome.held_out.n else None,
     }
 
 
-def _look_at(head: Head, images: Images) -> tuple[HeldOut, NDArray[np.bool_]]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What a head gets right of images that it was not fitted on, and its probabilities for some of them."""
+
+    n_right: int
+    n: int
+    y: NDArray[np.str_]
+    probabilities: NDArray[np.float64]
+
+
+def _seen(held_out: HeldOut, head: Head) -> _Seen:
+    probabilities = mean_over_views(softmax(held_out.scores / (head.temperature or 1.0)), held_out.n_views)
+    return _Seen(n_right=held_out.n_right, n=held_out.n, y=held_out.y, probabilities=probabilities)
+
+
+def _look_at(head: Head, images: Images) -> tuple[_Seen, NDArray[np.bool_]]:
     """Predict images that the head was not fitted on, a block at a time, and say where it is right."""
     n_classes = len(head.classes)
     kept = spread(len(images), most_kept(n_classes))
     is_right = np.empty(len(images), np.bool_)
-    scores = np.empty((len(kept), n_classes))
+    probabilities = np.empty((len(kept), n_classes))
     for at, block in images.to_judge.image_blocks():
-        is_right[at] = head.predict(block) == images.y[at]
+        labels, found = head.labels_and_probabilities(block)
+        is_right[at] = labels == images.y[at]
         chosen = (kept >= at.start) & (kept < at.stop)
-        scores[chosen] = head.scores(block[kept[chosen] - at.start])
-    told = HeldOut(n_right=int(is_right.sum()), n=len(images), y=images.y[kept], scores=scores)
+        probabilities[chosen] = found[kept[chosen] - at.start]
+    told = _Seen(n_right=int(is_right.sum()), n=len(images), y=images.y[kept], probabilities=probabilities)
     return told, is_right
 
 
-def _rejection(told: HeldOut, head: Head, below: float) -> dict[str, Any]:
-    probabilities = mean_over_views(softmax(told.scores / (head.temperature or 1.0)), told.n_views)
-    return rejection_score(told.y, probabilities, head.classes, below=below)
+def _rejection(seen: _Seen, classes: NDArray[np.str_], below: float) -> dict[str, Any]:
+    return rejection_score(seen.y, seen.probabilities, classes, below=below)

@@ -186,8 +186,16 @@ def learning_curve(
             fits.append([])
             is_right.append([])
             for rows in drawn:
-                part = table.select(np.sort(np.concatenate([rows, held])))
-                fitted, _ = fit_and_score(part, head=head, params=params, rule=rule, views=views)
+                at = np.sort(np.concatenate([rows, held]))
+                fitted, _ = fit_and_score(
+                    table.select(at),
+                    head=head,
+                    params=params,
+                    rule=rule,
+                    views=views,
+                    refit=False,
+                    splits=splits[at],
+                )
                 is_right[-1].append(predictions(fitted, table, scored)[0] == labels[scored])
                 fits[-1].append(
                     {"n_train": len(rows), "top1": float(is_right[-1][-1].mean()), "params": fitted.params}

@@ -282,7 +282,8 @@ def _plot_sweep(head: Head) -> Any:
     accuracy.legend(fontsize=9)
     if has_loss:
         lowest.plot(x, [step["cross_entropy"] for step in head.sweep], "o-", color=_BLUE)
-        lowest.set_ylabel("cross entropy on validation, nats")
+        where = f"in {head.choice['folds']} folds" if head.choice.get("folds") else "on validation"
+        lowest.set_ylabel(f"cross entropy {where}, nats")
     if is_scale:
         lowest.set_xscale("log")
         lowest.set_xlabel(names[0], parse_math=False)

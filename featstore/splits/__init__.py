@@ -36,11 +36,33 @@ that is the prefix; its first version took 2**16 instead of 2**27.
 A split that the user has given wins over the rule, with one exception that has to be asked for: under
 ``validation_from_train``, a row that is given to train and that the rule deals to validation goes there.
 
+A rule that stratifies (all but ``"retrain"`` by default) then looks at the classes, one label each. What has
+the same ``u`` is one unit and stays together: the copies of an image, or a group. For each part that gets a
+fraction, train first, then test, then validation, and for each class without a unit in it, in the order of
+their names, one unit is moved there:
+
+- from the part that holds the most units of the class; of equal ones from train before validation before
+  test;
+- the unit whose ``u`` is nearest to the part that it goes to: the smallest in the order test, validation,
+  train when it goes down that order, else the largest;
+- but none that is given a split, and none that would leave a class of its own without a unit in a part that
+  comes before.
+
+So a class of one unit is in train, of two in train and test, of three or more in all. Units of one class are
+moved for that class alone, and at most two of them, so that when images are added
+
+- a class that the hash alone gives a unit in every part changes nothing, now or later, whatever is added;
+- in any other class at most two units go back to where the hash alone has them, and at most two others are
+  moved in their place, and none of another class. Once each part has a unit by the hash, all are where it
+  says. (The hash leaves a part of 10% empty in 35 of 100 classes of 10 images, and in 1 of 200 of 50.)
+
 The cross-validators use the digest's bytes 8 to 15 instead: folds drawn inside a training split are as even
-as folds drawn from everything.
+as folds drawn from everything. Where they stratify, a class that has several units, all of them in one fold,
+has the one with the smallest ``u`` moved to the fold after it, if no other class would come to lie in one
+fold by that: one unit of such a class, and none of any other.
 """
 
-from featstore.splits.folds import HashHoldout, HashKFold
+from featstore.splits.folds import HashHoldout, HashKFold, fold_numbers
 from featstore.splits.rules import SPLITS, SplitRule, assign_splits, group_keys
 
-__all__ = ["SPLITS", "HashHoldout", "HashKFold", "SplitRule", "assign_splits", "group_keys"]
+__all__ = ["SPLITS", "HashHoldout", "HashKFold", "SplitRule", "assign_splits", "fold_numbers", "group_keys"]

@@ -17,8 +17,9 @@ from featstore.splits.keys import (
     rows_as_bytes,
     salt_bytes,
 )
+from featstore.splits.strata import class_codes, fill_folds
 
-__all__ = ["HashHoldout", "HashKFold"]
+__all__ = ["HashHoldout", "HashKFold", "fold_numbers"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class HashKFold:
     salt : str
         Any text; another salt deals anew. Give one of its own to the inner of two nested searches: with the
         outer's salt and a number of folds that shares a factor with the outer's, inner folds come out uneven.
+    stratify : bool
+        Whether a class whose images are all in one fold has one of them (or one of its groups) moved to the
+        next, so that outside each fold some are left. Other classes stay as they are; a class that cannot be
+        divided does, too.
 
     Raises
     ------
@@ -53,11 +58,14 @@ class HashKFold:
 
     n_splits: int = 5
     salt: str = field(default="", kw_only=True)
+    stratify: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.n_splits, bool) or not isinstance(self.n_splits, int) or self.n_splits < 2:
             raise SplitError(f"n_splits is a whole number of folds, at least 2; found {self.n_splits!r}")
         salt_bytes(self.salt)
+        if not isinstance(self.stratify, bool):
+            raise SplitError(f"stratify is true or false; found {self.stratify!r}")
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Return the number of folds; the arguments are there for scikit-learn and not looked at."""
@@ -72,7 +80,8 @@ class HashKFold:
         ----------
         X : array_like of length n
             Only its length is looked at.
-        y : ignored
+        y : array_like of n labels, optional
+            Needed to stratify, and else not looked at.
         groups : array_like
             What must stay together: ``table.content_hash`` (n hexadecimal str), the hashes' bytes of shape
             (n, 32), or n labels of any kind, such as the names of patients or sites.
@@ -84,10 +93,10 @@ class HashKFold:
         Raises
         ------
         SplitError
-            There are no groups, one is empty, or a fold is.
+            There are no groups, or no labels to stratify by, one is empty, or a fold is.
         """
-        folds = draws(_group_keys(X, groups), salt=self.salt, first_byte=8) % np.uint64(self.n_splits)
-        sizes = np.bincount(folds.astype(np.intp), minlength=self.n_splits)
+        folds = fold_numbers(self, X, y, groups)
+        sizes = np.bincount(folds, minlength=self.n_splits)
         if not sizes.all():
             raise SplitError(
                 f"{int((sizes == 0).sum())} of {self.n_splits} folds would be empty with {len(folds)} rows; "
@@ -152,6 +161,20 @@ class HashHoldout:
                 "use another fraction or salt"
             )
         return iter([(np.flatnonzero(~held_out), np.flatnonzero(held_out))])
+
+
+def fold_numbers(folds: HashKFold, X: Any, y: Any, groups: Any) -> NDArray[np.intp]:
+    """Return each row's fold, int of shape (n,): some may be empty.
+
+    Parameters, returns and errors are else those of :meth:`HashKFold.split`.
+    """
+    drawn = draws(_group_keys(X, groups), salt=folds.salt, first_byte=8)
+    numbers = (drawn % np.uint64(folds.n_splits)).astype(np.intp)
+    if not folds.stratify:
+        return numbers
+    if y is None or len(y) != len(numbers):
+        raise SplitError(f"folds that stratify need a label for each of the {len(numbers)} rows, as y")
+    return fill_folds(numbers, drawn, class_codes(np.asarray(y).astype(np.str_))[1], folds.n_splits)
 
 
 def _group_keys(X: Any, groups: Any) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from featstore.splits.keys import (
     salt_bytes,
     text_bytes,
 )
+from featstore.splits.strata import class_codes, fill_parts
 
 __all__ = ["SPLITS", "SplitRule", "assign_splits", "group_keys"]
 
@@ -30,7 +31,15 @@ SPLITS = ("train", "validation", "test")
 
 _RULES = ("content", "group", "folder", "pattern", "filename", "retrain")
 # Left out of the dictionary where they have no meaning, so that earlier versions read it too.
-_LATER_FIELDS = ("group_pattern", "retrain_prefix", "validation_from_train")
+_LATER_FIELDS = {
+    "group_pattern": None,
+    "retrain_prefix": None,
+    "validation_from_train": False,
+    "stratify": False,
+}
+# In the order of the hash, and the most needed first.
+_PARTS = ("test", "validation", "train")
+_FILLED = ("train", "test", "validation")
 
 _Texts = Sequence[str | None] | NDArray[np.str_]
 
@@ -60,6 +69,10 @@ class SplitRule:
     validation_from_train : bool
         Whether the rule takes its validation images out of those that are given to train, too: for official
         lists of train and test only.
+    stratify : bool, optional
+        Whether a class that the hash alone leaves without an image in a part is given one, where it has
+        enough: in train, then in test, then in validation. No other class changes. By default all but
+        ``"retrain"`` do. Heads of earlier versions keep to the hash alone.
 
     Raises
     ------
@@ -69,7 +82,7 @@ class SplitRule:
     Examples
     --------
     >>> SplitRule(test=0.2).to_dict()
-    {'by': 'content', 'test': 0.2, 'validation': 0.1, 'salt': ''}
+    {'by': 'content', 'test': 0.2, 'validation': 0.1, 'salt': '', 'stratify': True}
     """
 
     by: str = "content"
@@ -79,6 +92,7 @@ class SplitRule:
     group_pattern: str | None = None
     retrain_prefix: str | None = None
     validation_from_train: bool = False
+    stratify: bool | None = None
 
     def __post_init__(self) -> None:
         if self.by not in _RULES:
@@ -110,15 +124,22 @@ class SplitRule:
             )
         if not isinstance(self.validation_from_train, bool):
             raise SplitError(f"validation_from_train is true or false; found {self.validation_from_train!r}")
+        if self.stratify is None:
+            object.__setattr__(self, "stratify", self.by != "retrain")
+        if not isinstance(self.stratify, bool):
+            raise SplitError(f"stratify is true or false; found {self.stratify!r}")
+        if self.stratify and self.by == "retrain":
+            raise SplitError(
+                "a split by retrain deals as retrain.py did, which does not stratify; leave stratify out"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; those that the rule makes no use of are left out."""
-        defaults = {entry.name: entry.default for entry in fields(self) if entry.default is not MISSING}
-        values = {name: getattr(self, name) for name in defaults}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {
             name: value
             for name, value in values.items()
-            if name not in _LATER_FIELDS or value != defaults[name]
+            if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]
         }
 
     @classmethod
@@ -135,7 +156,7 @@ class SplitRule:
             raise SplitError(
                 f"a split rule has the fields {', '.join(sorted(known))}; found {', '.join(unknown)}"
             )
-        return cls(**data)
+        return cls(**(_LATER_FIELDS | {**data}))
 
 
 def assign_splits(
@@ -145,11 +166,14 @@ def assign_splits(
     groups: _Texts | None = None,
     paths: Sequence[str] | NDArray[np.str_] | None = None,
     given: _Texts | None = None,
+    labels: _Texts | None = None,
 ) -> NDArray[np.str_]:
-    """Say for each row whether it belongs to train, validation or test.
+    """Return the split of each row: train, validation or test.
 
-    A row's split depends on that row alone: not on the order, nor on which other rows there are. The formula
-    stands at the top of :mod:`featstore.splits`.
+    A row's split depends on its hash alone, but in classes that this leaves without an image in a part: of
+    each of these at most two images (or groups) are moved, where the rule stratifies and ``labels`` are
+    given. The order of the rows never matters. The formula, and what changes when rows are added, stands at
+    the top of :mod:`featstore.splits`.
 
     Parameters
     ----------
@@ -163,6 +187,9 @@ def assign_splits(
     given : sequence of n str or None, optional
         Splits that the user has fixed; each wins over the rule, but see ``validation_from_train`` of
         :class:`SplitRule`. None and ``""`` leave the row to the rule.
+    labels : sequence of n str or None, optional
+        The rows' classes, for a rule that stratifies; without, all are dealt by the hash alone. Rows whose
+        label is None or ``""`` are in no class.
 
     Returns
     -------
@@ -180,31 +207,47 @@ def assign_splits(
     >>> assign_splits(SplitRule(test=0.3), content_hash=hashes).tolist()
     ['validation', 'train', 'train']
     """
-    hashes = _checked_columns(content_hash, groups=groups, paths=paths, given=given)
+    hashes = _checked_columns(content_hash, groups=groups, paths=paths, given=given, labels=labels)
     names = _names(rule, groups, paths)
-    splits = np.full(len(hashes), "train", dtype="<U10")
+    parts = np.full(len(hashes), _PARTS.index("train"))
+    drawn = None
     if rule.by == "retrain":
         percent = percentages(names or [])
         validation, test = 100 * rule.validation, 100 * rule.test
-        splits[percent < test + validation] = "test"
-        splits[percent < validation] = "validation"
+        parts[percent < test + validation] = _PARTS.index("test")
+        parts[percent < validation] = _PARTS.index("validation")
     else:
         drawn = draws(_keys(rule, hashes, names), salt=rule.salt, first_byte=0)
         below_test = int(rule.test * RANGE)
         below_validation = below_test + int(rule.validation * RANGE)
-        splits[drawn < np.uint64(below_validation)] = "validation"
-        splits[drawn < np.uint64(below_test)] = "test"
-    if given is None:
-        return splits
+        parts[drawn < np.uint64(below_validation)] = _PARTS.index("validation")
+        parts[drawn < np.uint64(below_test)] = _PARTS.index("test")
+    can_be = np.ones((len(hashes), len(_PARTS)), np.bool_)
+    if given is not None:
+        parts, can_be = _with_given(rule, parts, given)
+    if rule.stratify and labels is not None and drawn is not None:
+        is_dealt = {"train": True, "validation": rule.validation > 0, "test": rule.test > 0}
+        order = [_PARTS.index(part) for part in _FILLED if is_dealt[part]]
+        parts = fill_parts(parts, drawn, class_codes(labels)[1], can_be, order=order)
+    return np.asarray(np.array(_PARTS, dtype="<U10")[parts])
+
+
+def _with_given(
+    rule: SplitRule, parts: NDArray[np.intp], given: _Texts
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the parts after given splits, and which each row may be in, of shape (n, n_parts)."""
     fixed = np.array([entry or "" for entry in given], dtype=np.str_)
     if unknown := sorted(set(fixed.tolist()) - {"", *SPLITS}):
         raise SplitError(
             f"a given split is one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}"
         )
-    is_left = fixed == ""
+    can_be = np.stack([(fixed == "") | (fixed == part) for part in _PARTS], axis=1)
     if rule.validation_from_train:
-        is_left |= (fixed == "train") & (splits == "validation")
-    return np.where(is_left, splits, fixed).astype("<U10")
+        can_be[fixed == "train", _PARTS.index("validation")] = True
+    is_allowed = can_be[np.arange(len(parts)), parts]
+    numbers = {part: number for number, part in enumerate(_PARTS)}
+    given_parts = np.array([numbers.get(entry, 0) for entry in fixed.tolist()], np.intp)
+    return np.where(is_allowed, parts, given_parts), can_be
 
 
 def group_keys(

@@ -53,11 +53,14 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
     usable = np.flatnonzero(catalog.usable)
     numbers = usable.tolist()
     hashes = catalog.content_hash[usable]
+    labels = [catalog.labels[number] for number in numbers]
     splits = assign_splits(
-        SplitRule(), content_hash=hashes, given=[catalog.splits[number] for number in numbers]
+        SplitRule(),
+        content_hash=hashes,
+        given=[catalog.splits[number] for number in numbers],
+        labels=labels,
     ).tolist()
     given = Counter(catalog.splits[number] for number in numbers)
-    labels = [catalog.labels[number] for number in numbers]
     counts = Counter(zip(labels, splits, strict=True))
     rows_by_content = defaultdict(list)
     for number, content in zip(numbers, map(bytes, hashes), strict=True):

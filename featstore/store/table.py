@@ -237,7 +237,8 @@ class FeatureTable:
         Parameters
         ----------
         rule : SplitRule, optional
-            80/10/10 by content by default. Splits that the catalog fixes win over it.
+            80/10/10 by content by default. Splits that the catalog fixes win over it. One that stratifies
+            goes by the labels of this table's rows: of some of them it may deal small classes otherwise.
 
         Returns
         -------
@@ -250,6 +251,7 @@ class FeatureTable:
             groups=self._columns.groups.tolist(),
             paths=self._columns.paths.tolist(),
             given=self._columns.splits.tolist(),
+            labels=self._columns.labels.tolist(),
         )
 
     def group_keys(self, rule: SplitRule) -> NDArray[np.str_]:

@@ -161,7 +161,7 @@ def test_the_head_is_used_as_when_it_was_saved(golden, store):
     assert version == {"0.1": 1, "0.2": 2, "0.3": 2}.get(golden.name, 3)
     head = Head.load(path)
     assert head.classes.tolist() == ["daisy", "rose", "tulip"]
-    assert head.split_rule == SplitRule()
+    assert head.split_rule == SplitRule(stratify=False)
     assert {split: sum(counts.values()) for split, counts in head.counts.items()} == {
         "train": 12,
         "validation": 6,

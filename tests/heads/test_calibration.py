@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from featstore.errors import HeadError
-from featstore.heads.calibration import class_scores, fit_temperature, smoothed_votes, softmax
+from featstore.heads.calibration import (
+    class_scores,
+    fit_temperature,
+    helpful_temperature,
+    smoothed_votes,
+    softmax,
+)
 
 CLASSES = np.array(["a", "b", "c"])
 
@@ -60,3 +66,30 @@ def test_smoothed_votes_leave_no_class_without_a_chance():
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
     np.testing.assert_allclose(np.exp(scores[0]), [(5 + 1 / 3) / 6, 1 / 18, 1 / 18])
     assert scores.argmax(axis=1).tolist() == [0, 0]
+
+
+def drawn(n, n_classes=4):
+    """Scores, and labels drawn with the probabilities that their softmax is."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(scale=2, size=(n, n_classes))
+    codes = [rng.choice(n_classes, p=row) for row in softmax(scores)]
+    return scores, np.array(list("abcd"))[codes]
+
+
+def test_scores_that_are_too_sure_get_a_temperature():
+    scores, labels = drawn(500)
+
+    assert helpful_temperature(3 * scores, labels, np.array(list("abcd"))) == pytest.approx(3, rel=0.2)
+
+
+def test_probabilities_that_no_temperature_betters_stay_as_they_are():
+    scores, labels = drawn(500)
+    at_its_best = scores / fit_temperature(scores, labels, np.array(list("abcd")))
+
+    assert helpful_temperature(at_its_best, labels, np.array(list("abcd"))) is None
+
+
+def test_a_few_images_give_no_temperature_to_probabilities():
+    scores, labels = drawn(9)
+
+    assert helpful_temperature(9 * scores, labels, np.array(list("abcd"))) is None

@@ -137,7 +137,14 @@ def test_a_class_whose_folder_is_not_in_train_is_explained(make_table, make_blob
     X, y = make_blobs()
     table = make_table(X, y).but(groups=y)
     with pytest.raises(SplitError, match="the split goes by group, which may hold a whole class together"):
-        fit(table, rule=SplitRule(by="group", test=0.6), params={"C": 1})
+        fit(table, rule=SplitRule(by="group", test=0.6, stratify=False), params={"C": 1})
+
+
+def test_a_class_that_is_one_group_is_in_train(make_table, make_blobs, caplog):
+    X, y = make_blobs()
+    head = fit(make_table(X, y).but(groups=y), rule=SplitRule(by="group", test=0.6), params={"C": 1})
+    assert sum(head.counts["train"].values()) == len(y)
+    assert "no labelled image is in validation; no labelled image is in test" in caplog.text
 
 
 def test_a_class_with_one_image_in_train_is_fitted(make_table, make_blobs, caplog):

@@ -20,10 +20,11 @@ def blobs(make_table, make_blobs):
 def test_accuracies_are_those_of_all_images_however_few_scores_are_kept(blobs, name, few_kept, monkeypatch):
     few = fit(blobs, head=name, reject=0.5)
     monkeypatch.undo()
-    all_kept = fit(blobs, head=name, reject=0.5)
+    # Chosen by fewer images: the choice may be another.
+    swept = fit(blobs, head=name)
+    all_kept = fit(blobs, head=name, reject=0.5, params=few.params)
 
-    assert few.params == all_kept.params
-    assert [one["top1"] for one in few.sweep] == [one["top1"] for one in all_kept.sweep]
+    assert [one["top1"] for one in few.sweep] == [one["top1"] for one in swept.sweep]
     assert (few.validation, few.test) == (all_kept.validation, all_kept.test)
     assert all_kept.reject["test"]["n"] == all_kept.test["n"] > few.reject["test"]["n"] == 40
 

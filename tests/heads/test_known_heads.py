@@ -85,7 +85,7 @@ def test_probabilities_are_as_sure_as_they_are_right(hard, name):
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("k", [1, 4, 20])
 def test_knn_is_that_of_scikit_learn(hard, k, weights):
-    head = fit(hard, head="knn", params={"n_neighbors": k, "weights": weights})
+    head = fit(hard, head="knn", params={"n_neighbors": k, "weights": weights}, refit=False)
     plain = make_pipeline(Normalizer(), KNeighborsClassifier(k, weights=weights, algorithm="brute"))
     plain.fit(*training(hard))
 
@@ -126,7 +126,7 @@ def test_more_neighbours_than_images_are_refused(make_table, make_blobs):
 
 @pytest.mark.parametrize("shrink_threshold", [None, 0.5])
 def test_centroid_is_that_of_scikit_learn(hard, shrink_threshold):
-    head = fit(hard, head="centroid", params={"shrink_threshold": shrink_threshold})
+    head = fit(hard, head="centroid", params={"shrink_threshold": shrink_threshold}, refit=False)
     plain = make_pipeline(Normalizer(), NearestCentroid(shrink_threshold=shrink_threshold))
     plain.fit(*training(hard))
 
@@ -135,7 +135,7 @@ def test_centroid_is_that_of_scikit_learn(hard, shrink_threshold):
 
 
 def test_sgd_is_partial_fit_over_shuffled_blocks(hard):
-    head = fit(hard, head="sgd", params={"alpha": 0.001, "max_iter": 2}, seed=5)
+    head = fit(hard, head="sgd", params={"alpha": 0.001, "max_iter": 2}, seed=5, refit=False)
     X, y = training(hard)
     scaled = make_pipeline(StandardScaler(), Normalizer()).fit_transform(X)
     plain = SGDClassifier(alpha=0.001, average=True, shuffle=False, random_state=5)
@@ -158,7 +158,7 @@ def test_sgd_sees_every_row_once_in_each_pass(hard, monkeypatch):
         "partial_fit",
         lambda self, X, y, **more: seen.append(X) or partial_fit(self, X, y, **more),
     )
-    fit(hard, head="sgd", params={"alpha": 0.001, "max_iter": 1})
+    fit(hard, head="sgd", params={"alpha": 0.001, "max_iter": 1}, refit=False)
     X, _ = training(hard)
     scaled = make_pipeline(StandardScaler(), Normalizer()).fit_transform(X)
 
