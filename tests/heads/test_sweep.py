@@ -84,12 +84,12 @@ def test_a_warm_sweep_gets_right_what_a_cold_one_does(hard):
     train, validation = splits == "train", splits == "validation"
     scaler = StandardScaler().fit(hard.X[train])
     cold = [
-        LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(hard.X[train]), hard.y[train])
+        LogisticRegression(C=C, max_iter=2000, tol=1e-6).fit(scaler.transform(hard.X[train]), hard.y[train])
         for C in find_head("logistic").grid["C"]
     ]
     right = [(one.predict(scaler.transform(hard.X[validation])) == hard.y[validation]).mean() for one in cold]
 
-    # One image more or less, where it lies on the border: both stop at the same gradient, not the same place.
+    # One image more or less, where it lies on the border: in single precision both come as near as that.
     found = [step["top1"] for step in fit(hard).sweep]
     np.testing.assert_allclose(found, right, atol=1.01 / validation.sum())
 
@@ -98,7 +98,7 @@ def test_folds_are_those_of_the_hash_over_train_and_validation(hard):
     head = fit(hard, folds=4, params={"C": 0.1})
     used = hard.splits(SplitRule()) != "test"
     X, y = hard.X[used], hard.y[used]
-    plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, tol=1e-6))
     predicted = cross_val_predict(plain, X, y, groups=hard.content_hash[used], cv=HashKFold(4))
 
     assert head.validation["n"] == used.sum()
@@ -164,7 +164,7 @@ def test_groups_stay_in_one_fold(hard):
     rule = SplitRule(by="group", test=0.2, validation=0)
     head = fit(hard.but(groups=groups), folds=3, rule=rule, params={"C": 0.1})
     train = hard.but(groups=groups).splits(rule) == "train"
-    plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, tol=1e-6))
     predicted = cross_val_predict(plain, hard.X[train], hard.y[train], groups=groups[train], cv=HashKFold(3))
 
     assert head.validation["top1"] == (predicted == hard.y[train]).mean()
@@ -261,8 +261,7 @@ def test_the_setting_is_chosen_by_cross_entropy_and_not_by_accuracy(hard):
     assert head.params == least["params"]
 
 
-@pytest.mark.parametrize("name", ["logistic", "svm"])
-@pytest.mark.parametrize("salt", ["a", "b"])
+@pytest.mark.parametrize(("name", "salt"), [("logistic", "a"), ("svm", "b")])
 def test_the_sweep_and_the_saved_head_tell_one_accuracy(make_table, make_blobs, name, salt):
     # More features than images: a fit that stops early depends on where it started.
     table = make_table(*make_blobs(n=170, n_classes=4, feature_dim=300, spread=4.0))
@@ -287,12 +286,11 @@ def test_a_head_is_fitted_on_validation_too_once_it_is_chosen(hard):
 
 def test_probabilities_of_logistic_are_divided_where_that_makes_them_better(hard):
     # Barely regularised, it is too sure.
-    sure = fit(hard, params={"C": 1000.0}, refit=False)
-    fair = fit(hard, params={"C": 1e-4}, head="logistic", refit=False)
-    test = hard.splits(SplitRule()) == "test"
+    rule = SplitRule(test=0.3, validation=0.4)
+    sure = fit(hard, params={"C": 1000.0}, rule=rule, refit=False)
+    test = hard.splits(rule) == "test"
     own = sure.estimator.predict_proba(hard.X[test])
 
     assert sure.temperature > 1
-    assert fair.temperature is None or fair.temperature < 1
     y = np.searchsorted(sure.classes, hard.y[test])
     assert log_loss(sure.predict_proba(hard.X[test]), y) < log_loss(own, y)
