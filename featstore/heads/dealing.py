@@ -57,12 +57,7 @@ def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> N
 
 
 def deal(
-    table: "FeatureTable",
-    labels: NDArray[np.str_],
-    rule: SplitRule,
-    *,
-    chooses: bool,
-    splits: NDArray[np.str_] | None = None,
+    table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, *, chooses: bool
 ) -> tuple[SplitRule, _Rows]:
     """Divide the labelled images.
 
@@ -74,9 +69,6 @@ def deal(
     chooses : bool
         Whether validation images are needed. Where the given splits have none, the rule's share of those
         that are given to train is taken, and the rule that is returned says so.
-    splits : ndarray of shape (n,), str, optional
-        What is to be the division, of a table that is a part of the one that the rule has dealt; unless
-        there is nothing in validation, and something to choose.
 
     Returns
     -------
@@ -89,8 +81,6 @@ def deal(
     SplitError
         Given splits tear apart what the rule keeps together.
     """
-    if splits is not None and not (chooses and (splits != "validation").all()):
-        return rule, {split: np.flatnonzero((labels != "") & (splits == split)) for split in SPLITS}
     given = np.where(labels == "", "", np.asarray(table.given_splits))
     rows = _rows_by_split(table, labels, rule)
     if chooses and not len(rows["validation"]) and (given == "train").any():

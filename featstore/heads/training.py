@@ -187,9 +187,8 @@ def fit_and_score(
     reject: float | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
-    splits: NDArray[np.str_] | None = None,
 ) -> tuple[Head, Tested]:
-    """Do what :func:`fit` does, but for looking for near-duplicates; by these splits where they are given."""
+    """Do what :func:`fit` does, but for looking for near-duplicates."""
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
     below = None if reject is None else checked_reject(reject)
     rule = SplitRule() if rule is None else rule
@@ -202,7 +201,7 @@ def fit_and_score(
     n_unlabelled = int((labels == "").sum())
     labels = without_small_classes(labels, min_images)
     chooses = divider is None and recipe.n_settings > 1
-    rule, rows = deal(table, labels, rule, chooses=chooses, splits=splits)
+    rule, rows = deal(table, labels, rule, chooses=chooses)
     classes = checked_classes(table, labels, rows, rule)
     recipe.check_classes(classes)
     leaks, label_conflicts = report_leaks(table, labels, rows)

@@ -181,6 +181,8 @@ def learning_curve(
     is_right: list[list[NDArray[np.bool_]]] = []
     n_done, n_fits = 0, sum(map(len, sets.values()))
     held = np.flatnonzero((labels != "") & (splits != "train"))
+    # Small classes of a part of the images would be dealt otherwise than those of all.
+    dealt = table.with_splits(splits)
     with each_warning_once():
         for drawn in sets.values():
             fits.append([])
@@ -188,13 +190,12 @@ def learning_curve(
             for rows in drawn:
                 at = np.sort(np.concatenate([rows, held]))
                 fitted, _ = fit_and_score(
-                    table.select(at),
+                    dealt.select(at),
                     head=head,
                     params=params,
                     rule=rule,
                     views=views,
                     refit=False,
-                    splits=splits[at],
                 )
                 is_right[-1].append(predictions(fitted, table, scored)[0] == labels[scored])
                 fits[-1].append(

@@ -59,7 +59,7 @@ def test_options_reach_the_head(run):
 
     assert told["params"]["class_weight"] == "balanced"
     assert told["seed"] == 7
-    assert (told["choice"]["by"], told["choice"]["folds"]) == ("folds", 3)
+    assert (told["choice"]["by"], told["choice"]["folds"]) == ("cross_entropy", 3)
     assert told["choice"]["fitted_on"] == ["train", "validation"]
     assert set(told["reject"]) == {"below", "validation", "test"}
 
