@@ -88,3 +88,25 @@ def test_what_the_code_does_is_a_part_of_the_fingerprint(module, tmp_path):
     assert code_digest([module]) == before
     code.write_text(CODE.replace("inputs * self.factor", "inputs + self.factor"))
     assert code_digest([module]) != before
+
+
+def test_the_command_line_finds_the_module_in_the_current_folder(model, module, cache, tmp_path, monkeypatch):
+    import json
+
+    from click.testing import CliRunner
+    from PIL import Image
+
+    from featstore_cli.main import main
+
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "photos" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(tmp_path)])
+    command = ["extract", "photos", "--backbone", model, "--preprocess", "none", "--json", "--quiet"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "--import" in refused.stderr
+    result = CliRunner().invoke(main, [*command, "--import", module])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["extracted"] == 1
+    assert sys.path[-1] == str(tmp_path)
