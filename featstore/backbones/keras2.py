@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from featstore.backbones.plain_hdf5 import open_plain
 from featstore.errors import BackboneError
 
 __all__ = [
@@ -46,6 +45,9 @@ def model_configuration(path: str) -> dict[str, Any]:
     BackboneError
         The file is none, is damaged, or holds weights alone.
     """
+    # Only here: most runs open no such file, and h5py takes a while to import.
+    from featstore.backbones.plain_hdf5 import open_plain
+
     try:
         with open_plain(path) as file:
             told = file.attrs.get("model_config")
