@@ -298,3 +298,32 @@ def test_a_linear_head_reads_handwritten_digits():
     in_test = np.arange(len(X)) % 4 == 0
     head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300, tol=1e-3))
     assert head.fit(X[~in_test], labels[~in_test]).score(X[in_test], labels[in_test]) >= 0.97
+
+
+def test_the_network_that_comes_converted_is_the_one_that_keras_builds(cache, tmp_path):
+    from featstore.backbones import compiling, load_backbone
+    from featstore.backbones.engines import OpenVINOEngine
+    from featstore.backbones.keras_models import build_network, forward_once
+    from featstore.backbones.request import request_network
+
+    network = compiling._packaged(compiling._network_key(load_backbone("scattering").spec))
+    assert network is not None
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)
+    wanted = forward_once(build_network(request_network("scattering")), pixels)
+    found = OpenVINOEngine(network)(pixels)
+    assert np.linalg.norm(found - wanted) <= 1e-4 * np.linalg.norm(wanted)
+    assert (
+        compiling._packaged(compiling._network_key(load_backbone("scattering", image_size=32).spec)) is None
+    )
+
+
+def test_at_its_usual_size_it_runs_without_keras(cache):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy, featstore\n"
+        "featstore.load_backbone('scattering').forward(numpy.zeros((1, 96, 96, 3), numpy.uint8))\n"
+        "assert not {'keras', 'tensorflow'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
