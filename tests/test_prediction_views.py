@@ -109,6 +109,18 @@ def test_joined_features_are_computed_in_the_order_of_the_spaces(store, joined_h
     np.testing.assert_allclose(probabilities(told, joined_head), wanted, atol=1e-12)
 
 
+def test_an_extended_head_on_joined_spaces_is_saved_and_labels_images(store, joined_head, tmp_path):
+    table = store.table(space=[other().spec.name, viewing().spec.name])
+    same = {label: label for label in table.classes.tolist()}
+    rule = featstore.SplitRule(test=0, validation=0)
+    featstore.extend(joined_head, table, same=same, rule=rule).save(tmp_path / "more.head")
+    head = featstore.Head.load(tmp_path / "more.head")
+    assert head.weights == joined_head.weights == table.weights
+    assert len(head.weights) == 2
+    told = list(featstore.predict(head, table.paths.tolist(), backbone=[viewing(), other()], top=2))
+    np.testing.assert_allclose(probabilities(told, head), head.predict_proba(table.X), atol=1e-6)
+
+
 def test_several_views_of_joined_spaces_are_averaged(photos, store):
     smaller = other(views=CROPS)
     featstore.extract(photos, store, backbone=smaller, n_views=2)
