@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featstore.backbones import Backbone, load_backbone
 from featstore.changes import catalog_name_for, check_same_source, warn_of_lost_splits
@@ -17,6 +17,9 @@ from featstore.images.sources import Source, open_source
 from featstore.images.views import checked_n_views
 from featstore.pipeline import ExtractionRun
 from featstore.store import Catalog, FeatureStore
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
 
@@ -120,7 +123,7 @@ def extract(
     source: Any,
     store: str | os.PathLike[str] | FeatureStore | None = None,
     *,
-    backbone: str | os.PathLike[str] | Backbone = "mobilenet_v2",
+    backbone: "str | os.PathLike[str] | keras.Model | Backbone" = "mobilenet_v2",
     n_views: int = 1,
     catalog: str | None = None,
     train_list: str | os.PathLike[str] | None = None,
@@ -147,8 +150,9 @@ def extract(
         relative paths start from the current folder, and its catalog is called ``"images"`` by default.
     store : path or FeatureStore, optional
         Made where it does not exist. By default ``NAME.fstore`` in the current folder, after the source.
-    backbone : str or Backbone
-        Name of a known backbone, path of a ``.keras`` model, or a loaded one.
+    backbone : str, path, keras.Model or Backbone
+        Name of a known backbone, path of a ``.keras`` model, a Keras model, or what
+        :func:`featstore.load_backbone` returned.
     n_views : int
         How many views of each image, 0 to ``n_views - 1``, are to be there in the end. View 0 is the image
         itself; the others are drawn as the backbone option ``views``, a :class:`~featstore.ViewRecipe`, says.
@@ -170,7 +174,7 @@ def extract(
         Called as ``progress(done, total)`` with numbers of images.
     **backbone_options
         As for :func:`featstore.load_backbone`: ``weights``, ``layer``, ``pooling``, ``image_size``,
-        ``resize``, ``dtype``, ``precision``, ``preprocessing``, ``alpha``, ``views``, ``engine``,
+        ``resize``, ``dtype``, ``precision``, ``preprocess``, ``alpha``, ``views``, ``engine``,
         ``devices``, ``trust_model``, ``imports``.
 
     Returns
@@ -199,7 +203,8 @@ def extract(
     10000
     """
     started = time.monotonic()
-    recipe = backbone_options.get("views") if isinstance(backbone, str | os.PathLike) else backbone.spec.views
+    loaded: Any = backbone if hasattr(backbone, "spec") else None
+    recipe = backbone_options.get("views") if loaded is None else loaded.spec.views
     n_views = checked_n_views(n_views, recipe)
     images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
     for sentence in images.doubts():
@@ -207,12 +212,12 @@ def extract(
     if not os.path.isdir(images.location):
         for doubt in label_doubts(record.label for record in images.records):
             _log.warning("%s", doubt)
-    if isinstance(backbone, str | os.PathLike):
-        network = load_backbone(os.fspath(backbone), **backbone_options)
+    if loaded is None:
+        network = load_backbone(backbone, **backbone_options)
     elif backbone_options:
         raise TypeError(f"a loaded backbone takes no further options: {', '.join(sorted(backbone_options))}")
     else:
-        network = backbone
+        network = loaded
     made = False
     if not isinstance(store, FeatureStore):
         path = f"{images.name}.fstore" if store is None else store

@@ -55,7 +55,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         One of :func:`~featstore.known_backbones`, or the path of a ``.keras`` model.
     store : path, optional
         A feature store, made where there is none. By default features are computed at each call.
-    weights, layer, pooling, image_size, resize, dtype, precision, preprocessing, alpha, engine
+    weights, layer, pooling, image_size, resize, dtype, precision, preprocessing, preprocess, alpha, engine
         As for :func:`~featstore.load_backbone`.
     workers : int, optional
         Threads that read and decode; by default one for each core.
@@ -93,6 +93,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         dtype: str = "float32",
         precision: str = "float32",
         preprocessing: str | None = None,
+        preprocess: str | None = None,
         alpha: float | None = None,
         engine: str = "auto",
         workers: int | None = None,
@@ -107,6 +108,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.dtype = dtype
         self.precision = precision
         self.preprocessing = preprocessing
+        self.preprocess = preprocess
         self.alpha = alpha
         self.engine = engine
         self.workers = workers
@@ -145,6 +147,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             dtype=self.dtype,
             precision=self.precision,
             preprocessing=self.preprocessing,
+            preprocess=self.preprocess,
             alpha=self.alpha,
             engine=self.engine,
         )

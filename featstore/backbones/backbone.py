@@ -13,6 +13,7 @@ from featstore.backbones.compiling import check_devices, compile_engine, convert
 from featstore.backbones.devices import preferred_batch_size
 from featstore.backbones.engines import ENGINES, Engine
 from featstore.backbones.known import known_backbones
+from featstore.backbones.live_models import is_keras_model, keep_model
 from featstore.backbones.request import NetworkRequest, request_network, settle
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
@@ -20,6 +21,8 @@ from featstore.images.views import ViewRecipe
 from featstore.version import __version__
 
 if TYPE_CHECKING:
+    import keras
+
     from featstore.backbones.classifier import Classifier
     from featstore.backbones.keras_models import BuiltNetwork
 
@@ -194,7 +197,7 @@ class Backbone:
 
 
 def load_backbone(
-    name: str | os.PathLike[str] = "mobilenet_v2",
+    name: "str | os.PathLike[str] | keras.Model" = "mobilenet_v2",
     *,
     weights: str | os.PathLike[str] | None = None,
     layer: str | None = None,
@@ -204,6 +207,7 @@ def load_backbone(
     dtype: str = "float32",
     precision: str = "float32",
     preprocessing: str | None = None,
+    preprocess: str | None = None,
     alpha: float | None = None,
     views: ViewRecipe | None = None,
     engine: str = "auto",
@@ -218,9 +222,10 @@ def load_backbone(
 
     Parameters
     ----------
-    name : str or path
+    name : str, path or keras.Model
         One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file or of a whole
-        model in an ``.h5`` file.
+        model in an ``.h5`` file. Or a model that the program holds: it is copied as it is now, and kept in
+        the cache folder, where heads on its features find it later.
     weights : str or path, optional
         A file of weights: ``.h5`` as Keras publishes them, with or without the classifier,
         ``.weights.h5``, or a ``.keras`` model of this architecture. By default Keras downloads its own.
@@ -243,6 +248,8 @@ def load_backbone(
     preprocessing : {"tf", "torch", "caffe", "unit", "none"}, optional
         How pixels are scaled, see :class:`~featstore.backbones.BackboneSpec`. By default the network's own;
         for a model of your own it must be said.
+    preprocess : str, optional
+        The same, by the name of the command line's option.
     alpha : float, optional
         Width multiplier of MobileNet, MobileNetV2 and MobileNetV3.
     views : ViewRecipe, optional
@@ -281,6 +288,26 @@ def load_backbone(
     >>> backbone.spec.size_px, backbone.feature_dim
     ((96, 96), 1932)
     """
+    if preprocess is not None:
+        if preprocessing not in (None, preprocess):
+            raise TypeError(
+                f"preprocess and preprocessing are one option; found {preprocess!r} and {preprocessing!r}"
+            )
+        preprocessing = preprocess
+    if is_keras_model(name):
+        if preprocessing is None:
+            raise BackboneError(
+                f"the model {name.name!r} does not say how its pixels are to be scaled; say it with "
+                "preprocess=: 'tf' ([-1, 1]), 'torch', 'caffe', 'unit' ([0, 1]) or 'none' ([0, 255], the "
+                "model scales them itself)"
+            )
+        # What the program runs already needs no trust.
+        name, trust_model = keep_model(name), True
+    elif not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            "a backbone is the name of one, the path of a .keras file, a keras.Model or what load_backbone "
+            f"returned; found {type(name).__name__}"
+        )
     _check_engine(engine)
     if devices is not None:
         devices = check_devices(devices, engine=engine)

@@ -26,6 +26,7 @@ from featstore.backbones.keras_weights import (
     open_model,
 )
 from featstore.backbones.known import BackboneInfo, find_backbone
+from featstore.backbones.live_models import frozen_model
 from featstore.backbones.own_code import code_digest
 from featstore.backbones.quiet import quiet_import
 from featstore.backbones.request import NetworkFacts, NetworkRequest
@@ -203,7 +204,9 @@ def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
 
 
 def _own_model(request: NetworkRequest) -> _Cut:
-    model = open_model(request.name, trust_model=request.trust_model, imports=request.imports)
+    model = frozen_model(request.name) or open_model(
+        request.name, trust_model=request.trust_model, imports=request.imports
+    )
     file = os.path.basename(request.name)
     inputs = getattr(model, "inputs", None)
     if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:

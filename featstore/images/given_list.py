@@ -1,6 +1,5 @@
 """Lists of images that a program holds: paths, or a table with a column of them."""
 
-import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -13,8 +12,6 @@ from featstore.images.records import ImageRecord, Source, split_of_word
 from featstore.stamps import FileStamp
 
 __all__ = ["open_given_list"]
-
-_log = logging.getLogger(__name__)
 
 _COLUMNS = ("path", "label", "group", "split")
 _NAME = "images"
@@ -70,9 +67,15 @@ def open_given_list(images: Any) -> Source:
         records.append(ImageRecord(path=path, label=label, group=group, split=split, stamp=stamp))
     if not records:
         raise SourceError(_nothing_found(failures, root))
-    if unused:
-        _log.warning("columns that are not used: %s; path, label, group and split are", ", ".join(unused))
-    return Source(name=_NAME, root=root, location="", records=records, failures=failures, ignored=0)
+    return Source(
+        name=_NAME,
+        root=root,
+        location="",
+        records=records,
+        failures=failures,
+        ignored=0,
+        unused_columns=unused,
+    )
 
 
 def _rows(images: Any, unused: list[str]) -> Iterator[dict[str, Any]]:

@@ -148,7 +148,7 @@ def test_a_list_does_not_take_the_catalog_of_a_folder(photos):
 def test_columns_that_are_not_used_and_odd_labels_are_warned_of(photos, caplog):
     table = pd.DataFrame({"path": PATHS, "label": ["0.5", "1.25"], "weight": [1, 2], 7: [0, 0]})
     featstore.extract(table, "s.fstore", backbone=CountingBackbone())
-    assert "columns that are not used: weight, 7; path, label, group and split are" in caplog.text
+    assert "columns that are not used: 'weight', '7'; path, label, group and split are" in caplog.text
     assert "look like measurements" in caplog.text
 
 
