@@ -4,8 +4,9 @@ What passes may still be of another architecture; only the network itself tells.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
+from math import comb
 
 from featstore.backbones.known import BackboneInfo, known_backbones
 from featstore.backbones.weights_files import layer_sizes, weights_kind
@@ -19,8 +20,7 @@ _TOLERANCE = 0.005
 # A layer of Keras has at most so many variables; those of a network inside a model are saved as one layer's.
 _MOST_VARIABLES = 12
 
-# A classifier's layers are among the largest.
-_LARGEST = 8
+_MOST_TRIED = 100_000
 
 
 def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
@@ -81,8 +81,11 @@ def _fits(numbers: Sequence[int], wanted: int, top_layers: int) -> bool:
     total, most = sum(numbers), _TOLERANCE * wanted
     if abs(total - wanted) <= most:
         return True
-    largest = sorted(numbers)[-_LARGEST:]
-    return any(abs(total - sum(top) - wanted) <= most for top in combinations(largest, top_layers) if top)
+    tops: Iterable[Sequence[int]] = [numbers[len(numbers) - top_layers :]]
+    if comb(len(numbers), top_layers) <= _MOST_TRIED:
+        # A file of variables names its layers in no order.
+        tops = combinations(numbers, top_layers)
+    return any(abs(total - sum(top) - wanted) <= most for top in tops)
 
 
 def _known() -> Iterator[tuple[str, float, int, int]]:

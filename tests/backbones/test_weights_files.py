@@ -185,6 +185,8 @@ class TestSize:
             check_size(write(*sizes), info, None)
         check_size(write(400_000, 10_208), info, 0.35)
         check_size(write(5), info, 0.9)
+        # A classifier may be smaller than most layers.
+        check_size(write(*[20_000] * 20, 10_208, 1_799), info, 0.35)
 
     def test_another_s_are_refused_and_named(self, write):
         with pytest.raises(
