@@ -218,6 +218,8 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
 
 
 def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
+    # A few characters become three in this form.
+    values = {name: normalised_name(value) for name, value in values.items()}
     for name, value in values.items():
         if "\0" in value:
             raise SourceError(f"{_at(location, line)}: the {name} holds a NUL character")
@@ -230,7 +232,7 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
                 f"{_at(location, line)}: the {name} is not UTF-8: {os.fsencode(value)[:40]!r}; save the list "
                 "in UTF-8"
             ) from error
-    label, group, word = (normalised_name(values.get(name, "").strip()) or None for name in _COLUMNS[1:])
+    label, group, word = (values.get(name, "").strip() or None for name in _COLUMNS[1:])
     split = None if word is None else split_of_word(word)
     if word is not None and split is None:
         raise SourceError(

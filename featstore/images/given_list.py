@@ -125,12 +125,12 @@ def _text(number: int, name: str, cell: Any) -> str | None:
     if isinstance(cell, float) and cell.is_integer():
         # Whole numbers beside an empty cell are floats in pandas.
         cell = int(cell)
-    text = str(cell).strip()
+    text = normalised_name(str(cell).strip())
     if "\0" in text or len(text) > _MAX_CHARACTERS:
         raise SourceError(
             f"row {number}: the {name} {text[:40]!r} has a NUL or over {_MAX_CHARACTERS:,} letters"
         )
-    return normalised_name(text) or None
+    return text or None
 
 
 def _is_missing(cell: Any) -> bool:

@@ -22,7 +22,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SEPARATORS = (",", ";", "\t", "|")
-_EXCEL_HINT = re.compile(r'"?sep=(.)"?[;,\t]*', re.IGNORECASE)
+_EXCEL_HINT = re.compile(r'"?sep=([!#-/:-@\[-`{-~\t])"?[;,\t]*', re.IGNORECASE)
 _MAX_HEADER = 2**20
 # Of the csv module, whose own limit is a little above.
 _MAX_FIELD = 100_000

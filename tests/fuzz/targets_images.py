@@ -105,8 +105,14 @@ def _lists() -> list[bytes]:
         (",", "path,label\nphotos/../photos/./a.jpg,🌹\nphotos/sub/\udce9.png,x\n/dev/null,y\n"),
         (",", f"path,label\nphotos/a.jpg,{'x' * 1990}\n"),
         ("\t", "path\tsplit\nphotos/a.jpg\ttest\n"),
+        (
+            ",",
+            'sep=;\r\n"path" ; "class"\r\n"photos\\a.jpg" ; "x"\r\n;\r\nhttps://x//b.jpg;y\r\nphotos/b;z\r\n',
+        ),
     )
     written = [(mark, text.encode("utf-8", "surrogateescape")) for mark, text in lists]
+    # Of an even number of bytes; the commas are found by the header.
+    written += [("\t", lists[2][1].encode("utf-16")), ("\t", lists[1][1].encode("utf-16-le"))]
     return [data if len(data) % 2 == (mark == ",") else data + b"\n" for mark, data in written]
 
 

@@ -246,6 +246,8 @@ def test_a_name_too_long_for_the_system_is_a_failure(photos):
         ("ф,label\na.jpg,roses\n".encode("utf-16-le"), "is not UTF-8 text; save it as CSV in UTF-8"),
         (b"path,label\na.jpg,x\n1,b.jpg,y\n", "line 3: expected 2 .*found 3.*name the column of row numbers"),
         (b"path,label\n\n\n\nb.jpg\n", "line 5: expected 2"),
+        (b'sep="\npath"label\n', "line 1: the first line has to name the columns"),
+        (b"sep= \npath label\n", "line 1: the first line has to name the columns"),
         (b"sep=;\npath;label\na.jpg;x;y\n", "line 3: expected 2"),
         (b"path,label,\na.jpg\n", "line 2: expected 3 columns, as in the header, found 1"),
         (b"path,label\n" + bytes(5000), "line 2: expected 2 columns"),

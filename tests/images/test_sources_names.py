@@ -6,6 +6,7 @@ import unicodedata
 import pytest
 
 from featstore.class_names import look_alikes, look_alikes_told, matching_name, normalised_name
+from featstore.errors import SourceError
 from featstore.images.sources import open_source
 
 NFC, NFD = (unicodedata.normalize(form, "gänseblümchen") for form in ("NFC", "NFD"))
@@ -64,6 +65,13 @@ def test_a_list_gives_labels_and_groups_in_one_form(tmp_path):
     (tmp_path / "list.csv").write_text(f"path,label,group\n1.jpg,{NFC},{NFD}\n2.jpg,{NFD},{NFC}\n", "utf-8")
     source = open_source(tmp_path / "list.csv")
     assert [(record.label, record.group) for record in source.records] == [(NFC, NFC)] * 2
+
+
+def test_a_label_that_grows_in_the_one_form_is_still_short_enough_for_a_catalog(tmp_path):
+    write(tmp_path, "1.jpg")
+    (tmp_path / "list.csv").write_text("path,label\n1.jpg," + "\U0001d160" * 1999 + "\n", "utf-8")
+    with pytest.raises(SourceError, match="line 2: the label has 5,997 characters"):
+        open_source(tmp_path / "list.csv")
 
 
 @pytest.mark.parametrize("listed", [NFC, NFD])
