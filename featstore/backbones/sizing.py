@@ -44,7 +44,8 @@ def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
     if kind == "model" or wanted is None:
         return
     name = os.path.basename(path)
-    sizes = layer_sizes(path)
+    sizes = layer_sizes(path, kind)
+    is_ordered = kind == "layers"
     nested = [layer for layer, (n_variables, _) in sizes.items() if n_variables > _MOST_VARIABLES]
     if kind == "layers" and nested:
         raise WeightsError(
@@ -54,17 +55,17 @@ def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
             f"model.get_layer({nested[0]!r}).save_weights('name.weights.h5')"
         )
     numbers = [number for _, number in sizes.values()]
-    if _fits(numbers, wanted, info.top_layers):
+    if _fits(numbers, wanted, info.top_layers, is_ordered=is_ordered):
         return
     others = [
         other if other_alpha == 1 else f"{other} with --alpha {other_alpha:g}"
         for other, other_alpha, parameters, top_layers in _known()
-        if _fits(numbers, parameters, top_layers) and other != info.name
+        if _fits(numbers, parameters, top_layers, is_ordered=is_ordered) and other != info.name
     ]
     own = [
         f"--alpha {one:g}"
         for other, one, parameters, top in _known()
-        if other == info.name and _fits(numbers, parameters, top)
+        if other == info.name and _fits(numbers, parameters, top, is_ordered=is_ordered)
     ]
     hint = f"; they fit with {own[0]}" if own else ""
     if others and not own:
@@ -76,14 +77,13 @@ def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
     )
 
 
-def _fits(numbers: Sequence[int], wanted: int, top_layers: int) -> bool:
+def _fits(numbers: Sequence[int], wanted: int, top_layers: int, *, is_ordered: bool) -> bool:
     """Return whether layers are a network's, with or without its classifier's."""
     total, most = sum(numbers), _TOLERANCE * wanted
     if abs(total - wanted) <= most:
         return True
     tops: Iterable[Sequence[int]] = [numbers[len(numbers) - top_layers :]]
-    if comb(len(numbers), top_layers) <= _MOST_TRIED:
-        # A file of variables names its layers in no order.
+    if not is_ordered and comb(len(numbers), top_layers) <= _MOST_TRIED:
         tops = combinations(numbers, top_layers)
     return any(abs(total - sum(top) - wanted) <= most for top in tops)
 

@@ -141,7 +141,7 @@ def read_layers(path: str) -> list[SavedLayer]:
     return layers
 
 
-def layer_sizes(path: str) -> dict[str, tuple[int, int]]:
+def layer_sizes(path: str, kind: str) -> dict[str, tuple[int, int]]:
     """Return, of a file of ``"layers"`` or ``"variables"``, how many variables and numbers each layer has.
 
     Raises
@@ -150,7 +150,7 @@ def layer_sizes(path: str) -> dict[str, tuple[int, int]]:
         The file is damaged.
     """
     sizes: dict[str, tuple[int, int]] = {}
-    if weights_kind(path) == "variables":
+    if kind == "variables":
         for name, shape in read_variables(path)[0].items():
             layer = name.split("/")[1]
             n_variables, n_numbers = sizes.get(layer, (0, 0))
@@ -418,4 +418,6 @@ def _names(group: Any, attribute: str) -> list[str]:
 
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+    told = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
+    more = f" and {len(told) - 8} more, as of a network in a model" if len(told) > 12 else ""
+    return ", ".join(told[:8] if more else told) + more
