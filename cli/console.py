@@ -3,6 +3,7 @@
 import glob
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "force_option",
     "import_option",
     "json_option",
+    "json_text",
     "left_out",
     "listed",
     "mark_existing",
@@ -109,7 +111,23 @@ def example(*lines: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a result for programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+    click.echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Write a result as JSON, which knows neither NaN nor infinity: null stands for them."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_with_nulls(value), indent=indent, allow_nan=False)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(message: str) -> None:

@@ -1,6 +1,8 @@
 """Where the program `featstore` starts."""
 
+import os
 import signal
+import sys
 
 __all__ = ["main"]
 
@@ -10,6 +12,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Python would show where in its imports it was.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _import_nothing_from_here()
     from .main import main
 
     try:
@@ -17,3 +20,15 @@ def main() -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _import_nothing_from_here() -> None:
+    """Take the current folder, which may be a stranger's, off what is imported from: here and in children."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    here = os.path.realpath(os.getcwd())
+    if sys.flags.safe_path or not sys.path or os.path.realpath(sys.path[0] or here) != here:
+        return
+    # `python -m` has put it there.
+    sys.path.pop(0)
+    if os.path.realpath(os.path.dirname(os.path.dirname(__file__))) == here:
+        sys.path.append(here)

@@ -1,6 +1,7 @@
 """`featstore fit` and `heads`."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
@@ -203,8 +204,10 @@ def fit(
 def _own_head(text: str) -> "HeadInfo":
     import featstore
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    package = text.partition(":")[0].partition(".")[0]
+    # Whatever lies in the current folder, it never stands for something that is installed.
+    if package.isidentifier() and importlib.util.find_spec(package) is None:
+        sys.path.append(os.getcwd())
     return featstore.load_head_factory(text)
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import glob
-import json
 import os
 import queue
 import shlex
@@ -25,6 +24,7 @@ from .console import (
     example,
     import_option,
     json_option,
+    json_text,
     left_out,
     note,
     open_store,
@@ -372,7 +372,7 @@ class _Csv(_Writer):
 
 class _JsonLines(_Writer):
     def one(self, prediction: "Prediction") -> None:
-        click.echo(json.dumps(prediction.to_dict()))
+        click.echo(json_text(prediction.to_dict()))
 
 
 class _Json(_Writer):
@@ -383,7 +383,7 @@ class _Json(_Writer):
         self._before = "["
 
     def one(self, prediction: "Prediction") -> None:
-        text = json.dumps(prediction.to_dict(), indent=2).replace("\n", "\n  ")
+        text = json_text(prediction.to_dict(), indent=2).replace("\n", "\n  ")
         click.echo(f"{self._before}\n  {text}", nl=False)
         self._before = ","
 

@@ -295,7 +295,7 @@ def _fused(
 
 def _centre(head: Head) -> NDArray[np.float64]:
     """Return where the features lie: the mean that the head's scaler has found, or zero."""
-    first = getattr(head.estimator, "steps", [("", None)])[0][1]
+    first = getattr(head.plain_estimator, "steps", [("", None)])[0][1]
     mean = getattr(first, "mean_", None)
     return np.zeros(head.feature_dim) if mean is None else np.asarray(mean, np.float64)
 

@@ -103,7 +103,7 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         extension=extension,
         renamed=renamed,
         linear=None if head.linear is None else head.linear.with_classes(at),
-        load_estimator=partial(_itself, _with_classes(head.estimator, at, classes, name=head.name)),
+        load_estimator=partial(_itself, _with_classes(head.plain_estimator, at, classes, name=head.name)),
     )
     _check_probabilities(head, edited, at)
     return _without_scores(edited) if removed else edited
@@ -184,11 +184,13 @@ def _with_classes(estimator: Any, at: NDArray[np.intp], classes: NDArray[np.str_
 
 def _check_probabilities(head: Head, edited: Head, at: NDArray[np.intp]) -> None:
     """Refuse a head whose estimator does not give the old probabilities renormalised, on random features."""
-    first = getattr(head.estimator, "steps", [("", head.estimator)])[0][1]
+    estimator = head.plain_estimator
+    first = getattr(estimator, "steps", [("", estimator)])[0][1]
     mean, scale = getattr(first, "mean_", None), getattr(first, "scale_", None)
     X = np.random.default_rng(0).normal(size=(_CHECKED_ROWS, head.feature_dim))
     X = X * (1.0 if scale is None else scale) + (0.0 if mean is None else mean)
-    old, new = (replace(one, linear=None).predict_proba(X) for one in (head, edited))
+    before = replace(head, linear=None, load_estimator=partial(_itself, estimator))
+    old, new = before.predict_proba(X), replace(edited, linear=None).predict_proba(X)
     wanted = old[:, at]
     if not np.abs(new * wanted.sum(axis=1, keepdims=True) - wanted).max() < _TOLERANCE:
         raise _cannot(head.name, "its probabilities are not the softmax of one score for each class")

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.heads.calibration import softmax
 from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm
 
-__all__ = ["FormClassifier", "form_estimator"]
+__all__ = ["form_estimator"]
 
 
 def form_estimator(form: LinearForm | GatedForm, classes: NDArray[np.str_], temperature: float | None) -> Any:
@@ -27,6 +26,8 @@ def form_estimator(form: LinearForm | GatedForm, classes: NDArray[np.str_], temp
     LogisticRegression, Pipeline or FormClassifier
     """
     if isinstance(form, GatedForm):
+        from featstore.heads.form_classifier import FormClassifier
+
         return FormClassifier(form, classes, temperature)
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
@@ -44,37 +45,3 @@ def form_estimator(form: LinearForm | GatedForm, classes: NDArray[np.str_], temp
     scaler.mean_, scaler.scale_, scaler.var_ = form.mean, form.scale, form.scale**2
     scaler.n_features_in_, scaler.n_samples_seen_ = form.feature_dim, 1
     return Pipeline([("scale", scaler), ("normalize", Normalizer()), ("classify", classifier)])
-
-
-class FormClassifier:
-    """A fitted classifier in scikit-learn's manner, which computes with a form; it cannot be fitted again.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,), str
-    n_features_in_ : int
-    """
-
-    def __init__(
-        self, form: LinearForm | GatedForm, classes: NDArray[np.str_], temperature: float | None
-    ) -> None:
-        self.form = form
-        self.classes_ = classes
-        self.n_features_in_ = form.feature_dim
-        self.temperature = temperature
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Give each class's score: shape (n, n_classes)."""
-        return self.form.scores(np.asarray(X))
-
-    def predict(self, X: Any) -> NDArray[np.str_]:
-        """Give the labels with the largest scores: shape (n,)."""
-        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)], np.str_)
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Give each class's probability: shape (n, n_classes)."""
-        return softmax(self.decision_function(X) / (self.temperature or 1.0))
-
-    def score(self, X: Any, y: Any) -> float:
-        """Give the accuracy."""
-        return float((self.predict(X) == np.asarray(y)).mean())

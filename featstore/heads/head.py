@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.class_names import normalised_name
-from featstore.errors import FingerprintMismatchError, HeadError
+from featstore.errors import FeatstoreError, FingerprintMismatchError, HeadError, UntrustedTypeError
 from featstore.heads.calibration import class_scores, log_probabilities, mean_over_views, softmax
+from featstore.heads.estimator_file import StoredEstimator, dump_estimator, first_line
+from featstore.heads.finite import finite_numbers
+from featstore.heads.form_estimator import form_estimator
 from featstore.heads.gated import GatedForm
 from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
 from featstore.heads.linear import LinearForm
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Head"]
 
 _BLOCK_ROWS = 8192
+_BLOCK_NUMBERS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -161,11 +165,21 @@ class Head:
     def estimator(self) -> Any:
         """The fitted scikit-learn estimator: a ``Pipeline`` for featstore's own heads.
 
-        Of a gated head it is a :class:`featstore.heads.form_estimator.FormClassifier`, which is not saved.
+        Of a gated head it is a :class:`featstore.heads.form_classifier.FormClassifier`, which is not saved.
         Of a linear head that was loaded from a file it is read when it is first asked for, with the errors
         of :meth:`load`.
         """
         return self.load_estimator()
+
+    @property
+    def plain_estimator(self) -> Any:
+        """The estimator, or where its types are not trusted one of scikit-learn's with the same form."""
+        try:
+            return self.estimator
+        except UntrustedTypeError:
+            if self.form is None:
+                raise
+            return form_estimator(self.form, self.classes, self.temperature)
 
     @property
     def form(self) -> LinearForm | GatedForm | None:
@@ -483,8 +497,15 @@ class Head:
         """
         target = check_head_output(path, overwrite=overwrite)
         manifest = {name: self._manifest_value(name) for name in FIELDS}
-        estimator = None if self.gated is not None else self.estimator
-        write_head_file(target, manifest, estimator, self.form, self.seen)
+        write_head_file(target, manifest, self._estimator_data(), self.form, self.seen)
+
+    def _estimator_data(self) -> bytes:
+        if self.gated is not None:
+            return b""
+        if isinstance(stored := self.load_estimator, StoredEstimator):
+            # As it is: it need not be of types that are trusted here.
+            return stored.data
+        return dump_estimator(self.estimator)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Self:
@@ -537,7 +558,7 @@ class Head:
                 f"the head {self.name} takes features of shape ({leading}, {self.feature_dim}); found {shape}"
             )
         n_views = shape[1] if len(shape) == 3 else 1
-        step = max(1, _BLOCK_ROWS // n_views)
+        step = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // self.feature_dim) // n_views)
         for start in range(0, shape[0], step):
             block = rows[start : start + step]
             yield usable_features(block if len(shape) == 2 else block.reshape(-1, shape[2])), n_views
@@ -578,9 +599,10 @@ class Head:
         if n_views > 1:
             best = self._mean_probabilities(block, n_views).argmax(axis=1)
             return np.asarray(self.classes[best], dtype=np.str_)
+        scores = self._scores(block)
         if self.form is not None:
-            return np.asarray(self.classes[self.form.scores(block).argmax(axis=1)], dtype=np.str_)
-        return np.asarray(self.estimator.predict(block), dtype=np.str_)
+            return np.asarray(self.classes[scores.argmax(axis=1)], dtype=np.str_)
+        return np.asarray(self._asked(lambda: self.estimator.predict(block)), dtype=np.str_)
 
     def _mean_scores(self, block: NDArray[Any], n_views: int) -> NDArray[np.float64]:
         if n_views == 1:
@@ -593,15 +615,38 @@ class Head:
 
     def _scores(self, block: NDArray[Any]) -> NDArray[np.float64]:
         if self.form is not None:
-            return self.form.scores(block)
-        if self.temperature is None and hasattr(self.estimator, "predict_proba"):
-            return log_probabilities(self.estimator, block)
-        return class_scores(self.estimator, block)
+            scores = self._asked(lambda: self.form.scores(block))  # type: ignore[union-attr]
+        elif self._has_probabilities:
+            scores = self._asked(lambda: log_probabilities(self.estimator, block))
+        else:
+            scores = self._asked(lambda: class_scores(self.estimator, block))
+        return finite_numbers(scores, self.name, len(self.classes))
 
     def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
-        if self.form is None and self.temperature is None:
-            return np.asarray(self.estimator.predict_proba(block), dtype=np.float64)
-        return softmax(self._scores(block) / (self.temperature or 1.0))
+        if self._has_probabilities:
+            own = self._asked(lambda: np.asarray(self.estimator.predict_proba(block), np.float64))
+        else:
+            scores = self._scores(block)
+            own = self._asked(lambda: softmax(scores / (self.temperature or 1.0)))
+        return finite_numbers(own, self.name, len(self.classes))
+
+    @property
+    def _has_probabilities(self) -> bool:
+        """Whether the estimator's own probabilities are the head's."""
+        return self.form is None and self.temperature is None and hasattr(self.estimator, "predict_proba")
+
+    def _asked(self, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        try:
+            # Where something overflows, it is refused with a reason afterwards.
+            with np.errstate(all="ignore"):
+                return compute()
+        except (FeatstoreError, MemoryError):
+            raise
+        except Exception as error:  # an estimator may raise anything
+            raise HeadError(
+                f"the head {self.name} cannot predict from these features: {first_line(error)}; its file is "
+                "damaged, or they are not the features that it was fitted on: fit it again"
+            ) from error
 
 
 def _share_a_name(catalogs: str, others: str) -> bool:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import spec_from_dict
 from featstore.errors import FeatstoreError, FormatVersionError, HeadError
-from featstore.heads.estimator_file import StoredEstimator, dump_estimator, first_line, read_array
+from featstore.heads.estimator_file import StoredEstimator, first_line, read_array
 from featstore.heads.form_estimator import form_estimator
 from featstore.heads.gated import GatedForm
 from featstore.heads.linear import LinearForm
@@ -94,6 +94,8 @@ _SEEN = "seen.npz"
 _LARGEST_MANIFEST = 16 * 2**20
 # All labels are kept as long as the longest: one that is a book would take that much for each of the others.
 _MOST_LETTERS = 2**26
+# A hundred times a whole map of Inception's; memory for one row is asked for before anything is known of it.
+_MOST_FEATURES = 2**24
 _Form = TypeVar("_Form", LinearForm, GatedForm)
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
@@ -108,7 +110,7 @@ def current_versions() -> dict[str, str]:
 def write_head_file(
     path: str,
     manifest: Mapping[str, Any],
-    estimator: Any,
+    estimator: bytes,
     form: LinearForm | GatedForm | None,
     seen: SeenImages | None,
 ) -> None:
@@ -120,23 +122,20 @@ def write_head_file(
         Absolute; a file that is there is replaced.
     manifest : mapping
         JSON values, one for each of ``FIELDS``.
-    estimator : Any
-        A fitted scikit-learn estimator; not looked at where the form is gated.
+    estimator : bytes
+        A fitted estimator as :func:`dump_estimator` writes it; not looked at where the form is gated.
     form : LinearForm, GatedForm or None
         What it comes to.
     seen : SeenImages or None
 
     Raises
     ------
-    HeadError
-        The estimator cannot be saved without pickle.
     StoreError
         The file cannot be written.
     """
     described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
     text = json.dumps(described, indent=1, allow_nan=False)
     is_gated = isinstance(form, GatedForm)
-    data = b"" if is_gated else dump_estimator(estimator)
 
     def verify(temporary: str) -> None:
         check_contents(temporary)
@@ -147,7 +146,7 @@ def write_head_file(
             archive.comment = ARCHIVE_COMMENT
             archive.writestr(_MANIFEST, text)
             if not is_gated:
-                archive.writestr(_ESTIMATOR, data)
+                archive.writestr(_ESTIMATOR, estimator)
             for name, part in ((_GATED if is_gated else _LINEAR, form), (_SEEN, seen)):
                 if part is not None:
                     arrays: dict[str, Any] = {**part.arrays()}
@@ -290,6 +289,7 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: manifest[name] for name in FIELDS}
     fit = {
         "classes": _are_labels(values["classes"]),
+        "feature_dim": 1 <= values["feature_dim"] <= _MOST_FEATURES,
         "counts": sorted(values["counts"]) == sorted(SPLITS)
         and all(map(_are_counts, values["counts"].values())),
         "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 from featstore.errors import HeadError
@@ -109,7 +109,35 @@ def run_tasks(
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=jobs, prefer=prefer, return_as="generator")
-    yield from pool(delayed(_run)(task, notes) for task in tasks)
+    with _safe_children():
+        yield from pool(delayed(_run)(task, notes) for task in tasks)
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+_entering = threading.Lock()
+_n_entered = 0
+_before: str | None = None
+
+
+@contextmanager
+def _safe_children() -> Iterator[None]:
+    """Have Python processes that start meanwhile import nothing from the current folder.
+
+    joblib's do by `python -m` and `python -c`. Where they are to find modules is told them by this process.
+    """
+    global _before, _n_entered
+    with _entering:
+        if not _n_entered:
+            _before = os.environ.get(_SAFE_PATH)
+            os.environ[_SAFE_PATH] = "1"
+        _n_entered += 1
+    try:
+        yield
+    finally:
+        with _entering:
+            _n_entered -= 1
+            if not _n_entered and _before is None:
+                os.environ.pop(_SAFE_PATH, None)
 
 
 def _run(task: Callable[[WarningNotes], Any], notes: WarningNotes) -> Any:

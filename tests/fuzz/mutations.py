@@ -44,6 +44,8 @@ def seeds_of(target: Target) -> tuple[bytes, ...]:
 def changed_files(draw: st.DrawFn, target: Target) -> bytes:
     """Draw a valid file of a target with a few changes."""
     seed = draw(st.sampled_from(seeds_of(target)))
+    if target.change is not None:
+        return target.change(draw, seed)
     if target.is_json and draw(st.booleans()):
         return draw(_changed_json(seed))
     data = bytearray(seed)

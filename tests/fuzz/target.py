@@ -21,6 +21,8 @@ class Target:
     mend : callable, optional
         Given a changed file of its seed's size and the seed, makes the checksums of file formats right again,
         so that the change gets past them.
+    change : callable, optional
+        Called with Hypothesis' ``draw`` and a seed, gives a changed file; by default its bytes are changed.
     is_json : bool
         Whether files are JSON, to be changed value by value too.
     """
@@ -29,6 +31,7 @@ class Target:
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
     mend: Callable[[bytes, bytes], bytes] | None = None
+    change: Callable[..., bytes] | None = None
     is_json: bool = False
 
 

@@ -1,5 +1,6 @@
 """Head files of strangers."""
 
+import copy
 import io
 import json
 import struct
@@ -7,8 +8,26 @@ import zipfile
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    PolynomialFeatures,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC
 
-from featstore.errors import HeadError
+from featstore.errors import HeadError, UntrustedTypeError
 from featstore.heads import Head, fit
 
 
@@ -171,3 +190,188 @@ def test_every_flipped_byte_of_a_head_is_found(table, tmp_path):
         path.write_bytes(changed)
         with pytest.raises(HeadError):
             Head.load(path)
+
+
+def estimator_file(estimator, **changes):
+    """A fitted estimator as skops writes it, with some of its attributes set to other arrays."""
+    import skops.io
+
+    changed = copy.deepcopy(estimator)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return skops.io.dumps(changed)
+
+
+@pytest.fixture
+def load_only(tmp_path, members, table):
+    """Load a head that consists of an estimator, with no form beside it."""
+
+    def load_only(estimator, *, fitted=True, **changes):
+        if fitted:
+            estimator = estimator.fit(table.X, table.y)
+        path = tmp_path / "only.head"
+        manifest = {**json.loads(members["manifest.json"]), "temperature": None}
+        path.write_bytes(
+            zipped(
+                {
+                    "manifest.json": json.dumps(manifest).encode(),
+                    "estimator.skops": estimator_file(estimator, **changes),
+                }
+            )
+        )
+        return Head.load(path)
+
+    return load_only
+
+
+def no_process(*_, **__):
+    raise AssertionError("a process was started")
+
+
+def test_jobs_that_a_head_asks_for_are_not_started(load_only, table, monkeypatch):
+    union = FeatureUnion([("a", StandardScaler()), ("b", StandardScaler())])
+    pipeline = Pipeline([("union", union), ("classifier", LogisticRegression())]).fit(table.X, table.y)
+    wanted = pipeline.predict_proba(table.X)
+    union.n_jobs, pipeline.steps[-1][1].n_jobs, pipeline.memory, pipeline.verbose = 7, 40, "elsewhere", True
+
+    monkeypatch.setattr("subprocess.Popen", no_process)
+    monkeypatch.setattr("joblib.externals.loky.backend.popen_loky_posix.Popen", no_process)
+    head = load_only(pipeline, fitted=False)
+
+    np.testing.assert_array_equal(head.predict_proba(table.X), wanted)
+    loaded = head.estimator
+    assert (loaded[0].n_jobs, loaded[1].n_jobs, loaded.memory, loaded.verbose) == (None, None, None, False)
+
+
+def test_nor_are_they_in_a_head_whose_types_the_caller_trusts(table, tmp_path):
+    forest = RandomForestClassifier(3, n_jobs=30, verbose=1, random_state=0)
+    fit(table, head=forest).save(tmp_path / "forest.head")
+    loaded = Head.load(tmp_path / "forest.head", trusted=["sklearn.tree._tree.Tree"])
+    assert loaded.estimator.n_jobs is None
+    assert not loaded.estimator.verbose
+
+
+@pytest.mark.parametrize(
+    ("estimator", "changes", "message"),
+    [
+        (KNeighborsClassifier(3, algorithm="brute"), {"_y": np.full(240, 2**40)}, "rows of classes"),
+        (KNeighborsClassifier(3, algorithm="brute"), {"_y": np.full(240, -1)}, "rows of classes"),
+        (KNeighborsClassifier(3, algorithm="brute"), {"_y": np.zeros(3, int)}, "not one class for each"),
+        (KNeighborsClassifier(3, algorithm="brute"), {"n_neighbors": 10**9}, "n_neighbors"),
+        (KNeighborsClassifier(3, algorithm="brute"), {"effective_metric_": "precomputed"}, "metric"),
+        (LogisticRegression(), {"coef_": np.full((3, 12), np.nan)}, "NaN"),
+        (LogisticRegression(), {"coef_": np.zeros((3, 13))}, "expected"),
+        (LogisticRegression(), {"intercept_": np.zeros(2)}, "expected"),
+        (LogisticRegression(), {"coef_": np.zeros((3, 12), int)}, "no array of floats"),
+        (GaussianNB(), {"var_": np.zeros((3, 12))}, "not above 0"),
+        (GaussianNB(), {"class_prior_": np.ones(4)}, "expected"),
+        (MLPClassifier((4,), max_iter=5), {"coefs_": [np.zeros((12, 4)), np.zeros((5, 3))]}, "expected"),
+        (LogisticRegression(), {"classes_": np.array(["a", "b", "c"])}, "do not agree"),
+        (LogisticRegression(), {"n_features_in_": 10**12}, "do not agree"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_arrays_that_do_not_fit_each_other_are_refused(estimator, changes, message, load_only):
+    with pytest.raises(HeadError, match=message):
+        load_only(estimator, **changes)
+
+
+@pytest.mark.parametrize("name", ["_n_support", "support_", "_dual_coef_", "_intercept_"])
+def test_types_whose_arrays_cannot_be_checked_are_refused_unread(name, load_only):
+    with pytest.raises(UntrustedTypeError, match=r"sklearn\.svm\._classes\.SVC.*trusted=\["):
+        load_only(SVC(), **{name: np.zeros(0, np.int32)})
+
+
+def test_columns_that_are_only_claimed_take_no_memory(load_only, table):
+    pipeline = make_pipeline(PolynomialFeatures(1), LogisticRegression()).fit(table.X, table.y)
+    polynomial = pipeline[0]
+    polynomial.degree = polynomial._max_degree = 4
+    polynomial.n_output_features_ = polynomial._n_out_full = 190_000_000
+    with pytest.raises(UntrustedTypeError, match="PolynomialFeatures"):
+        load_only(pipeline, fitted=False)
+
+    union = FeatureUnion([("a", StandardScaler())])
+    pipeline = make_pipeline(union, LogisticRegression()).fit(table.X, table.y)
+    union.transformer_list = [(f"{number}", "passthrough") for number in range(6000)]
+    with pytest.raises(HeadError, match="72,000 columns of 12"):
+        load_only(pipeline, fitted=False)
+
+
+def test_a_width_that_is_only_claimed_takes_no_memory(load, members):
+    manifest = {**json.loads(members["manifest.json"]), "feature_dim": 2**40}
+    with pytest.raises(HeadError, match="unfit feature_dim"):
+        load(manifest_json=json.dumps(manifest).encode())
+
+
+def test_attributes_that_nothing_is_predicted_with_stay_in_the_file(load_only):
+    head = load_only(LogisticRegression(), predict=1, decision_function="x", _sklearn_output_config={})
+    assert not {"predict", "decision_function", "_sklearn_output_config"} & vars(head.estimator).keys()
+
+
+def huge(table):
+    """A classifier whose numbers are finite, and whose probabilities are not."""
+    classifier = LogisticRegression().fit(table.X, table.y)
+    classifier.coef_ = np.full((3, 12), 1e149)
+    classifier.intercept_ = np.zeros(3)
+    return make_pipeline(MinMaxScaler().fit(table.X), classifier)
+
+
+@pytest.mark.parametrize("ask", ["predict", "predict_proba", "scores", "answer", "top"])
+def test_what_is_no_probability_is_refused(ask, load_only, table):
+    pipeline = huge(table)
+    pipeline[0].scale_ = np.full(12, 1e149)
+    pipeline[0].min_ = np.zeros(12)
+    head = load_only(pipeline, fitted=False)
+    with pytest.raises(HeadError, match=r"logistic .*(NaN or infinity|cannot predict)"):
+        getattr(head, ask)(np.full((4, 12), 1e30, np.float32))
+
+
+def test_a_linear_form_that_overflows_is_refused(load, members, table):
+    linear = parts(members["linear.npz"])
+    file = io.BytesIO()
+    np.save(file, np.full((3, 12), 1e308))
+    head, _ = load(linear_npz=zipped({**linear, "coef.npy": file.getvalue()}))
+    with pytest.raises(HeadError, match="NaN or infinity instead of probabilities for 240 of 240"):
+        head.answer(np.full_like(table.X, 100.0), reject=0.9)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(RobustScaler(), LinearDiscriminantAnalysis()),
+        make_pipeline(PCA(4, whiten=True), QuadraticDiscriminantAnalysis()),
+        make_pipeline(QuantileTransformer(n_quantiles=20), RidgeClassifier()),
+        make_pipeline(PowerTransformer(), MLPClassifier((4,), max_iter=5)),
+        make_pipeline(make_union(StandardScaler(), PCA(2)), GaussianNB()),
+        OneVsRestClassifier(SGDClassifier()),
+        KNeighborsClassifier(algorithm="brute", p=3),
+    ],
+    ids=lambda estimator: " ".join(str(estimator).split()),
+)
+def test_types_that_are_checked_are_read_without_trust(estimator, table, tmp_path, caplog):
+    head = fit(table, head=estimator)
+    head.save(tmp_path / "own.head")
+    assert not [record for record in caplog.records if "trusted" in record.message]
+    loaded = Head.load(tmp_path / "own.head")
+    np.testing.assert_array_equal(loaded.estimator.predict(table.X), head.estimator.predict(table.X))
+    np.testing.assert_array_equal(loaded.scores(table.X), head.scores(table.X))
+
+
+class Mine(LogisticRegression):
+    """A linear classifier of a type that no file is trusted with."""
+
+
+def test_a_custom_linear_head_is_saved_again_as_it_was(table, tmp_path):
+    fit(table, head=Mine()).save(tmp_path / "mine.head")
+    loaded = Head.load(tmp_path / "mine.head")
+    assert loaded.linear is not None
+    loaded.save(tmp_path / "again.head")
+
+    again = Head.load(tmp_path / "again.head")
+    np.testing.assert_array_equal(again.predict_proba(table.X), loaded.predict_proba(table.X))
+    with pytest.raises(UntrustedTypeError, match="Mine"):
+        again.estimator  # noqa: B018
+    np.testing.assert_allclose(
+        again.plain_estimator.predict_proba(table.X), loaded.predict_proba(table.X), atol=1e-6
+    )

@@ -1,5 +1,6 @@
 """Heads that packages register, and those of a module of the user's own."""
 
+import os
 import subprocess
 import sys
 
@@ -183,3 +184,64 @@ def test_help_loads_no_registered_head(package):
     )
 
     assert found.stdout.split()[-1] == "False"
+
+
+HIJACK = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\nraise ImportError('hijacked')\n"
+
+
+@pytest.fixture
+def strangers_folder(tmp_path, monkeypatch):
+    """A current folder with modules that are called as installed ones are."""
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    for name in ("sklearn", "joblib", "pickle", "numpy", "scipy", "threadpoolctl", "signal", "lz4"):
+        (folder / f"{name}.py").write_text(HIJACK)
+    (folder / "own_head.py").write_text(MODULE)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_what_is_installed_comes_before_the_current_folder(strangers_folder, monkeypatch):
+    from featstore_cli.heads import _own_head
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "sklearn.naive_bayes", raising=False)
+    assert _own_head("sklearn.naive_bayes:GaussianNB").name == "GaussianNB"
+    assert str(strangers_folder) not in sys.path
+    assert _own_head("own_head:forest").name == "forest"
+    assert sys.path[-1] == str(strangers_folder)
+    monkeypatch.delitem(sys.modules, "own_head")
+    assert not list(strangers_folder.glob("*.ran"))
+
+
+@pytest.mark.parametrize(
+    "start", [["-m", "featstore_cli"], ["-c", "from featstore_cli.entry import main; main()"]]
+)
+def test_the_command_line_imports_nothing_from_the_current_folder(start, strangers_folder):
+    # Python itself reads what comes before: signal is there for what is imported after.
+    (strangers_folder / "signal.py").unlink()
+    done = subprocess.run(
+        [sys.executable, *start, "heads"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "logistic" in done.stdout, done.stderr
+    assert not list(strangers_folder.glob("*.ran"))
+
+
+def test_fits_in_other_processes_import_nothing_from_the_current_folder(strangers_folder):
+    code = (
+        "import sys\nsys.path[:] = [path for path in sys.path if path]\n"
+        "import os\nfrom featstore.heads.parallel import WarningNotes, run_tasks\n"
+        "with WarningNotes() as notes:\n"
+        "    print(len(list(run_tasks([repr, repr], notes, jobs=2, prefer='processes'))))\n"
+        "assert 'PYTHONSAFEPATH' not in os.environ\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
+    )
+    assert not list(strangers_folder.glob("*.ran"))
+    assert done.returncode == 0, done.stderr

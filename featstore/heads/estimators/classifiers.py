@@ -85,6 +85,7 @@ def check_neighbors(parts: Parts) -> int:
     parts.one_of("metric", _METRICS)
     parts.params["algorithm"] = "brute"
     parts.fitted |= {
+        "_fit_X": np.ascontiguousarray(rows),
         "_y": codes.astype(np.intp),
         "_fit_method": "brute",
         "_tree": None,

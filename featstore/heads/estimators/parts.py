@@ -144,7 +144,7 @@ class Parts:
             raise self.wrong(f"a {name} with NaN, infinity or numbers beyond {_LARGEST:g}")
         if above is not None and not (array > above).all():
             raise self.wrong(f"a {name} that is not above {above:g}")
-        return np.require(array, requirements=["C", "A"])
+        return array
 
 
 def is_number(value: Any) -> bool:
