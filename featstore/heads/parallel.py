@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 from featstore.errors import HeadError
@@ -109,7 +109,7 @@ def run_tasks(
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=jobs, prefer=prefer, return_as="generator")
-    with _safe_children():
+    with _safe_children() if has_own_memory(prefer=prefer) else nullcontext():
         yield from pool(delayed(_run)(task, notes) for task in tasks)
 
 
@@ -136,8 +136,9 @@ def _safe_children() -> Iterator[None]:
     finally:
         with _entering:
             _n_entered -= 1
-            if not _n_entered and _before is None:
+            if not _n_entered:
                 os.environ.pop(_SAFE_PATH, None)
+                os.environ.update({} if _before is None else {_SAFE_PATH: _before})
 
 
 def _run(task: Callable[[WarningNotes], Any], notes: WarningNotes) -> Any:

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import get_scorer
 
 from featstore.errors import HeadError
 from featstore.heads.calibration import softmax
+from featstore.heads.form_estimator import form_estimator
 from featstore.heads.gated import GatedForm, evidence, neighbor_cosine, unit_rows
 from featstore.heads.linear import LinearForm
 
@@ -139,3 +142,20 @@ def test_too_deep_a_nest_is_refused():
         arrays = inside | outside
     with pytest.raises(HeadError, match="more than 16 times"):
         GatedForm.from_arrays(arrays)
+
+
+@pytest.mark.parametrize("n_new", [1, 3])
+def test_its_estimator_is_a_classifier_of_scikit_learn(n_new):
+    form = gated(1, n_new)
+    classes = np.array(["daisy", "moss", "rose", "tulip"][: 1 + n_new])
+    estimator = form_estimator(form, classes, 0.7)
+    y = classes[form.scores(ROWS).argmax(axis=1)]
+    y[: len(classes)] = classes
+
+    assert is_classifier(estimator)
+    assert get_scorer("accuracy")(estimator, ROWS, y) == (estimator.predict(ROWS) == y).mean()
+    assert np.isfinite(get_scorer("neg_log_loss")(estimator, ROWS, y))
+    assert np.isfinite(get_scorer("roc_auc_ovr")(estimator, ROWS, y))
+    np.testing.assert_array_equal(clone(estimator).predict(ROWS), estimator.predict(ROWS))
+    with pytest.raises(HeadError, match="cannot be fitted again"):
+        estimator.fit(ROWS, y)
