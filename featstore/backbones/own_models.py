@@ -176,7 +176,8 @@ def _called(configuration: Any, kind: str) -> Iterator[str]:
             yield from _called(entry, kind)
     elif isinstance(configuration, dict):
         inner = configuration.get("config")
-        if str(configuration.get("class_name")).rpartition(">")[2] == kind and isinstance(inner, dict):
-            yield str(inner.get("name"))[:80]
+        name = inner.get("name") if isinstance(inner, dict) else None
+        if str(configuration.get("class_name")).rpartition(">")[2] == kind and isinstance(name, str):
+            yield name[:80]
         for entry in configuration.values():
             yield from _called(entry, kind)
