@@ -20,12 +20,11 @@ __all__ = ["describe_store"]
 def describe_store(store: "FeatureStore") -> dict[str, Any]:
     """Describe a store; :meth:`FeatureStore.info` documents the keys."""
     spaces = [store.space(name) for name in store.space_names]
-    catalogs = [store.catalog(name) for name in store.catalog_names]
     return {
         "path": store.path,
         "format_version": store.format_version,
         "spaces": [_describe_space(space) for space in spaces],
-        "catalogs": [_describe_catalog(catalog, spaces) for catalog in catalogs],
+        "catalogs": [_describe_catalog(store.catalog(name), spaces) for name in store.catalog_names],
         "heads": [_describe_head(store, name) for name in store.head_names],
     }
 
@@ -51,37 +50,36 @@ def _describe_space(space: "Space") -> dict[str, Any]:
 
 def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, Any]:
     usable = np.flatnonzero(catalog.usable)
-    numbers = usable.tolist()
     hashes = catalog.content_hash[usable]
+    numbers = usable.tolist()
+    given = [catalog.splits[number] for number in numbers]
+    n_given = Counter(given)
     labels = [catalog.labels[number] for number in numbers]
     splits = assign_splits(
-        SplitRule(),
-        content_hash=hashes,
-        given=[catalog.splits[number] for number in numbers],
-        labels=labels,
-    ).tolist()
-    given = Counter(catalog.splits[number] for number in numbers)
-    counts = Counter(zip(labels, splits, strict=True))
-    rows_by_content = defaultdict(list)
-    for number, content in zip(numbers, map(bytes, hashes), strict=True):
-        rows_by_content[content].append(number)
-    copies = {content: rows for content, rows in rows_by_content.items() if len(rows) > 1}
+        SplitRule(), content_hash=hashes, given=given if n_given.keys() - {None} else None, labels=labels
+    )
+    classes = sorted({label for label in labels if label is not None})
+    places = {label: number for number, label in enumerate([*classes, None])}
+    codes = np.fromiter(map(places.__getitem__, labels), np.int64, count=len(labels))
+    counts = {split: np.bincount(codes[splits == split], minlength=len(places)).tolist() for split in SPLITS}
+    copies = _copies(hashes, numbers)
+    present = {space.name: space.lookup(hashes) >= 0 for space in spaces}
     return {
         "name": catalog.name,
         "location": catalog.location,
         "images": len(catalog),
         "failed": len(catalog) - len(usable),
-        "labeled": sum(label is not None for label in labels),
+        "labeled": len(labels) - labels.count(None),
         "classes": [
             {
                 "label": label,
-                "images": sum(counts[label, split] for split in SPLITS),
-                **{split: counts[label, split] for split in SPLITS},
+                "images": sum(counts[split][number] for split in SPLITS),
+                **{split: counts[split][number] for split in SPLITS},
             }
-            for label in sorted({label for label in labels if label is not None})
+            for number, label in enumerate(classes)
         ],
-        "splits": {split: splits.count(split) for split in SPLITS},
-        "given_splits": {split or "rule": given[split] for split in (*SPLITS, None)},
+        "splits": {split: sum(counts[split]) for split in SPLITS},
+        "given_splits": {split or "rule": n_given[split] for split in (*SPLITS, None)},
         "duplicates": [
             {"content_hash": content.hex(), "paths": [catalog.paths[row] for row in rows]}
             for content, rows in copies.items()
@@ -91,16 +89,35 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
             for content, rows in copies.items()
             if len(told := _paths_by_label(catalog, rows)) > 1
         ],
-        "spaces": {space.name: int((space.lookup(hashes) >= 0).sum()) for space in spaces},
-        "complete": {space.name: int(_is_complete(space, hashes).sum()) for space in spaces},
+        "spaces": {name: int(is_there.sum()) for name, is_there in present.items()},
+        "complete": {
+            space.name: int(_is_complete(space, hashes, present[space.name]).sum()) for space in spaces
+        },
     }
 
 
-def _is_complete(space: "Space", hashes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _copies(hashes: NDArray[np.uint8], numbers: list[int]) -> dict[bytes, list[int]]:
+    """Return the rows of each content that more than one has."""
+    beginnings = np.ascontiguousarray(hashes).view(np.uint64)[:, 0]
+    order = np.argsort(beginnings, kind="stable")
+    same = beginnings[order][1:] == beginnings[order][:-1]
+    rows_by_content = defaultdict(list)
+    is_candidate = np.zeros(len(order), np.bool_)
+    is_candidate[order[1:][same]] = is_candidate[order[:-1][same]] = True
+    for at in np.flatnonzero(is_candidate).tolist():
+        rows_by_content[hashes[at].tobytes()].append(numbers[at])
+    return {content: rows for content, rows in rows_by_content.items() if len(rows) > 1}
+
+
+def _is_complete(
+    space: "Space", hashes: NDArray[np.uint8], has_image: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Say of each content whether it has every view that any has in the space."""
-    complete = np.ones(len(hashes), np.bool_)
-    for view in np.unique(space.view).tolist() or [0]:
-        complete[complete] = space.lookup(hashes[complete], view) >= 0
+    views = np.unique(space.view).tolist()
+    complete = has_image.copy() if 0 in views or not views else np.ones(len(hashes), np.bool_)
+    for view in views:
+        if view:
+            complete[complete] = space.lookup(hashes[complete], view) >= 0
     return complete
 
 
