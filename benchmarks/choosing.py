@@ -11,7 +11,7 @@ import numpy as np
 import reporting
 
 import featstore
-from featstore.heads.metrics import log_loss
+from featstore.stats.metrics import log_loss
 
 _WAYS = ("by accuracy", "by cross entropy", "and refitted", "refitted, no temperature")
 

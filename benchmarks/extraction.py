@@ -20,7 +20,7 @@ import photos
 import reporting
 
 import featstore
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones.keras.quiet import quiet_import
 
 with quiet_import():
     import keras

@@ -84,7 +84,7 @@ def generate(folder: str, count: int, *, side_px: tuple[int, int], classes: int 
 def seeded_weights(backbone: str, folder: str) -> str:
     """Write seeded random weights, which cost as much time as trained ones, and return the file."""
     from featstore.backbones import find_backbone
-    from featstore.backbones.quiet import quiet_import
+    from featstore.backbones.keras.quiet import quiet_import
 
     with quiet_import():
         import keras

@@ -14,8 +14,7 @@ import photos
 import reporting
 
 import featstore
-from featstore.heads import wilson_interval
-from featstore.heads.intervals import bootstrap, percentile_interval
+from featstore.stats.intervals import bootstrap, percentile_interval, wilson_interval
 
 _FOLDS = featstore.HashKFold(10)
 # A salt of its own for what is divided inside a fold, and no split: the folds are the test.

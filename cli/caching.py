@@ -17,7 +17,7 @@ def cache(clear: bool, as_json: bool) -> None:
     Uninstalling featstore leaves it behind. The folder is $FEATSTORE_CACHE, or one of your system's. ImageNet
     weights that Keras downloaded are Keras' own, in ~/.keras/models, and are left alone.
     """
-    from featstore.backbones.cache import cache_contents, clear_cache
+    from featstore.backbones.cache_listing import cache_contents, clear_cache
 
     contents = clear_cache() if clear else cache_contents()
     if as_json:

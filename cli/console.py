@@ -183,14 +183,14 @@ def short_path(path: str) -> str:
 
 def marked_path(path: str) -> str:
     """Write the path of an image that a catalog names, and whether it is not where it was."""
-    from featstore.stamps import is_there
+    from featstore.io.stamps import is_there
 
     return short_path(path) if is_there(path) else f"{short_path(path)} (no longer there)"
 
 
 def mark_existing(images: Iterable[dict[str, Any]]) -> None:
     """Add to what JSON tells of images that a catalog names whether they are where they were."""
-    from featstore.stamps import is_there
+    from featstore.io.stamps import is_there
 
     for image in images:
         image["exists"] = is_there(image["path"])

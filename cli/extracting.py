@@ -170,7 +170,7 @@ def extract(
     later. `featstore views` shows what they look like.
     """
     import featstore
-    from featstore.extraction import ExtractionInterrupted
+    from featstore.flow.extraction import ExtractionInterrupted
 
     recipe = recipe_told(options)
     try:

@@ -63,7 +63,7 @@ def is_file(head: str) -> bool:
 def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable[str] = ()) -> str:
     """Return where a head is to be saved: in a file that may be written, or by its name in a store."""
     if is_file(output):
-        from featstore.store.outputs import check_head_output
+        from featstore.io.outputs import check_head_output
 
         return check_head_output(output, overwrite=force, inputs=inputs)
     return open_store(store).head_path(output)

@@ -40,8 +40,8 @@ def save_plot(result: Any, path: str, *, force: bool) -> None:
 def check_tensorboard_folder(folder: str | None) -> None:
     """Refuse to write for TensorBoard without its package or into a store, before anything is computed."""
     if folder is not None:
+        from featstore.io.outputs import check_outside_stores
         from featstore.scoring.tensorboard import check_tensorboard
-        from featstore.store.outputs import check_outside_stores
 
         check_tensorboard()
         check_outside_stores(folder)

@@ -300,7 +300,7 @@ def _checked_csv(
     """Refuse early, before minutes of work, a file that could not be written at their end."""
     if path is None:
         return None
-    from featstore.store.outputs import check_output
+    from featstore.io.outputs import check_output
 
     # A catalog may come from a CSV itself.
     lists = [opened.catalog(name).location for name in table.catalog_name.split("+")]
@@ -308,7 +308,7 @@ def _checked_csv(
 
 
 def _write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    from featstore.store import replacing
+    from featstore.io.atomic import replacing
 
     with (
         replacing(path) as temporary,

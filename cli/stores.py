@@ -21,7 +21,7 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from featstore.store.verification import Damage
+    from featstore.store.maintenance.verify import Damage
 
 __all__ = ["compact", "info", "merge", "pack", "verify"]
 

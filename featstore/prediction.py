@@ -14,9 +14,9 @@ from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_f
 from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore.export.description import DESCRIPTION
+from featstore.flow.stream import Pass, PassedImage, PassedImages, stream_images
 from featstore.heads import Head, checked_reject
 from featstore.images.given import GivenImage, is_one_image
-from featstore.streaming import Pass, PassedImage, PassedImages, stream_images
 
 if TYPE_CHECKING:
     from featstore.store import FeatureStore, Space

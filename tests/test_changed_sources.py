@@ -10,7 +10,7 @@ from PIL import Image
 import featstore
 from fakes import CountingBackbone
 from featstore.errors import SourceError
-from featstore.extraction import ExtractionInterrupted
+from featstore.flow.extraction import ExtractionInterrupted
 
 
 def write_picture(path, seed):
@@ -104,7 +104,7 @@ def test_a_folder_that_cannot_be_listed_keeps_its_images(photos, store, monkeypa
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("featstore.images.folders.os.scandir", refusing)
+    monkeypatch.setattr("featstore.images.sources.folders.os.scandir", refusing)
     assert extracted(photos, store).gone == ()
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
-from featstore import streaming
 from featstore.errors import BackboneError, FingerprintMismatchError, ViewError
+from featstore.flow import stream as streaming
 
 CROPS = featstore.ViewRecipe(flip=True, random_crop=30, random_brightness=20)
 N_VIEWS = 3

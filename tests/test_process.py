@@ -10,8 +10,8 @@ import warnings
 import numpy as np
 import pytest
 
-from featstore.backbones.quiet import quiet_import
-from featstore.heads.parallel import WarningNotes
+from featstore.backbones.keras.quiet import quiet_import
+from featstore.heads.solvers.parallel import WarningNotes
 from featstore.process import Shared, logging_from, one_thread, warnings_to
 
 
@@ -144,7 +144,7 @@ def settings():
         "root": (logging.root.level, [*logging.root.handlers]), "stderr": os.fstat(2).st_ino,
     }
 before = settings()
-import featstore, featstore.backbones.keras_models as models
+import featstore, featstore.backbones.keras.models as models
 from featstore.backbones.request import request_network
 built = models.build_network(request_network("scattering", size_px=(32, 32)))
 models.forward_once(built, np.zeros((1, 32, 32, 3), np.uint8))

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from featstore.backbones.compiling import check_devices, compile_engine, converted_before
 from featstore.backbones.devices import preferred_batch_size
-from featstore.backbones.engines import ENGINES, Engine
+from featstore.backbones.facts import settle
+from featstore.backbones.keras.live_models import is_keras_model, keep_model
 from featstore.backbones.known import known_backbones
-from featstore.backbones.live_models import is_keras_model, keep_model
-from featstore.backbones.request import NetworkRequest, request_network, settle
+from featstore.backbones.openvino_engine import ENGINES, Engine
+from featstore.backbones.request import NetworkRequest, request_network
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 from featstore.images.views import ViewRecipe
@@ -23,8 +24,8 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     import keras
 
-    from featstore.backbones.classifier import Classifier
-    from featstore.backbones.keras_models import BuiltNetwork
+    from featstore.backbones.keras.classifier import Classifier
+    from featstore.backbones.keras.models import BuiltNetwork
 
 __all__ = ["Backbone", "backbone_from_spec", "load_backbone"]
 
@@ -160,8 +161,8 @@ class Backbone:
             The classifier is not one linear layer with softmax on these features; the message says what
             stands between.
         """
-        from featstore.backbones.classifier import read_classifier
-        from featstore.backbones.keras_models import device_names
+        from featstore.backbones.keras.classifier import read_classifier
+        from featstore.backbones.keras.models import device_names
 
         # GPUs round products to fewer digits than the comparison with the network's own answer allows.
         built = self._build(False, device_names("cpu")[0])
@@ -185,7 +186,7 @@ class Backbone:
             return self._engine
 
     def _build(self, half: bool, device: str | None) -> "BuiltNetwork":
-        from featstore.backbones.keras_models import build_network, device_names
+        from featstore.backbones.keras.models import build_network, device_names
 
         if self._built is not None and not half and device in (None, device_names()[0]):
             # Where it lies now is where Keras puts what it is not told a place for.

@@ -1,139 +1,270 @@
-"""What this library keeps in the user's cache folder, listed and cleared."""
+"""What earlier runs learned about backbones, kept in the user's cache folder.
 
+That is the digests of weights, and networks converted for OpenVINO.
+
+Nothing here is ever needed: what is missing, damaged or unwritable is worked out again.
+"""
+
+import contextlib
+import hashlib
 import json
+import logging
 import os
+import secrets
 import shutil
-from dataclasses import asdict, dataclass
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from featstore.backbones.memory import cache_folder
+import platformdirs
+
 from featstore.errors import StoreError
+from featstore.hashing import canonical_json, fingerprint
+from featstore.io.atomic import STALE_SECONDS, TEMPORARY_PREFIX, remove_stale, sync_folder, write_text
+from featstore.io.stamps import FileStamp
 
-__all__ = ["CacheContents", "CachedNetwork", "cache_contents", "clear_cache"]
+__all__ = [
+    "ConvertedNetwork",
+    "cache_folder",
+    "file_digest",
+    "has_room",
+    "recall",
+    "recall_network",
+    "remember",
+    "remember_network",
+]
 
-# Its folders: networks, and what is remembered of files, weights and networks that cannot be converted.
-_NETWORKS = "networks"
-_ENTRIES = ("files", "unconvertible", "weights")
+_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class CachedNetwork:
-    """A network that was converted for OpenVINO.
-
-    Attributes
-    ----------
-    architecture, layer : str
-        Empty where the folder does not tell, after an interrupted conversion.
-    size_px : tuple of int
-    n_bytes : int
-    """
-
-    architecture: str
-    layer: str
-    size_px: tuple[int, ...]
-    n_bytes: int
+_NETWORK_FILES = ("network.bin", "network.xml")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheContents:
-    """What is in the cache folder; all of it is made again where it is missing.
+class ConvertedNetwork:
+    """A network in OpenVINO's intermediate representation.
 
-    Attributes
+    Parameters
     ----------
-    folder : str
-    networks : tuple of CachedNetwork
-        The largest first.
-    n_entries : int
-        Digests of files and the like that are remembered.
-    n_bytes : int
-        Of everything.
+    xml, weights : bytes
+        The two files of the representation.
+    facts : dict
+        What was written beside them: ``feature_dim`` and the versions that made them.
     """
 
-    folder: str
-    networks: tuple[CachedNetwork, ...]
-    n_entries: int
-    n_bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        networks = [{**asdict(network), "size_px": list(network.size_px)} for network in self.networks]
-        return {**self.__dict__, "networks": networks}
+    xml: bytes
+    weights: bytes
+    facts: dict[str, Any]
 
 
-def cache_contents() -> CacheContents:
-    """List what earlier runs left in the cache folder.
-
-    Examples
-    --------
-    >>> cache_contents().n_bytes  # doctest: +SKIP
-    34603008
-    """
-    folder = cache_folder()
-    networks = [_network(path) for path in _children(os.path.join(folder, _NETWORKS))]
-    entries = [path for kind in _ENTRIES for path in _children(os.path.join(folder, kind))]
-    return CacheContents(
-        folder=os.path.abspath(folder),
-        networks=tuple(sorted(networks, key=lambda network: -network.n_bytes)),
-        n_entries=len(entries),
-        n_bytes=sum(network.n_bytes for network in networks) + sum(map(_bytes_in, entries)),
-    )
+def cache_folder() -> str:
+    """Name the folder of the memory: ``$FEATSTORE_CACHE``, else the user's cache folder of this system."""
+    return os.environ.get("FEATSTORE_CACHE") or platformdirs.user_cache_dir("featstore", appauthor=False)
 
 
-def clear_cache() -> CacheContents:
-    """Remove what this library keeps in the cache folder, and nothing else that lies there.
+def file_digest(path: str) -> str:
+    """Hash a file's bytes with SHA-256, or recall the hash where the file has not changed since.
+
+    Parameters
+    ----------
+    path : str
 
     Returns
     -------
-    CacheContents
-        What was removed.
+    str
+        64 hexadecimal digits.
 
     Raises
     ------
-    StoreError
-        Something cannot be removed.
+    OSError
+        The file cannot be read.
     """
-    contents = cache_contents()
-    for kind in (_NETWORKS, *_ENTRIES):
-        path = os.path.join(contents.folder, kind)
-        try:
-            if os.path.islink(path):
-                os.unlink(path)
-            elif os.path.isdir(path):
-                shutil.rmtree(path)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be removed: {error.strerror}") from error
+    path = os.path.abspath(path)
+    stamp = FileStamp.of(os.stat(path))
+    key = {"path": os.fsencode(path).hex(), "stamp": list(stamp)}
+    known = recall("files", key)
+    if known is not None and isinstance(known.get("sha256"), str):
+        return str(known["sha256"])
+    is_racy = stamp.is_racy(time.time_ns())
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not is_racy:
+        remember("files", key, {"sha256": digest})
+    return digest
+
+
+def recall(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Look up what :func:`remember` was told, or None; a damaged entry counts as none.
+
+    Parameters
+    ----------
+    kind : str
+        Names the folder of such entries.
+    key : mapping of str to JSON values
+    """
     try:
-        os.rmdir(contents.folder)
-    except OSError:
-        # It holds what is not ours, or is not there.
-        return contents
-    return contents
+        with open(_entry_path(kind, key), encoding="utf-8") as file:
+            found = json.load(file)
+        if found["key"] == json.loads(canonical_json(key)) and found["digest"] == fingerprint(found["entry"]):
+            return dict(found["entry"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(error, FileNotFoundError):
+            _log.debug("ignoring a damaged entry of the memory of %s: %s", kind, error)
+    return None
 
 
-def _network(folder: str) -> CachedNetwork:
-    key: dict[str, Any] = {}
+def remember(kind: str, key: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    """Keep an entry for :func:`recall`; where the cache folder cannot be written, nothing is kept.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     os.environ["FEATSTORE_CACHE"] = folder
+    ...     remember("colours", {"name": "sky"}, {"colour": "blue"})
+    ...     recall("colours", {"name": "sky"})
+    {'colour': 'blue'}
+    >>> del os.environ["FEATSTORE_CACHE"]
+    """
+    path = _entry_path(kind, key)
+    whole = {"key": json.loads(canonical_json(key)), "entry": dict(entry), "digest": fingerprint(entry)}
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        remove_stale(os.path.dirname(path))
+        write_text(path, json.dumps(whole, indent=1) + "\n")
+    except (OSError, StoreError) as error:
+        _log.debug("cannot remember in %s: %s", path, error)
+
+
+def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
+    """Look up a converted network; a damaged one is removed and counts as none.
+
+    Parameters
+    ----------
+    key : mapping of str to JSON values
+        What decides the network, and the version of OpenVINO that converted it.
+    """
+    folder = _network_folder(key)
     try:
         with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
-            key = dict(json.load(file)["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    size = key.get("size_px")
-    return CachedNetwork(
-        architecture=str(key.get("architecture", "")),
-        layer=str(key.get("layer", "")),
-        size_px=tuple(size) if isinstance(size, list) else (),
-        n_bytes=_bytes_in(folder),
-    )
+            manifest = json.load(file)
+        contents = {}
+        for name in _NETWORK_FILES:
+            with open(os.path.join(folder, name), "rb") as file:
+                contents[name] = file.read()
+        whole = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        damaged = [name for name, digest in whole.items() if digest != manifest["sha256"][name]]
+        facts = dict(manifest["facts"])
+    except OSError as error:
+        # What the system does not give out now is no damage.
+        if not isinstance(error, FileNotFoundError):
+            _log.info("the converted network in %s cannot be read: %s", folder, error)
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        damaged = [f"manifest.json ({error})"]
+    if damaged:
+        _log.info("the converted network in %s is damaged and is made again: %s", folder, damaged[0])
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return ConvertedNetwork(xml=contents["network.xml"], weights=contents["network.bin"], facts=facts)
 
 
-def _children(folder: str) -> list[str]:
+def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[str, Any]]) -> ConvertedNetwork:
+    """Convert a network and keep it for :func:`recall_network`.
+
+    Parameters
+    ----------
+    key : mapping of str to JSON values
+        As for :func:`recall_network`.
+    convert : callable
+        Given a path that ends in ``network.xml``, it writes that file and ``network.bin`` beside it, and
+        returns the facts to keep.
+
+    Returns
+    -------
+    ConvertedNetwork
+        Whole also where the cache folder cannot be written.
+
+    Raises
+    ------
+    OSError
+        ``convert`` raised it, also where it was called again to write elsewhere.
+    """
+    target = _network_folder(key)
     try:
-        return sorted(os.path.join(folder, name) for name in os.listdir(folder))
+        return _kept(_building_folder(os.path.dirname(target)), target, key, convert)
+    except OSError as error:
+        _log.info("the converted network is not kept: %s", error)
+    return _kept(tempfile.mkdtemp(prefix="featstore-"), target, key, convert)
+
+
+def has_room(folder: str, n_bytes: int) -> bool:
+    """Try whether a folder takes so many bytes now."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for _ in range(-(-n_bytes // 2**20)):
+                file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError:
-        return []
+        return False
+    return True
 
 
-def _bytes_in(path: str) -> int:
-    if not os.path.isdir(path):
-        return os.path.getsize(path) if os.path.lexists(path) else 0
-    return sum(_bytes_in(child) for child in _children(path))
+def _kept(
+    folder: str, target: str, key: Mapping[str, Any], convert: Callable[[str], Mapping[str, Any]]
+) -> ConvertedNetwork:
+    """Convert a network in a folder, and rename that to the target where they are neighbours."""
+    try:
+        facts = dict(convert(os.path.join(folder, "network.xml")))
+        contents = {}
+        for name in _NETWORK_FILES:
+            with open(os.path.join(folder, name), "rb") as file:
+                contents[name] = file.read()
+                os.fsync(file.fileno())
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        manifest = {"key": dict(key), "facts": facts, "sha256": digests}
+        with contextlib.suppress(OSError, StoreError):
+            write_text(os.path.join(folder, "manifest.json"), json.dumps(manifest, indent=1) + "\n")
+            _publish(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ConvertedNetwork(xml=contents["network.xml"], weights=contents["network.bin"], facts=facts)
+
+
+def _entry_path(kind: str, key: Mapping[str, Any]) -> str:
+    return os.path.join(cache_folder(), kind, f"{fingerprint(key)}.json")
+
+
+def _network_folder(key: Mapping[str, Any]) -> str:
+    return os.path.join(cache_folder(), "networks", fingerprint(key))
+
+
+def _building_folder(parent: str) -> str:
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            is_ours = entry.name.startswith(TEMPORARY_PREFIX)
+            if is_ours and time.time() - entry.stat().st_mtime >= STALE_SECONDS:
+                shutil.rmtree(entry.path, ignore_errors=True)
+    folder = os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(8))
+    try:
+        os.makedirs(folder)
+    except OSError as error:
+        _log.debug("the converted network is not kept: %s", error)
+        return tempfile.mkdtemp(prefix="featstore-")
+    return folder
+
+
+def _publish(folder: str, target: str) -> None:
+    if os.path.dirname(folder) != os.path.dirname(target):
+        return
+    try:
+        os.rename(folder, target)
+    except OSError:
+        # Another process was first, and its network is as good; or an older one is there in part.
+        if os.path.exists(os.path.join(target, "manifest.json")):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(folder, target)
+    sync_folder(os.path.dirname(target))

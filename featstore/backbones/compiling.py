@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.backbones.devices import gpu_in_sight
-from featstore.backbones.engines import Engine, OpenVINOEngine, keep_only_output, openvino_version
-from featstore.backbones.keras_engine import KerasEngine
-from featstore.backbones.memory import (
+from featstore.backbones.cache import (
     ConvertedNetwork,
     has_room,
     recall,
@@ -26,11 +23,14 @@ from featstore.backbones.memory import (
     remember,
     remember_network,
 )
+from featstore.backbones.devices import gpu_in_sight
+from featstore.backbones.keras.engine import KerasEngine
+from featstore.backbones.openvino_engine import Engine, OpenVINOEngine, keep_only_output, openvino_version
 from featstore.errors import BackboneError
 from featstore.hashing import fingerprint
 
 if TYPE_CHECKING:
-    from featstore.backbones.keras_models import BuiltNetwork
+    from featstore.backbones.keras.models import BuiltNetwork
     from featstore.backbones.spec import BackboneSpec
 
 __all__ = ["check_devices", "compile_engine", "converted_before"]
@@ -98,7 +98,7 @@ def compile_engine(
             if engine == "openvino":
                 raise BackboneError(f"{error}; use --engine tensorflow") from error
             _log.warning("%s; Keras runs it instead, which takes about twice as long", error)
-    from featstore.backbones.keras_models import device_names
+    from featstore.backbones.keras.models import device_names
 
     names = device_names() if devices is None else tuple(devices)
     half = spec.precision == "bfloat16"
@@ -118,7 +118,7 @@ def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
     if engine == "openvino":
         raise BackboneError("OpenVINO runs on the processor; leave --devices out, or use --engine tensorflow")
     named = tuple(device.strip().lower() for device in devices)
-    from featstore.backbones.keras_models import device_names
+    from featstore.backbones.keras.models import device_names
 
     known = dict.fromkeys((*device_names(), *device_names("cpu")))
     if unknown := [device for device in named if device not in known]:
@@ -189,7 +189,7 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
     _ConversionError
         OpenVINO cannot do it.
     """
-    from featstore.backbones.keras_models import export_openvino, forward_once
+    from featstore.backbones.keras.models import export_openvino, forward_once
 
     _log.info("converting %s for OpenVINO; this is done once", spec.name)
     facts = {
@@ -258,6 +258,6 @@ def _keras_has_gpu() -> bool:
     # Keras is asked only where the machine shows a GPU: asking imports it.
     if not gpu_in_sight():
         return False
-    from featstore.backbones.keras_models import device_names
+    from featstore.backbones.keras.models import device_names
 
     return device_names()[0].startswith("gpu")

@@ -46,7 +46,7 @@ def model_configuration(path: str) -> dict[str, Any]:
         The file is none, is damaged, or holds weights alone.
     """
     # Only here: most runs open no such file, and h5py takes a while to import.
-    from featstore.backbones.plain_hdf5 import open_plain
+    from featstore.io.plain_hdf5 import open_plain
 
     try:
         with open_plain(path) as file:

@@ -3,30 +3,19 @@
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from featstore.backbones.keras2 import HDF5_ENDINGS, describe_checkpoint, describe_folder
+from featstore.backbones.keras2 import HDF5_ENDINGS, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
-from featstore.backbones.memory import file_digest, recall, remember
-from featstore.backbones.own_code import code_digest
-from featstore.backbones.spec import digest_values
-from featstore.errors import BackboneError, WeightsError
+from featstore.errors import BackboneError
 
-if TYPE_CHECKING:
-    from featstore.backbones.keras_models import BuiltNetwork
-
-__all__ = ["OWN_ENDINGS", "NetworkFacts", "NetworkRequest", "request_network", "settle"]
+__all__ = ["OWN_ENDINGS", "NetworkFacts", "NetworkRequest", "request_network"]
 
 _log = logging.getLogger(__name__)
 
 OWN_ENDINGS = (".keras", *HDF5_ENDINGS)
 """Of models of the user's own."""
-
-# Raised when a later version builds, from the same request, a network with another digest.
-_MEMORY_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,51 +157,6 @@ def request_network(
     )
 
 
-def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]":
-    """Find out what only the network knows: from memory, or else by building it.
-
-    Returns
-    -------
-    NetworkFacts
-    BuiltNetwork or None
-        The network, where it had to be built.
-
-    Raises
-    ------
-    BackboneError
-        It cannot be built.
-    """
-    if request.weights == "closed-form":
-        return _settle_scattering(request), None
-    key = _memory_key(request)
-    if (known := recall("weights", key)) is not None:
-        try:
-            return NetworkFacts(**{**known, "size_px": tuple(known["size_px"])}), None
-        except (KeyError, TypeError):
-            _log.debug("ignoring what is remembered of %s: it is not of this version", request.weights)
-    if request.file is not None:
-        # Before Keras is imported, which takes seconds: what is no such file is refused at once.
-        from featstore.backbones.sizing import check_size
-        from featstore.backbones.weights_files import check_model_file
-
-        if request.is_own:
-            # What the modules define is known once they are imported, which needs Keras.
-            check_model_file(request.file, trust_model=request.trust_model or bool(request.imports))
-        else:
-            check_size(request.file, find_backbone(request.name), request.alpha)
-    from featstore.backbones.keras_models import build_network
-
-    built = build_network(request)
-    facts = built.facts
-    # The same network is asked for by its specification later, with all that was left open filled in.
-    settled = replace(request, layer=facts.layer, pooling=facts.pooling, size_px=facts.size_px)
-    # A file that was replaced meanwhile may not be the one that was built.
-    if _memory_key(request) == key:
-        for known_key in (key, _memory_key(settled)):
-            remember("weights", known_key, {**asdict(facts), "size_px": list(facts.size_px)})
-    return facts, built
-
-
 def _request_own(
     path: str,
     weights: str | None,
@@ -262,45 +206,3 @@ def _nearby(path: str) -> str:
     name = os.path.basename(path)
     is_known = name in {info.name for info in known_backbones()}
     return f"; for the network of that name, leave out the folder: --backbone {name}" if is_known else ""
-
-
-def _settle_scattering(request: NetworkRequest) -> NetworkFacts:
-    from featstore.backbones.scattering import wavelet_kernels
-
-    info = find_backbone(request.name)
-    if request.layer not in (None, info.layer):
-        raise BackboneError(f"{info.name} has no layer but {info.layer!r}; found {request.layer!r}")
-    return NetworkFacts(
-        weights_digest=digest_values(wavelet_kernels().values()),
-        layer=info.layer,
-        pooling="none",
-        size_px=request.size_px or info.size_px,
-        feature_dim=info.feature_dim,
-    )
-
-
-def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
-    if request.file is None:
-        weights = f"imagenet of keras {metadata.version('keras')}"
-    else:
-        if told := describe_checkpoint(request.file):
-            raise WeightsError(told)
-        if os.path.isdir(request.file):
-            raise WeightsError(f"{describe_folder(request.file)}; expected a file of weights")
-        try:
-            weights = file_digest(request.file)
-        except FileNotFoundError as error:
-            raise WeightsError(f"there is no weights file at {request.file}") from error
-        except OSError as error:
-            raise WeightsError(f"cannot read {request.file}: {error.strerror}") from error
-    code = {"code": code_digest(request.imports)} if request.imports else {}
-    return {
-        **code,
-        "version": _MEMORY_VERSION,
-        "architecture": request.architecture,
-        "weights": weights,
-        "layer": request.layer,
-        "pooling": request.pooling,
-        "size_px": None if request.size_px is None else list(request.size_px),
-        "alpha": request.alpha,
-    }

@@ -21,8 +21,8 @@ from featstore.backbones.keras2 import (
     model_configuration,
     modern,
 )
-from featstore.backbones.plain_hdf5 import open_plain
 from featstore.errors import BackboneError, WeightsError
+from featstore.io.plain_hdf5 import open_plain
 
 __all__ = [
     "LayerShapes",

@@ -3,22 +3,6 @@
 Importing this loads no network library; that happens when a model is written or run.
 """
 
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from featstore.lazy import lazy_names
-
-if TYPE_CHECKING:
-    from featstore.export.exported import ExportedModel
-    from featstore.export.exporting import FORMATS, QUANTIZATIONS, export_head
-
-__all__ = ["FORMATS", "QUANTIZATIONS", "ExportedModel", "export_head"]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "FORMATS": "exporting",
-        "QUANTIZATIONS": "exporting",
-        "ExportedModel": "exported",
-        "export_head": "exporting",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones.keras.quiet import quiet_import
 from featstore.export.runtimes import INPUT, OUTPUT
 
 with quiet_import():

@@ -37,10 +37,10 @@ from featstore.export.photos import choose, read_photos
 from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
-from featstore.heads.gated import GatedForm
-from featstore.heads.linear import LinearForm, linear_form
-from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
-from featstore.store.outputs import check_outside_stores
+from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.linear import LinearForm, linear_form
+from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
+from featstore.io.outputs import check_outside_stores
 from featstore.version import __version__
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ImageError
+from featstore.flow.stream import decode_for
 from featstore.hashing import content_hash
 from featstore.images.reading import default_workers, map_ahead, read_image
-from featstore.streaming import decode_for
 
 if TYPE_CHECKING:
     from featstore.splits import SplitRule

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.engines import OpenVINOEngine
-from featstore.backbones.memory import ConvertedNetwork
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones.cache import ConvertedNetwork
+from featstore.backbones.keras.quiet import quiet_import
+from featstore.backbones.openvino_engine import OpenVINOEngine
 from featstore.errors import ExportError, MissingExtraError
 from featstore.images.reading import default_workers
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones.keras.quiet import quiet_import
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
 
 with quiet_import():

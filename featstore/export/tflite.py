@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones.keras.quiet import quiet_import
 from featstore.export.runtimes import IMAGES_SIGNATURE, INPUT, OUTPUT
 
 with quiet_import():

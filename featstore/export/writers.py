@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import ExportError, MissingExtraError
 from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
@@ -154,7 +154,7 @@ def _without_constants(layer: Any) -> Any:
 
 
 def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
-    from featstore.backbones.engines import import_openvino
+    from featstore.backbones.openvino_engine import import_openvino
 
     openvino = import_openvino()
     exported = os.path.join(os.path.dirname(path), "exported.xml")

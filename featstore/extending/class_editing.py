@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from featstore.class_names import matching_name, normalised_name
 from featstore.errors import HeadError
 from featstore.heads.calibration import is_nearest_centroid
-from featstore.heads.form_estimator import form_estimator
+from featstore.heads.forms.estimator import form_estimator
 from featstore.heads.head import Head
-from featstore.heads.intervals import scored
 from featstore.heads.rejection import rejection_score
+from featstore.stats.intervals import scored
 
 __all__ = ["edit_classes"]
 

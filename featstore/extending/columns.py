@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from featstore.extending.naming import Naming
 from featstore.extending.photos import Photos
-from featstore.heads.linear import LinearForm, row_lengths
+from featstore.heads.forms.linear import LinearForm, row_lengths
 
 __all__ = ["Columns"]
 

@@ -20,15 +20,15 @@ from featstore.extending.holding_out import Method, hold_out
 from featstore.extending.naming import Naming, name_classes
 from featstore.extending.photos import N_FOLDS, Photos
 from featstore.extending.report import accuracy, calibration_scores, confusions, loss_scores
-from featstore.heads.dealing import deal
-from featstore.heads.form_estimator import form_estimator
-from featstore.heads.gated import GatedForm
+from featstore.heads.data.partition import deal
+from featstore.heads.files.head_file import current_versions
+from featstore.heads.fitting.training import Progress, fit_and_score
+from featstore.heads.forms.estimator import form_estimator
+from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.linear import LinearForm, linear_form
 from featstore.heads.head import Head
-from featstore.heads.head_file import current_versions
-from featstore.heads.intervals import scored
-from featstore.heads.linear import LinearForm, linear_form
-from featstore.heads.training import Progress, fit_and_score
 from featstore.splits import SplitRule
+from featstore.stats.intervals import scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from featstore.extending.naming import Naming
 from featstore.extending.photos import Photos
-from featstore.heads.gated import GatedForm, evidence, unit_rows
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.gated import GatedForm, evidence, unit_rows
+from featstore.heads.forms.linear import LinearForm
 
 __all__ = ["Gate"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.extending.photos import MOST_IMAGES, Photos, deal_folds, keep_classes, spread
-from featstore.heads.dealing import kept_together, listed
+from featstore.heads.data.partition import kept_together, listed
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
 from featstore.splits import SplitRule

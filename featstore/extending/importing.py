@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from featstore.backbones import Backbone, known_backbones, load_backbone
 from featstore.errors import HeadError
 from featstore.extending.imagenet import imagenet_classes
+from featstore.heads.files.head_file import current_versions
+from featstore.heads.forms.linear import LinearForm
 from featstore.heads.head import Head
-from featstore.heads.head_file import current_versions
-from featstore.heads.intervals import scored
-from featstore.heads.linear import LinearForm
 from featstore.splits import SPLITS, SplitRule
+from featstore.stats.intervals import scored
 
 __all__ = ["IMAGENET", "NAME", "import_head"]
 

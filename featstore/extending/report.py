@@ -9,8 +9,8 @@ from featstore.extending.choosing import Seen
 from featstore.extending.holding_out import HeldOut
 from featstore.extending.naming import Naming
 from featstore.heads.calibration import softmax
-from featstore.heads.intervals import scored, wilson_interval
-from featstore.heads.metrics import calibration_bins, expected_calibration_error, log_loss
+from featstore.stats.intervals import scored, wilson_interval
+from featstore.stats.metrics import calibration_bins, expected_calibration_error, log_loss
 
 __all__ = ["accuracy", "calibration_scores", "confusions", "loss_scores"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.metrics import log_loss
+from featstore.stats.metrics import log_loss
 
 __all__ = [
     "class_scores",

@@ -8,8 +8,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from featstore.errors import HeadError
 from featstore.heads.calibration import softmax
-from featstore.heads.gated import GatedForm
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.linear import LinearForm
 
 __all__ = ["FormClassifier"]
 

@@ -13,18 +13,18 @@ from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.class_names import normalised_name
 from featstore.errors import FeatstoreError, FingerprintMismatchError, HeadError, UntrustedTypeError
 from featstore.heads.calibration import class_scores, log_probabilities, mean_over_views, softmax
-from featstore.heads.estimator_file import StoredEstimator, dump_estimator, first_line
+from featstore.heads.data.blocks import usable_features
+from featstore.heads.files.estimator_file import StoredEstimator, dump_estimator, first_line
+from featstore.heads.files.head_file import FIELDS, read_head_file, write_head_file
 from featstore.heads.finite import finite_numbers
-from featstore.heads.form_estimator import form_estimator
-from featstore.heads.gated import GatedForm
-from featstore.heads.head_file import FIELDS, read_head_file, write_head_file
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.estimator import form_estimator
+from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.linear import LinearForm
 from featstore.heads.mismatch import differences
 from featstore.heads.rejection import checked_reject
-from featstore.heads.rows import usable_features
 from featstore.heads.seen import SeenImages
+from featstore.io.outputs import check_head_output
 from featstore.splits import SplitRule
-from featstore.store.outputs import check_head_output
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

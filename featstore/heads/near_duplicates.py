@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featstore.duplicates.finding import THRESHOLD
 from featstore.duplicates.likeness import fit_likeness
 from featstore.duplicates.search import best_matches
-from featstore.heads.intervals import scored
+from featstore.stats.intervals import scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from featstore.errors import HeadError
-from featstore.heads.registry import HeadInfo
+from featstore.heads.info import HeadInfo
 
 __all__ = ["load_head_factory", "load_plugin", "load_plugins", "plugin_names"]
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
 from featstore.errors import HeadError
-from featstore.heads.margins import can_solve
-from featstore.heads.registry import HeadInfo, find_head, known_heads
+from featstore.heads.info import HeadInfo
+from featstore.heads.registry import find_head, known_heads
+from featstore.heads.solvers.margins import can_solve
 
 __all__ = ["Recipe", "build_recipe"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.intervals import scored
+from featstore.stats.intervals import scored
 
 __all__ = ["checked_reject", "rejected_word", "rejection_score"]
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from featstore.errors import ImageError
-from featstore.images.folders import unusable_reason
+from featstore.images.sources.folders import unusable_reason
 
 __all__ = ["default_workers", "map_ahead", "read_image"]
 

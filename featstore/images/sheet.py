@@ -12,8 +12,8 @@ from featstore.images.decode import decode_views
 from featstore.images.given import GivenImage, content_of, path_of
 from featstore.images.reasons import MAX_PIXELS
 from featstore.images.views import ViewRecipe, checked_n_views
-from featstore.store.atomic import replacing
-from featstore.store.outputs import check_output
+from featstore.io.atomic import replacing
+from featstore.io.outputs import check_output
 
 __all__ = ["check_sheet_path", "save_sheet", "view_sheet"]
 
@@ -129,7 +129,7 @@ def check_sheet_path(
     Parameters
     ----------
     path, overwrite, inputs
-        As for :func:`featstore.store.outputs.check_output`.
+        As for :func:`featstore.io.outputs.check_output`.
 
     Returns
     -------

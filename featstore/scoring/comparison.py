@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
-from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, scored
 from featstore.notebook_table import html_table, percent
 from featstore.scoring.evaluation import check_labels_known, predictions, resampling_units
+from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

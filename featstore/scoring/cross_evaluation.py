@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
+from featstore.heads.data.view_counts import check_images
+from featstore.heads.fitting.training import fit_and_score
 from featstore.heads.head import Head
-from featstore.heads.intervals import scored
 from featstore.heads.registry import known_heads
-from featstore.heads.training import fit_and_score
-from featstore.heads.viewed import check_images
 from featstore.scoring.evaluation import Evaluation, predictions, score_images
 from featstore.scoring.fold_dealing import Together, deal_evenly, find_together
 from featstore.scoring.warning_once import each_warning_once
 from featstore.splits import SplitRule
+from featstore.stats.intervals import scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

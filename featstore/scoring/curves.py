@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
+from featstore.heads.fitting.training import fit_and_score
 from featstore.heads.head import Head
-from featstore.heads.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
 from featstore.heads.seen import SeenImages
-from featstore.heads.training import fit_and_score
 from featstore.notebook_table import html_table, percent
 from featstore.scoring.evaluation import predictions, resampling_units
-from featstore.scoring.power_law import fit_power_law
 from featstore.scoring.warning_once import each_warning_once
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
+from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
+from featstore.stats.power_law import fit_power_law
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

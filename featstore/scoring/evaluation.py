@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
+from featstore.heads.data.blocks import rows_of_images
+from featstore.heads.data.view_counts import check_images
 from featstore.heads.head import Head
-from featstore.heads.intervals import (
+from featstore.notebook_table import html_table, percent
+from featstore.splits import SPLITS, SplitRule
+from featstore.stats.intervals import (
     REPLICATES,
     bootstrap_scores,
     percentile_interval,
     scored,
     wilson_interval,
 )
-from featstore.heads.metrics import (
+from featstore.stats.metrics import (
     CalibrationBin,
     balanced_accuracy,
     brier_score,
@@ -31,10 +35,6 @@ from featstore.heads.metrics import (
     macro_f1,
     top_k_accuracy,
 )
-from featstore.heads.rows import rows_of_images
-from featstore.heads.viewed import check_images
-from featstore.notebook_table import html_table, percent
-from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -87,13 +87,13 @@ class Evaluation:
     top1_bootstrap_ci : tuple of float
         The interval of the accuracy by resampling: the one to trust where units hold several images.
     macro_f1, balanced_accuracy : float
-        F1 and recall, averaged over classes; see :func:`featstore.heads.metrics.macro_f1` and
-        :func:`featstore.heads.metrics.balanced_accuracy`.
+        F1 and recall, averaged over classes; see :func:`featstore.stats.metrics.macro_f1` and
+        :func:`featstore.stats.metrics.balanced_accuracy`.
     macro_f1_ci, balanced_accuracy_ci : tuple of float
         Their intervals by resampling.
     log_loss, brier_score, calibration_error : float
         How good the probabilities are: cross entropy in nats, Brier's score in [0, 2], and the expected
-        calibration error in [0, 1]; the smaller the better. See :mod:`featstore.heads.metrics`.
+        calibration error in [0, 1]; the smaller the better. See :mod:`featstore.stats.metrics`.
     calibration : list of CalibrationBin
         The 15 bins of equal width of the calibration error.
     baseline : dict

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from featstore.errors import MissingExtraError, PlotError
 from featstore.heads.head import Head
-from featstore.heads.intervals import wilson_interval
+from featstore.io.atomic import replacing
+from featstore.io.outputs import check_output
 from featstore.process import warnings_to
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
-from featstore.store import replacing
-from featstore.store.outputs import check_output
+from featstore.stats.intervals import wilson_interval
 
 __all__ = ["check_plot_path", "plot", "save_plot"]
 
@@ -114,7 +114,7 @@ def check_plot_path(
     Parameters
     ----------
     path, overwrite, inputs
-        As for :func:`featstore.store.outputs.check_output`.
+        As for :func:`featstore.io.outputs.check_output`.
 
     Returns
     -------

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
-from featstore.heads.judging import Judgement, judge
-from featstore.heads.labelled import Images
-from featstore.heads.metrics import log_loss
-from featstore.heads.parallel import WarningNotes
+from featstore.heads.data.samples import Images
+from featstore.heads.data.view_counts import check_dealing, check_images, checked_views
+from featstore.heads.fitting.held_out import Judgement, judge
+from featstore.heads.fitting.sweep import limits
 from featstore.heads.recipe import Recipe, build_recipe
-from featstore.heads.solving import prepare, solve
-from featstore.heads.sweep import limits
-from featstore.heads.viewed import check_dealing, check_images, checked_views
+from featstore.heads.solvers.parallel import WarningNotes
+from featstore.heads.solvers.solver import prepare, solve
 from featstore.notebook_table import html_table, percent
 from featstore.splits import HashKFold
+from featstore.stats.metrics import log_loss
 from featstore.store.grouping import join_groups
 
 if TYPE_CHECKING:

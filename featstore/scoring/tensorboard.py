@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import HeadError, MissingExtraError, StoreError
-from featstore.store import replacing
-from featstore.store.outputs import check_outside_stores
+from featstore.io.atomic import replacing
+from featstore.io.outputs import check_outside_stores
 
 if TYPE_CHECKING:
     from featstore.heads.head import Head

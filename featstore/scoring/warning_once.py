@@ -4,7 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from featstore.heads import calibration, dealing, training
+from featstore.heads import calibration
+from featstore.heads.data import partition as dealing
+from featstore.heads.fitting import training
 
 __all__ = ["each_warning_once"]
 

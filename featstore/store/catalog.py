@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
 from featstore.errors import StoreError
-from featstore.splits import SPLITS
-from featstore.store.atomic import replacing
-from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
-from featstore.store.hdf5 import (
+from featstore.io.atomic import replacing
+from featstore.io.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
+from featstore.io.hdf5 import (
     FILE_TYPES,
     check_version,
     create_hdf5,
@@ -28,8 +27,9 @@ from featstore.store.hdf5 import (
     open_hdf5,
     read_attribute,
 )
+from featstore.io.raw import damaged
+from featstore.splits import SPLITS
 from featstore.store.keys import HASH_BYTES
-from featstore.store.raw import damaged
 
 __all__ = [
     "Catalog",
@@ -96,7 +96,7 @@ class Catalog:
     moved_from : str, optional
         The location before, of a source that was found again elsewhere; empty for all others.
     ctimes_ns, inodes : ndarray of shape (n,), int64, optional
-        The rest of the file's :class:`~featstore.stamps.FileStamp` when it was hashed; -1 where unknown.
+        The rest of the file's :class:`~featstore.io.stamps.FileStamp` when it was hashed; -1 where unknown.
 
     Raises
     ------
@@ -165,7 +165,7 @@ class Catalog:
         return [path if path.startswith("/") else os.path.join(root, path) for path in self.paths]
 
     def stamps(self) -> list[tuple[int, int, int, int]]:
-        """Return each file's :class:`~featstore.stamps.FileStamp`, as far as it is known."""
+        """Return each file's :class:`~featstore.io.stamps.FileStamp`, as far as it is known."""
         columns = (self.sizes, self.mtimes_ns, self.ctimes_ns, self.inodes)
         return list(zip(*(np.asarray(column).tolist() for column in columns), strict=True))
 

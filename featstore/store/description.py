@@ -10,9 +10,9 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, StoreError
 from featstore.hashing import fingerprint
-from featstore.store.atomic import failure_reason, make_folders, write_text
-from featstore.store.hdf5 import check_version
-from featstore.store.raw import damaged
+from featstore.io.atomic import failure_reason, make_folders, write_text
+from featstore.io.hdf5 import check_version
+from featstore.io.raw import damaged
 
 __all__ = [
     "STORE_VERSION",

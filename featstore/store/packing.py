@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.hashing import canonical_json
+from featstore.io.atomic import replacing
+from featstore.io.hdf5 import create_hdf5
+from featstore.io.outputs import check_output
 from featstore.splits import SplitRule
-from featstore.store.atomic import replacing
 from featstore.store.catalog import text_blocks
-from featstore.store.hdf5 import create_hdf5
-from featstore.store.outputs import check_output
 from featstore.store.table import FeatureTable
 
 __all__ = ["pack_table"]

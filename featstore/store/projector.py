@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featstore.errors import NotInStoreError, StoreError
+from featstore.io.atomic import failure_reason, replacing, write_text
+from featstore.io.outputs import check_output, check_outside_stores
 from featstore.splits import SplitRule
-from featstore.store.atomic import failure_reason, replacing, write_text
-from featstore.store.outputs import check_output, check_outside_stores
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable

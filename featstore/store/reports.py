@@ -11,13 +11,13 @@ from featstore.splits import SPLITS, SplitRule, assign_splits
 
 if TYPE_CHECKING:
     from featstore.store.catalog import Catalog
+    from featstore.store.folder import StoreFolder
     from featstore.store.space import Space
-    from featstore.store.store import FeatureStore
 
 __all__ = ["describe_store"]
 
 
-def describe_store(store: "FeatureStore") -> dict[str, Any]:
+def describe_store(store: "StoreFolder") -> dict[str, Any]:
     """Describe a store; :meth:`FeatureStore.info` documents the keys."""
     spaces = [store.space(name) for name in store.space_names]
     return {
@@ -129,6 +129,6 @@ def _paths_by_label(catalog: "Catalog", rows: list[int]) -> dict[str, list[str]]
     return dict(told)
 
 
-def _describe_head(store: "FeatureStore", name: str) -> dict[str, Any]:
+def _describe_head(store: "StoreFolder", name: str) -> dict[str, Any]:
     path = store.head_path(name)
     return {"name": name, "path": path, "bytes": os.lstat(path).st_size}

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.hashing import canonical_json, fingerprint
-from featstore.store.atomic import failure_reason, replacing
-from featstore.store.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
-from featstore.store.hdf5 import (
+from featstore.io.atomic import failure_reason, replacing
+from featstore.io.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
+from featstore.io.hdf5 import (
     check_version,
     create_hdf5,
     create_plain,
@@ -28,9 +28,9 @@ from featstore.store.hdf5 import (
     open_hdf5,
     read_attribute,
 )
+from featstore.io.mapping import map_array
+from featstore.io.raw import damaged
 from featstore.store.keys import HASH_BYTES
-from featstore.store.mapping import map_array
-from featstore.store.raw import damaged
 from featstore.store.rows import KEY_BYTES, FeatureArray, Rows, damaged_rows, row_checksums
 
 __all__ = [

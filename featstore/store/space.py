@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featstore.errors import NotInStoreError, StoreError
-from featstore.store.atomic import failure_reason
+from featstore.io.atomic import failure_reason
+from featstore.io.raw import damaged
 from featstore.store.description import read_space_description
 from featstore.store.keys import HASH_BYTES, KeyIndex
-from featstore.store.raw import damaged
 from featstore.store.segment import (
     FILE_DTYPES,
     LATEST_NS,

@@ -1,39 +1,31 @@
 """A store: features by content hash, catalogs and heads in one folder that only grows."""
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from featstore.backbones.spec import BackboneSpec
-from featstore.errors import NotInStoreError, StoreError, StoreNotFoundError
+from featstore.errors import NotInStoreError
+from featstore.io.atomic import remove_stale
 from featstore.splits import SplitRule
-from featstore.store.atomic import TEMPORARY_PREFIX, failure_reason, make_folders, remove_stale
-from featstore.store.catalog import Catalog, checked_name, read_catalog, write_catalog
-from featstore.store.compaction import CompactReport, compact_space
-from featstore.store.description import STORE_VERSION, read_json, write_json, write_space_description
+from featstore.store.catalog import Catalog
+from featstore.store.description import STORE_VERSION
+from featstore.store.folder import DESCRIPTION, FOLDERS, STORE_FORMAT, StoreFolder, describe
 from featstore.store.grouping import name_near_groups
-from featstore.store.merging import MergeReport, merge_stores
+from featstore.store.maintenance.compact import CompactReport, compact_space
+from featstore.store.maintenance.merge import MergeReport, merge_stores
+from featstore.store.maintenance.repair import RepairReport, mend_description, repair_store
+from featstore.store.maintenance.verify import VerifyReport, verify_store
 from featstore.store.packing import pack_table
-from featstore.store.repairing import RepairReport, mend_description, repair_store
 from featstore.store.reports import describe_store
-from featstore.store.space import Space
 from featstore.store.table import FeatureTable, build_table
-from featstore.store.updating import update_catalog
-from featstore.store.verification import VerifyReport, verify_store
 
 __all__ = ["FeatureStore"]
 
-_FORMAT = "featstore-store"
-_FOLDERS = ("spaces", "catalogs", "heads")
-# A space is named after an architecture, which a user's own model file may name as it likes.
-_SPACE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}")
 _Progress = Callable[[int, int], None]
 
 
-class FeatureStore:
+class FeatureStore(StoreFolder):
     """A folder of features, catalogs and heads.
 
     Opening one reads a small JSON file; TensorFlow is never imported.
@@ -83,189 +75,12 @@ class FeatureStore:
         repair: bool = False,
         verify_reads: bool = False,
     ) -> None:
-        self.path = os.path.abspath(os.fsdecode(path))
-        self._spaces: dict[str, Space] = {}
-        self._verify_reads = verify_reads
-        description = os.path.join(self.path, "featstore.json")
-        try:
-            names = os.listdir(self.path)
-        except FileNotFoundError:
-            names = []
-            if not create:
-                raise StoreNotFoundError(
-                    f"there is no store {self.path}; featstore extract makes one, "
-                    "FeatureStore(path, create=True) an empty one"
-                ) from None
-        except NotADirectoryError as error:
-            raise StoreError(f"{self.path} is a file; a store is a folder") from error
-        except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {failure_reason(error)}") from error
-        if "featstore.json" not in names:
-            if foreign := [name for name in names if not _is_ours(name)]:
-                raise StoreError(
-                    f"{self.path} is a folder of other things ({sorted(foreign)[0]}, …) and not a store; "
-                    "name a store, or an empty or new folder"
-                )
-            if not create:
-                raise StoreNotFoundError(
-                    f"the folder {self.path} is empty and holds no store; featstore extract makes one, "
-                    "FeatureStore(path, create=True) an empty one"
-                )
-            self._create(description)
-        if repair:
-            mend_description(description, lambda: _describe(description), kind=_FORMAT, version=STORE_VERSION)
-        self.format_version: int = read_json(description, kind=_FORMAT, version=STORE_VERSION)[
-            "format_version"
-        ]
-
-    def __repr__(self) -> str:
-        return (
-            f"<FeatureStore {self.path}: {len(self.space_names)} spaces, "
-            f"{len(self.catalog_names)} catalogs, {len(self.head_names)} heads>"
-        )
-
-    @property
-    def space_names(self) -> tuple[str, ...]:
-        """The spaces' names, sorted."""
-        folder = os.path.join(self.path, "spaces")
-        return tuple(
-            entry.name
-            for entry in self._entries("spaces")
-            if entry.is_dir(follow_symlinks=False)
-            and _SPACE_NAME.fullmatch(entry.name)
-            and os.path.lexists(os.path.join(folder, entry.name, "space.json"))
-        )
-
-    @property
-    def catalog_names(self) -> tuple[str, ...]:
-        """The catalogs' names, sorted."""
-        return self._names("catalogs", ".h5")
-
-    @property
-    def head_names(self) -> tuple[str, ...]:
-        """The heads' names, sorted."""
-        return self._names("heads", ".head")
-
-    def space(self, name: str | None = None) -> Space:
-        """Open a space.
-
-        Parameters
-        ----------
-        name : str, optional
-            Its name or the beginning of it; may be left out where there is only one.
-
-        Returns
-        -------
-        Space
-
-        Raises
-        ------
-        NotInStoreError
-            There is none of this name, or several begin so.
-        StoreError
-            It is damaged or cannot be read.
-        """
-        name = self._chosen(name, self.space_names, "space")
-        known = self._spaces.get(name)
-        if known is None or not known.is_current():
-            folder = os.path.join(self.path, "spaces", name)
-            known = self._spaces[name] = Space(folder, verify_reads=self._verify_reads)
-        return known
-
-    def create_space(
-        self, spec: BackboneSpec, *, feature_dim: int, provenance: Mapping[str, Any] | None = None
-    ) -> Space:
-        """Open the space of a backbone's specification; it is made where there is none.
-
-        Parameters
-        ----------
-        spec : BackboneSpec
-        feature_dim : int
-            Number of features of an image.
-        provenance : mapping, optional
-            What computes the features, as JSON values; kept where the space is made.
-
-        Returns
-        -------
-        Space
-
-        Raises
-        ------
-        StoreError
-            The space has rows of another length, or cannot be written.
-        """
-        if not _SPACE_NAME.fullmatch(spec.name):
-            raise StoreError(
-                f"{spec.name!r} cannot be the name of a space: the architecture must have at most 180 "
-                "characters, none of them a slash or control character, and not begin with a dot"
+        description = os.path.join(os.path.abspath(os.fsdecode(path)), DESCRIPTION)
+        if repair and os.path.lexists(description):
+            mend_description(
+                description, lambda: describe(description), kind=STORE_FORMAT, version=STORE_VERSION
             )
-        if spec.name not in self.space_names:
-            self._make_folder("spaces")
-            folder = os.path.join(self.path, "spaces", spec.name)
-            write_space_description(folder, spec, feature_dim=feature_dim, provenance=provenance)
-        space = self.space(spec.name)
-        if space.feature_dim != feature_dim:
-            raise StoreError(
-                f"the space {space.name} has rows of {space.feature_dim} features; "
-                f"a backbone of the same specification came with {feature_dim}"
-            )
-        return space
-
-    def catalog(self, name: str | None = None) -> Catalog:
-        """Read a catalog.
-
-        Parameters
-        ----------
-        name : str, optional
-            May be left out where there is only one.
-
-        Raises
-        ------
-        NotInStoreError
-            There is none of this name.
-        StoreError
-            It is damaged or cannot be read.
-        """
-        return read_catalog(self.catalog_path(self._chosen(name, self.catalog_names, "catalog")))
-
-    def catalog_path(self, name: str) -> str:
-        """Return where a catalog of this name is, or would be."""
-        return os.path.join(self.path, "catalogs", checked_name(name, "catalog") + ".h5")
-
-    def write_catalog(self, catalog: Catalog) -> None:
-        """Write a catalog, replacing the one of the same name; :meth:`update_catalog` changes what is there.
-
-        Raises
-        ------
-        StoreError
-            It cannot be written.
-        """
-        self._make_folder("catalogs")
-        write_catalog(self.catalog_path(catalog.name), catalog)
-
-    def update_catalog(self, name: str, change: Callable[[Catalog | None], Catalog | None]) -> Catalog | None:
-        """Change a catalog without losing what other processes write meanwhile.
-
-        Parameters
-        ----------
-        name : str
-        change : callable
-            Given the catalog of this name, or None where there is none, returns the one to write in its
-            place; None writes nothing. It is called again, with what is there by then, where another process
-            has written the catalog before this one could.
-
-        Returns
-        -------
-        Catalog or None
-            What is there now.
-
-        Raises
-        ------
-        StoreError
-            The catalog cannot be read or written, or others write it all the time.
-        """
-        self._make_folder("catalogs")
-        return update_catalog(self.catalog_path(name), change)
+        super().__init__(path, create=create, verify_reads=verify_reads)
 
     def write_near_groups(
         self, content_groups: Iterable[Sequence[str]], catalog: str | Sequence[str] | None = None
@@ -314,21 +129,6 @@ class FeatureStore:
             if (written := self.update_catalog(name, regroup)) is not None:
                 n_images += len(written) - written.near_groups.count(None)
         return n_images
-
-    def head_path(self, name: str) -> str:
-        """Return where a head of this name is, or would be.
-
-        Raises
-        ------
-        StoreError
-            No head can have this name.
-        """
-        self._refuse_link("heads")
-        path = os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
-        # Archives and git drop empty folders; a store that cannot be written has no use for one.
-        with suppress(OSError):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
 
     def table(
         self, space: str | Sequence[str] | None = None, catalog: str | Sequence[str] | None = None
@@ -467,7 +267,7 @@ class FeatureStore:
             There is a conflict, or a file cannot be written.
         """
         source = other if isinstance(other, FeatureStore) else FeatureStore(other)
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             self._make_folder(folder)
         return merge_stores(self, source, on_conflict=on_conflict, progress=progress)
 
@@ -489,7 +289,7 @@ class FeatureStore:
             Leave a space alone where it has fewer.
         full : bool
             Fold whatever fits into 4 GiB. By default only what is worth its cost: ten new rows never rewrite
-            gigabytes (see :func:`featstore.store.compaction.plan_compaction`).
+            gigabytes (see :func:`featstore.store.maintenance.compact.plan_compaction`).
         progress : callable, optional
             Called as ``progress(done, total)`` with numbers of rows, for each space.
 
@@ -508,7 +308,7 @@ class FeatureStore:
         report = CompactReport()
         for name in names:
             report += compact_space(self.space(name), min_segments=min_segments, full=full, progress=progress)
-        places = [self.path, *(os.path.join(self.path, folder) for folder in _FOLDERS)]
+        places = [self.path, *(os.path.join(self.path, folder) for folder in FOLDERS)]
         places += [entry.path for entry in self._entries("spaces") if entry.is_dir(follow_symlinks=False)]
         return report + CompactReport(leftovers_removed=sum(map(remove_stale, places)))
 
@@ -548,82 +348,3 @@ class FeatureStore:
             It cannot be written.
         """
         return pack_table(path, self.table(space, catalog), rule=rule, overwrite=overwrite)
-
-    def _create(self, description: str) -> None:
-        try:
-            for folder in _FOLDERS:
-                make_folders(os.path.join(self.path, folder))
-        except OSError as error:
-            raise StoreError(f"cannot make the store {self.path}: {failure_reason(error)}") from error
-        _describe(description)
-
-    def _make_folder(self, name: str) -> None:
-        if not os.path.lexists(os.path.join(self.path, "featstore.json")):
-            raise StoreError(f"the store {self.path} has been removed since it was opened")
-        self._refuse_link(name)
-        try:
-            make_folders(os.path.join(self.path, name))
-        except OSError as error:
-            raise StoreError(f"cannot write into {self.path}: {failure_reason(error)}") from error
-
-    def _refuse_link(self, name: str) -> None:
-        """Refuse a folder of the store that leads out of it."""
-        if os.path.islink(os.path.join(self.path, name)):
-            raise StoreError(
-                f"{os.path.join(self.path, name)} is a link to somewhere else, which featstore never "
-                "follows; put the folder itself in its place"
-            )
-
-    def _entries(self, folder: str) -> list["os.DirEntry[str]"]:
-        self._refuse_link(folder)
-        try:
-            with os.scandir(os.path.join(self.path, folder)) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {failure_reason(error)}") from error
-
-    def _names(self, folder: str, extension: str) -> tuple[str, ...]:
-        stems = (
-            os.path.splitext(entry.name)[0]
-            for entry in self._entries(folder)
-            if entry.name.endswith(extension) and entry.is_file(follow_symlinks=False)
-        )
-        return tuple(stem for stem in stems if not stem.startswith(".") and _is_name(stem))
-
-    def _chosen(self, name: str | None, names: tuple[str, ...], kind: str) -> str:
-        if name is None:
-            matching = names
-        elif name in names:
-            return name
-        else:
-            matching = tuple(found for found in names if kind == "space" and found.startswith(name))
-        if len(matching) == 1:
-            return matching[0]
-        there = (
-            f"{self.path} has: {', '.join(names)}"
-            if names
-            else f"{self.path} has none; run featstore extract"
-        )
-        if name is None:
-            asked = f"which {kind}? name one" if names else f"there is no {kind}"
-        else:
-            asked = f"several {kind}s begin with {name!r}" if matching else f"there is no {kind} {name!r}"
-        raise NotInStoreError(f"{asked}; {there}")
-
-
-def _describe(path: str) -> None:
-    write_json(path, {"format": _FORMAT, "format_version": STORE_VERSION})
-
-
-def _is_ours(name: str) -> bool:
-    """Say whether a name may be left of a store's creation that was cut short."""
-    return name in _FOLDERS or name.startswith(TEMPORARY_PREFIX)
-
-
-def _is_name(stem: str) -> bool:
-    try:
-        return bool(checked_name(stem, "file"))
-    except StoreError:
-        return False

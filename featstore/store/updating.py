@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable
 
 from featstore.errors import StoreError, StoreNotFoundError
+from featstore.io.raw import unreadable
 from featstore.store.catalog import Catalog, read_catalog, write_catalog
-from featstore.store.raw import unreadable
 
 __all__ = ["update_catalog"]
 

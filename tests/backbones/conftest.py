@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def keras():
-    from featstore.backbones import keras_models
+    from featstore.backbones.keras import models as keras_models
 
     return keras_models.keras
 

@@ -9,9 +9,11 @@ import types
 import numpy as np
 import pytest
 
-from featstore.backbones import compiling, engines, load_backbone, memory
-from featstore.backbones.memory import has_room
-from featstore.backbones.quiet import quiet_import
+from featstore.backbones import cache as memory
+from featstore.backbones import compiling, load_backbone
+from featstore.backbones import openvino_engine as engines
+from featstore.backbones.cache import has_room
+from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import BackboneError
 
 ENGINES = ["openvino", "tensorflow"]
@@ -39,7 +41,7 @@ def tiny(tiny_keras_file):
 
 @pytest.fixture(scope="module")
 def expected(tiny_keras_file, keras, pixels):
-    from featstore.backbones.keras_models import build_network, forward_once
+    from featstore.backbones.keras.models import build_network, forward_once
     from featstore.backbones.request import request_network
 
     return forward_once(
@@ -158,7 +160,7 @@ def test_what_openvino_cannot_convert_runs_with_one_warning(
     def fail(*_):
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr("featstore.backbones.keras_models.export_openvino", fail)
+    monkeypatch.setattr("featstore.backbones.keras.models.export_openvino", fail)
     options = {"preprocessing": "torch", "layer": "maps"}
     with caplog.at_level(logging.WARNING):
         backbone = load_backbone(tiny_keras_file, **options)
@@ -178,7 +180,7 @@ def test_what_cannot_be_converted_is_not_tried_again(cache, tiny_keras_file, pix
         tried.append(1)
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr("featstore.backbones.keras_models.export_openvino", fail)
+    monkeypatch.setattr("featstore.backbones.keras.models.export_openvino", fail)
     for _ in range(2):
         load_backbone(tiny_keras_file, preprocessing="torch", layer="maps").forward(pixels[:1])
     assert len(tried) == 1
@@ -195,7 +197,7 @@ def test_what_cannot_be_converted_is_not_tried_again(cache, tiny_keras_file, pix
 def test_what_the_system_refuses_is_not_remembered_of_the_network(
     failure, cache, tiny_keras_file, pixels, monkeypatch, caplog
 ):
-    from featstore.backbones import keras_models
+    from featstore.backbones.keras import models as keras_models
 
     def fail(*_):
         raise failure
@@ -215,7 +217,8 @@ def test_what_the_system_refuses_is_not_remembered_of_the_network(
 def test_a_full_cache_does_not_keep_the_network_from_being_converted(
     error, cache, tiny_keras_file, pixels, monkeypatch
 ):
-    from featstore.backbones import compiling, keras_models
+    from featstore.backbones import compiling
+    from featstore.backbones.keras import models as keras_models
 
     export = keras_models.export_openvino
 
@@ -257,7 +260,7 @@ def test_a_converted_network_that_cannot_be_read_now_is_left_alone(
 
 
 def test_a_conversion_that_gives_other_features_is_not_used(cache, tiny_keras_file, pixels, monkeypatch):
-    from featstore.backbones import keras_models
+    from featstore.backbones.keras import models as keras_models
 
     monkeypatch.setattr(
         keras_models, "forward_once", lambda built, images: np.ones((len(images), 6), np.float32)
@@ -295,7 +298,7 @@ def test_bfloat16_on_a_processor_without_it_is_refused(tiny_keras_file, pixels, 
 
 def test_bfloat16_with_keras_on_a_processor_is_refused(tiny_keras_file, pixels, monkeypatch):
     options = {"preprocessing": "torch", "precision": "bfloat16", "engine": "tensorflow"}
-    from featstore.backbones import keras_models
+    from featstore.backbones.keras import models as keras_models
 
     monkeypatch.setattr(keras_models, "device_names", lambda kind=None: ("cpu:0",))
     with pytest.raises(BackboneError, match="bfloat16 needs OpenVINO or a GPU"):
@@ -317,7 +320,7 @@ def test_an_unknown_engine_is_refused():
 def test_openvino_is_imported_without_the_package_that_reports_it():
     code = """
 import sys
-from featstore.backbones.engines import import_openvino
+from featstore.backbones.openvino_engine import import_openvino
 import_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 import openvino_telemetry

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from featstore.backbones.keras_engine import KerasEngine
+from featstore.backbones.keras.engine import KerasEngine
 from featstore.errors import BackboneError
 from featstore.store import FeatureStore
 from featstore.store.segment import read_description
@@ -62,7 +62,7 @@ def test_another_error_of_the_device_comes_through(pixels):
 @pytest.mark.usefixtures("keras")
 @pytest.mark.parametrize(("memory", "size"), [(2**40, 256), (2**22, 128), (2**10, 1)])
 def test_the_batch_is_as_large_as_the_memory_allows(memory, size, monkeypatch):
-    from featstore.backbones import keras_engine
+    from featstore.backbones.keras import engine as keras_engine
 
     class Layer:
         class output:  # noqa: N801
@@ -114,7 +114,7 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import featstore
-from featstore import pipeline
+from featstore.flow import pipeline
 pipeline.SEAL_BYTES = 1
 featstore.FeatureStore.compact = lambda *_: None
 model, photos, store, devices = sys.argv[1:]

@@ -5,7 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from featstore.backbones.request import request_network, settle
+from featstore.backbones.facts import settle
+from featstore.backbones.request import request_network
 from featstore.errors import BackboneError, UnknownBackboneError, WeightsError, WeightsUnavailableError
 
 from .conftest import randomize, save_legacy
@@ -13,7 +14,7 @@ from .conftest import randomize, save_legacy
 
 @pytest.fixture
 def build(keras, cache):
-    from featstore.backbones.keras_models import build_network
+    from featstore.backbones.keras.models import build_network
 
     def build(name="mobilenet", **options):
         if name == "mobilenet":
@@ -48,7 +49,7 @@ def rewrite(source, target, change):
 
 
 def rows(network, pixels):
-    from featstore.backbones.keras_models import forward_once
+    from featstore.backbones.keras.models import forward_once
 
     return forward_once(network, pixels)
 
@@ -120,7 +121,7 @@ def test_pooling_none_flattens(build, mobilenet_files, pixels):
 
 
 def test_layers_without_names_are_counted_from_the_network_s_first(keras):
-    from featstore.backbones.cutting import stable_names
+    from featstore.backbones.keras.cutting import stable_names
 
     def names():
         inputs = keras.Input((8, 8, 3))
@@ -366,7 +367,7 @@ class TestOwnModel:
 
     @pytest.mark.parametrize("name", ["eval", "system", "get_file"])
     def test_keras_itself_refuses_functions_that_are_no_layers(self, name, keras, tiny_keras_file, tmp_path):
-        from featstore.backbones.keras_weights import open_model
+        from featstore.backbones.keras.weights import open_model
 
         path, canary = str(tmp_path / "function.keras"), tmp_path / "canary"
 

@@ -21,7 +21,7 @@ def test_every_network_of_keras_applications_is_known(keras):
 
 @pytest.mark.parametrize("info", KERAS, ids=lambda info: info.name)
 def test_preprocessing_is_that_of_the_network_s_own_module(info, keras):
-    from featstore.backbones.keras_models import scale_pixels
+    from featstore.backbones.keras.models import scale_pixels
 
     pixels = np.random.default_rng(0).integers(0, 256, (1, 2, 3, 3), dtype=np.uint8)
     module = getattr(keras.applications, info.module)
@@ -43,7 +43,7 @@ def test_networks_that_scale_their_pixels_themselves_do_so_by_default(info, kera
 def test_table_agrees_with_keras(info, keras, monkeypatch):
     if info.name not in QUICK and not os.environ.get("FEATSTORE_ALL_BACKBONES"):
         pytest.skip("builds a large network; set FEATSTORE_ALL_BACKBONES to run it")
-    from featstore.backbones.keras_models import stable_names
+    from featstore.backbones.keras.models import stable_names
 
     _zeros_for_random_numbers(keras, monkeypatch)
     build = getattr(keras.applications, info.keras_name)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featstore.backbones.memory import (
+from featstore.backbones.cache import (
     cache_folder,
     file_digest,
     recall,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featstore.backbones import load_backbone
-from featstore.backbones.keras_models import build_network, forward_once
+from featstore.backbones.keras.models import build_network, forward_once
 from featstore.backbones.request import request_network
 from featstore.errors import BackboneError
 
@@ -129,7 +129,7 @@ def test_a_network_used_twice_cannot_be_cut_at(build, tmp_path, keras):
 
 
 def test_what_keras_cannot_build_or_run_is_our_error(build, tmp_path, keras, monkeypatch):
-    from featstore.backbones import keras_models
+    from featstore.backbones.keras import models as keras_models
 
     path = str(tmp_path / "own.keras")
     inputs = keras.Input((16, 16, 3))

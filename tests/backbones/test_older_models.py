@@ -8,9 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
+from featstore.backbones.facts import settle
+from featstore.backbones.keras.models import build_network, forward_once
 from featstore.backbones.keras2 import modern
-from featstore.backbones.keras_models import build_network, forward_once
-from featstore.backbones.request import request_network, settle
+from featstore.backbones.request import request_network
 from featstore.errors import BackboneError, WeightsError
 
 from .conftest import randomize

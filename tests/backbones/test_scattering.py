@@ -302,8 +302,8 @@ def test_a_linear_head_reads_handwritten_digits():
 
 def test_the_network_that_comes_converted_is_the_one_that_keras_builds(cache, tmp_path):
     from featstore.backbones import compiling, load_backbone
-    from featstore.backbones.engines import OpenVINOEngine
-    from featstore.backbones.keras_models import build_network, forward_once
+    from featstore.backbones.keras.models import build_network, forward_once
+    from featstore.backbones.openvino_engine import OpenVINOEngine
     from featstore.backbones.request import request_network
 
     network = compiling._packaged(compiling._network_key(load_backbone("scattering").spec))

@@ -35,7 +35,7 @@ def test_a_stopped_extraction_seals_and_says_how_to_go_on(photos, tmp_path, monk
             stop()
 
     backbone = CountingBackbone(before_batch=press)
-    monkeypatch.setattr("featstore.extraction.load_backbone", lambda name, **options: backbone)
+    monkeypatch.setattr("featstore.flow.extraction.load_backbone", lambda name, **options: backbone)
     store = tmp_path / "photos.fstore"
     result = CliRunner().invoke(main, ["extract", str(photos), "--store", str(store), "--json"])
     assert result.exit_code == code
@@ -46,7 +46,7 @@ def test_a_stopped_extraction_seals_and_says_how_to_go_on(photos, tmp_path, monk
 
 def extract_stopped_by(press, photos, tmp_path, monkeypatch):
     backbone = CountingBackbone(before_batch=lambda number: press() if number == 2 else None)
-    monkeypatch.setattr("featstore.extraction.load_backbone", lambda name, **options: backbone)
+    monkeypatch.setattr("featstore.flow.extraction.load_backbone", lambda name, **options: backbone)
     return CliRunner().invoke(main, ["extract", str(photos), "--store", str(tmp_path / "s.fstore"), "--json"])
 
 

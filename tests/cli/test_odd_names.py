@@ -26,7 +26,7 @@ LATIN = os.fsdecode(b"caf\xe9")
 @pytest.fixture(scope="module", autouse=True)
 def logs_that_can_be_sent():
     """Names that are not UTF-8 must not be in pytest's own record: its workers could not send it."""
-    logger = logging.getLogger("featstore.heads.dealing")
+    logger = logging.getLogger("featstore.heads.data.partition")
     logger.addFilter(_drop)
     yield
     logger.removeFilter(_drop)
@@ -88,9 +88,11 @@ def test_what_is_shown_is_printable(run, line, code):
 
 
 def test_a_strict_stop_names_the_file_harmlessly(run, monkeypatch):
-    import featstore.extraction
+    import featstore.flow.extraction
 
-    monkeypatch.setattr(featstore.extraction, "load_backbone", lambda name, **options: CountingBackbone())
+    monkeypatch.setattr(
+        featstore.flow.extraction, "load_backbone", lambda name, **options: CountingBackbone()
+    )
     result = run("extract photos --store strict.fstore --strict")
     assert result.exit_code == 1
     assert r"broken\x1b[2J.png" in result.output

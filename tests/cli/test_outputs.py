@@ -11,7 +11,7 @@ import featstore
 from featstore.errors import OutputError
 from featstore.images import ViewRecipe, view_sheet
 from featstore.images.sheet import save_sheet
-from featstore.store.outputs import check_output
+from featstore.io.outputs import check_output
 from featstore_cli.main import main
 
 

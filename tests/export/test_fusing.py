@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from featstore.export.exporting import _form_of_estimator
 from featstore.export.fusing import fuse
 from featstore.heads.calibration import softmax
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.linear import LinearForm
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
 

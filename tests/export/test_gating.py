@@ -6,8 +6,8 @@ import pytest
 from featstore.export.fusing import fuse
 from featstore.export.writers import write_model
 from featstore.heads.calibration import softmax
-from featstore.heads.gated import GatedForm, unit_rows
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.gated import GatedForm, unit_rows
+from featstore.heads.forms.linear import LinearForm
 
 keras = pytest.importorskip("keras")
 

@@ -45,8 +45,8 @@ from sklearn.preprocessing import (
 from sklearn.random_projection import GaussianRandomProjection
 from sklearn.svm import LinearSVC
 
-from featstore.heads.estimator_file import dump_estimator
-from featstore.heads.estimators.kinds import KINDS
+from featstore.heads.files.estimator_file import dump_estimator
+from featstore.heads.files.estimators.kinds import KINDS
 
 _TRANSFORMERS = (
     StandardScaler(),

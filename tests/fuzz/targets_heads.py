@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.heads import Head
-from featstore.heads.linear import linear_form
+from featstore.heads.forms.linear import linear_form
 from featstore.splits import SplitRule
 
 _DIM = 4

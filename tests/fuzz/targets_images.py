@@ -14,7 +14,7 @@ from featstore.errors import ImageError, SourceError
 from featstore.hashing import content_hash
 from featstore.images import ViewRecipe, formats
 from featstore.images.decode import RESIZE_RULES, decode_views
-from featstore.images.sources import Source, open_source
+from featstore.images.sources.opening import Source, open_source
 
 # Larger pictures are refused, so that a run takes milliseconds.
 _MAX_PIXELS = 2**18

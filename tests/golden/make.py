@@ -17,8 +17,8 @@ from featstore.backbones import load_backbone
 from featstore.backbones.spec import BackboneSpec
 from featstore.hashing import content_hash
 from featstore.heads import fit
-from featstore.heads.gated import GatedForm, unit_rows
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.gated import GatedForm, unit_rows
+from featstore.heads.forms.linear import LinearForm
 from featstore.images import ViewRecipe, decode_views
 from featstore.store import Catalog, FeatureStore
 

@@ -9,7 +9,7 @@ import pytest
 from fake_tables import blobs, table_of
 from featstore import edit_classes, evaluate, fit
 from featstore.extending.naming import name_classes
-from featstore.images.sources import _catalog_name
+from featstore.images.sources.opening import _catalog_name
 
 NFC, NFD = (unicodedata.normalize(form, "gänseblümchen") for form in ("NFC", "NFD"))
 X, Y = blobs(n=200)

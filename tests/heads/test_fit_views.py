@@ -6,11 +6,13 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV
 
 from featstore.errors import HeadError, NotInStoreError, SplitError
-from featstore.heads import fit, judging, sweep
+from featstore.heads import fit
 from featstore.heads.calibration import mean_over_views, softmax
-from featstore.heads.labelled import Images, shared_images
-from featstore.heads.rows import Rows
-from featstore.heads.viewed import Views
+from featstore.heads.data.blocks import Rows
+from featstore.heads.data.samples import Images, shared_images
+from featstore.heads.data.view_counts import Views
+from featstore.heads.fitting import held_out as judging
+from featstore.heads.fitting import sweep
 from featstore.splits import HashKFold, SplitRule
 
 PARAMS = {
@@ -241,7 +243,7 @@ def test_processes_are_given_the_views_of_their_images(table):
 
 
 def test_blocks_hold_whole_images(table, monkeypatch):
-    monkeypatch.setattr("featstore.heads.rows._BLOCK_BYTES", 7 * 4 * table.feature_dim)
+    monkeypatch.setattr("featstore.heads.data.blocks._BLOCK_BYTES", 7 * 4 * table.feature_dim)
     rows = Rows(table.with_views(3), np.arange(30), name="some", n_views=3)
     blocks = list(rows.image_blocks())
     assert [(at.start, at.stop) for at, _ in blocks] == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]

@@ -11,9 +11,9 @@ from sklearn.metrics import get_scorer
 
 from featstore.errors import HeadError
 from featstore.heads.calibration import softmax
-from featstore.heads.form_estimator import form_estimator
-from featstore.heads.gated import GatedForm, evidence, neighbor_cosine, unit_rows
-from featstore.heads.linear import LinearForm
+from featstore.heads.forms.estimator import form_estimator
+from featstore.heads.forms.gated import GatedForm, evidence, neighbor_cosine, unit_rows
+from featstore.heads.forms.linear import LinearForm
 
 DIM = 5
 

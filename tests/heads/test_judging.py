@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from featstore.heads import fit, judging
-from featstore.heads.judging import most_kept, spread
+from featstore.heads import fit
+from featstore.heads.fitting import held_out as judging
+from featstore.heads.fitting.held_out import most_kept, spread
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from featstore.errors import HeadError
 from featstore.heads import Head, fit, known_heads
 from featstore.heads.calibration import smoothed_votes
-from featstore.heads.neighbors import neighbor_scores
-from featstore.heads.rows import Rows
-from featstore.heads.training import fit_and_score
+from featstore.heads.data.blocks import Rows
+from featstore.heads.fitting.training import fit_and_score
+from featstore.heads.solvers.neighbors import neighbor_scores
 from featstore.splits import SplitRule
 
 NAMES = [info.name for info in known_heads()]
@@ -150,7 +150,7 @@ def test_sgd_is_partial_fit_over_shuffled_blocks(hard):
 
 
 def test_sgd_sees_every_row_once_in_each_pass(hard, monkeypatch):
-    monkeypatch.setattr("featstore.heads.descent._BLOCK_RUNS", 7)
+    monkeypatch.setattr("featstore.heads.solvers.descent._BLOCK_RUNS", 7)
     seen = []
     partial_fit = SGDClassifier.partial_fit
     monkeypatch.setattr(
@@ -168,7 +168,7 @@ def test_sgd_sees_every_row_once_in_each_pass(hard, monkeypatch):
 
 
 def test_sgd_mixes_the_classes_of_a_sorted_store(make_table, make_blobs, monkeypatch):
-    monkeypatch.setattr("featstore.heads.descent._BLOCK_RUNS", 8)
+    monkeypatch.setattr("featstore.heads.solvers.descent._BLOCK_RUNS", 8)
     X, y = make_blobs(n=3000, n_classes=5, feature_dim=20, spread=1.0)
     order = np.argsort(y, kind="stable")
     head = fit(make_table(X[order], y[order]), head="sgd")
@@ -181,7 +181,7 @@ def test_sgd_of_many_classes_updates_them_on_all_cores_to_the_same_coefficients(
     one = fit(hard, head="sgd", params=settings)
     jobs = []
     partial_fit = SGDClassifier.partial_fit
-    monkeypatch.setattr("featstore.heads.descent._ALL_CORES_FROM", 1)
+    monkeypatch.setattr("featstore.heads.solvers.descent._ALL_CORES_FROM", 1)
     monkeypatch.setattr(
         SGDClassifier,
         "partial_fit",
@@ -288,7 +288,7 @@ def test_features_that_are_no_numbers_are_refused_by_every_head(table, name, spl
 
 @pytest.mark.parametrize("name", ["lda", "ridge", "sgd"])
 def test_features_are_never_in_memory_at_once(make_table, make_blobs, tmp_path, monkeypatch, name):
-    monkeypatch.setattr("featstore.heads.rows._BLOCK_BYTES", 2**18)
+    monkeypatch.setattr("featstore.heads.data.blocks._BLOCK_BYTES", 2**18)
     X, y = make_blobs(n=30_000, feature_dim=256)
     X.tofile(tmp_path / "X")
     mapped = np.memmap(tmp_path / "X", dtype=np.float32, mode="r", shape=X.shape)

@@ -11,7 +11,7 @@ from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from featstore.heads.calibration import class_scores, softmax
-from featstore.heads.linear import LinearForm, linear_form
+from featstore.heads.forms.linear import LinearForm, linear_form
 
 
 def data_of(n_classes, seed=0):

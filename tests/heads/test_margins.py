@@ -8,7 +8,7 @@ from sklearn.svm import LinearSVC
 
 from featstore.errors import HeadError
 from featstore.heads import fit
-from featstore.heads.margins import svm_path
+from featstore.heads.solvers.margins import svm_path
 from featstore.splits import SplitRule
 
 TIGHT = 1e-9

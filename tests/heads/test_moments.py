@@ -31,7 +31,7 @@ def assert_same(head, plain, *, rtol=1e-6):
 def table(request, make_table, make_blobs, monkeypatch):
     n, feature_dim, n_classes = request.param
     # Several blocks, which do not end where the table does.
-    monkeypatch.setattr("featstore.heads.rows._BLOCK_BYTES", 37 * 4 * feature_dim)
+    monkeypatch.setattr("featstore.heads.data.blocks._BLOCK_BYTES", 37 * 4 * feature_dim)
     X, y = make_blobs(n=n, n_classes=n_classes, feature_dim=feature_dim, spread=2.0)
     X = 100 + 3 * X
     X[:, 3] = 5
@@ -90,7 +90,7 @@ def test_weights_of_single_classes_count_like_copies(make_table, make_blobs):
 
 
 def test_all_settings_of_a_sweep_cost_one_pass(table, monkeypatch):
-    from featstore.heads import moments
+    from featstore.heads.solvers import moments
 
     passes = []
     gather = moments._gather

@@ -230,7 +230,7 @@ def test_the_command_line_imports_nothing_from_the_current_folder(start, strange
 def test_fits_in_other_processes_import_nothing_from_the_current_folder(strangers_folder):
     code = (
         "import sys\nsys.path[:] = [path for path in sys.path if path]\n"
-        "import os\nfrom featstore.heads.parallel import WarningNotes, run_tasks\n"
+        "import os\nfrom featstore.heads.solvers.parallel import WarningNotes, run_tasks\n"
         "with WarningNotes() as notes:\n"
         "    print(len(list(run_tasks([repr, repr], notes, jobs=2, prefer='processes'))))\n"
         "assert 'PYTHONSAFEPATH' not in os.environ\n"

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from featstore import Head, fit
 from featstore.errors import HeadError
 from featstore.heads.seen import SeenImages
+from featstore.io.archive import ARCHIVE_COMMENT, seal_archive
 from featstore.splits import SplitRule
-from featstore.store.archive import ARCHIVE_COMMENT, seal_archive
 
 hashes = st.integers(0, 20).flatmap(lambda n: arrays(np.uint8, (n, 32)))
 

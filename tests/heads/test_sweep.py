@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from featstore.errors import HeadError, SplitError
 from featstore.heads import find_head, fit, known_heads
 from featstore.heads.calibration import class_scores, fit_temperature
-from featstore.heads.metrics import log_loss
 from featstore.splits import HashKFold, SplitRule, fold_numbers
+from featstore.stats.metrics import log_loss
 
 NAMES = [info.name for info in known_heads()]
 

@@ -11,7 +11,7 @@ from PIL import Image
 import featstore
 from fakes import CountingBackbone
 from featstore.errors import SourceError
-from featstore.images.sources import open_source
+from featstore.images.sources.opening import open_source
 
 
 @pytest.fixture

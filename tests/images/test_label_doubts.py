@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from featstore.images.label_doubts import label_doubts
+from featstore.images.sources.label_doubts import label_doubts
 
 
 @pytest.mark.parametrize(

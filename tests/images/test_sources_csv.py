@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from featstore.errors import SourceError
-from featstore.images import csv_list
-from featstore.images.sources import open_source
+from featstore.images.sources.opening import csv_list, open_source
 from featstore.store import catalog
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")

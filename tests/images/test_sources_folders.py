@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from corpus import NAMES
 from featstore.errors import SourceError
-from featstore.images.sources import ImageRecord, is_image_name, open_source
-from featstore.stamps import FileStamp
+from featstore.images.sources.opening import ImageRecord, is_image_name, open_source
+from featstore.io.stamps import FileStamp
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -275,7 +275,7 @@ def test_the_source_states_where_it_is(tmp_path, monkeypatch):
 def test_a_catalog_name_is_safe_whatever_the_folder_is_called(stem):
     import re
 
-    from featstore.images.sources import _catalog_name
+    from featstore.images.sources.opening import _catalog_name
 
     name = _catalog_name(stem)
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
@@ -286,5 +286,5 @@ def test_a_catalog_name_is_safe_whatever_the_folder_is_called(stem):
 def test_listing_a_source_does_not_load_pillow():
     import subprocess
 
-    code = "import sys, featstore.images.sources; sys.exit('PIL' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, featstore.images.sources.opening; sys.exit('PIL' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

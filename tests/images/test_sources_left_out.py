@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from featstore.errors import SourceError
-from featstore.images import image_names
-from featstore.images.sources import open_source
+from featstore.images.sources.opening import image_names, open_source
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -65,7 +64,7 @@ def test_where_a_name_does_not_tell_the_first_bytes_do(tmp_path, name, kind):
 def test_a_file_with_a_known_other_ending_is_never_opened(tmp_path, monkeypatch, name):
     write(tmp_path, "a/1.png", f"a/{name}")
     monkeypatch.setattr(image_names, "holds_image", lambda path: pytest.fail(path))
-    monkeypatch.setattr("featstore.images.folders.holds_image", lambda path: pytest.fail(path))
+    monkeypatch.setattr("featstore.images.sources.folders.holds_image", lambda path: pytest.fail(path))
     source = open_source(tmp_path)
     assert paths(source) == ["a/1.png"]
     assert source.ignored == 1

@@ -7,7 +7,7 @@ import pytest
 
 from featstore.class_names import look_alikes, look_alikes_told, matching_name, normalised_name
 from featstore.errors import SourceError
-from featstore.images.sources import open_source
+from featstore.images.sources.opening import open_source
 
 NFC, NFD = (unicodedata.normalize(form, "gänseblümchen") for form in ("NFC", "NFD"))
 

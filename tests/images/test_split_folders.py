@@ -2,7 +2,7 @@
 
 import pytest
 
-from featstore.images.sources import open_source
+from featstore.images.sources.opening import open_source
 
 
 def opened(root, *names):

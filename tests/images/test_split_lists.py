@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.errors import SourceError
-from featstore.images.sources import open_source
+from featstore.images.sources.opening import open_source
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 

@@ -10,8 +10,8 @@ from featstore.errors import HeadError, SplitError
 from featstore.heads import fit
 from featstore.scoring import learning_curve
 from featstore.scoring.curves import _forecast, _training_sets, _verdict
-from featstore.scoring.power_law import fit_power_law
 from featstore.splits import SplitRule
+from featstore.stats.power_law import fit_power_law
 
 QUICK = {"params": {"C": 0.1}, "fractions": (0.125, 0.25, 0.5), "repeats": 3}
 

@@ -39,7 +39,7 @@ def test_an_evaluation_looks_at_more_than_the_image_itself(head, table):
 
 def test_blocks_smaller_than_the_split_give_the_same_scores(head, table, monkeypatch):
     whole = evaluate(head, table)
-    monkeypatch.setattr("featstore.heads.rows._BLOCK_BYTES", 9 * 4 * table.feature_dim)
+    monkeypatch.setattr("featstore.heads.data.blocks._BLOCK_BYTES", 9 * 4 * table.feature_dim)
     parts = evaluate(head, table)
     assert (parts.top1, parts.confusion) == (whole.top1, whole.confusion)
     assert parts.log_loss == pytest.approx(whole.log_loss)

@@ -8,11 +8,11 @@ import zipfile
 
 import pytest
 
-import featstore.store.raw
+import featstore.io.raw
 import featstore.store.segment
 from featstore.errors import DamagedError, StoreError
+from featstore.io.archive import ARCHIVE_COMMENT, seal_archive
 from featstore.store import FeatureStore
-from featstore.store.archive import ARCHIVE_COMMENT, seal_archive
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ class Refusing:
 
     def __init__(self, monkeypatch, number, *, ending="", stays=False, code=errno.EIO):
         self.number, self.ending, self.stays, self.code, self.count = number, ending, stays, code, 0
-        real = featstore.store.raw._read_at
+        real = featstore.io.raw._read_at
 
         def read(descriptor, view, position):
             if os.readlink(f"/proc/self/fd/{descriptor}").endswith(self.ending):
@@ -50,7 +50,7 @@ class Refusing:
                     raise OSError(self.code, os.strerror(self.code))
             return real(descriptor, view, position)
 
-        monkeypatch.setattr(featstore.store.raw, "_read_at", read)
+        monkeypatch.setattr(featstore.io.raw, "_read_at", read)
 
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="files are told by /proc")
@@ -70,7 +70,7 @@ def test_a_read_that_is_refused_once_sets_nothing_aside_and_is_reported(whole, m
         assert files_of(whole) == before
         [left] = report.remaining
         assert (left.repairable, report.ok) == (False, False)
-        assert left.reason.endswith(featstore.store.raw.failure_reason(OSError(code, os.strerror(code))))
+        assert left.reason.endswith(featstore.io.raw.failure_reason(OSError(code, os.strerror(code))))
     assert FeatureStore(whole.path).verify().ok
 
 
@@ -145,13 +145,13 @@ def test_a_catalog_that_another_process_has_mended_meanwhile_is_not_set_aside(
         file.write(b"x" * 50)
     with pytest.raises(DamagedError):
         whole.catalog()
-    real = featstore.store.repairing._Repair.mend
+    real = featstore.store.maintenance.repair._Repair.mend
 
     def mend(repair, damage):
         FeatureStore(whole.path).write_catalog(make_catalog(7))
         return real(repair, damage)
 
-    monkeypatch.setattr(featstore.store.repairing._Repair, "mend", mend)
+    monkeypatch.setattr(featstore.store.maintenance.repair._Repair, "mend", mend)
     report = FeatureStore(whole.path).repair()
     assert (report.set_aside, report.catalogs, report.ok) == ((), (), True)
     assert len(FeatureStore(whole.path).catalog()) == 7
@@ -187,7 +187,7 @@ def test_segments_of_a_time_that_no_reader_takes_are_rescued(store, fill):
     import h5py
     import numpy as np
 
-    from featstore.store.frame import lay_out_frame, seal_frame
+    from featstore.io.frame import lay_out_frame, seal_frame
 
     [segment] = space.segments
     with h5py.File(segment.path, "r+") as file:

@@ -29,11 +29,11 @@ import skops.io  # noqa: F401
 import tqdm  # noqa: F401
 
 import featstore.backbones.backbone
-import featstore.extraction
+import featstore.flow.extraction
+import featstore.flow.pipeline
 import featstore.heads
-import featstore.pipeline
-import featstore.store.atomic
-import featstore.store.compaction
+import featstore.io.atomic
+import featstore.store.maintenance.compact
 import featstore.store.segment
 import featstore.store.space
 import featstore.store.store
@@ -202,10 +202,10 @@ def launch(plan):
     for number, name in ((0, os.devnull), (1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(plan["log"], name), os.O_RDWR | os.O_CREAT), number)
     os.environ.update(plan["failing"])
-    featstore.pipeline.SEAL_BYTES = 1
+    featstore.flow.pipeline.SEAL_BYTES = 1
     featstore.backbones.backbone.preferred_batch_size = lambda: BATCH
     if plan["tiny"]:
-        featstore.extraction.load_backbone = lambda name, *, views, **options: CountingBackbone(
+        featstore.flow.extraction.load_backbone = lambda name, *, views, **options: CountingBackbone(
             batch_size=BATCH, views=views
         )
     Steps(plan).install()

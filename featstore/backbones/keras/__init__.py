@@ -1,0 +1,1 @@
+"""Everything of the backbones that imports Keras."""

@@ -1,0 +1,232 @@
+"""A network's own classifier, where it is one linear layer on the features that a backbone gives.
+
+Imports Keras, as :mod:`featstore.backbones.keras.models` does. Which layer the classifier is, is found in the
+network's graph, and that its scores are linear in the backbone's features is proved on random images.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from featstore.backbones.keras.cutting import own_names, stable_names
+from featstore.backbones.keras.models import (
+    BuiltNetwork,
+    device_names,
+    forward_once,
+    keras_settings,
+    scale_pixels,
+)
+from featstore.backbones.keras.quiet import quiet_import
+from featstore.backbones.keras.weights import fit_top, load_weights, make_application, open_model
+from featstore.backbones.known import BackboneInfo, find_backbone
+from featstore.backbones.request import NetworkRequest
+from featstore.backbones.weights_files import weights_kind
+from featstore.errors import BackboneError
+
+with quiet_import():
+    import keras
+
+__all__ = ["Classifier", "read_classifier"]
+
+_IMAGES = 4
+# Of the probabilities, and of the features relative to the largest. Rounding gives 1e-6 of both.
+_TOLERANCE = 1e-4
+
+# What changes no number when a network is used.
+_IDLE = ("Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "Identity")
+_SHAPE = ("Flatten", "Reshape")
+_POOLING = "GlobalAveragePooling2D"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classifier:
+    """The last layer of a network: its probabilities are the softmax of ``features @ kernel + bias``.
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (feature_dim, n_classes), float32
+    bias : ndarray of shape (n_classes,), float32
+    layer : str
+        Its name in the network.
+    largest_difference : float
+        Between these probabilities and the network's own, on the random images that were tried.
+    """
+
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    layer: str
+    largest_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """A network's classifying layer, and what it takes."""
+
+    layer: Any
+    inputs: Any
+
+
+def read_classifier(request: NetworkRequest, built: BuiltNetwork) -> Classifier:
+    """Read the classifier out of the network that a backbone was cut from.
+
+    Parameters
+    ----------
+    request : NetworkRequest
+        Of the backbone. Its weights are those of the whole network.
+    built : BuiltNetwork
+        The backbone, best on the processor: GPUs round products to fewer digits than are compared.
+
+    Raises
+    ------
+    WeightsError
+        The weights file holds no classifier.
+    WeightsUnavailableError
+        The weights are to be downloaded, and cannot be.
+    BackboneError
+        The network does not end in one layer with softmax, or other layers stand between the features and
+        that; the message says which.
+    """
+    if request.weights == "closed-form":
+        raise BackboneError(f"{request.name} is a formula and has no classifier; fit a head on its features")
+    of = os.path.basename(request.name)
+    with keras_settings(), keras.device(device_names("cpu")[0]):
+        network = _own(request) if request.is_own else _known(request, find_backbone(request.name))
+        end = _end(network, of)
+        kernel, bias = _arrays(end.layer)
+        whole = _whole(network, end, request, built.facts.size_px)
+        pixels = np.random.default_rng(0).integers(0, 256, (_IMAGES, *built.facts.size_px, 3), dtype=np.uint8)
+        taken, wanted = (np.asarray(keras.ops.convert_to_numpy(one)) for one in whole(pixels, training=False))
+        features = forward_once(built, pixels)
+    taken = taken.reshape(_IMAGES, -1)
+    largest = np.abs(taken).max()
+    if taken.shape != features.shape or np.abs(taken - features).max() > _TOLERANCE * largest:
+        raise BackboneError(_between(network, end, request, built, of))
+    found = softmax(features.astype(np.float64) @ kernel.astype(np.float64) + bias, axis=1)
+    difference = float(np.abs(found - wanted.reshape(_IMAGES, -1)).max())
+    if not difference <= _TOLERANCE:
+        raise BackboneError(
+            f"the softmax of {end.layer.name} of {of} does not give the network's own probabilities: on "
+            f"{_IMAGES} random images they differ by {difference:.2g}, expected at most {_TOLERANCE:g}"
+        )
+    return Classifier(kernel=kernel, bias=bias, layer=str(end.layer.name), largest_difference=difference)
+
+
+def _own(request: NetworkRequest) -> Any:
+    network = open_model(request.name, trust_model=request.trust_model, imports=request.imports)
+    if len(network.outputs) != 1:
+        raise BackboneError(
+            f"{os.path.basename(request.name)} has {len(network.outputs)} outputs; expected one"
+        )
+    return network
+
+
+def _known(request: NetworkRequest, info: BackboneInfo) -> Any:
+    network = make_application(info, request.size_px or info.size_px, request.alpha, top=True)
+    network = fit_top(network, info, request)
+    if request.file is not None and weights_kind(request.file) == "model":
+        # Whose classifier may end otherwise than in the softmax of the network that was built here.
+        _end(open_model(request.file), os.path.basename(request.file))
+    # Of a part of the classifier that has another shape at other image sizes, the message names the layer.
+    load_weights(network, info, replace(request, layer=str(network.layers[-1].name)), top=True)
+    return network
+
+
+def _end(network: Any, of: str) -> _End:
+    """Find the layer that classifies: the last with weights, with nothing but softmax after it."""
+    tensor, is_softmax = network.outputs[0], False
+    while True:
+        operation, node, _ = tensor._keras_history
+        kind = type(operation).__name__
+        activation = getattr(getattr(operation, "activation", None), "__name__", "linear")
+        if kind in ("Softmax", "Activation", "Dense", "Conv2D"):
+            if kind != "Softmax" and activation not in ("linear", "softmax"):
+                raise BackboneError(
+                    f"{of} ends in {operation.name} ({kind}) with {activation}; the probabilities of a head "
+                    "are the softmax of its scores: expected one Dense with softmax"
+                )
+            is_softmax |= kind == "Softmax" or activation == "softmax"
+        elif kind not in (*_IDLE, *_SHAPE):
+            raise BackboneError(f"{of} ends in {operation.name} ({kind}); expected one Dense with softmax")
+        (tensor,) = operation._inbound_nodes[node].input_tensors
+        if kind in ("Dense", "Conv2D"):
+            break
+    if not is_softmax:
+        raise BackboneError(
+            f"{of} ends in {operation.name} ({kind}) without softmax, so that its outputs are no "
+            "probabilities; if they are scores, add keras.layers.Softmax() and save it again"
+        )
+    if kind == "Conv2D" and (operation.kernel_size != (1, 1) or operation.groups != 1):
+        raise BackboneError(
+            f"{of} ends in {operation.name}, a convolution of more than 1x1; expected a Dense"
+        )
+    return _End(layer=operation, inputs=tensor)
+
+
+def _arrays(layer: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel), np.float32)
+    kernel = kernel.reshape(-1, kernel.shape[-1])
+    if layer.bias is None:
+        return kernel, np.zeros(kernel.shape[-1], np.float32)
+    return kernel, np.asarray(keras.ops.convert_to_numpy(layer.bias), np.float32)
+
+
+def _whole(network: Any, end: _End, request: NetworkRequest, size_px: tuple[int, int]) -> Any:
+    """Return the network from uint8 pixels to what its classifier takes, and to its probabilities."""
+    inner = keras.Model(network.inputs[0], [end.inputs, network.outputs[0]])
+    pixels = keras.Input((*size_px, 3), dtype="uint8")
+    scaled = scale_pixels(pixels, request.preprocessing)
+    return keras.Model(pixels, inner(keras.ops.cast(scaled, network.inputs[0].dtype)))
+
+
+def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwork, of: str) -> str:
+    """Say which layers stand between the features and the classifier, and where to cut instead."""
+    facts = built.facts
+    names = own_names(network) if request.is_own else stable_names(network)
+    called = {own: name for name, own in names.items()}
+    passed: list[Any] = []
+    operation, inputs = _source(end.inputs)
+    nearest = operation
+    # Of a cut inside a nested network, the nested network as a whole.
+    cut = names.get(facts.layer) or names.get(facts.layer.partition("/")[0])
+    while operation.name != cut and len(inputs) == 1:
+        passed.append(operation)
+        operation, inputs = _source(inputs[0])
+    told = [f"{called.get(one.name, one.name)} ({type(one).__name__})" for one in reversed(passed)]
+    if not inputs:
+        stand = "they are not taken on the way to it"
+    elif all(type(one).__name__ == _POOLING for one in passed):
+        stand = "they are pooled in another way"
+    else:
+        others = [] if operation.name == cut and facts.layer in names else ["others"]
+        stand = f"between them stand {', '.join([*others, *told][-4:])}"
+    dims = "x".join(str(side) for side in end.inputs.shape[1:])
+    return (
+        f"the features of {of} at layer {facts.layer} with pooling {facts.pooling} "
+        f"({facts.feature_dim:,} of them) are not what its classifier {end.layer.name} takes ({dims}): "
+        f"{stand}; {_advice(nearest, called, request)}"
+    )
+
+
+def _source(tensor: Any) -> tuple[Any, list[Any]]:
+    """Return what made a tensor, and of which tensors; what changes no number is passed over."""
+    while True:
+        operation, node, _ = tensor._keras_history
+        inputs = operation._inbound_nodes[node].input_tensors
+        if type(operation).__name__ not in _IDLE:
+            return operation, list(inputs)
+        (tensor,) = inputs
+
+
+def _advice(nearest: Any, called: dict[str, str], request: NetworkRequest) -> str:
+    """Say where a cut gives what the classifier takes."""
+    if not request.is_own and type(nearest).__name__ == _POOLING:
+        before, _ = _source(nearest._inbound_nodes[0].input_tensors[0])
+        if called.get(before.name) == find_backbone(request.name).layer:
+            return "leave out --layer and --pooling, here and with featstore extract"
+    if nearest.name not in called or type(nearest).__name__ == "InputLayer":
+        return "fit a head on the features instead"
+    return f"cut at --layer {called[nearest.name]}, here and with featstore extract"

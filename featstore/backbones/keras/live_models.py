@@ -1,0 +1,77 @@
+"""Keras models that a program holds: frozen as they are, and kept as files for later programs."""
+
+import os
+import re
+import tempfile
+from typing import Any, TypeGuard
+
+from featstore.backbones.cache import cache_folder
+from featstore.backbones.spec import digest_values
+from featstore.errors import BackboneError
+from featstore.hashing import content_hash
+
+__all__ = ["frozen_model", "is_keras_model", "keep_model"]
+
+# Names that Keras counts up through the process, so that they say nothing.
+_COUNTED = re.compile(r"(functional|sequential|model)(_\d+)?")
+
+_frozen: dict[str, Any] = {}
+
+
+def is_keras_model(found: object) -> TypeGuard[Any]:
+    """Return whether something is a Keras model; Keras is not imported to find out."""
+    return any(
+        base.__name__ == "Model" and base.__module__.split(".")[0] == "keras" for base in type(found).__mro__
+    )
+
+
+def keep_model(model: Any) -> str:
+    """Copy a model as it is now, and return the path of the file that it is kept in.
+
+    The file is in the cache folder, so that heads on the model's features find it in other programs; where
+    that cannot be written, in a temporary folder. In this program the copy itself is used.
+
+    Raises
+    ------
+    BackboneError
+        The model has no layers that are known, or cannot be copied.
+    """
+    import keras
+
+    try:
+        if not model.inputs:
+            raise ValueError("it has no inputs that are known")  # noqa: TRY301
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        configuration = copy.to_json()
+    except Exception as error:
+        # Layers of the user's own raise anything.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BackboneError(
+            f"the model {model.name!r} cannot be copied: {reason[:200]}. It has to be built, and a "
+            "functional or sequential one: keras.Model(inputs, outputs)"
+        ) from error
+    stem = "keras_model" if _COUNTED.fullmatch(model.name) else re.sub(r"[^A-Za-z0-9_.]+", "_", model.name)
+    digest = digest_values(copy.get_weights(), salt=content_hash(configuration.encode()))[:16]
+    path = os.path.join(cache_folder(), "models", digest, f"{stem}.keras")
+    if path not in _frozen and not os.path.exists(path):
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            _save(copy, path)
+        except OSError:
+            path = os.path.join(tempfile.mkdtemp(prefix="featstore-"), os.path.basename(path))
+            _save(copy, path)
+    _frozen[path] = copy
+    return path
+
+
+def frozen_model(path: str) -> Any | None:
+    """Return the copy that is kept in a file, where this program has made it."""
+    return _frozen.get(path)
+
+
+def _save(model: Any, path: str) -> None:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path), prefix=".tmp-") as folder:
+        temporary = os.path.join(folder, os.path.basename(path))
+        model.save(temporary)
+        os.replace(temporary, path)

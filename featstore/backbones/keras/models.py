@@ -1,0 +1,347 @@
+"""Networks built with Keras: weights loaded, pixels scaled, cut at a layer and pooled.
+
+Importing this module imports Keras and its back end, which takes seconds; the rest of the library imports it
+only when a network has to be built. It is written with ``keras`` and ``keras.ops`` alone, so that any of
+Keras' back ends serves.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.keras.cutting import cut_at, own_names, stable_names
+from featstore.backbones.keras.live_models import frozen_model
+from featstore.backbones.keras.quiet import quiet_import
+from featstore.backbones.keras.weights import (
+    IMAGENET_STD,
+    first_line,
+    fit_top,
+    load_weights,
+    make_application,
+    open_model,
+)
+from featstore.backbones.known import BackboneInfo, find_backbone
+from featstore.backbones.own_code import code_digest
+from featstore.backbones.request import NetworkFacts, NetworkRequest
+from featstore.backbones.spec import digest_values
+from featstore.errors import BackboneError, FeatstoreError
+from featstore.process import Shared, logging_from, warnings_to
+
+with quiet_import():
+    import keras
+
+__all__ = [
+    "BuiltNetwork",
+    "build_network",
+    "device_names",
+    "export_openvino",
+    "forward_once",
+    "keras_settings",
+    "scale_pixels",
+]
+
+# Mean of ImageNet's channels, R, G, B in [0, 1] and B, G, R in [0, 255]: the constants of
+# keras.applications.imagenet_utils.preprocess_input.
+_TORCH_MEAN = (0.485, 0.456, 0.406)
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+
+_POOLING = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltNetwork:
+    """A network ready to run, and what is known of it now that it is built.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From uint8 pixels of shape (n, height, width, 3), RGB in [0, 255], to float32 rows (n, feature_dim).
+    facts : NetworkFacts
+    """
+
+    model: Any
+    facts: NetworkFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """A network that ends at the layer asked for.
+
+    ``pooled`` says whether it holds the pooling already. ``salt`` goes into the digest with the weights, and
+    ``values`` in their place.
+    """
+
+    model: Any
+    layer: str
+    pooled: bool = False
+    salt: bytes = b""
+    values: tuple[NDArray[Any], ...] = ()
+
+
+def build_network(request: NetworkRequest, *, half: bool = False, device: str | None = None) -> BuiltNetwork:
+    """Build a network: architecture, weights, cut, pooling and the scaling of pixels.
+
+    Parameters
+    ----------
+    request : NetworkRequest
+    half : bool
+        Compute in bfloat16 with float32 weights, on devices that Keras itself drives.
+    device : str, optional
+        One of :func:`device_names`, where its weights are to lie; by default the back end's own choice.
+
+    Raises
+    ------
+    WeightsError
+        The weights file is unreadable or of another architecture.
+    WeightsUnavailableError
+        The weights are to be downloaded, and cannot be.
+    BackboneError
+        The layer, the size or something else is not possible with this network.
+    """
+    try:
+        with keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
+            if request.weights == "closed-form":
+                cut = _closed_form(request)
+            elif request.is_own:
+                cut = _own_model(request)
+            else:
+                cut = _known_network(request, find_backbone(request.name))
+            size_px = _input_size(request, cut.model)
+            model = _wrap(request, cut.model, size_px)
+    except (FeatstoreError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        at = "" if request.layer is None else f" up to layer {request.layer!r}"
+        raise BackboneError(
+            f"Keras cannot build {os.path.basename(request.name)}{at}: {first_line(error)}"
+        ) from error
+    flat = len(cut.model.output_shape) == 2 and not cut.pooled
+    values = cut.values or [keras.ops.convert_to_numpy(variable) for variable in cut.model.weights]
+    facts = NetworkFacts(
+        weights_digest=digest_values(values, salt=cut.salt),
+        layer=cut.layer,
+        pooling="none" if flat else request.pooling,
+        size_px=size_px,
+        feature_dim=int(model.output_shape[-1]),
+    )
+    return BuiltNetwork(model=model, facts=facts)
+
+
+def export_openvino(network: BuiltNetwork, path: str) -> None:
+    """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and the .bin beside it."""
+    with keras_settings(), warnings_to(_ignore):
+        network.model.export(path, format="openvino", verbose=False)
+
+
+def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute the rows of one small batch without compiling anything for it.
+
+    Raises
+    ------
+    BackboneError
+        Keras cannot run the network on this machine.
+    """
+    try:
+        with keras_settings():
+            return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BackboneError(f"Keras cannot run the network: {first_line(error)}") from error
+
+
+def device_names(kind: str | None = None) -> tuple[str, ...]:
+    """Name what Keras' back end computes on.
+
+    Parameters
+    ----------
+    kind : {"cpu", "gpu"}, optional
+        By default all GPUs, or the processor where there is none.
+    """
+    if keras.backend.backend() == "torch":  # for which Keras lists none
+        from torch.cuda import device_count
+
+        gpus = tuple(f"gpu:{number}" for number in range(device_count()))
+        return {"cpu": ("cpu:0",), "gpu": gpus, None: gpus or ("cpu:0",)}[kind]
+    return tuple(keras.distribution.list_devices(kind))
+
+
+def _closed_form(request: NetworkRequest) -> _Cut:
+    from featstore.backbones.scattering import build_scattering, wavelet_kernels
+
+    info = find_backbone(request.name)
+    model = build_scattering(request.size_px or info.size_px)
+    return _Cut(model=model, layer=info.layer, values=tuple(wavelet_kernels().values()))
+
+
+def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
+    size_px = request.size_px or info.size_px
+    if request.layer in (None, info.layer):
+        # Keras' own pooling, because ConvNeXt normalises after it and not before.
+        pooling = None if request.pooling == "none" else request.pooling
+        network = make_application(info, size_px, request.alpha, pooling=pooling)
+        load_weights(network, info, request, top=False)
+        return _Cut(model=network, layer=info.layer, pooled=pooling is not None)
+    network = make_application(info, size_px, request.alpha)
+    names = stable_names(network)
+    top = request.layer not in names
+    if top:
+        with_top = make_application(info, size_px, request.alpha, top=True)
+        if request.layer in stable_names(with_top):
+            with_top = fit_top(with_top, info, request)
+        names |= stable_names(with_top)
+        network = with_top
+    cut = cut_at(network, names, str(request.layer), info.name)
+    load_weights(network, info, request, top=top)
+    return _Cut(model=cut, layer=str(request.layer))
+
+
+def _own_model(request: NetworkRequest) -> _Cut:
+    model = frozen_model(request.name) or open_model(
+        request.name, trust_model=request.trust_model, imports=request.imports
+    )
+    file = os.path.basename(request.name)
+    inputs = getattr(model, "inputs", None)
+    if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
+        shapes = ", ".join(str(tuple(one.shape)) for one in inputs or []) or "none that is known"
+        raise BackboneError(
+            f"{file} does not take colour images: expected one input of shape (None, height, width, 3), "
+            f"found {shapes}"
+        )
+    if request.layer is None:
+        if len(model.outputs) != 1:
+            raise BackboneError(f"{file} has {len(model.outputs)} outputs; say which with --layer")
+        # Cut like at any other layer, so that its digest is the same when the layer is named.
+        cut = keras.Model(inputs[0], model.outputs[0])
+        layer = str(model.outputs[0]._keras_history.operation.name)
+    else:
+        layer = request.layer
+        cut = cut_at(model, own_names(model), layer, file)
+    code = f"code {code_digest(request.imports)}".encode() if request.imports else b""
+    return _Cut(model=cut, layer=layer, salt=_configuration(cut) + code)
+
+
+def _input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
+    height, width = cut.inputs[0].shape[1:3]
+    fixed = None if height is None or width is None else (int(height), int(width))
+    wanted = request.size_px
+    if fixed is None and wanted is None:
+        raise BackboneError(
+            f"{os.path.basename(request.name)} takes images of any size; say which with --image-size"
+        )
+    if fixed is not None and wanted is not None and fixed != wanted:
+        raise BackboneError(
+            f"{os.path.basename(request.name)} takes images of {fixed[0]}x{fixed[1]} pixels only; "
+            f"found --image-size {wanted[0]}x{wanted[1]}"
+        )
+    return fixed or wanted or (0, 0)
+
+
+def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
+    pixels = keras.Input((*size_px, 3), dtype="uint8", name="pixels")
+    scaled = scale_pixels(pixels, request.preprocessing)
+    try:
+        # Layers that augment images do so by default, also in what is exported.
+        features = cut(keras.ops.cast(scaled, cut.inputs[0].dtype), training=False)
+    except Exception as error:  # each back end has its own
+        raise BackboneError(
+            f"{os.path.basename(request.name)} cannot take images of {size_px[0]}x{size_px[1]} pixels: "
+            f"{first_line(error)}"
+        ) from error
+    rank = len(features.shape)
+    if rank == 4 and request.pooling in _POOLING:
+        features = getattr(keras.layers, _POOLING[request.pooling])(dtype="float32")(features)
+    elif rank == 4:
+        features = keras.layers.Flatten()(features)
+    elif rank != 2:
+        raise BackboneError(
+            f"the output at layer {request.layer!r} has shape {tuple(features.shape)}; expected "
+            "(None, height, width, channels), which is pooled, or (None, features): cut at another --layer"
+        )
+    if features.shape[-1] is None:
+        raise BackboneError(f"the number of features of {request.name} is not fixed; give --image-size")
+    return keras.Model(pixels, keras.ops.cast(features, "float32"))
+
+
+def scale_pixels(pixels: Any, preprocessing: str) -> Any:
+    """Scale pixels, as a part of a network, as :class:`~featstore.backbones.BackboneSpec` says.
+
+    Parameters
+    ----------
+    pixels : tensor of shape (n, height, width, 3)
+        RGB in [0, 255].
+    preprocessing : str
+
+    Returns
+    -------
+    tensor of the same shape, float32
+    """
+    scaled = keras.ops.cast(pixels, "float32")
+    match preprocessing:
+        case "tf":
+            return keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32")(scaled)
+        case "unit":
+            return keras.layers.Rescaling(1 / 255, dtype="float32")(scaled)
+        case "torch":
+            scale = [1 / (255 * deviation) for deviation in IMAGENET_STD]
+            offset = [-mean / deviation for mean, deviation in zip(_TORCH_MEAN, IMAGENET_STD, strict=True)]
+            return keras.layers.Rescaling(scale, offset, dtype="float32")(scaled)
+        case "caffe":
+            offset = [-mean for mean in _CAFFE_MEAN_BGR]
+            bgr = keras.ops.flip(scaled, axis=-1)
+            return keras.layers.Rescaling([1.0, 1.0, 1.0], offset, dtype="float32")(bgr)
+    return scaled
+
+
+def _configuration(model: Any) -> bytes:
+    """Describe a model's layers and how they are joined, without the names that Keras counts up."""
+    order = {layer.name: f"layer {number}" for number, layer in enumerate(model.layers)}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            kept = {
+                key: entry for key, entry in value.items() if key not in ("name", "build_config", "trainable")
+            }
+            return sorted((str(key), plain(entry)) for key, entry in kept.items())
+        if isinstance(value, list | tuple):
+            return [plain(entry) for entry in value]
+        return order.get(value, value) if isinstance(value, str) else repr(value)
+
+    return repr(plain(model.get_config())).encode()
+
+
+@contextlib.contextmanager
+def keras_settings(*, half: bool = False) -> Iterator[None]:
+    """Build with our settings, whatever the user's are: channels last, float32, nothing printed.
+
+    The data format is the process', so that one thread builds at a time; the others are the thread's own.
+    """
+    with _BUILDING, _advice_held, warnings_to(_ignore, matching="__array__ implementation"):
+        data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
+        interactive = keras.config.is_interactive_logging_enabled()
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
+        keras.config.disable_interactive_logging()
+        try:
+            yield
+        finally:
+            keras.config.set_image_data_format(data_format)
+            keras.config.set_dtype_policy(policy)
+            if interactive:
+                keras.config.enable_interactive_logging()
+
+
+def _ignore(_text: str) -> None:
+    """Forget a warning: between TensorFlow's variables and NumPy 2 there is nothing that we could do."""
+
+
+_BUILDING = threading.RLock()
+# TensorFlow's advice on retracing is for those who call their functions more than once.
+_advice_held = Shared(lambda: logging_from(logging.ERROR, "tensorflow"))

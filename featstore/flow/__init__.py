@@ -1,0 +1,1 @@
+"""Images on the move: read, hash, decode, forward pass, features at rest."""

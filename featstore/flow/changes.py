@@ -1,0 +1,164 @@
+"""What became of a source since its catalog was written: images gone, classes emptied, the source moved."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import SourceError, StoreError
+from featstore.images.sources.opening import Source
+from featstore.io.stamps import is_there
+from featstore.store import Catalog, FeatureStore
+
+__all__ = [
+    "SourceChanges",
+    "catalog_name_for",
+    "check_same_source",
+    "find_changes",
+    "find_moved",
+    "is_same_place",
+    "warn_of_lost_splits",
+]
+
+_log = logging.getLogger(__name__)
+
+# Of the contents of a catalog, what has to be in a source elsewhere that it follows its images to.
+_SHARE_MOVED = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceChanges:
+    """What a catalog has no more.
+
+    Attributes
+    ----------
+    gone : tuple of str
+        Paths of images whose content is nowhere in the source any more.
+    emptied_classes : dict of str to int
+        How many images each class had that has none now.
+    moved_from : str or None
+        Where the source was before, where that is another place.
+    """
+
+    gone: tuple[str, ...] = ()
+    emptied_classes: dict[str, int] = field(default_factory=dict)
+    moved_from: str | None = None
+
+
+def find_changes(before: Catalog, after: Catalog) -> SourceChanges:
+    """Compare what a source's catalog was with what it becomes."""
+    paths = set(after.paths)
+    is_kept = np.isin(_keys(before.content_hash), _keys(after.content_hash[after.content_hash.any(axis=1)]))
+    labels = set(after.labels)
+    counts = Counter(label for label in before.labels if label is not None and label not in labels)
+    return SourceChanges(
+        gone=tuple(
+            path
+            for path, kept in zip(before.paths, is_kept.tolist(), strict=True)
+            # A folder that cannot be read is listed itself, and what is in it may well be there.
+            if not kept and path not in paths and paths.isdisjoint(_parents(path))
+        ),
+        emptied_classes=dict(sorted(counts.items())),
+        moved_from=None if is_same_place(before.location, after.location) else before.location or None,
+    )
+
+
+def catalog_name_for(store: FeatureStore, source: Source) -> str:
+    """Return the name of a source's catalog by default: its own, or that of one which followed it."""
+    names = store.catalog_names
+    if source.name not in names:
+        for catalog in _readable(store):
+            if catalog.moved_from and is_same_place(catalog.location, source.location):
+                return catalog.name
+    return source.name
+
+
+def find_moved(store: FeatureStore, content_hash: NDArray[np.uint8], *, is_complete: bool) -> str | None:
+    """Find the catalog whose source is no longer where it was, and of whose images most are among others.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    content_hash : ndarray of shape (n, 32), uint8
+        Of the images; zeros where unknown.
+    is_complete : bool
+        Whether these are all images; of some of them, most have to be in the catalog.
+    """
+    keys = np.unique(_keys(content_hash[content_hash.any(axis=1)]))
+    best, name = _SHARE_MOVED, None
+    for catalog in _readable(store):
+        contents = np.unique(_keys(catalog.content_hash[catalog.content_hash.any(axis=1)]))
+        n_common = np.isin(contents, keys).sum()
+        share = n_common / max(1, len(contents if is_complete else keys))
+        if share >= best and _is_left(catalog):
+            best, name = share, catalog.name
+    return name
+
+
+def check_same_source(catalog: Catalog, source: Source) -> None:
+    """Refuse to replace the catalog of another source that is still there.
+
+    Raises
+    ------
+    SourceError
+        It describes another folder or list.
+    """
+    if is_same_place(catalog.location, source.location):
+        return
+    if not catalog.location or os.path.lexists(catalog.location):
+        raise SourceError(
+            f"the catalog {catalog.name!r} describes {catalog.location or 'a list'}, not "
+            f"{source.location or 'a list'}; give this source a name of its own with --catalog NAME"
+        )
+
+
+def warn_of_lost_splits(catalog: Catalog, source: Source) -> None:
+    """Log that splits are forgotten which the catalog has and the source does not give."""
+    n_given = len(catalog) - catalog.splits.count(None)
+    if n_given and not any(record.split for record in source.records):
+        _log.warning(
+            "%d images of the catalog %s had given splits, and this call gives none: a rule deals them now; "
+            "to keep the splits, give the lists again",
+            n_given,
+            catalog.name,
+        )
+
+
+def is_same_place(first: str, second: str) -> bool:
+    """Return whether two locations of sources are one, by name or by what is there."""
+    if first == second:
+        return True
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
+
+
+def _is_left(catalog: Catalog) -> bool:
+    """Return whether a catalog's source is gone, or a folder without any of its images."""
+    if not catalog.location:
+        return False
+    if not is_there(catalog.location):
+        return True
+    return os.path.isdir(catalog.location) and not any(map(is_there, catalog.absolute_paths()))
+
+
+def _readable(store: FeatureStore) -> Iterator[Catalog]:
+    for name in store.catalog_names:
+        try:
+            yield store.catalog(name)
+        except StoreError as error:
+            _log.info("the catalog %s is not looked at: %s", name, error)
+
+
+def _keys(content_hash: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    return np.ascontiguousarray(content_hash).view("S32").ravel()
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path

@@ -1,0 +1,9 @@
+from .fitting.training import fit as fit
+from .head import Head as Head
+from .info import HeadInfo as HeadInfo
+from .plugins import load_head_factory as load_head_factory
+from .registry import find_head as find_head
+from .registry import known_heads as known_heads
+from .rejection import checked_reject as checked_reject
+from .rejection import rejected_word as rejected_word
+from .rejection import rejection_score as rejection_score

@@ -1,0 +1,1 @@
+"""The images that heads are fitted, chosen and tested on."""

@@ -1,0 +1,145 @@
+"""Labelled images of a table, as fits are given them."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.heads.data.blocks import Rows
+from featstore.heads.data.view_counts import Views
+from featstore.heads.solvers.parallel import has_own_memory, is_sequential
+
+if TYPE_CHECKING:
+    from featstore.store.table import FeatureTable
+
+__all__ = ["Images", "shared_images"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Images:
+    """Labelled images of a table, by number, with their labels and what must stay together of them.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        With ``views.most`` rows for each image.
+    at : ndarray of shape (n,), int
+        Numbers of images.
+    y : ndarray of shape (n,), str
+    groups : ndarray of length n
+    name : str
+    views : Views
+    """
+
+    table: "FeatureTable"
+    at: NDArray[np.intp]
+    y: NDArray[np.str_]
+    groups: NDArray[Any]
+    name: str
+    views: Views = field(default_factory=Views)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def n_fitted(self) -> int:
+        """How many rows a fit on these images has."""
+        return len(self) * self.views.train
+
+    @property
+    def to_fit(self) -> tuple[Rows, NDArray[np.str_], NDArray[Any]]:
+        """What a fit is given: the features of all views for training, their labels and groups."""
+        rows, n_views = self._rows(self.views.train), self.views.train
+        if n_views == 1:
+            return rows, self.y, self.groups
+        return rows, np.repeat(self.y, n_views), np.repeat(self.groups, n_views, axis=0)
+
+    @property
+    def to_judge(self) -> Rows:
+        """The features that the images are judged by."""
+        return self._rows(self.views.test, are_one=True)
+
+    def some(self, at: NDArray[np.intp]) -> "Images":
+        """Return some of them."""
+        return replace(self, at=self.at[at], y=self.y[at], groups=self.groups[at])
+
+    def joined(self, other: "Images") -> "Images":
+        """Return these and others, in the table's order."""
+        at = np.concatenate([self.at, other.at])
+        order = np.argsort(at, kind="stable")
+        return replace(
+            self,
+            at=at[order],
+            y=np.concatenate([self.y, other.y])[order],
+            groups=np.concatenate([self.groups, other.groups])[order],
+            name=f"{self.name} and {other.name}",
+        )
+
+    def _rows(self, n_views: int, *, are_one: bool = False) -> Rows:
+        stored = self.views.most
+        at = self.at if stored == 1 else (self.at[:, None] * stored + np.arange(n_views)).ravel()
+        return Rows(self.table, at, name=self.name, n_views=n_views if are_one else 1)
+
+
+def shared_images(
+    *images: Images, jobs: int | None, n_tasks: int, prefer: str
+) -> AbstractContextManager[tuple[Images, ...]]:
+    """Give the same images in a form that all tasks can read from.
+
+    Threads share what there is. For other processes the features are written once to a temporary file, which
+    each of them maps into its memory while the block lasts.
+
+    Parameters
+    ----------
+    images : Images
+        All of one table.
+    jobs, n_tasks, prefer
+        As for :func:`featstore.heads.solvers.parallel.is_sequential`.
+    """
+    if is_sequential(jobs, n_tasks, prefer=prefer) or not has_own_memory(prefer=prefer):
+        return nullcontext(images)
+    return _dumped(images)
+
+
+@contextmanager
+def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
+    """Write features to a temporary file, which other processes map into their memory."""
+    with tempfile.TemporaryDirectory(prefix="featstore-") as folder:
+        path = os.path.join(folder, "X.npy")
+        rows = [part._rows(part.views.most) for part in images]
+        ends = np.cumsum([0, *map(len, rows)])
+        numbers = np.cumsum([0, *map(len, images)])
+        shape = (int(ends[-1]), rows[0].feature_dim)
+        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=rows[0].dtype, shape=shape)
+        for part, start in zip(rows, ends, strict=False):
+            for at, block in part.blocks():
+                mapped[start + at.start : start + at.stop] = block
+        mapped.flush()
+        del mapped
+        table: Any = _MappedTable(np.load(path, mmap_mode="r"))
+        yield tuple(
+            replace(part, table=table, at=np.arange(start, end))
+            for part, (start, end) in zip(images, pairwise(numbers), strict=True)
+        )
+
+
+class _MappedTable:
+    """As much of a table as :class:`Rows` needs, on one memory map, which joblib sends as a file's name."""
+
+    def __init__(self, X: NDArray[Any]) -> None:
+        self.X = X
+        self.dtype = X.dtype
+        self.feature_dim = X.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def select(self, index: Any) -> "_MappedTable":
+        """Return some rows."""
+        return _MappedTable(self.X[index])

@@ -1,7 +1,0 @@
-"""Estimators of files that may come from anyone: which types are read, and how each is checked."""
-
-from featstore.heads.estimators.building import build
-from featstore.heads.estimators.decoding import decode, foreign_types, written_with
-from featstore.heads.estimators.jobs import without_jobs
-
-__all__ = ["build", "decode", "foreign_types", "without_jobs", "written_with"]

@@ -1,0 +1,1 @@
+"""The head file: how heads are written, and read without trusting them."""

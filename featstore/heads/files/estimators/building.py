@@ -1,0 +1,73 @@
+"""From stored estimators to scikit-learn's: of types whose parts are checked, and of no others."""
+
+import importlib
+import inspect
+from typing import Any
+
+from numpy.typing import NDArray
+
+from featstore.heads.files.estimators.kinds import KINDS
+from featstore.heads.files.estimators.parts import Parts, Stored, is_plain
+
+__all__ = ["build"]
+
+# One that calls more others than this would take minutes for each image.
+_MOST_ESTIMATORS = 2**14
+
+
+def build(stored: Any, *, feature_dim: int, classes: NDArray[Any]) -> Any:
+    """Rebuild a classifier whose fitted attributes fit each other.
+
+    Parameters
+    ----------
+    stored : Stored
+        Anything else is refused.
+    feature_dim : int
+    classes : ndarray of shape (n_classes,), str
+
+    Returns
+    -------
+    Any
+        With its parameters, and of its fitted attributes those that it predicts with.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Something does not fit; the message says what.
+    """
+    if not isinstance(stored, Stored):
+        raise TypeError("it holds no estimator: it and its manifest do not agree")
+    classifier, n_columns = _Builder().build(stored, feature_dim, classes)
+    if n_columns != len(classes) or not hasattr(classifier, "predict"):
+        raise ValueError(f"{type(classifier).__name__} is no classifier of {len(classes)} classes")
+    return classifier
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self._n_built = 0
+
+    def build(self, stored: Stored, width: int, classes: NDArray[Any]) -> tuple[Any, int]:
+        self._n_built += 1
+        if self._n_built > _MOST_ESTIMATORS:
+            raise ValueError(f"it consists of more than {_MOST_ESTIMATORS:,} estimators")
+        kind = KINDS[stored.kind]
+        module, _, name = stored.kind.rpartition(".")
+        made = getattr(importlib.import_module(module), name)
+        known = inspect.signature(made).parameters
+        parts = Parts(stored=stored, width=width, classes=classes, build=self.build)
+        for param, value in stored.values.items():
+            if param in known and is_plain(value):
+                parts.params[param] = value
+        if stored.values.get("n_features_in_", width) != width:
+            found = str(stored.values["n_features_in_"])[:80]
+            raise parts.wrong(f"{found} features, not {width}: its parts and its manifest do not agree")
+        n_columns = kind.check(parts)
+        estimator = made(**parts.params)
+        if hasattr(made, "_parameter_constraints"):
+            estimator._validate_params()
+        for attribute, value in parts.fitted.items():
+            setattr(estimator, attribute, value)
+        if kind.has_width:
+            estimator.n_features_in_ = width
+        return estimator, n_columns

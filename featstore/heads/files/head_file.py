@@ -1,0 +1,365 @@
+"""The file that a head is kept in.
+
+A zip, uncompressed, of these members:
+
+- ``manifest.json``: ``format`` (``"featstore head"``), ``format_version`` and all that :class:`Head` holds
+  but the estimator;
+- ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle);
+- ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
+  its version. The estimator beside it is read only when it is asked for;
+- ``gated.npz``, of gated heads and in the place of the estimator: their :class:`GatedForm`;
+- ``seen.npz``, of heads that know it: the :class:`SeenImages` that they were fitted and chosen on.
+
+Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it byte for byte.
+"""
+
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import metadata
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones.spec import spec_from_dict
+from featstore.errors import FeatstoreError, FormatVersionError, HeadError
+from featstore.heads.files.estimator_file import StoredEstimator, first_line, read_array
+from featstore.heads.forms.estimator import form_estimator
+from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.linear import LinearForm
+from featstore.heads.seen import SeenImages
+from featstore.images.views import MAX_VIEWS
+from featstore.io.archive import (
+    ARCHIVE_COMMENT,
+    check_archive,
+    check_contents,
+    check_members,
+    seal_archive,
+)
+from featstore.io.atomic import replacing
+from featstore.splits import SPLITS, SplitRule
+from featstore.version import __version__
+
+__all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "write_head_file"]
+
+# 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
+# 3: probabilities may be the mean over several views, backbones may be joined, and heads may have a gate
+# between old classes and new ones, and no estimator.
+# 4: heads know by content which images they have seen, and what labels of their catalog they call otherwise;
+# split rules may stratify.
+FORMAT_VERSION = 4
+
+FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "name": str,
+    "classes": list,
+    "spec": dict,
+    "fingerprint": str,
+    "feature_dim": int,
+    "split_rule": dict,
+    "params": dict,
+    "counts": dict,
+    "unlabelled": int,
+    "sweep": list,
+    "steps": list,
+    "choice": dict,
+    "seed": int,
+    "validation": dict,
+    "test": dict,
+    "near_duplicates": dict,
+    "reject": (dict, type(None)),
+    "leaks": int,
+    "label_conflicts": int,
+    "extension": dict,
+    "renamed": dict,
+    "temperature": (float, int, type(None)),
+    "train_views": int,
+    "test_views": int,
+    "weights": (str, list),
+    "catalog": str,
+    "space": str,
+    "created": str,
+    "versions": dict,
+}
+
+_FORMAT = "featstore head"
+_MANIFEST = "manifest.json"
+_ESTIMATOR = "estimator.skops"
+_LINEAR = "linear.npz"
+_GATED = "gated.npz"
+_SEEN = "seen.npz"
+_LARGEST_MANIFEST = 16 * 2**20
+# All labels are kept as long as the longest: one that is a book would take that much for each of the others.
+_MOST_LETTERS = 2**26
+# A hundred times a whole map of Inception's; memory for one row is asked for before anything is known of it.
+_MOST_FEATURES = 2**24
+_Form = TypeVar("_Form", LinearForm, GatedForm)
+
+_PICKLES = (".pkl", ".pickle", ".joblib")
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of what makes a head here, as a head's file notes them."""
+    packages = {name: metadata.version(name) for name in ("numpy", "scikit-learn", "skops")}
+    return {"featstore": __version__, **packages}
+
+
+def write_head_file(
+    path: str,
+    manifest: Mapping[str, Any],
+    estimator: bytes,
+    form: LinearForm | GatedForm | None,
+    seen: SeenImages | None,
+) -> None:
+    """Write a head whole, or not at all.
+
+    Parameters
+    ----------
+    path : str
+        Absolute; a file that is there is replaced.
+    manifest : mapping
+        JSON values, one for each of ``FIELDS``.
+    estimator : bytes
+        A fitted estimator as :func:`dump_estimator` writes it; not looked at where the form is gated.
+    form : LinearForm, GatedForm or None
+        What it comes to.
+    seen : SeenImages or None
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
+    text = json.dumps(described, indent=1, allow_nan=False)
+    is_gated = isinstance(form, GatedForm)
+
+    def verify(temporary: str) -> None:
+        check_contents(temporary)
+        read_head_file(temporary)
+
+    with replacing(path, verify=verify) as temporary:
+        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
+            archive.comment = ARCHIVE_COMMENT
+            archive.writestr(_MANIFEST, text)
+            if not is_gated:
+                archive.writestr(_ESTIMATOR, estimator)
+            for name, part in ((_GATED if is_gated else _LINEAR, form), (_SEEN, seen)):
+                if part is not None:
+                    arrays: dict[str, Any] = {**part.arrays()}
+                    with archive.open(name, "w", force_zip64=True) as member:
+                        np.savez(member, **arrays)
+        seal_archive(temporary)
+
+
+def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str, Any]:
+    """Read what a head is made of; nothing in the file is run.
+
+    Parameters
+    ----------
+    path : str
+        Absolute.
+    trusted : sequence of str or type
+        Types that may be created beyond those that are always trusted.
+
+    Returns
+    -------
+    dict
+        One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects; and
+        ``linear``, ``gated``, ``seen`` and ``load_estimator``. The latter raises HeadError where the
+        estimator is damaged or not of this head, and UntrustedTypeError where it holds types that are not
+        trusted.
+
+    Raises
+    ------
+    HeadError
+        There is no such file, or it is no head, or is damaged.
+    FormatVersionError
+        A newer version of featstore wrote it.
+    """
+    manifest, members = _read_members(path)
+    try:
+        values = _checked_values(manifest)
+        linear = _read_form(LinearForm, members, _LINEAR, values)
+        gated = _read_form(GatedForm, members, _GATED, values)
+        values["seen"] = None
+        if _SEEN in members:
+            values["seen"] = SeenImages.from_arrays(_read_arrays(members[_SEEN], _SEEN))
+    except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise HeadError(f"{path} is damaged: {first_line(error)}") from error
+    if gated is not None:
+        return {
+            **values,
+            "linear": None,
+            "gated": gated,
+            "load_estimator": partial(form_estimator, gated, values["classes"], values["temperature"]),
+        }
+    load = StoredEstimator(
+        data=members[_ESTIMATOR],
+        path=path,
+        trusted=tuple(trusted),
+        versions=values["versions"],
+        classes=values["classes"],
+        feature_dim=values["feature_dim"],
+    )
+    return {**values, "linear": linear, "gated": None, "load_estimator": load}
+
+
+def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    try:
+        if not zipfile.is_zipfile(path):
+            with open(path, "rb") as file:
+                raise HeadError(_no_head(path, file.read(2)))
+        check_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if _MANIFEST not in names or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
+                raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
+            manifest = json.loads(archive.read(_MANIFEST))
+            _check_format(manifest, path=path)
+            kept = {*names} - {_SEEN}
+            if kept != {_MANIFEST, _GATED} and kept - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
+                raise HeadError(
+                    f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
+                    f"{_LINEAR}, or {_MANIFEST} and {_GATED}; perhaps {_SEEN}; and nothing else"
+                )
+            return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
+    except FeatstoreError:
+        raise
+    except FileNotFoundError as error:
+        raise HeadError(f"there is no head file {path}") from error
+    except OSError as error:
+        raise HeadError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
+        raise HeadError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _no_head(path: str, beginning: bytes) -> str:
+    # A pickle begins with its protocol's mark; joblib's may be compressed: those are told by their names.
+    if path.lower().endswith(_PICKLES) or beginning in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return (
+            f"{path} is a pickle: opening one runs whatever code it holds, so featstore never does. If you "
+            "trust whoever wrote it, load it in a program of your own and fit it anew on the features: "
+            "featstore.fit(table, head=joblib.load(path)).save(...)"
+        )
+    return f"{path} is not a head file; featstore fit writes one"
+
+
+def _check_format(manifest: Any, *, path: str) -> None:
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if not isinstance(version, int) or manifest.get("format") != _FORMAT:
+        raise HeadError(f"{path} is not a head file: its {_MANIFEST} is not one of a head")
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{path} has format version {version}, and this version of featstore reads up to "
+            f"{FORMAT_VERSION}; upgrade featstore"
+        )
+
+
+def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what earlier versions did not have: the first chose on validation, and drew with seed 0."""
+    if manifest["format_version"] < 4:
+        manifest = {"renamed": {}, **manifest}
+    if manifest["format_version"] < 3:
+        manifest = {"extension": {}, "train_views": 1, "test_views": 1, **manifest}
+    if manifest["format_version"] > 1:
+        return dict(manifest)
+    scores = manifest.get("validation")
+    told = scores if manifest.get("sweep") and isinstance(scores, dict) else {}
+    choice = {
+        "by": "validation" if told else None,
+        "folds": None,
+        "n": told.get("n", 0),
+        "top1": told.get("top1"),
+        "fitted_on": ["train"],
+    }
+    return {"choice": choice, "seed": 0, "reject": None, "near_duplicates": {}, "steps": [], **manifest}
+
+
+def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = _with_defaults(manifest)
+    for name, kind in FIELDS.items():
+        if name not in manifest:
+            raise HeadError(f"its {_MANIFEST} lacks {name}")
+        if not isinstance(manifest[name], kind) or isinstance(manifest[name], bool):
+            raise HeadError(f"its {_MANIFEST} has an unfit {name}: {str(manifest[name])[:80]}")
+    values = {name: manifest[name] for name in FIELDS}
+    fit = {
+        "classes": _are_labels(values["classes"]),
+        "feature_dim": 1 <= values["feature_dim"] <= _MOST_FEATURES,
+        "counts": sorted(values["counts"]) == sorted(SPLITS)
+        and all(map(_are_counts, values["counts"].values())),
+        "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},
+        "test": set(values["test"]) == {"n", "top1", "top1_ci"},
+        "choice": set(values["choice"]) == {"by", "folds", "n", "top1", "fitted_on"},
+        "renamed": all(isinstance(name, str) for name in values["renamed"].values()),
+        "reject": values["reject"] is None or _is_rejection(values["reject"]),
+        "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
+        "train_views": 1 <= values["train_views"] <= MAX_VIEWS,
+        "test_views": 1 <= values["test_views"] <= MAX_VIEWS,
+        "weights": isinstance(values["weights"], str) or all(isinstance(w, str) for w in values["weights"]),
+    }
+    if unfit := [name for name, is_fit in fit.items() if not is_fit]:
+        raise HeadError(f"its {_MANIFEST} has an unfit {unfit[0]}: {str(values[unfit[0]])[:80]}")
+    values["classes"] = np.array(values["classes"], dtype=np.str_)
+    values["spec"] = spec_from_dict(values["spec"])
+    if isinstance(values["weights"], list):
+        values["weights"] = tuple(values["weights"])
+    values["split_rule"] = SplitRule.from_dict(values["split_rule"])
+    if values["spec"].fingerprint != values["fingerprint"]:
+        raise HeadError("its fingerprint is not that of its backbone's specification")
+    return values
+
+
+def _read_form(
+    kind: type[_Form], members: Mapping[str, bytes], name: str, values: Mapping[str, Any]
+) -> _Form | None:
+    if name not in members:
+        return None
+    arrays = _read_arrays(members[name], name)
+    try:
+        form = kind.from_arrays(arrays)
+    except FeatstoreError:
+        raise
+    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+        raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
+    if (form.n_classes, form.feature_dim) != (len(values["classes"]), values["feature_dim"]):
+        raise HeadError(f"its {name} and its {_MANIFEST} do not agree")
+    return form
+
+
+def _read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    try:
+        check_members(io.BytesIO(data))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {
+                entry.removesuffix(".npy"): read_array(archive.read(entry)) for entry in archive.namelist()
+            }
+    except FeatstoreError:
+        raise
+    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+        raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
+
+
+def _are_labels(classes: Sequence[Any]) -> bool:
+    if len(classes) < 2 or not all(isinstance(label, str) for label in classes):
+        return False
+    return len(classes) * max(map(len, classes)) <= _MOST_LETTERS
+
+
+def _are_counts(counts: Any) -> bool:
+    return isinstance(counts, dict) and all(isinstance(n_images, int) for n_images in counts.values())
+
+
+def _is_rejection(reject: Mapping[str, Any]) -> bool:
+    below = reject.get("below")
+    return (
+        set(reject) == {"below", "validation", "test"}
+        and isinstance(below, int | float)
+        and 0 <= below < 1
+        and isinstance(reject["validation"], dict)
+        and isinstance(reject["test"], dict)
+    )

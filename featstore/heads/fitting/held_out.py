@@ -1,0 +1,189 @@
+"""What a fitted estimator says of images: all predictions, and scores of as many as memory should hold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError
+from featstore.heads.calibration import (
+    class_scores,
+    fit_temperature,
+    log_probabilities,
+    mean_over_views,
+    softmax,
+)
+from featstore.heads.data.blocks import Rows
+from featstore.heads.forms.linear import linear_form
+from featstore.heads.solvers.solver import Solution
+
+__all__ = ["Judgement", "judge", "most_kept", "spread"]
+
+# Scores that are kept, 128 MB: of 100,000 images those of all with 167 classes, of every 24th with 4,000.
+_MOST_SCORES = 2**24
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judgement:
+    """What an estimator says of images that it was, or was not, fitted on.
+
+    Parameters
+    ----------
+    predicted : ndarray of shape (n,), int
+        Places in ``classes``: of several views, the most probable class in the mean.
+    scores : ndarray of shape (n_kept * n_views, n_classes), float64
+        Of the images that are kept, image by image.
+    kept : ndarray of shape (n_kept,), int
+        Which of the images these are.
+    labels : ndarray of shape (n_kept,), str
+        Of these.
+    n_views : int
+    has_own : bool
+        Whether the softmax of the scores are probabilities already.
+    classes : ndarray of shape (n_classes,), str
+    """
+
+    predicted: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    kept: NDArray[np.intp]
+    labels: NDArray[np.str_]
+    n_views: int
+    has_own: bool
+    classes: NDArray[np.str_]
+
+    @cached_property
+    def temperature(self) -> float:
+        """What scores are divided by, found on these same images; 1 where they need not be."""
+        return 1.0 if self.has_own else _temperature(self.scores, self.labels, self.classes, self.n_views)
+
+    def probabilities(self, temperature: float | None = None) -> NDArray[np.float64]:
+        """Return the kept images' probabilities, by their own temperature or another."""
+        return _means(self.scores, self.temperature if temperature is None else temperature, self.n_views)
+
+
+def judge(
+    solution: Solution,
+    rows: Rows,
+    classes: NDArray[np.str_],
+    labels: NDArray[np.str_],
+    *,
+    is_calibrated: bool,
+    kept: NDArray[np.intp] | None = None,
+    temperature: float | None = None,
+) -> Judgement:
+    """Predict as the head will.
+
+    Parameters
+    ----------
+    solution : Solution
+    rows : Rows
+        Of n images.
+    classes : ndarray of shape (n_classes,), str
+    labels : ndarray of shape (n,), str
+        Of the images; those that are no classes are passed over where a temperature is found.
+    is_calibrated : bool
+    kept : ndarray of int, optional
+        Ascending: of which images the scores are kept. By default of all.
+    temperature : float, optional
+        By which views are averaged; by default that which suits the images kept.
+
+    Raises
+    ------
+    HeadError
+        The estimator does not give one score for each class.
+    """
+    estimator, n_views = solution.estimator, rows.n_views
+    has_own = not is_calibrated and hasattr(estimator, "predict_proba")
+    kept = np.arange(len(labels)) if kept is None else kept
+    is_kept = np.zeros(len(rows), np.bool_)
+    is_kept[(kept[:, None] * n_views + np.arange(n_views)).ravel()] = True
+    by_row = np.empty(len(rows), np.intp)
+    scores = np.empty((int(is_kept.sum()), len(classes)))
+    known = solution.scores
+    form = None
+    if known is None:
+        form = linear_form(estimator, feature_dim=rows.feature_dim, is_calibrated=is_calibrated)
+    scores_of = _scorer(estimator, form, classes, has_own=has_own)
+    n_done = 0
+    for at, block in rows.blocks() if known is None else [(slice(0, len(rows)), known)]:
+        found = scores_of(block) if known is None else known
+        chosen = found[is_kept[at]]
+        scores[n_done : n_done + len(chosen)] = chosen
+        n_done += len(chosen)
+        if known is not None or form is not None or n_views > 1:
+            by_row[at] = found.argmax(axis=1)
+        else:
+            by_row[at] = np.searchsorted(classes, np.asarray(estimator.predict(block), np.str_))
+    if n_views > 1 and len(labels):
+        if temperature is None:
+            temperature = 1.0 if has_own else _temperature(scores, labels[kept], classes, n_views)
+        if len(kept) == len(labels):
+            by_row = _means(scores, temperature, n_views).argmax(axis=1)
+        else:
+            # Once more: by what views are averaged is known only now.
+            by_row = np.concatenate(
+                [_means(scores_of(block), temperature, n_views).argmax(axis=1) for _, block in rows.blocks()]
+            )
+    return Judgement(
+        predicted=by_row,
+        scores=scores,
+        kept=kept,
+        labels=labels[kept],
+        n_views=n_views,
+        has_own=has_own,
+        classes=classes,
+    )
+
+
+def most_kept(n_classes: int, *, n_views: int = 1) -> int:
+    """Say of how many images the scores fit well into memory: of so many that they are 2**24 numbers.
+
+    Examples
+    --------
+    >>> most_kept(5), most_kept(4000)
+    (3355443, 4194)
+    """
+    return max(1, _MOST_SCORES // (n_classes * n_views))
+
+
+def spread(n: int, at_most: int) -> NDArray[np.intp]:
+    """Return all numbers below n, or so many of them, evenly spread.
+
+    Examples
+    --------
+    >>> spread(9, 3)
+    array([0, 4, 8])
+    """
+    return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))
+
+
+def _scorer(
+    estimator: Any, form: Any, classes: NDArray[np.str_], *, has_own: bool
+) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    scores_of = log_probabilities if has_own else class_scores
+
+    def scored(block: NDArray[Any]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = form.scores(block) if form is not None else scores_of(estimator, block)
+        if found.shape[1] != len(classes):
+            raise HeadError(
+                f"{type(estimator).__name__} gives {found.shape[1]} decisions for {len(classes)} classes; "
+                "expected one each"
+            )
+        return found
+
+    return scored
+
+
+def _temperature(
+    scores: NDArray[np.float64], labels: NDArray[np.str_], classes: NDArray[np.str_], n_views: int
+) -> float:
+    is_known = np.isin(labels, classes)
+    chosen = scores if is_known.all() else scores[np.repeat(is_known, n_views)]
+    return fit_temperature(chosen, labels[is_known], classes, n_views=n_views)
+
+
+def _means(scores: NDArray[np.float64], temperature: float, n_views: int) -> NDArray[np.float64]:
+    return mean_over_views(softmax(scores / temperature), n_views)

@@ -1,0 +1,47 @@
+"""scikit-learn's classifiers of forms that no scikit-learn fitted."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.linear import LinearForm
+
+__all__ = ["form_estimator"]
+
+
+def form_estimator(form: LinearForm | GatedForm, classes: NDArray[np.str_], temperature: float | None) -> Any:
+    """Return a classifier with a form's scores, as if it had been fitted.
+
+    Parameters
+    ----------
+    form : LinearForm or GatedForm
+    classes : ndarray of shape (n_classes,), str
+    temperature : float or None
+        What a gated form's scores are divided by before the softmax.
+
+    Returns
+    -------
+    LogisticRegression, Pipeline or FormClassifier
+    """
+    if isinstance(form, GatedForm):
+        from featstore.heads.form_classifier import FormClassifier
+
+        return FormClassifier(form, classes, temperature)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    coef, intercept = form.coef, form.intercept
+    if len(classes) == 2:
+        coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+    classifier: Any = LogisticRegression()
+    classifier.coef_, classifier.intercept_ = coef, intercept
+    classifier.classes_, classifier.n_features_in_ = classes, form.feature_dim
+    if form.mean is None or form.scale is None:
+        return classifier
+    scaler: Any = StandardScaler()
+    scaler.mean_, scaler.scale_, scaler.var_ = form.mean, form.scale, form.scale**2
+    scaler.n_features_in_, scaler.n_samples_seen_ = form.feature_dim, 1
+    return Pipeline([("scale", scaler), ("normalize", Normalizer()), ("classify", classifier)])

@@ -1,0 +1,277 @@
+"""Old classes and new ones behind a gate that says which of the two an image is of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import HeadError
+from featstore.heads.forms.linear import LinearForm, row_lengths
+
+__all__ = ["N_NEIGHBORS", "GatedForm", "evidence", "neighbor_cosine", "unit_rows"]
+
+N_NEIGHBORS = 3
+"""How many nearest neighbours an image's cosine is the mean of."""
+
+# Heads that were extended more often than this are not read: each holds the one before it.
+_DEEPEST = 16
+
+_ARRAYS = ("members", "neighbors", "offset", "old_neighbors", "temperatures", "weights")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GatedForm:
+    """The scores of a head that was extended by new classes: two classifiers and a gate between them.
+
+    With the old head's scores ``z``, the new classifier's ``v``, and temperatures ``T`` of each, an image's
+    features ``x`` have the scores::
+
+        z_j / T_old                                              for an old class j
+        log softmax(v / T_new)_k + max(z) / T_old + gate(x)      for a new class k
+        gate(x) = weights . (near_new(x), max z, near_old(x)) + offset
+
+    where ``near_new`` and ``near_old`` are the mean cosine of ``x`` to its 3 nearest rows of two banks of
+    training features: where the gate is 0, the new classes together are as likely as the likeliest old one.
+    An old class keeps its score, so that a gated head may be the old head of another. A class that is among
+    the old and the new ones has the larger of its two scores.
+
+    Parameters
+    ----------
+    old : LinearForm or GatedForm
+    new : LinearForm
+        One class is enough: its row of ``coef`` may be zero.
+    temperatures : ndarray of shape (2,), float64
+        Of the old scores and of the new ones, above 0.
+    weights : ndarray of shape (3,), float64
+    offset : ndarray of shape (), float64
+    neighbors, old_neighbors : ndarray of shape (n_rows, feature_dim), float32
+        The banks: rows of unit length, ``old_neighbors`` perhaps none.
+    members : ndarray of shape (n_classes, n_members), int64
+        For each class the columns that are its own of the old scores followed by the new ones; -1 stands for
+        none. The first of a class is one.
+
+    Raises
+    ------
+    HeadError
+        Shapes or types do not agree, or a value is not finite.
+    """
+
+    old: "LinearForm | GatedForm"
+    new: LinearForm
+    temperatures: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    neighbors: NDArray[np.float32]
+    old_neighbors: NDArray[np.float32]
+    members: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        own = {name: getattr(self, name) for name in _ARRAYS}
+        shapes = {name: array.shape for name, array in own.items()}
+        dim = self.new.feature_dim
+        banks = all(
+            bank.ndim == 2 and bank.shape[1] == dim and bank.dtype == np.float32
+            for bank in (self.neighbors, self.old_neighbors)
+        )
+        small = {name: shapes[name] for name in ("temperatures", "weights", "offset")}
+        if (
+            not banks
+            or not len(self.neighbors)
+            or self.old.feature_dim != dim
+            or small != {"temperatures": (2,), "weights": (3,), "offset": ()}
+            or self.members.ndim != 2
+        ):
+            raise HeadError(f"the arrays of a gated classifier do not agree: {shapes}")
+        numbers = [own[name] for name in small]
+        if any(array.dtype != np.float64 for array in numbers) or self.members.dtype != np.int64:
+            raise HeadError("the arrays of a gated classifier are float64, its banks float32, members int64")
+        if not all(np.isfinite(own[name]).all() for name in _ARRAYS) or not (self.temperatures > 0).all():
+            raise HeadError("the arrays of a gated classifier are finite, and its temperatures above 0")
+        n_columns = self.old.n_classes + self.new.n_classes
+        if self.members.size == 0 or self.members.min() < -1 or self.members.max() >= n_columns:
+            raise HeadError(f"the classes of a gated classifier are columns of {n_columns}")
+        if self.members[:, 0].min() < 0:
+            raise HeadError("a class of a gated classifier has no column")
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes it has."""
+        return len(self.members)
+
+    @property
+    def feature_dim(self) -> int:
+        """The number of features of an image."""
+        return self.new.feature_dim
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by their names; those of the classifiers begin with ``old.`` and ``new.``."""
+        inside = {"old": self.old.arrays(), "new": self.new.arrays()}
+        return {
+            **{name: getattr(self, name) for name in _ARRAYS},
+            **{f"{side}.{name}": array for side, arrays in inside.items() for name, array in arrays.items()},
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, depth: int = 1) -> Self:
+        """Rebuild a form from :meth:`arrays`.
+
+        Raises
+        ------
+        HeadError
+            One is missing, unknown or unfit, or heads are nested more than 16 deep.
+        """
+        if depth > _DEEPEST:
+            raise HeadError(f"a head that was extended more than {_DEEPEST} times is not read")
+        sides: dict[str, dict[str, NDArray[Any]]] = {"old": {}, "new": {}, "": {}}
+        for name, array in arrays.items():
+            side, dot, rest = name.partition(".")
+            if dot and side not in ("old", "new"):
+                raise HeadError(f"a gated classifier has no array {name!r}")
+            sides[side if dot else ""][rest if dot else name] = array
+        if set(sides[""]) != {*_ARRAYS}:
+            raise HeadError(f"the arrays of a gated classifier are not {', '.join(sorted(sides['']))}")
+        old: LinearForm | GatedForm
+        if "weights" in sides["old"]:
+            old = GatedForm.from_arrays(sides["old"], depth=depth + 1)
+        else:
+            old = LinearForm.from_arrays(sides["old"])
+        return cls(old=old, new=LinearForm.from_arrays(sides["new"]), **sides[""])
+
+    def with_classes(self, at: NDArray[np.intp]) -> Self:
+        """Return the form of some classes, in the order given: their scores stay as they are.
+
+        Parameters
+        ----------
+        at : ndarray of shape (n,), int
+            The classes' numbers.
+        """
+        return replace(self, members=self.members[at])
+
+    def gate(self, X: NDArray[Any], old_scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logarithm of the odds of the new classes together against the likeliest old one.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, feature_dim), float
+        old_scores : ndarray of shape (n, n_old), float64
+            The old head's of the same images.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
+        return np.asarray(
+            evidence(X, old_scores, self.neighbors, self.old_neighbors) @ self.weights + self.offset
+        )
+
+    def sides(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give the scores of the old classes and of the new ones, before a class of both takes the larger.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, feature_dim), float
+
+        Returns
+        -------
+        ndarray of shape (n, n_old), float64
+        ndarray of shape (n, n_new), float64
+        """
+        old = self.old.scores(X)
+        gate = self.gate(X, old)
+        old = old / self.temperatures[0]
+        new = self.new.scores(X) / self.temperatures[1]
+        return old, new + (gate + old.max(axis=1) - _log_sum(new))[:, np.newaxis]
+
+    def scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Give each class's score for images by their features.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, feature_dim), float
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+            Their softmax are the probabilities.
+        """
+        columns = np.concatenate(self.sides(X), axis=1)
+        best = columns[:, self.members[:, 0]]
+        for member in self.members.T[1:]:
+            at = np.flatnonzero(member >= 0)
+            best[:, at] = np.maximum(best[:, at], columns[:, member[at]])
+        return best
+
+
+def evidence(
+    X: NDArray[Any],
+    old_scores: NDArray[np.float64],
+    neighbors: NDArray[np.float32],
+    old_neighbors: NDArray[np.float32],
+    *,
+    own: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = (None, None),
+) -> NDArray[np.float64]:
+    """Return what a gate goes by.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, feature_dim), float
+    old_scores : ndarray of shape (n, n_old), float64
+    neighbors, old_neighbors : ndarray of shape (n_rows, feature_dim), float32
+        The banks, rows of unit length.
+    own : tuple of ndarray of shape (n,), int, optional
+        For images that are in a bank themselves, their rows there, which are passed over.
+
+    Returns
+    -------
+    ndarray of shape (n, 3), float64
+        The mean cosine to the nearest rows of the first bank, the largest old score, and the mean cosine to
+        the nearest of the second bank, 0 where that is empty.
+    """
+    rows = unit_rows(X)
+    near, near_old = (
+        neighbor_cosine(rows, bank, own=at) for bank, at in zip((neighbors, old_neighbors), own, strict=True)
+    )
+    return np.stack([near, old_scores.max(axis=1), near_old], axis=1)
+
+
+def neighbor_cosine(
+    rows: NDArray[np.float32], bank: NDArray[np.float32], *, own: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
+    """Return the mean cosine of rows to their 3 nearest in a bank; 0 where it has none for them.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, feature_dim), float32
+        Of unit length.
+    bank : ndarray of shape (n_rows, feature_dim), float32
+        Of unit length.
+    own : ndarray of shape (n,), int, optional
+        The row of the bank that each is itself, which is passed over.
+    """
+    n_others = len(bank) - (own is not None)
+    count = min(N_NEIGHBORS, n_others)
+    if count < 1:
+        return np.zeros(len(rows))
+    near = np.empty(len(rows))
+    step = max(1, 2**24 // len(bank))
+    for start in range(0, len(rows), step):
+        cosines = rows[start : start + step] @ bank.T
+        if own is not None:
+            cosines[np.arange(len(cosines)), own[start : start + step]] = -np.inf
+        nearest = np.partition(cosines, -count, axis=1)[:, -count:]
+        near[start : start + step] = nearest.mean(axis=1, dtype=np.float64)
+    return near
+
+
+def unit_rows(X: NDArray[Any]) -> NDArray[np.float32]:
+    """Divide rows by their length, float32; a row without length stays as it is."""
+    rows = np.asarray(X, np.float64)
+    return np.asarray(rows / row_lengths(rows), np.float32)
+
+
+def _log_sum(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of each row's sum of exponentials."""
+    largest = scores.max(axis=1)
+    return np.asarray(largest + np.log(np.exp(scores - largest[:, np.newaxis]).sum(axis=1)))

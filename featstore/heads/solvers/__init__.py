@@ -1,0 +1,1 @@
+"""Fitting classifiers, many settings at a time."""

@@ -1,0 +1,285 @@
+"""Fitting a head's classifier on some rows: one estimator for each setting."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import FeatstoreError, HeadError
+from featstore.heads.data.blocks import Rows
+from featstore.heads.recipe import Params, Recipe
+from featstore.heads.solvers.descent import descend, fit_scaler, n_epochs
+from featstore.heads.solvers.margins import svm_path
+from featstore.heads.solvers.moments import lda_path, ridge_path
+from featstore.heads.solvers.neighbors import neighbor_scores
+from featstore.heads.solvers.parallel import WarningNotes
+from featstore.splits import HashHoldout, HashKFold
+
+__all__ = ["Prepared", "Solution", "Watch", "prepare", "solve"]
+
+Watch = Callable[[Any, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """Rows to fit on, and what does not depend on the setting.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), str
+    groups : ndarray of length n
+        What must stay together, for searches of the user's own.
+    rows : Rows
+    preparation : Any
+        The fitted steps before the classifier; None where the solver fits them itself.
+    X : ndarray of shape (n, feature_dim) or None
+        The features after these steps; None where the solver reads the rows.
+    """
+
+    y: NDArray[np.str_]
+    groups: NDArray[Any]
+    rows: Rows
+    preparation: Any = None
+    X: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """A fitted estimator.
+
+    Parameters
+    ----------
+    setting : dict
+        What was chosen of the grid.
+    params : dict
+        All parameters that were set, the chosen ones included.
+    estimator : Any
+    notes : list of str
+        What scikit-learn warned about.
+    scores : ndarray of shape (n_held_out, n_classes) or None
+        Of the rows that were held out, where the solver has found them on its way.
+    """
+
+    setting: Params
+    params: Params
+    estimator: Any
+    notes: list[str] = field(default_factory=list)
+    scores: NDArray[np.float64] | None = None
+
+
+def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[Any]) -> Prepared:
+    """Do what is the same for all settings: scale the features, and gather them where they have to be."""
+    from sklearn.base import clone
+
+    known = Prepared(y=y, groups=groups, rows=rows)
+    if recipe.solver == "moments":
+        return known
+    if recipe.solver == "own":
+        return replace(known, X=rows.take(slice(None)))
+    preparation = clone(recipe.estimator[:-1])
+    kinds = [type(step).__name__ for _, step in preparation.steps]
+    if kinds not in ([], ["StandardScaler"], ["Normalizer"], ["StandardScaler", "Normalizer"]):
+        X = preparation.fit_transform(rows.take(slice(None)), y)
+        return replace(known, preparation=preparation, X=X)
+    for _, step in preparation.steps:
+        if type(step).__name__ == "StandardScaler":
+            fit_scaler(step, rows)
+        else:
+            # It learns nothing but the number of features.
+            step.fit(np.ones((1, rows.feature_dim), rows.dtype))
+    if recipe.solver == "descent":
+        return replace(known, preparation=preparation)
+    X = np.empty((len(rows), rows.feature_dim), np.promote_types(rows.dtype, recipe.dtype))
+    for at, block in rows.blocks():
+        X[at] = preparation.transform(block) if kinds else block
+    return replace(known, preparation=preparation, X=X)
+
+
+def solve(
+    recipe: Recipe,
+    prepared: Prepared,
+    settings: Sequence[Params],
+    notes: WarningNotes,
+    *,
+    held_out: Rows | None = None,
+    watch: Watch | None = None,
+) -> Iterator[Solution]:
+    """Fit the classifier once for each setting, one at a time.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    prepared : Prepared
+    settings : sequence of dict
+    notes : WarningNotes
+        Entered.
+    held_out : Rows, optional
+        Rows that :func:`featstore.heads.fitting.held_out.judge` will be asked about.
+    watch : callable, optional
+        Where the head is fitted by passes, called as ``watch(estimator, number)`` after each.
+
+    Raises
+    ------
+    HeadError
+        scikit-learn refuses the parameters or the data.
+    """
+    try:
+        yield from _SOLVERS[recipe.solver](
+            _Task(
+                recipe=recipe,
+                prepared=prepared,
+                settings=settings,
+                notes=notes,
+                held_out=held_out,
+                watch=watch,
+            )
+        )
+    except FeatstoreError:
+        raise
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HeadError(f"{recipe.name} cannot be fitted: {reason}") from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """What :func:`solve` is asked for, as all solvers get it."""
+
+    recipe: Recipe
+    prepared: Prepared
+    settings: Sequence[Params]
+    notes: WarningNotes
+    held_out: Rows | None
+    watch: Watch | None
+
+
+def _plain(task: _Task) -> Iterator[Solution]:
+    for setting in task.settings:
+        classifier = _fit(_set(task.recipe, setting), task.prepared)
+        yield _solution(task, setting, task.prepared.preparation, classifier)
+
+
+def _warm(task: _Task) -> Iterator[Solution]:
+    """Start each setting from the solution of the one before; a single one from nothing."""
+    from copy import deepcopy
+
+    if len(task.settings) == 1:
+        yield from _plain(task)
+        return
+    classifier = _set(task.recipe, task.settings[0]).set_params(warm_start=True)
+    for setting in task.settings:
+        _fit(classifier.set_params(**setting), task.prepared)
+        yield _solution(task, setting, task.prepared.preparation, deepcopy(classifier))
+
+
+def _neighbors(task: _Task) -> Iterator[Solution]:
+    fitted = [_fit(_set(task.recipe, setting), task.prepared) for setting in task.settings]
+    scores: Iterator[Any] = iter([None] * len(task.settings))
+    if task.held_out is not None:
+        codes = np.unique(task.prepared.y, return_inverse=True)[1]
+        scores = neighbor_scores(task.prepared.preparation, fitted, codes, task.held_out)
+    for setting, classifier in zip(task.settings, fitted, strict=True):
+        yield _solution(task, setting, task.prepared.preparation, classifier, scores=next(scores))
+
+
+def _descent(task: _Task) -> Iterator[Solution]:
+    prepared = task.prepared
+    classes, codes = np.unique(prepared.y, return_inverse=True)
+    weights = task.recipe.weights(classes, codes)
+    for setting in task.settings:
+        classifier = _set(task.recipe, setting)
+        if "max_iter" not in task.recipe.fixed:
+            classifier.max_iter = n_epochs(len(codes))
+        estimator = _pipeline(task.recipe, prepared.preparation, classifier)
+        after_pass = None if task.watch is None else partial(task.watch, estimator)
+        descend(prepared.preparation, classifier, prepared.rows, prepared.y, weights, after_pass=after_pass)
+        solution = _solution(task, setting, prepared.preparation, classifier)
+        solution.params["max_iter"] = classifier.max_iter
+        yield solution
+
+
+def _margins(task: _Task) -> Iterator[Solution]:
+    prepared = task.prepared
+    assert prepared.X is not None
+    classes, codes = np.unique(prepared.y, return_inverse=True)
+    weights = task.recipe.weights(classes, codes)
+    fitted = svm_path(task.recipe.classifier, prepared.X, prepared.y, task.settings, weights)
+    for setting, classifier in zip(task.settings, fitted, strict=True):
+        yield _solution(task, setting, prepared.preparation, classifier)
+
+
+def _moments(task: _Task) -> Iterator[Solution]:
+    from sklearn.pipeline import Pipeline
+
+    rows, y = task.prepared.rows, task.prepared.y
+    classes, codes = np.unique(y, return_inverse=True)
+    path = ridge_path if hasattr(task.recipe.classifier, "alpha") else lda_path
+    fitted = path(task.recipe.classifier, rows, y, task.settings, task.recipe.weights(classes, codes))
+    for setting, (scaler, classifier) in zip(task.settings, fitted, strict=True):
+        yield _solution(task, setting, Pipeline([("scaler", scaler)]), classifier)
+
+
+def _own(task: _Task) -> Iterator[Solution]:
+    from sklearn.base import clone
+
+    estimator = _fit(clone(task.recipe.estimator), task.prepared)
+    params = getattr(estimator, "best_params_", None) or estimator.get_params(deep=False)
+    estimator = _usable(getattr(estimator, "best_estimator_", estimator))
+    plain = {name: value for name, value in params.items() if _is_plain(value)}
+    yield Solution(setting={}, params=plain, estimator=estimator, notes=task.notes.take())
+
+
+_SOLVERS = {
+    "plain": _plain,
+    "warm": _warm,
+    "neighbors": _neighbors,
+    "descent": _descent,
+    "margins": _margins,
+    "moments": _moments,
+    "own": _own,
+}
+
+
+def _set(recipe: Recipe, setting: Params) -> Any:
+    from sklearn.base import clone
+
+    return clone(recipe.classifier).set_params(**setting)
+
+
+def _fit(classifier: Any, prepared: Prepared) -> Any:
+    is_grouped = isinstance(getattr(classifier, "cv", None), HashKFold | HashHoldout)
+    extra = {"groups": prepared.groups} if is_grouped else {}
+    return classifier.fit(prepared.X, prepared.y, **extra)
+
+
+def _solution(task: _Task, setting: Params, preparation: Any, classifier: Any, **more: Any) -> Solution:
+    classifier = _usable(getattr(classifier, "best_estimator_", classifier))
+    return Solution(
+        setting=setting,
+        params=task.recipe.fixed | setting,
+        estimator=_pipeline(task.recipe, preparation, classifier),
+        notes=task.notes.take(),
+        **more,
+    )
+
+
+def _pipeline(recipe: Recipe, preparation: Any, classifier: Any) -> Any:
+    from sklearn.pipeline import Pipeline
+
+    return Pipeline([*preparation.steps, (recipe.estimator.steps[-1][0], classifier)])
+
+
+def _usable(estimator: Any) -> Any:
+    if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "decision_function"):
+        raise HeadError(
+            f"{type(estimator).__name__} gives neither probabilities nor decisions; "
+            "use a classifier that has predict_proba or decision_function"
+        )
+    return estimator
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and np.isfinite(value))

@@ -1,0 +1,10 @@
+from .decode import decode_image as decode_image
+from .decode import decode_views as decode_views
+from .decode import iter_views as iter_views
+from .sheet import view_sheet as view_sheet
+from .sources.digits import write_digits as write_digits
+from .sources.opening import open_source as open_source
+from .sources.records import ImageRecord as ImageRecord
+from .sources.records import Source as Source
+from .views import View as View
+from .views import ViewRecipe as ViewRecipe

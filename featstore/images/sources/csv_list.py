@@ -1,0 +1,277 @@
+"""Reading a CSV list of images: path, and where the user gives them label, group and split."""
+
+import csv
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from featstore.class_names import normalised_name
+from featstore.errors import ImageError, SourceError
+from featstore.images.sources.folders import unusable_reason
+from featstore.images.sources.image_names import is_image_name
+from featstore.images.sources.listed_files import ListedFiles, normalised_path
+from featstore.images.sources.records import ImageRecord, split_of_word
+from featstore.images.sources.text_files import find_dialect, open_text
+from featstore.io.stamps import FileStamp
+
+__all__ = ["CsvListing", "read_csv_list"]
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_COLUMNS = ("path", "label", "group", "split")
+# What other tools call them: Keras' flow_from_dataframe, exports of labelling programs.
+_PATH_WORDS = (
+    *("path", "filename", "file", "filepath", "file_name", "file_path"),
+    *("image", "image_path", "img_path", "image_name"),
+)
+_LABEL_WORDS = ("label", "class", "category", "class_name")
+_WORDS = {"path": _PATH_WORDS, "label": _LABEL_WORDS, "group": ("group",), "split": ("split",)}
+# The row numbers that pandas and others write.
+_ROW_NUMBERS = re.compile(r"(unnamed: \d+|index|id|)")
+# At four bytes a character less than what a row of a catalog may have, however many rows there are.
+_MAX_CHARACTERS = 2000
+# What is no word; old programs end a text with the last of these.
+_BLANK = " \t\r\n\v\f\u00a0\x1a"
+_Fields = tuple[str | None, str | None, str | None]
+
+
+@dataclass(kw_only=True)
+class CsvListing:
+    """What a list names.
+
+    Parameters
+    ----------
+    records : list of ImageRecord
+        In the order of the list.
+    failures : list of (path, reason)
+        The rows whose path is no regular file that can be seen, in the order of the list.
+    unused : list of str
+        Names of columns that say nothing to us.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+
+def read_csv_list(location: str) -> CsvListing:
+    """Read a list of images.
+
+    The first row names the columns: ``path``, and optionally ``label``, ``group`` and ``split``; others are
+    not used. For want of a ``path``, one column called ``filename``, ``file``, ``image`` or the like is taken
+    for it, and for want of a ``label`` one called ``class`` or ``category``. The text is UTF-8, with or
+    without a byte-order mark, in which paths may hold any bytes that a file name can, or UTF-16. Fields are
+    separated by commas in a ``.csv`` and by tabs in a ``.tsv``, or by semicolons, bars, tabs or commas where
+    only these make a header of the first line or it is ``sep=;``; and they are quoted as spreadsheets do.
+    Rows without a word and empty columns behind the last are passed over. White space around a label, group
+    or split is dropped, and an empty one means none. No word does: ``nan``, ``NA`` and ``none`` are labels
+    and groups like any other, and not splits. A split is written ``train`` or ``training``; ``validation``,
+    ``valid``, ``val`` or ``dev``; ``test`` or ``testing``; in any case. Paths, labels and groups have at most
+    2,000 characters; labels and groups are kept in Unicode's form NFC.
+
+    A path is taken as it stands (``~`` means nothing) and then normalised as :func:`os.path.normpath` does:
+    relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. Where
+    that is no file, it is read as :class:`~featstore.images.sources.listed_files.ListedFiles` says. It is the
+    user's own list, and naming a file in it gives no access that its user lacks. A row that repeats another
+    is dropped.
+
+    Parameters
+    ----------
+    location : str
+        An absolute path that ends in ``.csv`` or ``.tsv``.
+
+    Returns
+    -------
+    CsvListing
+
+    Raises
+    ------
+    SourceError
+        The list cannot be read; a row is malformed or contradicts another, named by its line; or none of its
+        files exists.
+    """
+    root = os.path.dirname(location)
+    files = ListedFiles(root)
+    listing = CsvListing()
+    seen: dict[str, tuple[_Fields, int]] = {}
+    for text, fields, line in _read_rows(location, listing):
+        reason = ""
+        try:
+            path, status = files.find(text)
+            if not stat.S_ISREG(status.st_mode):
+                reason = unusable_reason(status)
+        except ImageError as error:
+            path, reason = normalised_path(text.strip() or text), str(error)
+        except ValueError as error:
+            raise SourceError(f"{_at(location, line)}: the path holds a NUL character") from error
+        if (earlier := seen.setdefault(path, (fields, line)))[1] != line:
+            if earlier[0] != fields:
+                raise _conflict(location, path, earlier, (fields, line))
+            continue
+        if reason:
+            listing.failures.append((path, reason))
+            continue
+        label, group, split = fields
+        listing.records.append(
+            ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(status))
+        )
+    if not listing.records:
+        raise _nothing_found(location, root, listing.failures)
+    return listing
+
+
+def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Fields, int]]:
+    """Yield path, (label, group, split) and number of the first line of each row."""
+    separator = _SEPARATORS[os.path.splitext(location)[1].lower()]
+    line = 1
+    try:
+        with open_text(location, newline="") as file:
+            dialect, lines, before = find_dialect(file, separator=separator, columns=_PATH_WORDS)
+            rows = dialect.reader(lines)
+            line = before + 1
+            header = next(rows, None)
+            places, listing.unused = _read_header(location, header, line)
+            n_columns = len(header or ())
+            n_named = 1 + max(number for number, name in enumerate(header or ()) if name.strip())
+            path_place = places["path"]
+            names = [name for name in _COLUMNS[1:] if name in places]
+            other_places = [places[name] for name in names]
+            known: dict[tuple[str, ...], _Fields] = {}
+            line = before + rows.line_num + 1
+            for row in rows:
+                if len(row) != n_columns or not row[path_place] or row[path_place].isspace():
+                    row = _evened(location, line, row, (n_named, n_columns), path_place)
+                if row:
+                    path = row[path_place]
+                    if len(path) > _MAX_CHARACTERS:
+                        raise _too_long(location, line, "path", path)
+                    values = tuple([row[place] for place in other_places])
+                    fields = known.get(values)
+                    if fields is None:
+                        named = dict(zip(names, values, strict=True))
+                        fields = known[values] = _read_fields(location, line, named)
+                    yield path, fields, line
+                line = before + rows.line_num + 1
+    except csv.Error as error:
+        hint = "; is a quote left open?" if re.search("limit|unexpected end", str(error)) else ""
+        said = str(error).replace("\t", "\\t")
+        raise SourceError(f"{_at(location, line)}: {said}{hint}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{_at(location, line)} or after it: broken {error.encoding.upper()} text; save the list in UTF-8"
+        ) from error
+
+
+def _evened(location: str, line: int, row: list[str], widths: tuple[int, int], path_place: int) -> list[str]:
+    """Return a row with as many fields as there are columns; none where it has no word."""
+    n_named, n_columns = widths
+    if not any(field.strip(_BLANK) for field in row):
+        return []
+    if len(row) < n_named or any(field.strip() for field in row[n_columns:]):
+        hint = "quote a field that holds the separator"
+        if len(row) == n_columns + 1:
+            hint += ", and name the column of row numbers, if the first is one"
+        raise SourceError(
+            f"{_at(location, line)}: expected {n_columns} columns, as in the header, found {len(row)}; {hint}"
+        )
+    if not row[path_place].strip():
+        raise SourceError(f"{_at(location, line)}: the path is empty")
+    return row
+
+
+def _read_header(location: str, header: list[str] | None, line: int) -> tuple[dict[str, int], list[str]]:
+    """Find the columns by their names; return their places, and the names of those that are not used."""
+    if header is None:
+        raise SourceError(
+            f"{location!r} is empty; its first line has to name the columns: path and, as you like, label, "
+            "group, split"
+        )
+    names = [name.strip().lower() for name in header]
+    if any("\0" in name for name in names):
+        raise SourceError(f"{location!r} is not UTF-8 text; save it as CSV in UTF-8")
+    places = {}
+    for column, words in _WORDS.items():
+        found = [word for word in words if word in names]
+        if column in found:
+            found = [column]
+        if len(found) > 1:
+            raise SourceError(
+                f"{_at(location, line)}: {' and '.join(map(repr, found))} may each be the column {column!r}; "
+                "rename one of them so"
+            )
+        if found and names.count(found[0]) > 1:
+            raise SourceError(f"{_at(location, line)}: the column {found[0]!r} is named more than once")
+        if found:
+            places[column] = names.index(found[0])
+    if "path" not in places:
+        told = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
+        hint = ""
+        if any(is_image_name(name.strip()) for name in header):
+            hint = ". It looks like an image's row: put a line above it with the names, such as path,label"
+        raise SourceError(
+            f"{_at(location, line)}: the first line has to name the columns: path and, as you like, label, "
+            f"group, split; found {told}{hint}"
+        )
+    unused = [header[number].strip() for number in range(len(names)) if number not in places.values()]
+    return places, [name for name in unused if not _ROW_NUMBERS.fullmatch(name.lower())]
+
+
+def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
+    # A few characters become three in this form.
+    values = {name: normalised_name(value) for name, value in values.items()}
+    for name, value in values.items():
+        if "\0" in value:
+            raise SourceError(f"{_at(location, line)}: the {name} holds a NUL character")
+        if len(value) > _MAX_CHARACTERS:
+            raise _too_long(location, line, name, value)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise SourceError(
+                f"{_at(location, line)}: the {name} is not UTF-8: {os.fsencode(value)[:40]!r}; save the list "
+                "in UTF-8"
+            ) from error
+    label, group, word = (values.get(name, "").strip() or None for name in _COLUMNS[1:])
+    split = None if word is None else split_of_word(word)
+    if word is not None and split is None:
+        raise SourceError(
+            f"{_at(location, line)}: split is train, validation (val, valid, dev) or test, or empty to leave "
+            f"it to the rule; found {word!r}"
+        )
+    return label, group, split
+
+
+def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
+    return SourceError(
+        f"{_at(location, line)}: the {name} has {len(text):,} characters, and may have {_MAX_CHARACTERS:,}; "
+        f"it begins {text[:40]!r}"
+    )
+
+
+def _conflict(
+    location: str, path: str, earlier: tuple[_Fields, int], later: tuple[_Fields, int]
+) -> SourceError:
+    trios = zip(_COLUMNS[1:], earlier[0], later[0], strict=True)
+    name, before, now = next(trio for trio in trios if trio[1] != trio[2])
+    return SourceError(
+        f"{_at(location, later[1])}: {path!r} has {name} {now or 'none'!r} here and {before or 'none'!r} on "
+        f"line {earlier[1]}; keep one of the two rows"
+    )
+
+
+def _nothing_found(location: str, root: str, failures: list[tuple[str, str]]) -> SourceError:
+    if not failures:
+        return SourceError(f"{location!r} has a header but no rows; each row after it names one image")
+    path, reason = failures[0]
+    hint = f". Relative paths start from the list's own folder, {root!r}" if "no such file" in reason else ""
+    if len(failures) == 1:
+        return SourceError(f"the only file in {location!r} cannot be used: {path!r}: {reason}{hint}")
+    return SourceError(
+        f"none of the {len(failures):,} files in {location!r} can be used; the first is {path!r}: "
+        f"{reason}{hint}"
+    )
+
+
+def _at(location: str, line: int) -> str:
+    return f"{location!r}, line {line}"

@@ -1,0 +1,225 @@
+"""Walking a folder: every image below it with its size and time, none of them decoded."""
+
+import os
+import stat
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from featstore.class_names import normalised_name
+from featstore.images.sources.image_names import (
+    holds_image,
+    is_image_name,
+    is_of_another_program,
+    may_hold_image,
+)
+from featstore.images.sources.records import ImageRecord, split_of_word
+from featstore.io.stamps import FileStamp
+
+__all__ = ["FolderListing", "unusable_reason", "walk_folder"]
+
+# Links that point at each other's parents make a number of ways through a tree that grows like a factorial.
+_MAX_VISITS = 16
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@dataclass(kw_only=True)
+class FolderListing:
+    """What a walk found.
+
+    Parameters
+    ----------
+    records : list of ImageRecord
+        Sorted by the bytes of the relative path (:func:`os.fsencode`), the same on every machine.
+    failures : list of (path, reason)
+        Sorted likewise.
+    others : Counter
+        How many files in each folder had each ending that is not an image's: keys are the folder's path, with
+        ``/`` at its end or empty for the root, and the ending, in lower case; ``""`` for none.
+    skipped : Counter
+        How many folders of each name, and files of each kind, were not looked at.
+    folders : list of str
+        Paths of the folders that were, in the root and in those.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    others: Counter[tuple[str, str]] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    folders: list[str] = field(default_factory=list)
+
+    def other_endings(self) -> dict[str, int]:
+        """Count the files that are no images by their endings, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for (_, ending), number in self.others.items():
+            counts[ending] += number
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def empty_folders(self) -> list[str]:
+        """Return the folders that would be classes and hold no image, however deep."""
+        depth = 2 if any(record.split for record in self.records) else 1
+        full = {"/".join(record.path.split("/")[:depth]) for record in self.records}
+        candidates = {folder for folder in self.folders if folder.count("/") == depth - 1}
+        return sorted(candidates - full, key=os.fsencode)
+
+
+def walk_folder(root: str) -> FolderListing:
+    """List the images below a folder.
+
+    The label is the name of the first folder below the root, in Unicode's form NFC, however deep the image
+    lies; an image directly in the root has none.
+
+    A root whose folders are splits is recognised, and then each of these gives its images their split, and
+    the folder below it is the label. For this all folders in the root that hold images must be named like a
+    split (see :func:`~.records.split_of_word`), one of them train and one another; no image
+    may lie in the root itself, and none in train outside of class folders. Images that lie in a validation or
+    test folder itself have no label.
+
+    A file is an image by its ending or, where that is none that is known or there is none, by its first
+    bytes. Hidden names (a leading dot) and folders of other programs, such as ``@eaDir`` and
+    ``$RECYCLE.BIN``, are skipped, and counted where images could be meant. Links are followed, to files and
+    to folders: a folder that is reached in two ways is listed under both, but never inside itself, and at
+    most 16 times. Each image costs one ``stat``; only files with neither an image's nor another known ending
+    are opened, and no pipe or device, which could block.
+
+    Parameters
+    ----------
+    root : str
+        An absolute path of a folder.
+
+    Raises
+    ------
+    OSError
+        The root itself cannot be listed; of the folders below it, this is a failure in the listing.
+    """
+    listing = FolderListing()
+    visits: Counter[tuple[int, int]] = Counter()
+    with os.scandir(root):
+        pending: list[tuple[str, str, str | None, frozenset[tuple[int, int]]]]
+        pending = [(root, "", None, frozenset())]
+    while pending:
+        folder, prefix, label, above = pending.pop()
+        try:
+            status = os.stat(folder)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                continue
+            visits[identity] += 1
+            if visits[identity] > _MAX_VISITS:
+                listing.failures.append((prefix[:-1], f"reached by links in more than {_MAX_VISITS} ways"))
+                continue
+            with os.scandir(folder) as entries:
+                folders = _list_entries(entries, prefix, label, listing)
+        except OSError as error:
+            listing.failures.append((prefix[:-1], f"the folder cannot be read: {unusable_reason(error)}"))
+            continue
+        inside = above | {identity}
+        folders.sort(key=os.fsencode, reverse=True)
+        for name in folders:
+            below = f"{prefix}{name}/"
+            if prefix.count("/") < 2:
+                listing.folders.append(prefix + name)
+            its_label = normalised_name(name) if label is None else label
+            pending.append((os.path.join(folder, name), below, its_label, inside))
+    listing.records.sort(key=lambda record: os.fsencode(record.path))
+    if _is_split_by_folders(listing.records):
+        listing.records = [_split_by_folder(record) for record in listing.records]
+    listing.failures.sort(key=lambda failure: os.fsencode(failure[0]))
+    return listing
+
+
+def _is_split_by_folders(records: list[ImageRecord]) -> bool:
+    """Say whether the folders in the root are splits, by the rule of :func:`walk_folder`."""
+    labels = {record.label for record in records}
+    splits = {None if label is None else split_of_word(label) for label in labels}
+    if None in splits or "train" not in splits or len(splits) == 1:
+        return False
+    train = {label for label in labels if label is not None and split_of_word(label) == "train"}
+    return all(record.path.count("/") > 1 for record in records if record.label in train)
+
+
+def _split_by_folder(record: ImageRecord) -> ImageRecord:
+    folder, *below = record.path.split("/")
+    return ImageRecord(
+        path=record.path,
+        label=normalised_name(below[0]) if len(below) > 1 else None,
+        split=split_of_word(folder),
+        stamp=record.stamp,
+    )
+
+
+def _list_entries(
+    entries: "os._ScandirIterator[str]", prefix: str, label: str | None, listing: FolderListing
+) -> list[str]:
+    """Add one folder's images to the listing and return the names of the folders in it."""
+    folders = []
+    for entry in entries:
+        name = entry.name
+        if name[0] == ".":
+            _skip_hidden(entry, listing)
+            continue
+        is_image = is_image_name(name)
+        try:
+            if entry.is_dir():
+                if is_of_another_program(name):
+                    listing.skipped[name] += 1
+                else:
+                    folders.append(name)
+                continue
+            if not is_image and not (may_hold_image(name) and entry.is_file() and holds_image(entry.path)):
+                if entry.is_symlink() and may_hold_image(name):
+                    # A dangling link may stand for a whole class folder: it is not passed over.
+                    entry.stat()
+                listing.others[prefix, os.path.splitext(name)[1].lower()] += 1
+                continue
+            # On Windows the listing of a folder knows no inodes.
+            status = os.stat(entry.path) if os.name == "nt" else entry.stat()
+        except OSError as error:
+            if is_image or may_hold_image(name):
+                listing.failures.append((prefix + name, _link_reason(entry, error)))
+            else:
+                listing.others[prefix, os.path.splitext(name)[1].lower()] += 1
+            continue
+        if stat.S_ISREG(status.st_mode):
+            listing.records.append(ImageRecord(path=prefix + name, label=label, stamp=FileStamp.of(status)))
+        else:
+            listing.failures.append((prefix + name, unusable_reason(status)))
+    return folders
+
+
+def _skip_hidden(entry: "os.DirEntry[str]", listing: FolderListing) -> None:
+    """Count a hidden folder, or a hidden file with the name of an image."""
+    name = entry.name
+    if name.startswith("._"):
+        listing.skipped["._*"] += 1
+    elif is_image_name(name):
+        listing.skipped["hidden images"] += 1
+    else:
+        with suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                listing.skipped[name] += 1
+
+
+def unusable_reason(found: OSError | os.stat_result) -> str:
+    """Say in a few words why a path cannot be used as an image file: what it is, or what the system said."""
+    if isinstance(found, OSError):
+        if isinstance(found, FileNotFoundError | NotADirectoryError):
+            return "no such file"
+        return (found.strerror or type(found).__name__).lower()
+    for is_kind, name in _KINDS:
+        if is_kind(found.st_mode):
+            return f"{name}, not a regular file"
+    return "not a regular file"
+
+
+def _link_reason(entry: "os.DirEntry[str]", error: OSError) -> str:
+    if entry.is_symlink() and isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "a dangling link: what it points to does not exist"
+    return unusable_reason(error)

@@ -1,0 +1,168 @@
+"""Lists of images that a program holds: paths, or a table with a column of them."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from featstore.class_names import normalised_name
+from featstore.errors import SourceError
+from featstore.images.sources.folders import unusable_reason
+from featstore.images.sources.records import ImageRecord, Source, split_of_word
+from featstore.io.stamps import FileStamp
+
+__all__ = ["open_given_list"]
+
+_COLUMNS = ("path", "label", "group", "split")
+_NAME = "images"
+_MAX_CHARACTERS = 2000
+
+
+def open_given_list(images: Any) -> Source:
+    """List images that are given as paths, or as a table such as a pandas DataFrame.
+
+    Parameters
+    ----------
+    images : iterable of path, or table
+        A table has a column ``path`` and, optionally, ``label``, ``group`` and ``split``. Relative paths
+        start from the current folder. Where a cell is None or NaN, there is no such entry.
+
+    Returns
+    -------
+    Source
+        With the name ``"images"``, and in no place.
+
+    Raises
+    ------
+    SourceError
+        It is neither, a cell is none that its column may have, or none of the files exists.
+    """
+    root = os.getcwd()
+    unused: list[str] = []
+    records: list[ImageRecord] = []
+    failures: list[tuple[str, str]] = []
+    seen: dict[str, tuple[str | None, ...]] = {}
+    for number, cells in enumerate(_rows(images, unused)):
+        path = _path(number, cells["path"])
+        texts = {name: _text(number, name, cells.get(name)) for name in _COLUMNS[1:]}
+        fields = (texts["label"], texts["group"], _split(number, texts["split"]))
+        if path in seen:
+            if seen[path] != fields:
+                raise SourceError(
+                    f"row {number}: {path!r} has {_told(fields)} here and {_told(seen[path])} before; "
+                    "keep one of the two rows"
+                )
+            continue
+        seen[path] = fields
+        try:
+            status = os.stat(os.path.join(root, path))
+        except OSError as error:
+            failures.append((path, unusable_reason(error)))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            failures.append((path, unusable_reason(status)))
+            continue
+        label, group, split = fields
+        stamp = FileStamp.of(status)
+        records.append(ImageRecord(path=path, label=label, group=group, split=split, stamp=stamp))
+    if not records:
+        raise SourceError(_nothing_found(failures, root))
+    return Source(
+        name=_NAME,
+        root=root,
+        location="",
+        records=records,
+        failures=failures,
+        ignored=0,
+        unused_columns=unused,
+    )
+
+
+def _rows(images: Any, unused: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the cells of each image by their columns."""
+    if not hasattr(images, "columns"):
+        if not isinstance(images, Iterable) or isinstance(images, dict):
+            raise SourceError(
+                "a source is a path, a list of paths or a table with a column 'path'; "
+                f"found {type(images).__name__}"
+            )
+        yield from ({"path": path} for path in (sorted(images) if isinstance(images, set) else images))
+        return
+    names = [str(name) for name in images.columns]
+    if "path" not in names:
+        found = ", ".join(map(repr, names[:8])) or "none"
+        raise SourceError(
+            "the table needs a column 'path' and, as you like, 'label', 'group', 'split'; found "
+            f"{found}: rename them, as in table.rename(columns={{{names[0] if names else 'file'!r}: 'path'}})"
+        )
+    unused += [name for name in names if name not in _COLUMNS]
+    used = [name for name in _COLUMNS if name in names]
+    for cells in zip(*(list(images[name]) for name in used), strict=True):
+        yield dict(zip(used, cells, strict=True))
+
+
+def _path(number: int, cell: Any) -> str:
+    if not isinstance(cell, str | bytes | os.PathLike):
+        raise SourceError(
+            f"row {number}: a path is a text or a pathlib.Path; found {type(cell).__name__}. For pictures in "
+            "memory there is featstore.BackboneFeatures"
+        )
+    path = os.fsdecode(cell)
+    if not path or "\0" in path or len(path) > _MAX_CHARACTERS:
+        raise SourceError(f"row {number}: {path[:40]!r} cannot be the path of a file")
+    return os.path.normpath(path).replace(os.sep, "/")
+
+
+def _text(number: int, name: str, cell: Any) -> str | None:
+    """Return a cell's text; None where it says nothing."""
+    if _is_missing(cell):
+        return None
+    if not isinstance(cell, str) and hasattr(cell, "__len__"):
+        raise SourceError(
+            f"row {number}: the {name} is {cell!r:.80}, and an image has one {name}; "
+            "images of several classes at once are not what featstore learns"
+        )
+    if isinstance(cell, float) and cell.is_integer():
+        # Whole numbers beside an empty cell are floats in pandas.
+        cell = int(cell)
+    text = normalised_name(str(cell).strip())
+    if "\0" in text or len(text) > _MAX_CHARACTERS:
+        raise SourceError(
+            f"row {number}: the {name} {text[:40]!r} has a NUL or over {_MAX_CHARACTERS:,} letters"
+        )
+    return text or None
+
+
+def _is_missing(cell: Any) -> bool:
+    if cell is None or type(cell).__name__ == "NAType":
+        return True
+    try:
+        # Only NaN and NaT are not themselves.
+        return bool(cell != cell)
+    except ValueError:
+        return False
+
+
+def _split(number: int, word: str | None) -> str | None:
+    split = None if word is None else split_of_word(word)
+    if word is not None and split is None:
+        raise SourceError(
+            f"row {number}: split is train, validation (val, valid, dev) or test, or empty to leave it "
+            f"to the rule; found {word!r}"
+        )
+    return split
+
+
+def _told(fields: tuple[str | None, ...]) -> str:
+    named = zip(_COLUMNS[1:], fields, strict=True)
+    return ", ".join(f"{name} {text!r}" for name, text in named if text is not None) or "no label"
+
+
+def _nothing_found(failures: list[tuple[str, str]], root: str) -> str:
+    if not failures:
+        return "the list names no image"
+    path, reason = failures[0]
+    return (
+        f"none of the {len(failures):,} files in the list can be used; the first is {path!r}: {reason}. "
+        f"Relative paths start from the current folder, {root!r}"
+    )

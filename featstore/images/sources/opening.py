@@ -1,0 +1,178 @@
+"""Where images come from: a folder of class folders, a flat folder, or a CSV list."""
+
+import os
+import re
+import stat
+from typing import Any
+
+from featstore.class_names import normalised_name
+from featstore.errors import SourceError
+from featstore.images.sources.csv_list import read_csv_list
+from featstore.images.sources.folders import FolderListing, unusable_reason, walk_folder
+from featstore.images.sources.given_list import open_given_list
+from featstore.images.sources.image_names import IMAGE_SUFFIXES, is_image_name
+from featstore.images.sources.records import ImageRecord, Source
+from featstore.images.sources.split_lists import with_split_lists
+
+__all__ = ["ImageRecord", "Source", "is_image_name", "open_source"]
+
+_LIST_SUFFIXES = (".csv", ".tsv")
+_MAX_NAME = 100
+
+
+def open_source(
+    source: Any,
+    *,
+    train_list: str | os.PathLike[str] | None = None,
+    validation_list: str | os.PathLike[str] | None = None,
+    test_list: str | os.PathLike[str] | None = None,
+) -> Source:
+    """List the images of a folder or a CSV, decoding none of them.
+
+    Parameters
+    ----------
+    source : str, path-like, iterable of path, or table
+        A folder, in which the folder that an image lies in below it is its label, or a ``.csv``
+        or ``.tsv`` file with a column ``path``; or a list that the program holds (see
+        :func:`~featstore.images.sources.given_list.open_given_list`).
+    train_list, validation_list, test_list : str or path-like, optional
+        Text files that name images of the source, one a line, and give them their split (see
+        :func:`~featstore.images.sources.split_lists.with_split_lists`).
+
+    Returns
+    -------
+    Source
+        With at least one image.
+
+    Raises
+    ------
+    SourceError
+        There is nothing at its path, it is neither folder nor list, the list is malformed, no image was
+        found, or a list of a split does not fit; the message says what was there and what to do.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("roses/1.jpg", "roses/2.png", "tulips/old/3.jpg", "tulips/notes.txt"):
+    ...         file = pathlib.Path(folder, name)
+    ...         file.parent.mkdir(parents=True, exist_ok=True)
+    ...         _ = file.write_bytes(b"...")
+    ...     source = open_source(folder)
+    >>> [(record.path, record.label) for record in source.records]
+    [('roses/1.jpg', 'roses'), ('roses/2.png', 'roses'), ('tulips/old/3.jpg', 'tulips')]
+    >>> source.ignored
+    1
+    """
+    lists = {"train": train_list, "validation": validation_list, "test": test_list}
+    is_path = isinstance(source, str | bytes | os.PathLike)
+    return with_split_lists(_open(os.fsdecode(source)) if is_path else open_given_list(source), lists)
+
+
+def _open(given: str) -> Source:
+    if not given:
+        raise SourceError("the source's path is empty; give a folder of images or a .csv list")
+    location = os.path.abspath(given)
+    try:
+        status = os.stat(location)
+    except (OSError, ValueError) as error:
+        raise SourceError(_missing(given, location, error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        return _open_folder(location)
+    stem, suffix = os.path.splitext(os.path.basename(location))
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{given!r} is {unusable_reason(status)}; give a folder of images or a .csv list")
+    if suffix.lower() not in _LIST_SUFFIXES:
+        raise SourceError(_wrong_file(given, location))
+    try:
+        listing = read_csv_list(location)
+    except OSError as error:
+        raise SourceError(f"{given!r} cannot be read: {unusable_reason(error)}") from error
+    return Source(
+        name=_catalog_name(stem),
+        root=os.path.dirname(location),
+        location=location,
+        records=listing.records,
+        failures=listing.failures,
+        ignored=0,
+        unused_columns=listing.unused,
+    )
+
+
+def _open_folder(location: str) -> Source:
+    try:
+        listing = walk_folder(location)
+    except OSError as error:
+        raise SourceError(
+            f"the folder {location!r} cannot be read: {unusable_reason(error)}; look at its permissions"
+        ) from error
+    if not listing.records:
+        raise SourceError(_no_image(location, listing))
+    return Source(
+        name=_catalog_name(os.path.basename(location)),
+        root=location,
+        location=location,
+        records=listing.records,
+        failures=listing.failures,
+        ignored=listing.others.total(),
+        ignored_endings=listing.other_endings(),
+        skipped=dict(sorted(listing.skipped.items())),
+        empty_folders=listing.empty_folders(),
+    )
+
+
+def _catalog_name(stem: str) -> str:
+    """Make a name that is a safe file name everywhere.
+
+    Examples
+    --------
+    >>> _catalog_name("my flowers (2024)"), _catalog_name("цветы")
+    ('my-flowers-2024', 'images')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", normalised_name(stem))[:_MAX_NAME]
+    return re.sub(r"^[^A-Za-z0-9]+|-+$", "", name) or "images"
+
+
+def _missing(given: str, location: str, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return f"{given!r} is not a path: it holds a NUL character"
+    if not isinstance(error, FileNotFoundError):
+        return f"{given!r} cannot be used: {unusable_reason(error)}"
+    if os.path.lexists(location):
+        return f"{given!r} is a dangling link: what it points to does not exist"
+    where = "" if os.path.isabs(given) else f" (looked for {location!r})"
+    hint = "; '~' is expanded by shells only" if given.startswith("~") else ""
+    return f"there is nothing at {given!r}{where}; give a folder of images or a .csv list{hint}"
+
+
+def _wrong_file(given: str, location: str) -> str:
+    if is_image_name(os.path.basename(location)):
+        return (
+            f"{given!r} is a single image; give the folder that it is in, or label it with an existing head: "
+            "featstore predict HEAD IMAGE"
+        )
+    return (
+        f"{given!r} is a file, and not a list of images by its name; give a folder of images, or a .csv "
+        "(commas) or .tsv (tabs) with a column named path"
+    )
+
+
+def _no_image(location: str, listing: FolderListing) -> str:
+    endings = " ".join(sorted(IMAGE_SUFFIXES))
+    looked = (
+        f"looked in it and below it for files ending in {endings}, in any case, and for others that begin as "
+        "images do"
+    )
+    n_others = listing.others.total()
+    found = "found no file at all" if not n_others else f"found {n_others} other file{'s' * (n_others != 1)}"
+    if n_others:
+        common = [ending or "no ending" for ending in list(listing.other_endings())[:5]]
+        found += f" ({', '.join(common)})"
+    if listing.failures:
+        path, reason = listing.failures[0]
+        found += f" and {len(listing.failures)} that cannot be used, first {path!r}: {reason}"
+    skipped = "Hidden files are skipped"
+    if listing.skipped:
+        named = ", ".join(f"{number:,} {name}" for name, number in sorted(listing.skipped.items())[:5])
+        skipped = f"Skipped as hidden or of other programs: {named}"
+    return f"no image in {location!r}: {looked}; {found}. {skipped}. Is it the right folder?"

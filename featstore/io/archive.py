@@ -1,0 +1,134 @@
+"""Zip files that may come from anyone: laid out as ours are, or refused; and a checksum over all of one."""
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from typing import BinaryIO
+
+from featstore.io.raw import RawFile
+
+__all__ = ["ARCHIVE_COMMENT", "check_archive", "check_contents", "check_members", "seal_archive"]
+
+# The comment that ends the file: the CRC-32 of all bytes before its digits.
+ARCHIVE_COMMENT = b"featstore crc32 00000000"
+
+_DIGITS = 8
+_BLOCK_BYTES = 2**20
+# APPNOTE.TXT of PKWARE, 4.3.16 and 4.3.7: the end record without its comment, and a member's local header.
+_END_BYTES = 22
+_END_MARK = b"PK\x05\x06"
+_LOCAL = struct.Struct("<4s22xHH")
+
+
+def seal_archive(path: str) -> None:
+    """Write the checksum of an archive whose comment is ``ARCHIVE_COMMENT``."""
+    with open(path, "rb+") as file:
+        checksum = _checksum(file)
+        file.seek(-_DIGITS, os.SEEK_END)
+        file.write(checksum)
+
+
+def check_archive(path: str) -> None:
+    """Refuse an archive that is not as it was written, or that was made to harm its reader.
+
+    Raises
+    ------
+    ValueError
+        A byte of it has changed, or :func:`check_members` finds something; the message says what.
+    OSError
+        It cannot be read.
+    """
+    with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+        try:
+            _check_checksum(file)
+            check_members(file)
+        except ValueError as error:
+            raise raw.error or error from error
+        if raw.error is not None:
+            raise raw.error
+
+
+def check_contents(path: str) -> None:
+    """Check an archive as :func:`check_archive` does, and each member with its own checksum.
+
+    Raises
+    ------
+    ValueError
+        A byte has changed; the message says where.
+    OSError
+        It cannot be read.
+    """
+    with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+        try:
+            _check_checksum(file)
+            check_members(file)
+            with zipfile.ZipFile(file) as archive:
+                wrong = archive.testzip()
+        except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+            raise raw.error or ValueError(str(error)) from error
+        if raw.error is not None:
+            raise raw.error
+    if wrong is not None:
+        raise ValueError(f"its member {wrong[:80]!r} does not agree with its checksum")
+
+
+def check_members(file: BinaryIO) -> None:
+    """Refuse an archive whose members are compressed, encrypted, overlapping or there twice.
+
+    Ours are stored as they are, one after another: reading them takes no more memory than the file.
+
+    Raises
+    ------
+    ValueError
+        The message says what was found.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+            if len({member.filename for member in members}) != len(members):
+                raise ValueError("it holds two members of one name")
+            position = 0
+            for member in members:
+                if (
+                    member.compress_type != zipfile.ZIP_STORED
+                    or member.compress_size != member.file_size
+                    or member.flag_bits & 1
+                ):
+                    raise ValueError(
+                        f"its member {member.filename[:80]!r} is compressed or encrypted; ours never are"
+                    )
+                if member.header_offset < position or (position == 0 and member.header_offset):
+                    raise ValueError("its members overlap, or do not begin where the file does")
+                file.seek(member.header_offset)
+                mark, name_bytes, extra_bytes = _LOCAL.unpack(file.read(_LOCAL.size))
+                if mark != b"PK\x03\x04":
+                    raise ValueError(f"its member {member.filename[:80]!r} is not where it should be")
+                position = member.header_offset + _LOCAL.size + name_bytes + extra_bytes + member.file_size
+            if position > archive.start_dir:
+                raise ValueError("its members are larger than the file")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise ValueError(f"it is no whole zip: {error}") from error
+
+
+def _check_checksum(file: BinaryIO) -> None:
+    ending = len(ARCHIVE_COMMENT)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES - ending))
+    tail = file.read()
+    if tail[_END_BYTES:-_DIGITS] == ARCHIVE_COMMENT[:-_DIGITS] and tail[:4] == _END_MARK:
+        if tail[-_DIGITS:] != _checksum(file):
+            raise ValueError("its bytes do not agree with their checksum")
+    # Versions up to 0.2 wrote no comment.
+    elif tail[-_END_BYTES:][:4] != _END_MARK:
+        raise ValueError("it does not end as a zip of featstore does")
+
+
+def _checksum(file: BinaryIO) -> bytes:
+    left = file.seek(0, os.SEEK_END) - _DIGITS
+    file.seek(0)
+    checksum = 0
+    while left > 0 and (block := file.read(min(_BLOCK_BYTES, left))):
+        checksum = zlib.crc32(block, checksum)
+        left -= len(block)
+    return b"%08x" % checksum

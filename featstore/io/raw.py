@@ -1,0 +1,125 @@
+"""A file read so that what the operating system refuses is never taken for damage."""
+
+import io
+import os
+import stat
+from contextlib import suppress
+from typing import Any
+
+from featstore.errors import DamagedError, StoreError
+from featstore.io.atomic import failure_reason
+
+__all__ = ["RawFile", "damaged", "unreadable"]
+
+# A file with terabytes that take no room was made to exhaust its reader; some file systems compress.
+_MAX_HOLE = 256
+_MIN_HOLE_BYTES = 2**30
+
+
+class RawFile(io.RawIOBase):
+    """A regular file, open for reading, that remembers the first error of the operating system.
+
+    Libraries that read through it (HDF5, zipfile) would make errors of their own out of one, pass over it, or
+    crash as the process ends. What cannot be read is zero to them; who opened the file looks at ``error``.
+
+    Parameters
+    ----------
+    path : str
+    follow_links : bool
+        Whether the path may be a link.
+
+    Attributes
+    ----------
+    n_bytes : int
+        Its size.
+    error : OSError or None
+        The first that a read has met.
+
+    Raises
+    ------
+    DamagedError
+        It is no regular file, or mostly a hole.
+    OSError
+        It cannot be opened.
+    """
+
+    def __init__(self, path: str, *, follow_links: bool = False) -> None:
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow_links).st_mode):
+            raise damaged(path, "it is not a regular file")
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self.error: OSError | None = None
+        self._position = 0
+        status = os.fstat(self._descriptor)
+        self.n_bytes = status.st_size
+        written = 512 * getattr(status, "st_blocks", status.st_size)
+        if self.n_bytes > _MIN_HOLE_BYTES + _MAX_HOLE * written:
+            self.close()
+            raise damaged(path, f"of its {self.n_bytes:,} bytes only {written:,} were ever written")
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position of the next read, and return it."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.n_bytes}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position of the next read."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer; what cannot be read, or lies beyond the file's end, is zero."""
+        view = memoryview(buffer).cast("B")
+        n_read = 0
+        try:
+            while n_read < len(view):
+                found = _read_at(self._descriptor, view[n_read:], self._position)
+                if not found:
+                    break
+                n_read += found
+                self._position += found
+        except OSError as error:
+            self.error = self.error or error
+            n_missing = max(0, min(len(view), n_read + self.n_bytes - self._position) - n_read)
+            view[n_read:] = bytes(len(view) - n_read)
+            self._position += n_missing
+            return n_read + n_missing
+        view[n_read:] = bytes(len(view) - n_read)
+        return n_read
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            with suppress(OSError):
+                os.close(self._descriptor)
+        super().close()
+
+
+def damaged(path: str, found: str) -> DamagedError:
+    """Return the error that names a damaged file and says what to do next."""
+    return DamagedError(
+        f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store and "
+        "with --repair sets them aside"
+    )
+
+
+def unreadable(path: str, error: OSError) -> StoreError:
+    """Return the error that names a file which the operating system does not let be read."""
+    return StoreError(f"cannot read {path}: {failure_reason(error)}")
+
+
+def _read_at(descriptor: int, view: memoryview, position: int) -> int:
+    if hasattr(os, "pread"):
+        found = os.pread(descriptor, len(view), position)
+    else:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        found = os.read(descriptor, len(view))
+    view[: len(found)] = found
+    return len(found)

@@ -1,0 +1,14 @@
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .cross_evaluation import cross_evaluate as cross_evaluate
+from .curves import LearningCurve as LearningCurve
+from .curves import learning_curve as learning_curve
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
+from .plots import plot as plot
+from .plots import save_plot as save_plot
+from .suspects import Suspect as Suspect
+from .suspects import Suspects as Suspects
+from .suspects import find_suspects as find_suspects
+from .tensorboard import write_scalars as write_scalars
+from .tensorboard import write_sweep as write_sweep

@@ -1,0 +1,12 @@
+from .catalog import Catalog as Catalog
+from .maintenance.compact import CompactReport as CompactReport
+from .maintenance.merge import MergeReport as MergeReport
+from .maintenance.repair import MissingImages as MissingImages
+from .maintenance.repair import RepairReport as RepairReport
+from .maintenance.verify import Damage as Damage
+from .maintenance.verify import VerifyReport as VerifyReport
+from .projector import export_projector as export_projector
+from .segment import Segment as Segment
+from .space import Space as Space
+from .store import FeatureStore as FeatureStore
+from .table import FeatureTable as FeatureTable

@@ -1,0 +1,1 @@
+"""Keeping a store sound and small: verify, repair, merge, compact."""
