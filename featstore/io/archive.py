@@ -1,4 +1,4 @@
-"""Zip files that may come from anyone: laid out as ours are, or refused; and a checksum over all of one."""
+"""Checksums and safety checks for zip archives from untrusted sources."""
 
 import io
 import os
@@ -31,15 +31,7 @@ def seal_archive(path: str) -> None:
 
 
 def check_archive(path: str) -> None:
-    """Refuse an archive that is not as it was written, or that was made to harm its reader.
-
-    Raises
-    ------
-    ValueError
-        A byte of it has changed, or :func:`check_members` finds something; the message says what.
-    OSError
-        It cannot be read.
-    """
+    """Raise ValueError if an archive's checksum or layout is wrong."""
     with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
         try:
             _check_checksum(file)
@@ -51,15 +43,7 @@ def check_archive(path: str) -> None:
 
 
 def check_contents(path: str) -> None:
-    """Check an archive as :func:`check_archive` does, and each member with its own checksum.
-
-    Raises
-    ------
-    ValueError
-        A byte has changed; the message says where.
-    OSError
-        It cannot be read.
-    """
+    """Check an archive as :func:`check_archive` does, and the CRC of each member."""
     with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
         try:
             _check_checksum(file)
@@ -75,15 +59,8 @@ def check_contents(path: str) -> None:
 
 
 def check_members(file: BinaryIO) -> None:
-    """Refuse an archive whose members are compressed, encrypted, overlapping or there twice.
-
-    Ours are stored as they are, one after another: reading them takes no more memory than the file.
-
-    Raises
-    ------
-    ValueError
-        The message says what was found.
-    """
+    """Raise ValueError if members are compressed, encrypted, overlapping or duplicated."""
+    # Our archives are stored uncompressed: reading one takes no more memory than the file.
     try:
         with zipfile.ZipFile(file) as archive:
             members = sorted(archive.infolist(), key=lambda member: member.header_offset)

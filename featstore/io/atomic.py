@@ -1,4 +1,4 @@
-"""A file appears whole or not at all: temporary name, flush, fsync, read back, rename."""
+"""Atomic file writes: temporary name, flush, fsync, read back, rename."""
 
 import errno
 import os
@@ -44,44 +44,10 @@ def replacing(
     verify: Callable[[str], None] | None = None,
     before_rename: Callable[[], None] | None = None,
 ) -> Iterator[str]:
-    """Write a file whole: the name that this yields becomes ``target`` when the block ends without an error.
-
-    The file is flushed to the disk and read back before it is renamed, and its folder is flushed after; where
-    anything fails before the rename, ``target`` is as it was and nothing is left behind. Only a process that
-    is killed in between leaves its temporary file, whose name begins with ``.tmp-``.
-
-    Parameters
-    ----------
-    target : str
-        Path of the file to be. Its folder must exist.
-    verify : callable, optional
-        Called with the temporary path once the file is on the disk; raises a ``FeatstoreError``, ``OSError``
-        or ``ValueError`` where the file is not what was written. Libraries lose errors: HDF5 passes over a
-        write that fails as a dataset is freed.
-    before_rename : callable, optional
-        Called last, while no other process replaces a file of the same store; what it raises leaves the
-        target as it was.
-
-    Yields
-    ------
-    str
-        The temporary path, in the same folder and with the same extension; the block creates it.
-
-    Raises
-    ------
-    StoreError
-        The operating system refused, or the file does not read back as it was written; the message says what.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(os.path.join(folder, "a.txt")) as temporary:
-    ...         with open(temporary, "w") as file:
-    ...             _ = file.write("whole")
-    ...     os.listdir(folder)
-    ['a.txt']
-    """
+    """Yield a temporary path, and replace ``target`` by it when the block ends without an error."""
+    # The file is fsynced and read back before the rename, and its folder is fsynced after it. If anything
+    # fails before the rename, target is unchanged and the temporary file is removed; only a killed
+    # process leaves one (its name begins with .tmp-).
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, TEMPORARY_PREFIX + secrets.token_hex(16) + os.path.splitext(name)[1])
     with _in_use(folder):
@@ -107,10 +73,7 @@ def replacing(
 
 
 def write_text(target: str, text: str, *, verify: Callable[[str], None] | None = None) -> None:
-    """Replace a file by one that holds this text, in UTF-8.
-
-    What is read back must be the text, and pass ``verify``.
-    """
+    """Replace a file atomically by UTF-8 text, then read it back and call ``verify``."""
     content = text.encode("utf-8")
 
     def check(temporary: str) -> None:
@@ -125,7 +88,7 @@ def write_text(target: str, text: str, *, verify: Callable[[str], None] | None =
 
 
 def _read_back(temporary: str, target: str, verify: Callable[[str], None]) -> None:
-    """Compare a file on the disk with what was meant to be in it."""
+    """Check a file on the disk against its intended content."""
     try:
         verify(temporary)
     except (FeatstoreError, OSError, ValueError) as error:
@@ -138,7 +101,7 @@ def _read_back(temporary: str, target: str, verify: Callable[[str], None]) -> No
 
 @contextmanager
 def _turn(folder: str) -> Iterator[None]:
-    """Let one process at a time replace files that were compared before; without locks, go on at once."""
+    """Serialise replacements that compare files first; without locks, go on at once."""
     with ExitStack() as stack:
         with suppress(OSError):
             if fcntl is not None:
@@ -155,13 +118,7 @@ def _turn(folder: str) -> Iterator[None]:
 
 
 def make_folders(path: str) -> None:
-    """Make a folder, and those that it lies in, so that they survive a power cut.
-
-    Raises
-    ------
-    OSError
-        The operating system refused.
-    """
+    """Create a folder and its parents, and fsync them to survive a power cut."""
     if not path or os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -172,20 +129,9 @@ def make_folders(path: str) -> None:
 
 
 def remove_stale(folder: str) -> int:
-    """Remove temporary files of killed processes from a folder: those last written a day ago or more.
-
-    While a process is writing into the folder nothing is removed, so that a clock that jumps takes no file
-    from under a writer. Where the file system has no locks to tell by, age alone decides.
-
-    Parameters
-    ----------
-    folder : str
-
-    Returns
-    -------
-    int
-        How many there were.
-    """
+    """Remove temporary files that killed processes left in a folder a day ago or earlier."""
+    # Nothing is removed while a process writes into the folder, so a jumping clock takes no file from a
+    # writer. On file systems without locks, age alone decides.
     n_removed = 0
     # An operating system's error takes nothing away; a lock that others hold is one.
     with suppress(OSError), _in_use(folder, alone=True) as is_alone, os.scandir(folder) as entries:
@@ -202,20 +148,8 @@ def remove_stale(folder: str) -> int:
 
 @contextmanager
 def _in_use(folder: str, *, alone: bool = False) -> Iterator[bool]:
-    """Hold the folder's lock, which ends with the process: shared by writers, or alone to clean up.
-
-    It protects temporary files only; what is sealed needs none.
-
-    Yields
-    ------
-    bool
-        Whether the lock is held; network file systems may have none.
-
-    Raises
-    ------
-    BlockingIOError
-        ``alone``, and somebody writes into the folder.
-    """
+    """Hold the folder's lock: shared by writers, exclusive for cleaning up."""
+    # It protects temporary files only; sealed files need no lock.
     with ExitStack() as stack:
         is_held = False
         if fcntl is not None:
@@ -231,13 +165,13 @@ def _in_use(folder: str, *, alone: bool = False) -> Iterator[bool]:
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor that nothing was written to: what fails then costs nothing."""
+    """Close a descriptor that was only read; errors are harmless."""
     with suppress(OSError):
         os.close(descriptor)
 
 
 def sync_folder(folder: str) -> None:
-    """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
+    """Fsync a folder's entries, so that a rename in it survives a power cut."""
     if os.name != "posix":
         return
     try:
@@ -253,13 +187,7 @@ def sync_folder(folder: str) -> None:
 
 
 def failure_reason(error: BaseException) -> str:
-    """Say in a few words what the operating system, or HDF5, complained about.
-
-    Examples
-    --------
-    >>> failure_reason(OSError(28, "No space left on device"))
-    'no space left on device'
-    """
+    """Return the reason of an operating system or HDF5 error in a few words."""
     if found := _HDF5_MESSAGE.search(str(error)):
         text = found[1]
     else:
@@ -268,7 +196,7 @@ def failure_reason(error: BaseException) -> str:
 
 
 def _explained(error: OSError, folder: str) -> str:
-    """Say why a file could not be written into a folder, and what to do."""
+    """Explain why a file could not be written into a folder, and what to do."""
     reason = failure_reason(error)
     if not os.path.isdir(folder or "."):
         return f"{reason}; the folder {folder} is not there (any more)"

@@ -1,4 +1,4 @@
-"""One checksum over all of an HDF5 file that no other checksum covers: no byte of it changes unseen."""
+"""One checksum over all bytes of an HDF5 file that no other checksum covers."""
 
 import zlib
 from collections.abc import Iterable
@@ -21,40 +21,12 @@ class _Readable(Protocol):
 
 
 def lay_out_frame(file: Any) -> int:
-    """Make room for the checksum in a new file.
-
-    Parameters
-    ----------
-    file : h5py.File
-
-    Returns
-    -------
-    int
-        Where it is, in bytes from the file's start.
-    """
+    """Reserve space for the checksum in a new file."""
     return create_plain(file, FRAME, "<u4", (1,))
 
 
 def locate_frame(links: Any, file_id: Any, file_bytes: int) -> int | None:
-    """Find the checksum in an open file.
-
-    Parameters
-    ----------
-    links, file_id
-        The file, and its ``links``.
-    file_bytes : int
-        Size of the file.
-
-    Returns
-    -------
-    int or None
-        Where it is; None in a file that other software, or an older version of featstore, wrote.
-
-    Raises
-    ------
-    KeyError, ValueError
-        It is not one number in this file.
-    """
+    """Find the checksum in an open file."""
     if not links.exists(FRAME.encode()):
         return None
     shape, _, offset = locate(links, file_id, FRAME, ["<u4"], file_bytes)
@@ -64,17 +36,7 @@ def locate_frame(links: Any, file_id: Any, file_bytes: int) -> int | None:
 
 
 def seal_frame(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]] = ()) -> None:
-    """Write the checksum of a file that is otherwise complete.
-
-    Parameters
-    ----------
-    file : binary file
-        Open for reading and writing.
-    frame : int
-        From :func:`lay_out_frame`.
-    extents : iterable of (int, int)
-        Where bytes begin and end that other checksums cover.
-    """
+    """Write the checksum of an otherwise complete file."""
     checksum = _checksum(file, frame, extents)
     file.seek(frame)
     file.write(checksum.to_bytes(_BYTES, "little"))
@@ -82,14 +44,14 @@ def seal_frame(file: BinaryIO, frame: int, extents: Iterable[tuple[int, int]] = 
 
 
 def is_frame_whole(file: _Readable, frame: int, extents: Iterable[tuple[int, int]] = ()) -> bool:
-    """Say whether all that lies outside of the extents is as :func:`seal_frame` found it."""
+    """Return whether all bytes outside of the extents are as :func:`seal_frame` found them."""
     found = _checksum(file, frame, extents)
     file.seek(frame)
     return file.read(_BYTES) == found.to_bytes(_BYTES, "little")
 
 
 def _checksum(file: _Readable, frame: int, extents: Iterable[tuple[int, int]]) -> int:
-    """Return the CRC-32 of the bytes, in order, that are in no extent and not the checksum itself."""
+    """Return the CRC-32 of the bytes that are in no extent and not the checksum itself."""
     position = checksum = 0
     for begin, end in sorted([*extents, (frame, frame + _BYTES)]):
         file.seek(position)

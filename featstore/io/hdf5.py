@@ -1,4 +1,4 @@
-"""HDF5 files that may come from anyone: opened without locks, and nothing in them is followed elsewhere."""
+"""Safe reading and writing of HDF5 files: no locks, no links, no external storage."""
 
 import math
 import os
@@ -43,27 +43,8 @@ _NO_MEMORY = re.compile(r"memory allocation failed|unable to allocate", re.IGNOR
 
 @contextmanager
 def open_hdf5(path: str) -> Iterator[tuple[Any, RawFile]]:
-    """Open a file for reading; whatever is wrong with it becomes one of our errors.
-
-    HDF5 reads through :class:`RawFile`: h5py raises the same errors for what the operating system refuses and
-    for what is damaged.
-
-    Yields
-    ------
-    tuple of (h5py.h5f.FileID, RawFile)
-        The open file, and its bytes.
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is no such file.
-    DamagedError
-        It is no regular file, no HDF5 file, mostly a hole, or the block that inspects it raises a
-        ``ValueError``, ``KeyError``, ``TypeError``, ``RuntimeError`` or ``OSError``, as h5py does for what it
-        cannot read.
-    StoreError
-        The operating system does not let it be read.
-    """
+    """Open a file for reading, and convert every failure to an error of featstore."""
+    # HDF5 reads through RawFile: h5py raises the same errors for I/O failures and for damage.
     try:
         raw = RawFile(path)
     except FileNotFoundError as error:
@@ -95,24 +76,7 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, RawFile]]:
 
 @contextmanager
 def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
-    """Create a file for writing.
-
-    Parameters
-    ----------
-    path : str
-        Must not exist.
-    alignment : int
-        Datasets begin at multiples of so many bytes.
-
-    Yields
-    ------
-    h5py.File
-
-    Raises
-    ------
-    OSError
-        The operating system refused.
-    """
+    """Create a file for writing."""
     with NewFile(path) as raw:
         try:
             with _access(raw) as access:
@@ -129,21 +93,7 @@ def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
 
 
 def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int:
-    """Make room in a new file for a dataset that is one plain run of bytes, to be written without HDF5.
-
-    Parameters
-    ----------
-    file : h5py.File
-    name : str
-    kind : str
-        A key of ``FILE_TYPES``.
-    shape : tuple of int
-
-    Returns
-    -------
-    int
-        Where it begins, in bytes from the file's start.
-    """
+    """Allocate a contiguous dataset in a new file, to be written without HDF5."""
     plain = h5p.create(h5p.DATASET_CREATE)
     plain.set_layout(h5d.CONTIGUOUS)
     plain.set_alloc_time(h5d.ALLOC_TIME_EARLY)
@@ -155,7 +105,7 @@ def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int
 
 @contextmanager
 def _access(raw: RawFile | NewFile) -> Iterator[Any]:
-    """Give what says how a file is opened: through Python, and closed with all that was opened in it."""
+    """Return a file-access property list: Python I/O, strong close."""
     access = h5p.create(h5p.FILE_ACCESS)
     try:
         access.set_fclose_degree(h5f.CLOSE_STRONG)
@@ -168,15 +118,7 @@ def _access(raw: RawFile | NewFile) -> Iterator[Any]:
 
 
 def check_version(path: str, found: object, known: int) -> None:
-    """Refuse a file that a newer version of featstore wrote.
-
-    Raises
-    ------
-    FormatVersionError
-        ``found`` is above ``known``.
-    DamagedError
-        ``found`` is no version number at all.
-    """
+    """Raise FormatVersionError if a newer version of featstore wrote the file."""
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise damaged(path, f"format version {found!r} does not exist")
     if found > known:
@@ -187,13 +129,7 @@ def check_version(path: str, found: object, known: int) -> None:
 
 
 def read_attribute(object_id: Any, name: str, kind: type) -> Any:
-    """Read a scalar attribute as ``int``, or as the ``bytes`` of a fixed-length string.
-
-    Raises
-    ------
-    ValueError
-        It is not there, or of another kind.
-    """
+    """Read a scalar attribute as ``int``, or as the ``bytes`` of a fixed-length string."""
     try:
         attribute = h5a.open(object_id, name.encode())
         # h5py does not compare the attribute's shape with that of the array it is read into.
@@ -216,13 +152,7 @@ def read_attribute(object_id: Any, name: str, kind: type) -> Any:
 
 
 def open_dataset(links: Any, file_id: Any, name: str) -> Any:
-    """Open a dataset that lies in this very file.
-
-    Raises
-    ------
-    KeyError, ValueError
-        It is not there, or the name is a link to somewhere else.
-    """
+    """Open a dataset that is stored in this file itself."""
     if links.get_info(name.encode()).type != h5l.TYPE_HARD:
         raise ValueError(f"/{name} is a link to somewhere else, which featstore never follows")
     return h5d.open(file_id, name.encode())
@@ -231,28 +161,7 @@ def open_dataset(links: Any, file_id: Any, name: str) -> Any:
 def locate(
     links: Any, file_id: Any, name: str, kinds: Sequence[str], file_bytes: int
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Find a dataset that is one plain run of bytes inside this file.
-
-    Parameters
-    ----------
-    links, file_id
-        The file, and its ``links``.
-    name : str
-    kinds : sequence of str
-        Keys of ``FILE_TYPES`` that it may have.
-    file_bytes : int
-        Size of the file.
-
-    Returns
-    -------
-    tuple of (shape, dtype, int)
-        The last is where it begins, in bytes from the file's start.
-
-    Raises
-    ------
-    KeyError, ValueError
-        It is not there, of another type, not contiguous, or not inside the file.
-    """
+    """Return shape, dtype and byte offset of a contiguous dataset of this file."""
     dataset = open_dataset(links, file_id, name)
     found = dataset.get_type()
     kind = next((kind for kind in kinds if found.equal(FILE_TYPES[kind])), None)

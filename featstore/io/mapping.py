@@ -1,4 +1,4 @@
-"""Files mapped into memory without a descriptor each: processes are often limited to 1,024, or to 64."""
+"""Memory maps that hold no file descriptor; processes are often limited to 1,024 or 64 of them."""
 
 import ctypes
 import math
@@ -16,23 +16,7 @@ __all__ = ["map_array"]
 def map_array(
     path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]
 ) -> "np.memmap[Any, np.dtype[Any]]":
-    """Map a part of a file as a read-only array; the file is closed again at once.
-
-    Parameters
-    ----------
-    path : str
-    dtype : numpy.dtype
-    offset : int
-        Where the array begins, in bytes from the file's start.
-    shape : tuple of int
-
-    Raises
-    ------
-    ValueError
-        The file ends before the array does: reading it would kill the process.
-    OSError
-        The file cannot be opened or mapped.
-    """
+    """Map part of a file as a read-only array of the given shape, and close the file."""
     end = offset + math.prod(shape) * dtype.itemsize
     with open(path, "rb") as file:
         n_bytes = os.fstat(file.fileno()).st_size
@@ -47,7 +31,7 @@ def map_array(
 
 
 def _mapped(descriptor: int, length: int, start: int) -> Any:
-    """Map bytes of a file; of Python's own mappings those before 3.13 hold a descriptor open."""
+    """Map bytes of a file; Python's own mappings before 3.13 hold a descriptor open."""
     if sys.version_info >= (3, 13):
         return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=start, trackfd=False)
     if os.name != "posix" or ctypes.sizeof(ctypes.c_void_p) < 8:

@@ -1,4 +1,4 @@
-"""A file that HDF5 writes without ever seeing an error of the operating system."""
+"""A file object for writing HDF5 that hides operating system errors from the library."""
 
 import io
 import os
@@ -12,25 +12,10 @@ _MAX_KEPT_BYTES = 2**21
 
 
 class NewFile(io.RawIOBase):
-    """A file being made, that remembers the first error of the operating system instead of raising it.
+    """A new file that records the first operating system error instead of raising it."""
 
-    HDF5 loses errors as it frees a dataset, prints others, and may crash at the process' end after one. So
-    from the first error on its writes go nowhere; whoever closes the file looks at ``error``.
-
-    Parameters
-    ----------
-    path : str
-        Must not exist.
-
-    Attributes
-    ----------
-    error : OSError or None
-
-    Raises
-    ------
-    OSError
-        It cannot be made.
-    """
+    # HDF5 loses errors as it frees a dataset, prints others, and may crash at exit after one. After the
+    # first error, writes are dropped; whoever closes the file checks ``error`` (OSError or None).
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

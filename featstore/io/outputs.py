@@ -1,4 +1,4 @@
-"""Where results may be written outside of stores: one rule for every file that a caller names."""
+"""Checks of output paths: never overwrite inputs, never write into a store."""
 
 import os
 from collections.abc import Iterable
@@ -14,34 +14,7 @@ _MARK, _HEAD = "featstore.json", ".head"
 def check_output(
     path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> str:
-    """Refuse a file that results must not be written to, before there are results.
-
-    Parameters
-    ----------
-    path : path_like
-        The file to be.
-    overwrite : bool
-        Whether a file that is there may be replaced.
-    inputs : iterable of path_like
-        What the results are made of, such as images: never replaced, whatever ``overwrite`` says.
-
-    Returns
-    -------
-    str
-        Its absolute path.
-
-    Raises
-    ------
-    OutputError
-        There is a file and ``overwrite`` is False, or it is one of the inputs; the path is that of a folder
-        or lies in a store; or the folder that it is to be in does not exist.
-
-    Examples
-    --------
-    >>> check_output(__file__)
-    Traceback (most recent call last):
-    featstore.errors.OutputError: ... exists; name another file, or replace it with --force (overwrite=True)
-    """
+    """Raise OutputError if results must not be written to a path."""
     target = os.path.abspath(os.fspath(path))
     if os.path.isdir(target):
         raise OutputError(f"{target} is a folder; name the file to write")
@@ -60,10 +33,7 @@ def check_output(
 def check_head_output(
     path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> str:
-    """Refuse a file that a head must not be saved to: as any other, but that a store's heads are replaced.
-
-    Parameters, result and errors are those of :func:`check_output`.
-    """
+    """Check a head's output path; heads in a store may be replaced."""
     target = os.path.abspath(os.fspath(path))
     folder, name = os.path.split(target)
     home, heads = os.path.split(os.path.realpath(folder))
@@ -74,12 +44,7 @@ def check_head_output(
 
 
 def check_outside_stores(path: str | os.PathLike[str]) -> None:
-    """Refuse a path in a store, whose files featstore alone writes.
-
-    Raises
-    ------
-    OutputError
-    """
+    """Raise OutputError if a path lies in a store."""
     if (store := store_of(path)) is not None:
         raise OutputError(
             f"{os.path.abspath(os.fspath(path))} lies in the store {store}, into which nothing else is "
@@ -88,7 +53,7 @@ def check_outside_stores(path: str | os.PathLike[str]) -> None:
 
 
 def store_of(path: str | os.PathLike[str]) -> str | None:
-    """Return the store that a path lies in, or is; None where it is in none."""
+    """Return the store that contains a path (or is it), or None."""
     place = os.path.realpath(os.fspath(path))
     while not os.path.lexists(os.path.join(place, _MARK)):
         above = os.path.dirname(place)
@@ -99,7 +64,7 @@ def store_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def _same_file(target: str, inputs: Iterable[str | os.PathLike[str]], *, follow: bool) -> str | None:
-    """Return the input that a file is: one of its name or, where links are followed, one that leads to it."""
+    """Return the input that is the same file, by name or through links, or None."""
     names = {os.path.basename(place).casefold() for place in (target, os.path.realpath(target))}
     for given in inputs:
         is_near = os.path.basename(given).casefold() in names or (follow and os.path.islink(given))

@@ -1,4 +1,4 @@
-"""HDF5 files of weights that may come from anyone: everything in them is in them, and fits into memory."""
+"""Reading of untrusted HDF5 weights files: no links, no external storage, bounded memory."""
 
 import math
 import mmap
@@ -25,20 +25,7 @@ _HEAP_HEADER = _OBJECT_HEADER = 16
 
 @contextmanager
 def open_plain(path: str) -> Iterator[Any]:
-    """Open a file for reading in which nothing leads elsewhere and nothing is larger than it should be.
-
-    Yields
-    ------
-    h5py.File
-
-    Raises
-    ------
-    OSError
-        It is no HDF5 file or cannot be read; also for what h5py raises on damaged files.
-    ValueError
-        It holds a link, an external or virtual dataset, something that is not numbers, or would take much
-        more memory than its size; the message says what.
-    """
+    """Open a file for reading after checking it for links and excessive sizes."""
     _check_heaps(path)
     try:
         with h5py.File(path, "r") as file:
@@ -50,7 +37,7 @@ def open_plain(path: str) -> Iterator[Any]:
 
 
 def _check_heaps(path: str) -> None:
-    """Refuse a heap of texts that does not add up: HDF5 1.14 would walk around in it for ever."""
+    """Raise ValueError for a text heap whose sizes do not add up; HDF5 1.14 would loop forever."""
     with open(path, "rb") as opened:
         beginning = opened.read(16)
         if not beginning.startswith(_SIGNATURE):

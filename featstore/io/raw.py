@@ -1,4 +1,4 @@
-"""A file read so that what the operating system refuses is never taken for damage."""
+"""A file object for reading that keeps operating system errors apart from damage."""
 
 import io
 import os
@@ -17,31 +17,10 @@ _MIN_HOLE_BYTES = 2**30
 
 
 class RawFile(io.RawIOBase):
-    """A regular file, open for reading, that remembers the first error of the operating system.
+    """A regular file, open for reading, that records the first operating system error."""
 
-    Libraries that read through it (HDF5, zipfile) would make errors of their own out of one, pass over it, or
-    crash as the process ends. What cannot be read is zero to them; who opened the file looks at ``error``.
-
-    Parameters
-    ----------
-    path : str
-    follow_links : bool
-        Whether the path may be a link.
-
-    Attributes
-    ----------
-    n_bytes : int
-        Its size.
-    error : OSError or None
-        The first that a read has met.
-
-    Raises
-    ------
-    DamagedError
-        It is no regular file, or mostly a hole.
-    OSError
-        It cannot be opened.
-    """
+    # HDF5 and zipfile would replace such errors by their own, ignore them, or crash at exit. What cannot
+    # be read is zero to them; whoever opened the file checks ``error`` (OSError or None).
 
     def __init__(self, path: str, *, follow_links: bool = False) -> None:
         if not stat.S_ISREG(os.stat(path, follow_symlinks=follow_links).st_mode):
@@ -103,7 +82,7 @@ class RawFile(io.RawIOBase):
 
 
 def damaged(path: str, found: str) -> DamagedError:
-    """Return the error that names a damaged file and says what to do next."""
+    """Return a DamagedError that names the file and the next step."""
     return DamagedError(
         f"{path} is damaged: {found}; run featstore verify, which lists every damaged file of the store and "
         "with --repair sets them aside"
@@ -111,7 +90,7 @@ def damaged(path: str, found: str) -> DamagedError:
 
 
 def unreadable(path: str, error: OSError) -> StoreError:
-    """Return the error that names a file which the operating system does not let be read."""
+    """Return a StoreError for a file that the operating system cannot read."""
     return StoreError(f"cannot read {path}: {failure_reason(error)}")
 
 

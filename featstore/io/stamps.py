@@ -1,4 +1,4 @@
-"""What tells that a file is unchanged without reading it: one rule for all that is remembered of files."""
+"""File stamps (size, times, inode): detect unchanged files without reading them."""
 
 import os
 from typing import NamedTuple, Self
@@ -16,7 +16,7 @@ _COARSE_TICK_NS = 2 * _SECOND_NS
 
 
 class FileStamp(NamedTuple):
-    """What the system says of a file; one whose stamp is the same has not changed.
+    """Size, times and inode of a file; an equal stamp means an unchanged file.
 
     The device is not part of it: its number changes from one mounting to the next. What a system lacks is the
     same number each time (the inode 0), and the time of change is that of creation on Windows: both may be
@@ -40,7 +40,7 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
-        """Return the stamp of a file, which is to be taken before the file is read."""
+        """Return the stamp of a file; take it before reading the file."""
         return cls(
             size=min(status.st_size, _LARGEST),
             mtime_ns=_clipped(status.st_mtime_ns),
@@ -49,21 +49,7 @@ class FileStamp(NamedTuple):
         )
 
     def is_racy(self, read_ns: int) -> bool:
-        """Tell whether the file may have changed since without a trace in its stamp.
-
-        Parameters
-        ----------
-        read_ns : int
-            When reading it began, in ns since 1970.
-
-        Examples
-        --------
-        >>> fine = FileStamp(size=5, mtime_ns=1_700_000_000_123_456_789, ctime_ns=0, inode=7)
-        >>> fine.is_racy(fine.mtime_ns + 10**8)
-        False
-        >>> fine._replace(mtime_ns=1_700_000_000 * 10**9).is_racy(1_700_000_001 * 10**9)
-        True
-        """
+        """Return whether the file may have changed since without a change of its stamp."""
         if not all(-_LARGEST <= time_ns < _LARGEST for time_ns in (self.mtime_ns, self.ctime_ns)):
             return True
         if abs(read_ns - self.mtime_ns) <= _FINE_TICK_NS:
@@ -79,7 +65,7 @@ UNKNOWN = FileStamp(size=-1, mtime_ns=-1, ctime_ns=-1, inode=-1)
 
 
 def is_there(path: str) -> bool:
-    """Return whether a file is there; one that the system refuses to look at may be."""
+    """Return whether a file exists; True also where the system refuses to look."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

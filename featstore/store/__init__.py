@@ -1,4 +1,4 @@
-"""Features at rest: sealed segments, catalogs, and the tables that notebooks hold."""
+"""Feature stores: sealed segments, catalogs, and the tables that join them."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""What the user says about images, in one small file: path, label, group, given split, content hash.
-
-``docs/FORMAT.md`` describes the file byte for byte.
-"""
+"""Catalogs: the images of a source with their labels, groups, given splits and content hashes."""
 
 import math
 import os
@@ -69,7 +66,7 @@ _MIN_TEXTS_BYTES = 2**26
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Catalog:
-    """The images of one source, and what is known and said about them; row i of each column is one image.
+    """The images of one source and their metadata; row i of each column is one image.
 
     Parameters
     ----------
@@ -155,7 +152,7 @@ class Catalog:
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Whether each image could be used: it has a content hash and no reason against it; shape (n,)."""
+        """Whether each image has a content hash and no failure reason; bool of shape (n,)."""
         fine = np.fromiter((reason is None for reason in self.reasons), np.bool_, count=len(self))
         return fine & self.content_hash.any(axis=1)
 
@@ -170,12 +167,12 @@ class Catalog:
         return list(zip(*(np.asarray(column).tolist() for column in columns), strict=True))
 
     def near_group_by_content(self) -> dict[bytes, str]:
-        """Return the group of near-duplicates of each content hash that is in one."""
+        """Return the near-duplicate group of each content hash that is in one."""
         told = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
         return {content.tobytes(): name for content, name in told if name}
 
     def equals(self, other: "Catalog") -> bool:
-        """Say whether the other catalog has the same name, source, images and entries."""
+        """Return whether the other catalog has the same name, source, images and entries."""
         texts = (*_ATTRIBUTES, _OPTIONAL_ATTRIBUTE, *(_TEXTS | _OPTIONAL_TEXTS).values())
         return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
             np.array_equal(getattr(self, field), getattr(other, field))
@@ -192,25 +189,7 @@ def _normalised(labels: tuple[str | None, ...]) -> tuple[str | None, ...]:
 
 
 def checked_name(name: str, kind: str) -> str:
-    """Return a name that is safe as a file's name.
-
-    Parameters
-    ----------
-    name : str
-    kind : str
-        What is named: ``"catalog"``, ``"head"``.
-
-    Raises
-    ------
-    StoreError
-        It has other characters than letters, digits, ``.``, ``_`` and ``-``, begins with one of the last
-        three, or is longer than 100 characters.
-
-    Examples
-    --------
-    >>> checked_name("flowers-2024", "catalog")
-    'flowers-2024'
-    """
+    """Return a name of a ``kind`` (catalog, head), or raise StoreError if it is not a safe file name."""
     if not _NAME.fullmatch(name):
         raise StoreError(
             f"{name!r} cannot be the name of a {kind}: a name has 1 to 100 letters, digits, '.', '_' "
@@ -220,20 +199,7 @@ def checked_name(name: str, kind: str) -> str:
 
 
 def write_catalog(path: str, catalog: Catalog, *, before_rename: Callable[[], None] | None = None) -> None:
-    """Write a catalog, replacing whatever is there; ``update_catalog`` is for changing what is.
-
-    Parameters
-    ----------
-    path : str
-    catalog : Catalog
-    before_rename : callable, optional
-        As for :func:`~featstore.store.replacing`.
-
-    Raises
-    ------
-    StoreError
-        A text cannot be stored, or the file cannot be written.
-    """
+    """Write a catalog atomically; use ``update_catalog`` to change an existing one."""
     written = _TEXTS | (_OPTIONAL_TEXTS if any(catalog.near_groups) else {})
     texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
 
@@ -259,29 +225,12 @@ def write_catalog(path: str, catalog: Catalog, *, before_rename: Callable[[], No
 
 
 def read_catalog(path: str) -> Catalog:
-    """Read a catalog and check it against its checksums.
-
-    Returns
-    -------
-    Catalog
-        Under the name of its file.
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is no such file.
-    FormatVersionError
-        A newer version of featstore wrote it.
-    DamagedError
-        It is no catalog, or not as it was written.
-    StoreError
-        It cannot be read.
-    """
+    """Read a catalog, named after its file, and verify its checksums."""
     return _read(path, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
 
 
 def _read(path: str, *, name: str | None = None) -> Catalog:
-    """Read a catalog under another name, or the one that stands in it."""
+    """Read a catalog under the given name, or the one in its file."""
     with open_hdf5(path) as (file_id, raw):
         file_bytes = raw.n_bytes
         if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
@@ -319,7 +268,7 @@ def _read(path: str, *, name: str | None = None) -> Catalog:
 
 
 def read_location(path: str) -> str | None:
-    """Read from a catalog, damaged as it may be, which source it described; None where that is lost."""
+    """Return the source that a (possibly damaged) catalog describes, or None."""
     try:
         with open_hdf5(path) as (file_id, _):
             return _decoded(read_attribute(file_id, "location", bytes))
@@ -328,13 +277,13 @@ def read_location(path: str) -> str | None:
 
 
 def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterator[NDArray[np.bytes_]]:
-    """Yield texts as arrays of fixed-length UTF-8, ``n_rows`` at a time; None becomes the empty text."""
+    """Yield texts as arrays of fixed-length UTF-8, ``n_rows`` at a time; None becomes ""."""
     for start in range(0, len(column), n_rows):
         yield np.array([_encoded(text or "", "text") for text in column[start : start + n_rows]], f"S{width}")
 
 
 def _bytes_of(catalog: Catalog) -> list[Any]:
-    """Return all that a catalog's file holds of it, as it stands there."""
+    """Return a catalog's values in the form in which its file holds them."""
     texts = (_TEXTS | _OPTIONAL_TEXTS).items()
     return [
         *(_encoded(getattr(catalog, field), field) for field in (*_ATTRIBUTES, _OPTIONAL_ATTRIBUTE)),
@@ -365,7 +314,7 @@ def _write_column(
 
 
 def _read_texts(dataset: Any, name: str, file_bytes: int, left: int) -> tuple[list[str | None], int]:
-    """Read a column of texts that take at most ``left`` bytes, and return how many bytes remain of these."""
+    """Read a text column of at most ``left`` bytes; also return the bytes that remain of these."""
     kind = dataset.get_type()
     if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str():
         raise ValueError(f"/{name} does not consist of fixed-length texts")
@@ -399,7 +348,7 @@ def _read_numbers(dataset: Any, name: str, kind: str, file_bytes: int) -> NDArra
 def _read_column(
     dataset: Any, name: str, dtype: np.dtype[Any], width: tuple[int, ...], file_bytes: int
 ) -> Iterator[NDArray[Any]]:
-    """Read a column chunk by chunk, having checked that it cannot take more than it should."""
+    """Read a column chunk by chunk after checking its unpacked size."""
     shape = tuple(dataset.shape)
     if len(shape) != 1 + len(width) or shape[1:] != width:
         raise ValueError(f"/{name} has the shape {shape}; it must be {('images', *width)}")

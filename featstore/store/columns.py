@@ -1,4 +1,4 @@
-"""What a table's rows are, column by column: which features, and what the catalogs say."""
+"""The columns of a feature table: row numbers in the spaces, and the catalogs' metadata."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ __all__ = ["Columns"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Row i of each array is one view of one image, and texts are objects (str or None).
+    """Row i of each array is one view of one image; texts are objects (str or None).
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Columns:
 
     @classmethod
     def joined(cls, parts: Sequence["Columns"]) -> "Columns":
-        """Put several catalogs' images one after the other; a file with the same content and label once."""
+        """Concatenate several catalogs' images, without repeats of the same file, content and label."""
         if len(parts) == 1:
             return parts[0]
         together = cls(
@@ -74,7 +74,7 @@ class Columns:
         return replace(self, groups=_objects(groups))
 
     def file_paths(self, index: Any) -> list[str]:
-        """Return some rows' files."""
+        """Return the absolute paths of some rows."""
         pairs = zip(self.roots[index].tolist(), self.paths[index].tolist(), strict=True)
         return [os.path.join(*pair) for pair in pairs]
 

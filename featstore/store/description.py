@@ -1,4 +1,4 @@
-"""The store's two kinds of JSON files: what a store is, and what a space is."""
+"""The store's JSON files: ``featstore.json`` of the store and ``space.json`` of each space."""
 
 import json
 import os
@@ -34,22 +34,7 @@ _MAX_FEATURE_DIM = 2**28
 
 
 def read_space_description(folder: str) -> tuple[BackboneSpec, int, dict[str, Any]]:
-    """Read a space's ``space.json``.
-
-    Returns
-    -------
-    tuple of (BackboneSpec, int, dict)
-        The specification, the number of features and the provenance of the first rows.
-
-    Raises
-    ------
-    FormatVersionError
-        A newer version of featstore wrote it.
-    DamagedError
-        It is damaged or describes another space than its folder's name says.
-    StoreError
-        It cannot be read.
-    """
+    """Read ``space.json``: specification, feature dimension, provenance of the first rows."""
     path = os.path.join(folder, "space.json")
     data = read_json(path, kind=_SPACE_FORMAT, version=SPACE_VERSION)
     described, feature_dim = data.get("spec"), data.get("feature_dim")
@@ -75,13 +60,7 @@ def read_space_description(folder: str) -> tuple[BackboneSpec, int, dict[str, An
 def write_space_description(
     folder: str, spec: BackboneSpec, *, feature_dim: int, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Make a space's folder and write its ``space.json``.
-
-    Raises
-    ------
-    StoreError
-        A value is out of range, or the file cannot be written.
-    """
+    """Create a space's folder and write its ``space.json``."""
     if not 1 <= feature_dim <= _MAX_FEATURE_DIM:
         raise StoreError(f"feature_dim must be from 1 to {_MAX_FEATURE_DIM:,}; found {feature_dim}")
     about = {
@@ -113,7 +92,7 @@ def write_space_description(
 
 
 def write_json(path: str, about: Mapping[str, Any]) -> None:
-    """Write one of the store's JSON files, with a checksum over all of it."""
+    """Write one of the store's JSON files with a checksum."""
     write_text(
         path,
         _with_checksum(about),
@@ -124,17 +103,7 @@ def write_json(path: str, about: Mapping[str, Any]) -> None:
 
 
 def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
-    """Read one of the store's JSON files and check its format and version.
-
-    Raises
-    ------
-    FormatVersionError
-        A newer version of featstore wrote it.
-    DamagedError
-        It is not JSON, of another kind, or does not agree with its checksum.
-    StoreError
-        It cannot be read.
-    """
+    """Read one of the store's JSON files, and check format, version and checksum."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise damaged(path, "it is not a regular file")

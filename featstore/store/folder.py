@@ -1,4 +1,4 @@
-"""The folder of a store: which spaces, catalogs and heads are in it, and where."""
+"""The folder layout of a store: its spaces, catalogs and heads."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _Progress = Callable[[int, int], None]
 
 
 class StoreFolder:
-    """Where a store's spaces, catalogs and heads are; :class:`~featstore.FeatureStore` is what people open.
+    """The spaces, catalogs and heads of a store; the base of :class:`~featstore.FeatureStore`.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class StoreFolder:
     def create_space(
         self, spec: BackboneSpec, *, feature_dim: int, provenance: Mapping[str, Any] | None = None
     ) -> Space:
-        """Open the space of a backbone's specification; it is made where there is none.
+        """Open the space of a backbone's specification, creating it if needed.
 
         Parameters
         ----------
@@ -184,11 +184,11 @@ class StoreFolder:
         return read_catalog(self.catalog_path(self._chosen(name, self.catalog_names, "catalog")))
 
     def catalog_path(self, name: str) -> str:
-        """Return where a catalog of this name is, or would be."""
+        """Return the path of a catalog of this name, whether or not it exists."""
         return os.path.join(self.path, "catalogs", checked_name(name, "catalog") + ".h5")
 
     def write_catalog(self, catalog: Catalog) -> None:
-        """Write a catalog, replacing the one of the same name; :meth:`update_catalog` changes what is there.
+        """Write a catalog, replacing any of the same name; :meth:`update_catalog` changes an existing one.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class StoreFolder:
         write_catalog(self.catalog_path(catalog.name), catalog)
 
     def update_catalog(self, name: str, change: Callable[[Catalog | None], Catalog | None]) -> Catalog | None:
-        """Change a catalog without losing what other processes write meanwhile.
+        """Change a catalog without losing concurrent changes.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class StoreFolder:
         return update_catalog(self.catalog_path(name), change)
 
     def head_path(self, name: str) -> str:
-        """Return where a head of this name is, or would be.
+        """Return the path of a head of this name, whether or not it exists.
 
         Raises
         ------
@@ -255,7 +255,7 @@ class StoreFolder:
             raise StoreError(f"cannot write into {self.path}: {failure_reason(error)}") from error
 
     def _refuse_link(self, name: str) -> None:
-        """Refuse a folder of the store that leads out of it."""
+        """Raise StoreError if a folder of the store is a link."""
         if os.path.islink(os.path.join(self.path, name)):
             raise StoreError(
                 f"{os.path.join(self.path, name)} is a link to somewhere else, which featstore never "
@@ -307,7 +307,7 @@ def describe(path: str) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    """Say whether a name may be left of a store's creation that was cut short."""
+    """Return whether a name may be left from an interrupted creation of a store."""
     return name in FOLDERS or name.startswith(TEMPORARY_PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""Groups of near-duplicates: how they get names that last, and how they join the user's own groups."""
+"""Groups of near-duplicates: stable names, and their union with the user's groups."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,24 +16,9 @@ _NAME_DIGITS = 16
 
 
 def join_groups(groups: Sequence[str | None], near_groups: Sequence[str | None]) -> list[str | None]:
-    """Make one column of the user's groups and those of near-duplicates.
-
-    Images share a group where they share either, or hang together by a chain of both. It is named after the
-    first, in the alphabet, of the user's groups in it, and where there is none after the near-duplicates'.
-
-    Parameters
-    ----------
-    groups, near_groups : sequence of n str or None
-
-    Returns
-    -------
-    list of n str or None
-
-    Examples
-    --------
-    >>> join_groups(["plant 1", "plant 2", None, None, "plant 3"], [None, "near-a", "near-a", "near-b", None])
-    ['plant 1', 'plant 2', 'plant 2', 'near-b', 'plant 3']
-    """
+    """Merge the user's groups with those of near-duplicates, transitively."""
+    # A merged group has the alphabetically first of the user's names in it, else the near-duplicates'
+    # name.
     if not any(near_groups):
         return list(groups)
     # False sorts before True: the smallest of a component is one of the user's names, where it has one.
@@ -58,26 +43,7 @@ def join_groups(groups: Sequence[str | None], near_groups: Sequence[str | None])
 def name_near_groups(
     content_groups: Iterable[Sequence[str]], catalogs: Iterable["Catalog"]
 ) -> dict[bytes, str]:
-    """Name groups so that one that was there before keeps its name, and with it its split.
-
-    Parameters
-    ----------
-    content_groups : iterable of sequence of str
-        The content hashes in each group, as 64 hexadecimal digits.
-    catalogs : iterable of Catalog
-        What the names were before.
-
-    Returns
-    -------
-    dict of bytes to str
-        The group's name for each content hash: of the names that its contents had, the most frequent one that
-        no larger group has taken, or else one after its smallest content hash.
-
-    Raises
-    ------
-    StoreError
-        A content hash is none, or is in two groups.
-    """
+    """Name groups so that an existing one keeps its name, and with it its split."""
     members = sorted((_checked(group) for group in content_groups), key=lambda group: (-len(group), group))
     before: dict[bytes, str] = {}
     for catalog in catalogs:

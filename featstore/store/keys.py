@@ -1,4 +1,4 @@
-"""Where in a space a key is: an index over millions of hashes in 42 bytes each."""
+"""An index from (content hash, view) to row numbers, at 42 bytes a row."""
 
 import sys
 from typing import Any
@@ -21,22 +21,12 @@ _VIEW_SPREAD = np.uint32(2654435769)
 
 
 class KeyIndex:
-    """Finds rows by (content hash, view); rows are numbered in the order in which they were added.
+    """Finds rows by (content hash, view); rows are numbered in the order of insertion."""
 
-    Each row is one sorted 64-bit entry: 32 bits of its key above 32 bits of its row number. A search goes to
-    the first entry with the key's 32 bits and compares the whole hash and view from there on, so that keys
-    that share these bits are still told apart; of equal keys the first one added is found. Added rows form a
-    sorted part of their own, and neighbouring parts of like size are merged: adding n rows in any number of
-    steps costs O(n log n).
-
-    Examples
-    --------
-    >>> index = KeyIndex()
-    >>> hashes = np.arange(96, dtype=np.uint8).reshape(3, 32)
-    >>> index.extend(hashes, np.zeros(3, np.uint16))
-    >>> index.find(hashes[[2, 0]], 0), index.find(hashes[:1], 7)
-    (array([2, 0]), array([-1]))
-    """
+    # Each row is a sorted uint64: 32 bits of its key above 32 bits of its row number. A search starts at
+    # the first entry with the key's 32 bits and compares whole keys from there, so that keys that share
+    # these bits stay distinct; of equal keys the first is found. Added rows form a sorted run;
+    # neighbouring runs of similar size are merged, so adding n rows costs O(n log n) however they come.
 
     def __init__(self, n_rows: int = 0) -> None:
         self._hashes: NDArray[np.uint64] = np.empty((n_rows, HASH_BYTES // 8), np.uint64)
@@ -59,13 +49,7 @@ class KeyIndex:
         return self._views[: self._n_rows]
 
     def extend(self, content_hash: NDArray[np.uint8], view: NDArray[np.uint16]) -> None:
-        """Add rows.
-
-        Parameters
-        ----------
-        content_hash : ndarray of shape (n, 32), uint8
-        view : ndarray of shape (n,), uint16
-        """
+        """Add rows: hashes of shape (n, 32), views of shape (n,)."""
         start, stop = self._n_rows, self._n_rows + len(view)
         if stop > _MAX_ROWS:
             raise StoreError(f"a space holds at most {_MAX_ROWS:,} rows; found {stop:,}")
@@ -78,18 +62,7 @@ class KeyIndex:
         self._n_rows = stop
 
     def find(self, content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16]) -> NDArray[np.int64]:
-        """Return the row of each key.
-
-        Parameters
-        ----------
-        content_hash : ndarray of shape (n, 32), uint8
-        view : int or ndarray of shape (n,), uint16
-
-        Returns
-        -------
-        ndarray of shape (n,), int64
-            -1 where there is no such row.
-        """
+        """Return the row number of each key, int64 of shape (n,); -1 where there is none."""
         self._sort_new()
         hashes = np.ascontiguousarray(content_hash).view(np.uint64)
         views = np.broadcast_to(np.asarray(view, np.uint16), len(hashes))
@@ -110,7 +83,7 @@ class KeyIndex:
         views: NDArray[np.uint16],
         rows: NDArray[np.int64],
     ) -> None:
-        """Fill in the rows of some keys; a query is 32 bits of a key above its number among all of them."""
+        """Fill in the rows of some keys; a query is 32 bits of a key above its position."""
         for part in self._parts:
             prefixes, numbers = queries >> _ROW_BITS, (queries & _ROW_MASK).astype(np.int64)
             positions = np.searchsorted(part, prefixes << _ROW_BITS)
@@ -126,7 +99,7 @@ class KeyIndex:
             queries = queries[rows[queries & _ROW_MASK] < 0]
 
     def find_one(self, content_hash: bytes, view: int) -> int:
-        """Return the row of one key, or -1; some 5 µs."""
+        """Return the row of one key, or -1; takes about 5 µs."""
         self._sort_new()
         prefix = int.from_bytes(content_hash[:4], sys.byteorder) ^ (view * int(_VIEW_SPREAD) % 2**32)
         key = np.uint64(prefix << 32)

@@ -1,4 +1,4 @@
-"""Features that a table needs and a space lacks: how many, and what to run."""
+"""Errors for features that a table needs and a space lacks: how many, and what to run."""
 
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,7 @@ _NAMED = 3
 
 
 def check_complete(spaces: "Sequence[Space]", columns: "Columns", *, catalog_name: str) -> None:
-    """Refuse images that have features in one of several spaces and not in another.
-
-    Raises
-    ------
-    NotInStoreError
-        The message names the first of them.
-    """
+    """Raise NotInStoreError if images have features in one space and not in another."""
     for space, found in zip(spaces, columns.rows.T, strict=True):
         missing = np.flatnonzero(found < 0)
         if len(missing):
@@ -40,19 +34,7 @@ def check_complete(spaces: "Sequence[Space]", columns: "Columns", *, catalog_nam
 
 
 def check_views(space: "Space", is_there: NDArray[np.bool_]) -> None:
-    """Refuse views that a space lacks.
-
-    Parameters
-    ----------
-    space : Space
-    is_there : ndarray of shape (n_images, n_views), bool
-        Which of the views that are asked for it has.
-
-    Raises
-    ------
-    NotInStoreError
-        The message says what to run.
-    """
+    """Raise NotInStoreError for missing views; ``is_there`` is of shape (n_images, n_views)."""
     n_images, n_views = is_there.shape
     if is_there.all():
         return

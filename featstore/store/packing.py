@@ -1,4 +1,4 @@
-"""One space and one catalog as a single plain HDF5 file, for people and programs that want one."""
+"""Export of one space and one catalog as a single plain HDF5 file."""
 
 import math
 import os
@@ -31,13 +31,7 @@ def pack_table(
     rule: SplitRule | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write a table to one HDF5 file; see :meth:`FeatureStore.pack`.
-
-    Returns
-    -------
-    int
-        Number of rows.
-    """
+    """Write a table to one HDF5 file; see :meth:`FeatureStore.pack`."""
     target = check_output(path, overwrite=overwrite, inputs=table.paths.tolist())
     texts = {
         "path": table.relative_paths,
@@ -57,7 +51,7 @@ def pack_table(
     checksums: dict[str, int] = {}
 
     def fill(dataset: h5py.Dataset, blocks: Iterable[NDArray[Any]]) -> None:
-        """Write a column block by block, and note the checksum of its bytes."""
+        """Write a column block by block, and record the checksum of its bytes."""
         start = checksum = 0
         for block in blocks:
             dataset[start : start + len(block)] = block
@@ -93,7 +87,7 @@ def _step(row_bytes: int) -> int:
 
 
 def _check(path: str, attributes: Mapping[str, str | int], checksums: Mapping[str, int]) -> None:
-    """Compare a file with what was written into it."""
+    """Check a file against what was written into it."""
     with h5py.File(path, locking=False) as file:
         if dict(file.attrs) != attributes:
             raise ValueError("it describes itself otherwise")

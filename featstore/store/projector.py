@@ -1,4 +1,4 @@
-"""Features and labels for TensorBoard's embedding projector."""
+"""Export of features and labels to TensorBoard's embedding projector."""
 
 import os
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ def export_projector(
     limit: int | None = 10_000,
     overwrite: bool = False,
 ) -> int:
-    """Write a table's features and labels as TensorBoard's projector reads them.
+    """Write a table's features and labels as files of TensorBoard's embedding projector.
 
     Three files: ``features.bytes``, the features as little-endian float32, row by row; ``metadata.tsv``, the
     label, split, group and path of each row; and ``projector_config.pbtxt``, which names the two and is
@@ -98,6 +98,6 @@ def export_projector(
 
 
 def _cell(text: str) -> str:
-    """Write a text so that it stays in its cell and is UTF-8, whatever a file's name holds."""
+    """Return a text as UTF-8 without tabs and line breaks."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")

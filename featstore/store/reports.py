@@ -1,4 +1,4 @@
-"""What a store holds, as one JSON-able dictionary."""
+"""A JSON-serialisable summary of a store."""
 
 import os
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ __all__ = ["describe_store"]
 
 
 def describe_store(store: "StoreFolder") -> dict[str, Any]:
-    """Describe a store; :meth:`FeatureStore.info` documents the keys."""
+    """Return a summary of a store; :meth:`FeatureStore.info` documents the keys."""
     spaces = [store.space(name) for name in store.space_names]
     return {
         "path": store.path,
@@ -97,7 +97,7 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
 
 
 def _copies(hashes: NDArray[np.uint8], numbers: list[int]) -> dict[bytes, list[int]]:
-    """Return the rows of each content that more than one has."""
+    """Return the rows of each content hash that occurs more than once."""
     beginnings = np.ascontiguousarray(hashes).view(np.uint64)[:, 0]
     order = np.argsort(beginnings, kind="stable")
     same = beginnings[order][1:] == beginnings[order][:-1]
@@ -112,7 +112,7 @@ def _copies(hashes: NDArray[np.uint8], numbers: list[int]) -> dict[bytes, list[i
 def _is_complete(
     space: "Space", hashes: NDArray[np.uint8], has_image: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Say of each content whether it has every view that any has in the space."""
+    """Return whether each content hash has every view that any has in the space."""
     views = np.unique(space.view).tolist()
     complete = has_image.copy() if 0 in views or not views else np.ones(len(hashes), np.bool_)
     for view in views:

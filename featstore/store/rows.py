@@ -1,4 +1,4 @@
-"""Rows as a segment holds them, each with its checksum."""
+"""Rows of a segment, and their checksums."""
 
 import zlib
 from dataclasses import dataclass
@@ -36,25 +36,7 @@ class Rows:
 def row_checksums(
     features: FeatureArray, content_hash: NDArray[np.uint8], view: NDArray[np.uint16]
 ) -> NDArray[np.uint32]:
-    """Return each row's CRC-32 (as zlib's, RFC 1952) over its features, its hash and its view.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, feature_dim), float32 or float16
-    content_hash : ndarray of shape (n, 32), uint8
-    view : ndarray of shape (n,), uint16
-
-    Returns
-    -------
-    ndarray of shape (n,), uint32
-        Over the little-endian bytes, in this order.
-
-    Examples
-    --------
-    >>> hashes, views = np.zeros((1, 32), np.uint8), np.zeros(1, np.uint16)
-    >>> row_checksums(np.ones((1, 2), np.float32), hashes, views)
-    array([798013223], dtype=uint32)
-    """
+    """Return each row's CRC-32 (zlib's, RFC 1952) over its little-endian features, hash and view."""
     n_rows = len(view)
     keys = np.empty((n_rows, KEY_BYTES), np.uint8)
     keys[:, :HASH_BYTES] = content_hash
@@ -68,5 +50,5 @@ def row_checksums(
 
 
 def damaged_rows(rows: Rows) -> NDArray[np.int64]:
-    """Return the numbers of those rows that do not agree with their checksums, int64."""
+    """Return the numbers of the rows that do not match their checksums, int64."""
     return np.flatnonzero(row_checksums(rows.features, rows.content_hash, rows.view) != rows.checksum)

@@ -1,4 +1,4 @@
-"""One sealed file of rows: written whole, mapped into memory, checked row by row.
+"""Segments: sealed HDF5 files of rows, memory-mapped, with a checksum for each row.
 
 ``docs/FORMAT.md`` describes the file byte for byte.
 """
@@ -63,7 +63,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A sealed file, and where its rows lie in it.
+    """A sealed file and the offsets of its columns.
 
     Attributes
     ----------
@@ -97,17 +97,11 @@ class Segment:
 
     @property
     def n_bytes(self) -> int:
-        """What its rows take on disk, keys and checksums included."""
+        """Size of the rows on disk, keys and checksums included."""
         return self.n_rows * (self.feature_dim * self.dtype.itemsize + KEY_BYTES + 4)
 
     def features(self) -> FeatureArray:
-        """Map the features: a read-only array of shape (n_rows, feature_dim) that takes no memory of its own.
-
-        Raises
-        ------
-        StoreNotFoundError
-            The file has been removed since it was opened, as compaction does.
-        """
+        """Return the features as a read-only memory map of shape (n_rows, feature_dim)."""
         with self._reading():
             features: FeatureArray = self._mapped(0)
             return features
@@ -118,7 +112,7 @@ class Segment:
             return self._column(file, 1, 0, self.n_rows), self._column(file, 2, 0, self.n_rows)
 
     def blocks(self) -> Iterator[Rows]:
-        """Read all rows in order, some 4 MiB at a time."""
+        """Read all rows in order, about 4 MiB at a time."""
         step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
         with self._reading(), open(self.path, "rb") as file:
             for start in range(0, self.n_rows, step):
@@ -128,17 +122,7 @@ class Segment:
                 yield Rows(features=features, content_hash=keys[0], view=keys[1], checksum=keys[2])
 
     def check_rows(self, numbers: NDArray[np.int64]) -> None:
-        """Compare some rows with their checksums; nothing happens where the file has been removed since.
-
-        Parameters
-        ----------
-        numbers : ndarray of shape (m,), int64
-
-        Raises
-        ------
-        DamagedError
-            A row does not agree.
-        """
+        """Raise DamagedError if some rows do not match their checksums; ignore a removed file."""
         step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
         n_wrong = 0
         try:
@@ -158,7 +142,7 @@ class Segment:
             )
 
     def damaged_row_numbers(self) -> list[int]:
-        """Read all rows and return the numbers of those that do not agree with their checksums."""
+        """Return the numbers of the rows that do not match their checksums."""
         wrong: list[int] = []
         start = 0
         for rows in self.blocks():
@@ -167,23 +151,20 @@ class Segment:
         return wrong
 
     def is_frame_whole(self) -> bool:
-        """Say whether all but the rows, which have checksums of their own, is as it was written.
-
-        True where the file holds no checksum of it.
-        """
+        """Return whether all but the rows is as written; True for files without that checksum."""
         with self._reading(), open(self.path, "rb") as file:
             return self.frame is None or is_frame_whole(file, self.frame, self.extents)
 
     @property
     def extents(self) -> list[tuple[int, int]]:
-        """Where the rows' columns begin and end, in bytes from the file's start."""
+        """Start and end of each column, in bytes from the file's start."""
         return [
             (start, start + self.n_rows * math.prod(width) * dtype.itemsize)
             for start, (dtype, width) in zip(self.offsets, self._kinds, strict=True)
         ]
 
     def _column(self, file: BinaryIO, number: int, start: int, stop: int) -> NDArray[Any]:
-        """Read some rows of the features, hashes, views or checksums."""
+        """Read rows of column ``number``: features, hashes, views, checksums."""
         dtype, width = self._kinds[number]
         column = np.empty((stop - start, *width), dtype)
         file.seek(self.offsets[number] + start * column[:1].nbytes)
@@ -192,13 +173,13 @@ class Segment:
         return column
 
     def _mapped(self, number: int) -> Any:
-        """Map the features, hashes, views or checksums of all rows."""
+        """Map all rows of column ``number``."""
         dtype, width = self._kinds[number]
         return map_array(self.path, dtype, self.offsets[number], (self.n_rows, *width))
 
     @property
     def _kinds(self) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
-        """Type and further axes of the features, hashes, views and checksums."""
+        """Dtype and further axes of the features, hashes, views and checksums."""
         return (
             (self.dtype, (self.feature_dim,)),
             (np.dtype("u1"), (HASH_BYTES,)),
@@ -219,33 +200,8 @@ class Segment:
 
 
 def open_segment(path: str, *, expected_fingerprint: str, any_time: bool = False) -> Segment:
-    """Open a sealed file and check that it is one: kind, version, types, shapes and extents.
-
-    The rows' checksums are not computed: see :func:`damaged_rows`.
-
-    Parameters
-    ----------
-    path : str
-    expected_fingerprint : str
-        The space's, 64 hexadecimal digits.
-    any_time : bool
-        Take a ``created_ns`` that is too late for the last one, to rescue the rows.
-
-    Returns
-    -------
-    Segment
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is no such file.
-    FormatVersionError
-        A newer version of featstore wrote it.
-    DamagedError
-        It is no segment, not of this space, or not whole.
-    StoreError
-        It cannot be read.
-    """
+    """Open a sealed file and check kind, version, dtypes, shapes and extents, but no row checksums."""
+    # any_time accepts a created_ns beyond the last valid one, to rescue the rows.
     with open_hdf5(path) as (file_id, raw):
         file_bytes = raw.n_bytes
         _check_format(path, file_id)
@@ -283,18 +239,7 @@ def open_segment(path: str, *, expected_fingerprint: str, any_time: bool = False
 
 
 def read_description(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what a segment says of itself: the backbone's specification, and its provenance.
-
-    Returns
-    -------
-    tuple of (dict, dict)
-        As JSON values.
-
-    Raises
-    ------
-    DamagedError
-        The file is no segment, or the specification is not that of its fingerprint.
-    """
+    """Read the backbone's specification and the provenance, as JSON values."""
     with open_hdf5(path) as (file_id, _):
         _check_format(path, file_id)
         spec, provenance = (
@@ -308,13 +253,7 @@ def read_description(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class SegmentWriter:
-    """Fills a new segment block by block; made by :func:`segment_writer`.
-
-    Attributes
-    ----------
-    segment : Segment
-        What the file will be once it is sealed.
-    """
+    """Writes a new segment block by block; created by :func:`segment_writer`."""
 
     def __init__(self, file: BinaryIO, segment: Segment) -> None:
         self.segment = segment
@@ -322,7 +261,7 @@ class SegmentWriter:
         self._n_written = 0
 
     def write(self, rows: Rows) -> None:
-        """Append rows; their features must be finite and of the segment's type."""
+        """Append rows; their features must be finite and of the segment's dtype."""
         if self._n_written + len(rows.view) > self.segment.n_rows:
             raise ValueError(f"the segment was laid out for {self.segment.n_rows} rows")
         columns = (rows.features, rows.content_hash, rows.view, rows.checksum)
@@ -333,7 +272,7 @@ class SegmentWriter:
         self._n_written += len(rows.view)
 
     def finish(self) -> None:
-        """Write the checksum of what is not rows, and hand everything to the operating system."""
+        """Write the checksum of everything but the rows, and flush."""
         if self._n_written != self.segment.n_rows:
             raise ValueError(
                 f"the segment was laid out for {self.segment.n_rows} rows; {self._n_written} came"
@@ -353,29 +292,7 @@ def segment_writer(
     created_ns: int,
     provenance: Mapping[str, Any] | None = None,
 ) -> Iterator[SegmentWriter]:
-    """Write a segment into a space's folder; it is sealed when the block ends without an error.
-
-    Parameters
-    ----------
-    folder : str
-    spec : BackboneSpec
-        Its ``dtype`` is how features are stored.
-    n_rows, feature_dim : int
-        Exactly so many rows must be written.
-    created_ns : int
-        Decides the segment's place among the others.
-    provenance : mapping, optional
-        What computed the rows, as JSON values.
-
-    Yields
-    ------
-    SegmentWriter
-
-    Raises
-    ------
-    StoreError
-        The file cannot be written.
-    """
+    """Yield the writer of a segment of exactly ``n_rows``, sealed if the block succeeds."""
     target = os.path.join(folder, f"{secrets.token_hex(16)}.h5")
     attributes: dict[str, str | int] = {
         "format": _FORMAT,
@@ -411,7 +328,7 @@ def segment_writer(
 
 
 def _check_sealed(path: str, segment: Segment, attributes: Mapping[str, str | int]) -> None:
-    """Compare a file with the segment that it was meant to be; its rows with their checksums."""
+    """Check a written file against its intended segment, and its rows against their checksums."""
     if open_segment(path, expected_fingerprint=segment.fingerprint) != replace(segment, path=path):
         raise ValueError("it is laid out otherwise")
     if list(map(canonical_json, read_description(path))) != [attributes["spec"], attributes["provenance"]]:
@@ -439,7 +356,7 @@ def _columns(n_rows: int, feature_dim: int, kind: str) -> dict[str, tuple[str, t
 def _lay_out(
     path: str, columns: Mapping[str, tuple[str, tuple[int, ...]]], attributes: Mapping[str, str | int]
 ) -> tuple[tuple[int, ...], int]:
-    """Create the file with room for the columns and the frame's checksum; return where each begins."""
+    """Create the file and allocate columns and frame checksum; return their offsets."""
     with create_hdf5(path, alignment=_ALIGNMENT) as file:
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value.encode("ascii")) if isinstance(value, str) else np.int64(value)

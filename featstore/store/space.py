@@ -1,4 +1,4 @@
-"""All features of one backbone specification in one store: look-up, gathering, appending."""
+"""Spaces: all features of one backbone specification in a store."""
 
 import os
 import re
@@ -104,7 +104,7 @@ class Space:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows; keys that are there twice count twice."""
+        """Number of rows; duplicate keys count twice."""
         self._load()
         return len(self._index)
 
@@ -129,30 +129,14 @@ class Space:
     def lookup(
         self, content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16] = 0
     ) -> NDArray[np.int64]:
-        """Find the rows of many keys.
-
-        Parameters
-        ----------
-        content_hash : ndarray of shape (n, 32), uint8
-        view : int or ndarray of shape (n,), uint16
-
-        Returns
-        -------
-        ndarray of shape (n,), int64
-            Row numbers; -1 where the space lacks the key. Of a key that is there twice, the first row.
-
-        Raises
-        ------
-        DamagedError
-            A segment is damaged.
-        """
+        """Return the row of each key, int64 of shape (n,): the first of duplicates, -1 where missing."""
         hashes, views = _checked_keys(content_hash, view)
         with self._lock:
             self._load()
             return self._index.find(hashes, views)
 
     def contains(self, content_hash: bytes, view: int = 0) -> bool:
-        """Say whether the space has a row for one key; takes microseconds."""
+        """Return whether the space has a row for one key; takes microseconds."""
         if len(content_hash) != HASH_BYTES:
             raise StoreError(f"a content hash has {HASH_BYTES} bytes; found {len(content_hash)}")
         with self._lock:
@@ -160,25 +144,8 @@ class Space:
             return self._index.find_one(content_hash, view) >= 0
 
     def rows(self, numbers: ArrayLike) -> FeatureArray:
-        """Return features by row number.
-
-        Parameters
-        ----------
-        numbers : array_like of shape (m,), int64
-
-        Returns
-        -------
-        ndarray of shape (m, feature_dim), float32 or float16
-            Where the numbers are one ascending run within one segment, a read-only memory map of the file;
-            otherwise a copy of these rows.
-
-        Raises
-        ------
-        NotInStoreError
-            A number is that of no row.
-        DamagedError
-            A segment is damaged; with ``verify_reads``, also where one of these rows is.
-        """
+        """Return features by row number, of shape (m, feature_dim)."""
+        # One ascending run within one segment comes as a read-only memory map, anything else as a copy.
         self._load()
         wanted = np.asarray(numbers, np.int64).reshape(-1)
         if len(wanted) == 0:
@@ -224,23 +191,7 @@ class Space:
         view: NDArray[np.uint16] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        """Seal rows as one new segment; when this returns they are on the disk and can be looked up.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n, feature_dim), floating
-            Finite. Converted to the space's type.
-        content_hash : ndarray of shape (n, 32), uint8
-        view : ndarray of shape (n,), uint16, optional
-            Zeros by default.
-        provenance : mapping, optional
-            What computed these rows, as JSON values; by default the space's own.
-
-        Raises
-        ------
-        StoreError
-            Shapes do not agree, a feature is not finite in the space's type, or the file cannot be written.
-        """
+        """Write finite features of shape (n, feature_dim) as one new segment, durable on return."""
         hashes, views = _checked_keys(content_hash, 0 if view is None else view)
         values = self._converted(features, len(hashes))
         if len(values) == 0:
@@ -270,7 +221,7 @@ class Space:
                 self._index.extend(hashes, views)
 
     def is_current(self) -> bool:
-        """Say whether the folder still holds exactly the segments that this object has opened."""
+        """Return whether the folder still holds exactly the segments that are open here."""
         with self._lock:
             known = {segment.path for segment in self._segments}
             return not self._loaded or known == set(segment_paths(self.path))
@@ -312,7 +263,7 @@ class Space:
         self._loaded = True
 
     def _map(self, number: int) -> FeatureArray | None:
-        """Return a segment's features, or None where its file has been removed since."""
+        """Return a segment's features, or None if its file has been removed."""
         with self._lock:
             mapped = self._mapped.get(number)
             if mapped is not None:
@@ -330,7 +281,7 @@ class Space:
             return mapped
 
     def _rows_elsewhere(self, numbers: NDArray[np.int64]) -> FeatureArray:
-        """Gather rows whose segment was compacted away, from the segment that now holds them."""
+        """Gather rows of a compacted segment from the one that now holds them."""
         hashes, views = self._index.content_hash[numbers], self._index.view[numbers]
         with self._lock:
             if self._compacted is not None:
@@ -371,13 +322,7 @@ class Space:
 
 
 def segment_paths(folder: str) -> list[str]:
-    """List a space's sealed files, in no particular order; other files are passed over.
-
-    Raises
-    ------
-    StoreError
-        The folder cannot be read, or changes all the time.
-    """
+    """List a space's sealed files in no particular order, ignoring other files."""
     # Large folders are listed in parts: what compaction replaces in between could be missed, old and new.
     # Two lists that agree were not torn so.
     listed = _listed(folder)

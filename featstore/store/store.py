@@ -1,4 +1,4 @@
-"""A store: features by content hash, catalogs and heads in one folder that only grows."""
+"""The feature store: features by content hash, catalogs and heads in one folder."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -85,7 +85,7 @@ class FeatureStore(StoreFolder):
     def write_near_groups(
         self, content_groups: Iterable[Sequence[str]], catalog: str | Sequence[str] | None = None
     ) -> int:
-        """Note which images are near-duplicates, so that ``SplitRule(by="group")`` keeps them together.
+        """Record which images are near-duplicates, so that ``SplitRule(by="group")`` keeps them together.
 
         They replace those noted before. The user's own groups stay as they are: images that share either are
         in one group of the table. A later extraction keeps what is noted here, by content; images that are
@@ -170,7 +170,7 @@ class FeatureStore(StoreFolder):
         )
 
     def info(self) -> dict[str, Any]:
-        """Describe the store as JSON values.
+        """Return a description of the store as JSON values.
 
         Returns
         -------
@@ -199,7 +199,7 @@ class FeatureStore(StoreFolder):
         return describe_store(self)
 
     def verify(self, progress: _Progress | None = None) -> VerifyReport:
-        """Read everything and check it: every row's checksum, every file's format, every fingerprint.
+        """Verify all checksums, formats and fingerprints in the store.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class FeatureStore(StoreFolder):
         return verify_store(self, progress)
 
     def repair(self, progress: _Progress | None = None) -> RepairReport:
-        """Set damaged files aside, keep the rows of them that are good, and say what to extract again.
+        """Set damaged files aside, keep their good rows, and report what to extract again.
 
         Damaged files go to the store's folder ``damaged``; nothing is deleted. Of a segment that can be
         opened, the rows that agree with their checksums are sealed anew. A space's description is written
@@ -243,7 +243,7 @@ class FeatureStore(StoreFolder):
         on_conflict: str = "error",
         progress: _Progress | None = None,
     ) -> MergeReport:
-        """Copy into this store what another one has; the other stays as it is.
+        """Copy the contents of another store into this one; the other is unchanged.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class FeatureStore(StoreFolder):
         full: bool = False,
         progress: _Progress | None = None,
     ) -> CompactReport:
-        """Fold small segments into big ones, and remove temporary files that are older than a day.
+        """Merge small segments into larger ones, and remove temporary files older than a day.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The table that notebooks hold: features, labels and splits of a catalog's images, row by row."""
+"""Feature tables: the features, labels and splits of a catalog's images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,7 +87,7 @@ class FeatureTable:
 
     @property
     def weights(self) -> str | tuple[str, ...]:
-        """Where the backbone's weights came from: ``"imagenet"``, ``"closed-form"`` or a file's path.
+        """Source of the backbone's weights: ``"imagenet"``, ``"closed-form"`` or a file's path.
 
         Of several spaces, one for each.
         """
@@ -129,12 +129,12 @@ class FeatureTable:
 
     @property
     def views(self) -> NDArray[np.uint16]:
-        """Which view of its image each row is, uint16 of shape (n,): zeros, but for :meth:`with_views`."""
+        """View number of each row, uint16 of shape (n,): zeros, except after :meth:`with_views`."""
         return _frozen(self._columns.views.view())
 
     @cached_property
     def n_views(self) -> int:
-        """How many views there are, from 0 on, of every image of the table."""
+        """Number of views, from 0 on, that every image of the table has."""
         hashes = self._columns.content_hash
         most = min((int(space.view.max(initial=0)) + 1 for space in self._spaces), default=1)
         for view in range(1, most):
@@ -228,7 +228,7 @@ class FeatureTable:
 
     @cached_property
     def given_splits(self) -> NDArray[np.str_]:
-        """The splits that the catalog fixes, str of shape (n,); ``""`` where it leaves them to the rule."""
+        """The splits that the catalog fixes, str of shape (n,); ``""`` where the rule decides."""
         return _texts(self._columns.splits)
 
     def splits(self, rule: SplitRule | None = None) -> NDArray[np.str_]:
@@ -255,7 +255,7 @@ class FeatureTable:
         )
 
     def group_keys(self, rule: SplitRule) -> NDArray[np.str_]:
-        """Return what a rule keeps together, as ``groups`` for :class:`~featstore.HashKFold`.
+        """Return the key that a rule keeps together, as ``groups`` for :class:`~featstore.HashKFold`.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""A catalog changed without losing what other processes write meanwhile."""
+"""Optimistic concurrent updates of catalogs."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,27 +13,7 @@ _MAX_ATTEMPTS = 10
 
 
 def update_catalog(path: str, change: Callable[[Catalog | None], Catalog | None]) -> Catalog | None:
-    """Change a catalog: right before a new one takes its place, what was read must still be there.
-
-    Otherwise ``change`` is called again, with the catalog that is there by then.
-
-    Parameters
-    ----------
-    path : str
-    change : callable
-        Given the catalog that is there, or None, returns the one to write. None, or an equal one, writes
-        nothing.
-
-    Returns
-    -------
-    Catalog or None
-        What is there now.
-
-    Raises
-    ------
-    StoreError
-        It cannot be read or written, or others write it all the time.
-    """
+    """Change a catalog; call ``change`` again if another process replaced it meanwhile."""
     for _ in range(_MAX_ATTEMPTS):
         state = _state(path)
         try:
@@ -64,7 +44,7 @@ class _Changed(Exception):  # noqa: N818
 
 
 def _state(path: str) -> bytes | None:
-    """Return the digest of a file's bytes, or None where there is no file."""
+    """Return the digest of a file's bytes, or None if there is no file."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

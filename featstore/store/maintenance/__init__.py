@@ -1,1 +1,1 @@
-"""Keeping a store sound and small: verify, repair, merge, compact."""
+"""Store maintenance: verify, repair, merge, compact."""

@@ -1,4 +1,4 @@
-"""Small segments are folded into big ones: write the merged one, rename it into place, remove the old.
+"""Compaction: merge small segments into larger ones.
 
 A segment is removed only once a newly sealed one holds every key that it held. That holds whatever other
 processes append, read or compact at the same time, so there is no lock; a crash before the removal leaves
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CompactReport:
-    """What a compaction did.
+    """Result of a compaction.
 
     Attributes
     ----------
@@ -75,30 +75,7 @@ def compact_space(
     full: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CompactReport:
-    """Fold a space's segments where that is worth its cost; see :func:`plan_compaction` for when it is.
-
-    Parameters
-    ----------
-    space : Space
-    min_segments : int
-        Leave the space alone where it has fewer.
-    full : bool
-        Fold whatever fits into one segment, however unequal, and rewrite a single segment that holds a key
-        twice.
-    progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of rows.
-
-    Returns
-    -------
-    CompactReport
-
-    Raises
-    ------
-    DamagedError
-        A row does not agree with its checksum; its segments are left as they are.
-    StoreError
-        The merged segment cannot be written.
-    """
+    """Merge those segments of a space that :func:`plan_compaction` selects."""
     segments = space.segments
     groups = plan_compaction(segments, full=full) if len(segments) >= min_segments or full else []
     groups = [group for group in groups if len(group) > 1 or full]
@@ -121,24 +98,11 @@ def compact_space(
 
 
 def plan_compaction(segments: Sequence[Segment], *, full: bool = False) -> list[list[Segment]]:
-    """Say which neighbouring segments should become one.
-
-    From the newest back, a segment joins its younger neighbours as long as the largest of them all is at most
-    four times as large as the others together, or 32 MiB, and all together stay within 4 GiB. So ten new rows
-    never rewrite gigabytes, a row is rewritten O(log n) times as its space grows to n, and the number of
-    segments is O(log n) until they reach 4 GiB. With ``full`` only the 4 GiB count.
-
-    Parameters
-    ----------
-    segments : sequence of Segment
-        In the order of their rows.
-    full : bool
-
-    Returns
-    -------
-    list of list of Segment
-        All segments, in order; those of one list are to be folded.
-    """
+    """Return which neighbouring segments should be merged."""
+    # From the newest back, a segment joins its younger neighbours while the largest is at most four times
+    # as large as the others together (or 32 MiB) and the total stays within 4 GiB. So ten new rows never
+    # rewrite gigabytes, a row is rewritten O(log n) times as its space grows to n, and there are O(log n)
+    # segments until they reach 4 GiB. With full=True only the 4 GiB count.
     groups: list[list[Segment]] = []
     total = largest = 0
     for segment in reversed(segments):
@@ -193,7 +157,7 @@ def _fold(space: Space, group: list[Segment], advance: Callable[[int], None]) ->
 
 
 def _first_of_each_key(group: list[Segment]) -> NDArray[np.bool_]:
-    """Say of each row whether no earlier row of these segments has its key; shape (rows of all,)."""
+    """Return whether each row is the first with its key; bool over the rows of all segments."""
     index = KeyIndex(sum(segment.n_rows for segment in group))
     for segment in group:
         index.extend(*segment.keys())
@@ -211,7 +175,7 @@ def _choose(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
 
 
 def _merged_provenance(group: list[Segment]) -> dict[str, Any]:
-    """Return what the segments agree on; where they differ, all that they say, up to a limit."""
+    """Return what the segments agree on; where they differ, all values up to a limit."""
     found: list[dict[str, Any]] = []
     for segment in group:
         _, provenance = read_description(segment.path)

@@ -1,4 +1,4 @@
-"""Two stores become one by copying files: segments under other names never conflict."""
+"""Merging of stores by copying files; segment names are random and never conflict."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ _MAX_AHEAD_NS = 24 * 3600 * 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class MergeReport:
-    """What a merge brought in.
+    """Result of a merge.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ def merge_stores(
     on_conflict: str = "error",
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
-    """Copy into one store what another has; see :meth:`FeatureStore.merge`."""
+    """Copy another store's contents; see :meth:`FeatureStore.merge`."""
     if on_conflict not in _CHOICES:
         raise StoreError(f"on_conflict is one of {', '.join(_CHOICES)}; found {on_conflict!r}")
     if os.path.realpath(ours.path) == os.path.realpath(other.path):
@@ -119,7 +119,7 @@ def merge_stores(
 
 
 def _chosen(theirs: Catalog, on_conflict: str, current: Catalog | None) -> Catalog | None:
-    """Return the catalog to write; one that came here since the stores were compared is a conflict too."""
+    """Return the catalog to write; one written since the comparison is a conflict too."""
     if current is None or on_conflict == "replace" or current.equals(theirs):
         return theirs
     if on_conflict == "error":
@@ -137,7 +137,7 @@ def _is_covered(segment: Segment, target: Space) -> bool:
 
 
 def _take_segment(segment: Segment, target: Space) -> None:
-    """Copy a segment under its own name, having checked every row of it."""
+    """Verify every row of a segment and copy it under its own name."""
     if (segment.feature_dim, segment.dtype) != (target.feature_dim, target.dtype):
         raise damaged(segment.path, f"its rows are {segment.feature_dim} x {segment.dtype}")
     if wrong := segment.damaged_row_numbers():
@@ -178,7 +178,7 @@ def _copy_bytes(source: str, target: str) -> None:
 
 
 def _new_catalogs(ours: "StoreFolder", other: "StoreFolder") -> tuple[list[str], list[str]]:
-    """Return which of the other's catalogs are missing here, and which are here with other contents."""
+    """Return the other store's catalogs that are missing here, and those that differ."""
     new, clashing = [], []
     for name in other.catalog_names:
         catalog = other.catalog(name)

@@ -1,4 +1,4 @@
-"""A damaged store made sound: what is damaged is set aside, never deleted, and its good rows are kept."""
+"""Repair of damaged stores: damaged files are set aside, never deleted, and their good rows kept."""
 
 import os
 import shutil
@@ -64,7 +64,7 @@ class MissingImages:
 
 @dataclass(frozen=True, kw_only=True)
 class RepairReport:
-    """What a repair did, and what is left to do.
+    """Result of a repair, and what is left to do.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class RepairReport:
 
 
 def repair_store(store: "StoreFolder", progress: Callable[[int, int], None] | None = None) -> RepairReport:
-    """Make a store sound; see :meth:`FeatureStore.repair`."""
+    """Repair a store; see :meth:`FeatureStore.repair`."""
     repair = _Repair(store)
     refused: dict[str, Damage] = {}
     for number in range(_MAX_PASSES + 1):
@@ -130,13 +130,7 @@ def repair_store(store: "StoreFolder", progress: Callable[[int, int], None] | No
 
 
 def mend_description(path: str, write: Callable[[], None], *, kind: str, version: int) -> None:
-    """Set a damaged ``featstore.json`` aside and write it anew; a sound one stays.
-
-    Raises
-    ------
-    StoreError
-        It cannot be read or written, or a newer version wrote it.
-    """
+    """Set a damaged ``featstore.json`` aside and rewrite it; leave a sound one."""
     try:
         read_json(path, kind=kind, version=version)
     except DamagedError:
@@ -146,7 +140,7 @@ def mend_description(path: str, write: Callable[[], None], *, kind: str, version
 
 
 class _Repair:
-    """One repair, and what it has done so far."""
+    """A repair in progress, and its results so far."""
 
     def __init__(self, store: "StoreFolder") -> None:
         self.store = store
@@ -158,7 +152,7 @@ class _Repair:
         self.lost_keys: dict[str, set[tuple[bytes, int]] | None] = {}
 
     def mend(self, damage: Damage) -> Damage | None:
-        """Mend what is still damaged; return why it is left as it is where it cannot be read."""
+        """Repair what is still damaged; return the reason if it cannot be read."""
         folder, file = os.path.split(damage.path)
         name, extension = os.path.splitext(file)
         try:
@@ -189,7 +183,7 @@ class _Repair:
         )
 
     def _mend_space(self, folder: str) -> None:
-        """Write the description anew after one of the segments, each of which explains itself."""
+        """Rewrite the description from one of the segments, each of which holds it."""
         told = None
         for path in sorted(segment_paths(folder)):
             try:
@@ -208,7 +202,7 @@ class _Repair:
             write_space_description(folder, spec, feature_dim=feature_dim, provenance=provenance)
 
     def _mend_segment(self, path: str, space_name: str) -> None:
-        """Seal the rows of a segment that are as they were written once more, and set the file aside."""
+        """Write a segment's good rows to a new one, and set the file aside."""
         keys: set[tuple[bytes, int]] | None = None
         wrong: list[int] = []
         segment = None
@@ -251,12 +245,12 @@ class _Repair:
 
 
 class _Unreadable(Exception):  # noqa: N818
-    """The operating system does not let a file be read that has to be, to mend another."""
+    """The operating system cannot read a file that a repair needs."""
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Tell what the operating system refuses from damage, which is for the caller."""
+    """Convert operating system errors to ``_Unreadable``; let damage pass to the caller."""
     try:
         yield
     except (BackboneError, DamagedError, FormatVersionError, StoreNotFoundError):
@@ -266,7 +260,7 @@ def _reading() -> Iterator[None]:
 
 
 def _is_damaged(read: Callable[[str], object], path: str) -> bool:
-    """Say whether a file is damaged still: another process may have replaced it since."""
+    """Return whether a file is still damaged: another process may have replaced it."""
     try:
         with _reading():
             read(path)
@@ -286,7 +280,7 @@ def _described_space(folder: str) -> Space:
 def _missing_of(
     catalog: Catalog, space: Space, lost_keys: set[tuple[bytes, int]] | None
 ) -> MissingImages | None:
-    """Count a catalog's images that lack a view which any of them has or had; None where it lost nothing."""
+    """Count a catalog's images that lack a view which any of them has or had; None if none do."""
     hashes = catalog.content_hash[catalog.usable]
     contents = set(map(bytes, hashes))
     there = {
@@ -317,7 +311,7 @@ def _missing_of(
 
 
 def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:
-    """Write the rows of a segment that are not wrong as a new one in its place."""
+    """Write a segment's good rows as a new one in its place."""
     _, provenance = read_description(segment.path)
     start = 0
     with segment_writer(
@@ -342,7 +336,7 @@ def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:
 
 
 def _set_aside(store_path: str, path: str, *, copy: bool = False) -> str:
-    """Move or copy a file to the same place below the folder of damaged files; return the new path."""
+    """Move or copy a file to the same place below the folder of damaged files; return its path."""
     home = os.path.join(store_path, DAMAGED_FOLDER)
     target = os.path.join(home, os.path.relpath(path, store_path))
     if os.path.islink(home):

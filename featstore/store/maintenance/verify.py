@@ -1,4 +1,4 @@
-"""Every byte of a store, checked: what is damaged is reported, not raised."""
+"""Verification of every byte of a store; damage is reported, not raised."""
 
 import os
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class Damage:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """What a verification found.
+    """Result of a verification.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ def verify_store(store: "StoreFolder", progress: Progress | None = None) -> Veri
 
 
 def open_checked(path: str, space: Space | None, *, any_time: bool = False) -> Segment:
-    """Open a segment and check all that it says of itself, against its space where that can be read."""
+    """Open a segment and check its metadata, against its space where that can be read."""
     spec, _ = read_description(path)
     if space is None:
         return open_segment(path, expected_fingerprint=fingerprint(spec))
@@ -186,7 +186,7 @@ def open_checked(path: str, space: Space | None, *, any_time: bool = False) -> S
 
 
 def check_head(path: str) -> None:
-    """Check a head's bytes; what they mean is for those who load it."""
+    """Check the bytes of a head's file, without loading the head."""
     try:
         check_contents(path)
     except StoreError:
@@ -203,7 +203,7 @@ def _damage(error: FeatstoreError, path: str, *, space: str | None = None) -> Da
 
 
 def _others(store: "StoreFolder") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List what lies in the store's folder and is no part of it, and what was set aside."""
+    """List foreign files in the store's folder, and files that were set aside."""
     known = {os.path.join(store.path, "featstore.json")}
     known.update(map(store.catalog_path, store.catalog_names))
     known.update(map(store.head_path, store.head_names))
