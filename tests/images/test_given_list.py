@@ -39,12 +39,24 @@ PATHS = ["photos/0.png", "photos/1.png"]
         PATHS,
         tuple(PATHS),
         set(PATHS),
+        frozenset(PATHS),
+        {Path(PATHS[0]), PATHS[1]},
         map(Path, PATHS),
         np.array(PATHS),
         pd.Series(PATHS),
         (p for p in PATHS),
     ],
-    ids=["list", "tuple", "set", "iterator of Path", "array", "Series", "generator"],
+    ids=[
+        "list",
+        "tuple",
+        "set",
+        "frozenset",
+        "set of both kinds",
+        "iterator of Path",
+        "array",
+        "Series",
+        "generator",
+    ],
 )
 def test_any_iterable_of_paths_is_a_list(photos, given):
     source = open_source(given)
@@ -86,6 +98,21 @@ def test_categories_whole_numbers_and_truth_values_are_labels(photos):
         assert [record.label for record in source.records] == told
 
 
+def test_columns_have_the_names_that_a_csv_takes(photos):
+    table = pd.DataFrame({"Filename": PATHS, "class": ["a", "b"], "score": [1, 2]})
+    source = open_source(table)
+    assert rows(source) == [(PATHS[0], "a", None, None), (PATHS[1], "b", None, None)]
+    assert source.unused_columns == ["score"]
+
+
+def test_paths_mean_what_they_do_in_a_csv(photos):
+    given = [f" {PATHS[0]} ", PATHS[1].replace("/", "\\"), "https://example.com/a.png", "photos/2"]
+    source = open_source(given)
+    assert [row[0] for row in rows(source)] == [*PATHS, "photos/2.png"]
+    ((path, reason),) = source.failures
+    assert path == "https://example.com/a.png" and reason.startswith("an address, not a file")
+
+
 def test_rows_that_repeat_are_dropped_and_missing_files_listed(photos):
     source = open_source([*PATHS, "photos/../photos/0.png", "photos/none.png", "photos"])
     assert [record.path for record in source.records] == PATHS
@@ -105,7 +132,11 @@ def test_rows_that_repeat_are_dropped_and_missing_files_listed(photos):
         ([np.zeros((8, 8, 3), np.uint8)], "row 0: a path is .* found ndarray.*BackboneFeatures"),
         ([*PATHS, None], "row 2: .* found NoneType"),
         (["a\0b"], "cannot be the path"),
-        (pd.DataFrame({"file": PATHS}), "column 'path'.* found 'file': .*columns=.'file': 'path'"),
+        (pd.DataFrame({"where": PATHS}), "column 'path'.* found 'where': .*columns=.'where': 'path'"),
+        (pd.DataFrame([PATHS], columns=["path", "path"]), "the column 'path' is named more than once"),
+        (pd.DataFrame({"image": PATHS, "file": PATHS}), "'file' and 'image' may each be the column 'path'"),
+        (pd.DataFrame({"path": PATHS, "label": ["a", "\ud800"]}), "row 1: the label .* in UTF-8"),
+        (["\ud800.png"], "cannot be the path"),
         (pd.DataFrame(), "column 'path'.* found none"),
         (
             pd.DataFrame({"path": PATHS, "label": [["a", "b"], ["a"]]}),

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from featstore.errors import SourceError
-from featstore.images.sources.opening import csv_list, open_source
+from featstore.images.sources import csv_list
+from featstore.images.sources.opening import open_source
 from featstore.store import catalog
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -311,6 +312,8 @@ def test_the_separator_that_the_first_line_states_is_taken(photos, separator, hi
         '"path" ; "label" \n"a.jpg" ; "roses" \n"sub/c.png" ; "red, yellow" \n',
         'path,label\n  a.jpg , roses \n\u00a0sub/c.png,  "red, yellow"\n'.replace('  "', '"'),
         ' label ,\tpath\nroses,\ta.jpg\n"red, yellow",\tsub/c.png\n',
+        'path,label\na.jpg, "roses"\nsub/c.png, "red, yellow"\n',
+        'path,label\n"a.jpg" ,roses\n"sub/c.png" , "red, yellow" \n',
     ],
 )
 def test_blanks_around_cells_do_not_count(photos, text):

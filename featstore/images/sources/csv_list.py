@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from featstore.class_names import normalised_name
 from featstore.errors import ImageError, SourceError
+from featstore.images.sources.column_names import COLUMNS, PATH_WORDS, find_columns
 from featstore.images.sources.folders import unusable_reason
 from featstore.images.sources.image_names import is_image_name
 from featstore.images.sources.listed_files import ListedFiles, normalised_path
@@ -19,14 +20,6 @@ from featstore.io.stamps import FileStamp
 __all__ = ["CsvListing", "read_csv_list"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_COLUMNS = ("path", "label", "group", "split")
-# What other tools call them: Keras' flow_from_dataframe, exports of labelling programs.
-_PATH_WORDS = (
-    *("path", "filename", "file", "filepath", "file_name", "file_path"),
-    *("image", "image_path", "img_path", "image_name"),
-)
-_LABEL_WORDS = ("label", "class", "category", "class_name")
-_WORDS = {"path": _PATH_WORDS, "label": _LABEL_WORDS, "group": ("group",), "split": ("split",)}
 # The row numbers that pandas and others write.
 _ROW_NUMBERS = re.compile(r"(unnamed: \d+|index|id|)")
 # At four bytes a character less than what a row of a catalog may have, however many rows there are.
@@ -127,7 +120,7 @@ def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Field
     line = 1
     try:
         with open_text(location, newline="") as file:
-            dialect, lines, before = find_dialect(file, separator=separator, columns=_PATH_WORDS)
+            dialect, lines, before = find_dialect(file, separator=separator, columns=PATH_WORDS)
             rows = dialect.reader(lines)
             line = before + 1
             header = next(rows, None)
@@ -135,7 +128,7 @@ def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Field
             n_columns = len(header or ())
             n_named = 1 + max(number for number, name in enumerate(header or ()) if name.strip())
             path_place = places["path"]
-            names = [name for name in _COLUMNS[1:] if name in places]
+            names = [name for name in COLUMNS[1:] if name in places]
             other_places = [places[name] for name in names]
             known: dict[tuple[str, ...], _Fields] = {}
             line = before + rows.line_num + 1
@@ -190,20 +183,10 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
     names = [name.strip().lower() for name in header]
     if any("\0" in name for name in names):
         raise SourceError(f"{location!r} is not UTF-8 text; save it as CSV in UTF-8")
-    places = {}
-    for column, words in _WORDS.items():
-        found = [word for word in words if word in names]
-        if column in found:
-            found = [column]
-        if len(found) > 1:
-            raise SourceError(
-                f"{_at(location, line)}: {' and '.join(map(repr, found))} may each be the column {column!r}; "
-                "rename one of them so"
-            )
-        if found and names.count(found[0]) > 1:
-            raise SourceError(f"{_at(location, line)}: the column {found[0]!r} is named more than once")
-        if found:
-            places[column] = names.index(found[0])
+    try:
+        places = find_columns(names)
+    except ValueError as error:
+        raise SourceError(f"{_at(location, line)}: {error}") from error
     if "path" not in places:
         told = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
         hint = ""
@@ -232,7 +215,7 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
                 f"{_at(location, line)}: the {name} is not UTF-8: {os.fsencode(value)[:40]!r}; save the list "
                 "in UTF-8"
             ) from error
-    label, group, word = (values.get(name, "").strip() or None for name in _COLUMNS[1:])
+    label, group, word = (values.get(name, "").strip() or None for name in COLUMNS[1:])
     split = None if word is None else split_of_word(word)
     if word is not None and split is None:
         raise SourceError(
@@ -252,7 +235,7 @@ def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
 def _conflict(
     location: str, path: str, earlier: tuple[_Fields, int], later: tuple[_Fields, int]
 ) -> SourceError:
-    trios = zip(_COLUMNS[1:], earlier[0], later[0], strict=True)
+    trios = zip(COLUMNS[1:], earlier[0], later[0], strict=True)
     name, before, now = next(trio for trio in trios if trio[1] != trio[2])
     return SourceError(
         f"{_at(location, later[1])}: {path!r} has {name} {now or 'none'!r} here and {before or 'none'!r} on "

@@ -2,18 +2,19 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from featstore.class_names import normalised_name
-from featstore.errors import SourceError
+from featstore.errors import ImageError, SourceError
+from featstore.images.sources.column_names import COLUMNS, find_columns
 from featstore.images.sources.folders import unusable_reason
+from featstore.images.sources.listed_files import ListedFiles, normalised_path
 from featstore.images.sources.records import ImageRecord, Source, split_of_word
 from featstore.io.stamps import FileStamp
 
 __all__ = ["open_given_list"]
 
-_COLUMNS = ("path", "label", "group", "split")
 _NAME = "images"
 _MAX_CHARACTERS = 2000
 
@@ -24,8 +25,9 @@ def open_given_list(images: Any) -> Source:
     Parameters
     ----------
     images : iterable of path, or table
-        A table has a column ``path`` and, optionally, ``label``, ``group`` and ``split``. Relative paths
-        start from the current folder. Where a cell is None or NaN, there is no such entry.
+        A table has a column ``path`` and, optionally, ``label``, ``group`` and ``split``, or such as are taken
+        for these in a CSV. Relative paths start from the current folder, and mean what they do in a CSV. Where
+        a cell is None or NaN, there is no such entry.
 
     Returns
     -------
@@ -38,13 +40,21 @@ def open_given_list(images: Any) -> Source:
         It is neither, a cell is none that its column may have, or none of the files exists.
     """
     root = os.getcwd()
+    files = ListedFiles(root)
     unused: list[str] = []
     records: list[ImageRecord] = []
     failures: list[tuple[str, str]] = []
     seen: dict[str, tuple[str | None, ...]] = {}
     for number, cells in enumerate(_rows(images, unused)):
-        path = _path(number, cells["path"])
-        texts = {name: _text(number, name, cells.get(name)) for name in _COLUMNS[1:]}
+        text = _path(number, cells["path"])
+        reason = ""
+        try:
+            path, status = files.find(text)
+            if not stat.S_ISREG(status.st_mode):
+                reason = unusable_reason(status)
+        except ImageError as error:
+            path, reason = normalised_path(text.strip() or text), str(error)
+        texts = {name: _text(number, name, cells.get(name)) for name in COLUMNS[1:]}
         fields = (texts["label"], texts["group"], _split(number, texts["split"]))
         if path in seen:
             if seen[path] != fields:
@@ -54,13 +64,8 @@ def open_given_list(images: Any) -> Source:
                 )
             continue
         seen[path] = fields
-        try:
-            status = os.stat(os.path.join(root, path))
-        except OSError as error:
-            failures.append((path, unusable_reason(error)))
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            failures.append((path, unusable_reason(status)))
+        if reason:
+            failures.append((path, reason))
             continue
         label, group, split = fields
         stamp = FileStamp.of(status)
@@ -86,19 +91,24 @@ def _rows(images: Any, unused: list[str]) -> Iterator[dict[str, Any]]:
                 "a source is a path, a list of paths or a table with a column 'path'; "
                 f"found {type(images).__name__}"
             )
-        yield from ({"path": path} for path in (sorted(images) if isinstance(images, set) else images))
+        is_ordered = not isinstance(images, set | frozenset)
+        yield from ({"path": path} for path in (images if is_ordered else sorted(images, key=str)))
         return
-    names = [str(name) for name in images.columns]
-    if "path" not in names:
+    columns = list(images.columns)
+    names = [str(name) for name in columns]
+    try:
+        places = find_columns(names)
+    except ValueError as error:
+        raise SourceError(f"the table's columns: {error}") from error
+    if "path" not in places:
         found = ", ".join(map(repr, names[:8])) or "none"
         raise SourceError(
             "the table needs a column 'path' and, as you like, 'label', 'group', 'split'; found "
             f"{found}: rename them, as in table.rename(columns={{{names[0] if names else 'file'!r}: 'path'}})"
         )
-    unused += [name for name in names if name not in _COLUMNS]
-    used = [name for name in _COLUMNS if name in names]
-    for cells in zip(*(list(images[name]) for name in used), strict=True):
-        yield dict(zip(used, cells, strict=True))
+    unused += [name for place, name in enumerate(names) if place not in places.values()]
+    for cells in zip(*(list(images[columns[place]]) for place in places.values()), strict=True):
+        yield dict(zip(places, cells, strict=True))
 
 
 def _path(number: int, cell: Any) -> str:
@@ -108,9 +118,9 @@ def _path(number: int, cell: Any) -> str:
             "memory there is featstore.BackboneFeatures"
         )
     path = os.fsdecode(cell)
-    if not path or "\0" in path or len(path) > _MAX_CHARACTERS:
+    if not path or "\0" in path or len(path) > _MAX_CHARACTERS or not _is_encodable(os.fsencode, path):
         raise SourceError(f"row {number}: {path[:40]!r} cannot be the path of a file")
-    return os.path.normpath(path).replace(os.sep, "/")
+    return path
 
 
 def _text(number: int, name: str, cell: Any) -> str | None:
@@ -130,7 +140,18 @@ def _text(number: int, name: str, cell: Any) -> str | None:
         raise SourceError(
             f"row {number}: the {name} {text[:40]!r} has a NUL or over {_MAX_CHARACTERS:,} letters"
         )
+    if not _is_encodable(str.encode, text):
+        raise SourceError(f"row {number}: the {name} {text[:40]!r} cannot be written in UTF-8")
     return text or None
+
+
+def _is_encodable(encode: Callable[[str], bytes], text: str) -> bool:
+    """Return whether a text has no half of a letter in it."""
+    try:
+        encode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_missing(cell: Any) -> bool:
@@ -154,7 +175,7 @@ def _split(number: int, word: str | None) -> str | None:
 
 
 def _told(fields: tuple[str | None, ...]) -> str:
-    named = zip(_COLUMNS[1:], fields, strict=True)
+    named = zip(COLUMNS[1:], fields, strict=True)
     return ", ".join(f"{name} {text!r}" for name, text in named if text is not None) or "no label"
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ class Dialect:
 def find_dialect(
     file: io.TextIOWrapper, *, separator: str, columns: Sequence[str]
 ) -> tuple[Dialect, Iterator[str], int]:
-    """Find out by its header how a table is written.
+    """Find out how a table is written: by its header, and by whether blanks stand around any quotes.
 
     Parameters
     ----------
@@ -103,7 +104,6 @@ def find_dialect(
         elif line.strip():
             break
         before += 1
-    lines = chain(filter(None, [line]), file)
     found = separator
     for candidate in [given] if given else sorted(_SEPARATORS, key=lambda one: one != separator):
         names = next(csv.reader([line[:_MAX_FIELD]], delimiter=candidate, skipinitialspace=True), [])
@@ -111,14 +111,19 @@ def find_dialect(
             found = candidate
             break
     else:
-        found = given or separator
+        return Dialect(separator=given or separator), chain(filter(None, [line]), file), before
     blanks = " " if found == "\t" else r"[ \t]"
-    return (
-        Dialect(
-            separator=found,
-            are_padded=re.search(rf"{re.escape(found)}{blanks}+\S", line) is not None,
-            is_strict=re.search(rf'"{blanks}+({re.escape(found)}|[\r\n]|$)', line) is None,
-        ),
-        lines,
-        before,
-    )
+    at = re.escape(found)
+    are_padded = re.search(rf"{at}{blanks}+\S", line) is not None
+    is_strict = True
+    padding = re.compile(rf'({at}{blanks}+)"|"{blanks}+(?={at}|[\r\n]|$)')
+    # What is broken is found again as the rows are read, and named by its line.
+    with suppress(UnicodeDecodeError):
+        for text in chain([line], file):
+            for match in padding.finditer(text) if '"' in text else ():
+                are_padded |= match[1] is not None
+                is_strict &= match[1] is not None
+    file.seek(0)
+    for _ in range(before):
+        file.readline(_MAX_HEADER)
+    return Dialect(separator=found, are_padded=are_padded, is_strict=is_strict), file, before
