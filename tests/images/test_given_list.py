@@ -110,7 +110,8 @@ def test_paths_mean_what_they_do_in_a_csv(photos):
     source = open_source(given)
     assert [row[0] for row in rows(source)] == [*PATHS, "photos/2.png"]
     ((path, reason),) = source.failures
-    assert path == "https://example.com/a.png" and reason.startswith("an address, not a file")
+    assert path == "https://example.com/a.png"
+    assert reason.startswith("an address, not a file")
 
 
 def test_rows_that_repeat_are_dropped_and_missing_files_listed(photos):

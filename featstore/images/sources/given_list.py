@@ -25,9 +25,9 @@ def open_given_list(images: Any) -> Source:
     Parameters
     ----------
     images : iterable of path, or table
-        A table has a column ``path`` and, optionally, ``label``, ``group`` and ``split``, or such as are taken
-        for these in a CSV. Relative paths start from the current folder, and mean what they do in a CSV. Where
-        a cell is None or NaN, there is no such entry.
+        A table has a column ``path`` and, optionally, ``label``, ``group`` and ``split``, under the names
+        that a CSV may give them. Relative paths start from the current folder, and mean what they do in a
+        CSV. Where a cell is None or NaN, there is no such entry.
 
     Returns
     -------
