@@ -7,7 +7,7 @@ import click
 
 from .evaluating import evaluate
 from .extracting import extract
-from .heads import fit
+from .fitting import fit
 from .predicting import predict
 
 __all__ = ["demo"]

@@ -18,8 +18,8 @@ from .evaluating import evaluate
 from .exporting import export
 from .extending import extend
 from .extracting import backbones, extract
+from .fitting import fit, heads
 from .head_classes import head
-from .heads import fit, heads
 from .importing import import_head
 from .predicting import predict
 from .projecting import projector

@@ -38,6 +38,7 @@ from .scoring import compare as compare
 from .scoring import cross_evaluate as cross_evaluate
 from .scoring import evaluate as evaluate
 from .scoring import find_suspects as find_suspects
+from .scoring import leakage as leakage
 from .scoring import learning_curve as learning_curve
 from .scoring import plot as plot
 from .scoring import save_plot as save_plot

@@ -22,7 +22,7 @@ from featstore.extending.photos import N_FOLDS, Photos
 from featstore.extending.report import accuracy, calibration_scores, confusions, loss_scores
 from featstore.heads.data.partition import deal
 from featstore.heads.files.head_file import current_versions
-from featstore.heads.fitting.training import Progress, fit_and_score
+from featstore.heads.fitting.training import Progress, fit
 from featstore.heads.forms.estimator import form_estimator
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.linear import LinearForm, linear_form
@@ -279,11 +279,11 @@ def _alone(
 ) -> Head:
     """Fit a classifier of the new classes by themselves."""
     try:
-        head, _ = fit_and_score(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
+        head = fit(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
     except SplitError:
         # Another reason than too few images for folds shows again.
         fixed = {"C": _C_OF_FEW}
-        head, _ = fit_and_score(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
+        head = fit(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
         _logger.warning("the new images are too few to choose C by %d folds: it is %g", N_FOLDS, _C_OF_FEW)
     return head
 

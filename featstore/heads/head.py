@@ -86,8 +86,8 @@ class Head:
         what :func:`featstore.heads.rejection_score` says of it. None where it always answers.
     near_duplicates : dict
         Test images that are nearly the same as a training image, and the accuracy on the others:
-        ``{"threshold", "n_test", "n_without", "top1_without", "top1_ci_without", "skipped"}``; empty in heads
-        of the first version.
+        ``{"threshold", "n_test", "n_without", "top1_without", "top1_ci_without", "skipped"}``, as
+        :func:`featstore.leakage` returns it; empty where that was not called.
     leaks : int
         Contents (images by their bytes) that occur in more than one split.
     label_conflicts : int

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.heads.data.view_counts import check_images
-from featstore.heads.fitting.training import fit_and_score
+from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.registry import known_heads
 from featstore.scoring.evaluation import Evaluation, predictions, score_images
@@ -119,7 +119,7 @@ def cross_evaluate(
             dealt = labelled.with_splits(splits)
             # What is kept together stands in the given splits.
             inner = SplitRule(test=0, validation=rule.validation, salt=rule.salt)
-            fitted, _ = fit_and_score(dealt, head=head, rule=inner, seed=seed, jobs=jobs, **options)
+            fitted = fit(dealt, head=head, rule=inner, seed=seed, jobs=jobs, **options)
             rows = np.flatnonzero(splits == "test")
             rows = rows[np.isin(labels[rows], fitted.classes)]
             columns = np.searchsorted(classes, fitted.classes)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.heads.fitting.training import fit_and_score
+from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
 from featstore.notebook_table import html_table, percent
@@ -189,7 +189,7 @@ def learning_curve(
             is_right.append([])
             for rows in drawn:
                 at = np.sort(np.concatenate([rows, held]))
-                fitted, _ = fit_and_score(
+                fitted = fit(
                     dealt.select(at),
                     head=head,
                     params=params,

@@ -147,6 +147,14 @@ def test_fit_says_what_it_scores_without_near_duplicates(store):
     assert told["n_test"] > 0
     assert f"{told['n_test']} test images have near-duplicates in train; without: " in printed
     assert f"n = {told['n_without']})" in printed
+    assert "WARNING" not in result.stderr
+    assert featstore.Head.load(store.head_path("logistic")).near_duplicates == told
+
+
+def test_fit_does_not_look_for_leakage_where_it_is_not_to(store):
+    result = run("fit --test 0.5 --param C=0.1 -q --no-leakage")
+    assert "near-duplicate" not in result.stdout + result.stderr
+    assert featstore.Head.load(store.head_path("logistic")).near_duplicates == {}
 
 
 def test_suspects_are_reported_for_programs(store):

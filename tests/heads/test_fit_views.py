@@ -13,6 +13,7 @@ from featstore.heads.data.samples import Images, shared_images
 from featstore.heads.data.view_counts import Views
 from featstore.heads.fitting import held_out as judging
 from featstore.heads.fitting import sweep
+from featstore.scoring import leakage
 from featstore.splits import HashKFold, SplitRule
 
 PARAMS = {
@@ -271,8 +272,8 @@ def test_rejection_near_duplicates_leaks_and_conflicts_count_images(make_viewed_
     y[train[5]], y[train[4]] = "class 0", "class 1"
     table = table.but(X=np.ascontiguousarray(bank[:, 0]), bank=bank, y=y, content_hash_bytes=hashes)
     head = fit(table, params={"C": 0.1}, reject=0.5, views={"train": 3, "test": 2})
-    assert head.near_duplicates["n_test"] == 2
-    assert head.near_duplicates["n_without"] == len(test) - 2
+    found = leakage(head, table)
+    assert (found["n_test"], found["n_without"]) == (2, len(test) - 2)
     assert (head.leaks, head.label_conflicts) == (0, 1)
     told = head.reject["test"]
     probabilities = head.predict_proba(table.bank[table.splits() == "test", :2])

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,6 @@ from featstore.heads.fitting.sweep import (
 )
 from featstore.heads.forms.linear import linear_form
 from featstore.heads.head import Head
-from featstore.heads.near_duplicates import score_without_duplicates
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.rejection import checked_reject, rejection_score
 from featstore.heads.seen import SeenImages
@@ -43,7 +42,7 @@ from featstore.stats.intervals import scored
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Progress", "Tested", "fit", "fit_and_score"]
+__all__ = ["Progress", "fit"]
 
 _logger = logging.getLogger(__name__)
 
@@ -140,55 +139,6 @@ def fit(
         A class is missing from train or, with folds, outside a fold; the validation split is empty while
         there is something to choose on it; or given splits tear apart what the rule keeps together.
     """
-    fitted, tested = fit_and_score(
-        table,
-        head=head,
-        params=params,
-        rule=rule,
-        views=views,
-        class_weight=class_weight,
-        seed=seed,
-        folds=folds,
-        refit=refit,
-        min_images=min_images,
-        reject=reject,
-        jobs=jobs,
-        progress=progress,
-    )
-    if told := look_alikes_told(fitted.classes.tolist()):
-        _logger.warning("%s", told)
-    near_duplicates = score_without_duplicates(
-        table, train=tested.fitted_on, test=tested.rows, is_right=tested.is_right
-    )
-    return replace(fitted, near_duplicates=near_duplicates)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tested:
-    """Which rows a head was fitted on and tested on, and where it was right."""
-
-    fitted_on: NDArray[np.intp]
-    rows: NDArray[np.intp]
-    is_right: NDArray[np.bool_]
-
-
-def fit_and_score(
-    table: "FeatureTable",
-    *,
-    head: Any = "logistic",
-    params: Mapping[str, Any] | None = None,
-    rule: SplitRule | None = None,
-    views: Mapping[str, int] | None = None,
-    class_weight: str | Mapping[str, float] | None = None,
-    seed: int = 0,
-    folds: int | None = None,
-    refit: bool | None = None,
-    min_images: int | None = None,
-    reject: float | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[Head, Tested]:
-    """Do what :func:`fit` does, but for looking for near-duplicates."""
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
     below = None if reject is None else checked_reject(reject)
     rule = SplitRule() if rule is None else rule
@@ -203,6 +153,8 @@ def fit_and_score(
     chooses = divider is None and recipe.n_settings > 1
     rule, rows = deal(table, labels, rule, chooses=chooses)
     classes = checked_classes(table, labels, rows, rule)
+    if told := look_alikes_told(classes.tolist()):
+        _logger.warning("%s", told)
     recipe.check_classes(classes)
     leaks, label_conflicts = report_leaks(table, labels, rows)
     # Copies of one image may be in several splits, by their groups or by given splits.
@@ -276,8 +228,8 @@ def fit_and_score(
     nothing = scored(0, 0)
     unscored = Head(**values, validation=nothing, test=nothing)
     looks_again = divider is not None and not refit
-    of_validation = _look_at(unscored, validation)[0] if looks_again else _seen(outcome.held_out, unscored)
-    tested, is_right = _look_at(unscored, test)
+    of_validation = _look_at(unscored, validation) if looks_again else _seen(outcome.held_out, unscored)
+    tested = _look_at(unscored, test)
     rejection = None
     if below is not None:
         rejection = {
@@ -285,10 +237,8 @@ def fit_and_score(
             "validation": _rejection(of_validation, classes, below),
             "test": _rejection(tested, classes, below),
         }
-    used = np.concatenate([rows[split] for split in fitted_on])
-    looked_at = Tested(fitted_on=used, rows=test.at, is_right=is_right)
     validated, checked = (scored(one.n_right, one.n) for one in (of_validation, tested))
-    return Head(**values, validation=validated, test=checked, reject=rejection), looked_at
+    return Head(**values, validation=validated, test=checked, reject=rejection)
 
 
 def _itself(estimator: Any) -> Any:
@@ -345,19 +295,18 @@ def _seen(held_out: HeldOut, head: Head) -> _Seen:
     return _Seen(n_right=held_out.n_right, n=held_out.n, y=held_out.y, probabilities=probabilities)
 
 
-def _look_at(head: Head, images: Images) -> tuple[_Seen, NDArray[np.bool_]]:
-    """Predict images that the head was not fitted on, a block at a time, and say where it is right."""
+def _look_at(head: Head, images: Images) -> _Seen:
+    """Predict images that the head was not fitted on, a block at a time."""
     n_classes = len(head.classes)
     kept = spread(len(images), most_kept(n_classes))
-    is_right = np.empty(len(images), np.bool_)
+    n_right = 0
     probabilities = np.empty((len(kept), n_classes))
     for at, block in images.to_judge.image_blocks():
         labels, found = head.labels_and_probabilities(block)
-        is_right[at] = labels == images.y[at]
+        n_right += int((labels == images.y[at]).sum())
         chosen = (kept >= at.start) & (kept < at.stop)
         probabilities[chosen] = found[kept[chosen] - at.start]
-    told = _Seen(n_right=int(is_right.sum()), n=len(images), y=images.y[kept], probabilities=probabilities)
-    return told, is_right
+    return _Seen(n_right=n_right, n=len(images), y=images.y[kept], probabilities=probabilities)
 
 
 def _rejection(seen: _Seen, classes: NDArray[np.str_], below: float) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """`featstore fit` and `heads`."""
 
-import contextlib
 import importlib.util
-import logging
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
@@ -31,8 +30,6 @@ from .splitting import split_options
 from .view_options import note_unused_views, told_views, view_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from featstore import Head, HeadInfo, SplitRule
 
 __all__ = ["fit", "heads"]
@@ -114,6 +111,14 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
 )
 @split_options
 @click.option(
+    "--leakage/--no-leakage",
+    "look_for_leakage",
+    default=True,
+    show_default=True,
+    help="Whether to look for test images with a near-duplicate among the training images, and report the "
+    "accuracy without them.",
+)
+@click.option(
     "--output",
     "-o",
     metavar="NAME|FILE.head",
@@ -141,6 +146,7 @@ def fit(
     reject: float | None,
     seed: int,
     jobs: int,
+    look_for_leakage: bool,
     rule: "SplitRule",
     output: str | None,
     plot: str | None,
@@ -173,8 +179,7 @@ def fit(
     plot = checked_plot_path(plot, table, force=force)
     output = head.rpartition(":")[2] if output is None else output
     path = output_path(output, opened.path, force=force, inputs=table.paths.tolist())
-    # What is warned of there is printed below, with the other scores.
-    with _silenced("featstore.heads.near_duplicates"), bar(None, quiet=quiet, unit="fit") as progress:
+    with bar(None, quiet=quiet, unit="fit") as progress:
         fitted = featstore.fit(
             table,
             head=_own_head(head) if ":" in head else head,
@@ -190,6 +195,8 @@ def fit(
             jobs=jobs,
             progress=lambda done, total, _step: progress(done, total),
         )
+    if look_for_leakage:
+        fitted = replace(fitted, near_duplicates=featstore.leakage(fitted, table))
     note_replaced(path)
     fitted.save(path, overwrite=force)
     note_unused_views(table, views)
@@ -209,17 +216,6 @@ def _own_head(text: str) -> "HeadInfo":
     if package.isidentifier() and importlib.util.find_spec(package) is None:
         sys.path.append(os.getcwd())
     return featstore.load_head_factory(text)
-
-
-@contextlib.contextmanager
-def _silenced(name: str) -> "Iterator[None]":
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _print_fit(head: "Head") -> None:
