@@ -1,4 +1,4 @@
-"""Everything that featstore raises on purpose.
+"""Exceptions raised by featstore.
 
 Each kind is a :class:`FeatstoreError` and also the built-in that a caller would expect::
 
@@ -75,11 +75,11 @@ class ImageError(FeatstoreError, ValueError):
 
 
 class ViewError(FeatstoreError, ValueError):
-    """Views of an image cannot be drawn as asked."""
+    """Views of an image cannot be drawn with these options."""
 
 
 class BackboneError(FeatstoreError, ValueError):
-    """A backbone cannot be built as asked."""
+    """A backbone cannot be built with these options."""
 
 
 class UnknownBackboneError(BackboneError, LookupError):
@@ -103,7 +103,7 @@ class StoreNotFoundError(StoreError, FileNotFoundError):
 
 
 class OutputError(StoreError):
-    """A result cannot be written there: over a file that exists, over an input, or into a store."""
+    """A result cannot be written there: the file exists, is an input, or lies in a store."""
 
 
 class FormatVersionError(StoreError):
@@ -111,7 +111,7 @@ class FormatVersionError(StoreError):
 
 
 class DamagedError(StoreError):
-    """The bytes in a file are not the bytes that were written."""
+    """A file does not hold the bytes that were written."""
 
 
 class NotInStoreError(FeatstoreError, LookupError):
@@ -127,11 +127,11 @@ class ExtractionError(FeatstoreError, RuntimeError):
 
 
 class DuplicatesError(FeatstoreError, ValueError):
-    """Images cannot be compared as asked."""
+    """Images cannot be compared with these options."""
 
 
 class PlotError(FeatstoreError, ValueError):
-    """A result cannot be drawn as asked."""
+    """A result cannot be plotted."""
 
 
 class MissingExtraError(FeatstoreError, ImportError):
@@ -139,11 +139,11 @@ class MissingExtraError(FeatstoreError, ImportError):
 
 
 class ExportError(FeatstoreError, ValueError):
-    """A head cannot be exported as asked, or an exported model cannot be used."""
+    """A head cannot be exported, or an exported model cannot be used."""
 
 
 class VerificationError(ExportError):
-    """An exported model's probabilities part from those of the head that it was made from."""
+    """An exported model's probabilities differ from those of its head."""
 
 
 class HeadError(FeatstoreError, ValueError):
@@ -155,7 +155,7 @@ class UnknownHeadError(HeadError, LookupError):
 
 
 class FingerprintMismatchError(HeadError):
-    """A head was given features, or a backbone, of another fingerprint than its own."""
+    """Features or a backbone have another fingerprint than the head expects."""
 
 
 class UntrustedTypeError(HeadError, PermissionError):

@@ -1,4 +1,4 @@
-"""From images to labels: a head with the backbones that it was trained on, or an exported model."""
+"""Prediction of labels with a head and its backbones, or with an exported model."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ _BLOCK_ROWS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a head or an exported model says about one image.
+    """Prediction of a head or an exported model for one image.
 
     Attributes
     ----------
@@ -59,12 +59,12 @@ class Prediction:
 
     @property
     def is_rejected(self) -> bool:
-        """Whether the image was looked at and no class is probable enough for an answer."""
+        """Whether the image was readable but no class is probable enough for an answer."""
         return self.label is None and self.reason is None
 
     @property
     def is_unknown(self) -> bool:
-        """The same as :attr:`is_rejected`, by its older name."""
+        """Older name of :attr:`is_rejected`."""
         return self.is_rejected
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Prediction:
 
 
 class Predictor:
-    """Labels images; loaded once, used as often as you like, by several threads at once.
+    """Labels images with a head or an exported model; reusable and thread-safe.
 
     A head that was made to look at several views of an image (:attr:`featstore.Head.test_views`) is shown
     them all, and its probabilities are their mean; one that was fitted on several spaces has an image pass
@@ -235,7 +235,7 @@ class Predictor:
         reject: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Label images while they are still coming: reading, decoding and the forward pass run at once.
+        """Label images as they arrive; reading, decoding and the forward pass overlap.
 
         Parameters
         ----------
@@ -335,7 +335,7 @@ def predict(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Iterator[Prediction]:
-    """Label images once; to label more later, keep a :class:`~featstore.Predictor`.
+    """Label images once; keep a :class:`~featstore.Predictor` to label more later.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def predict(
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is that of an exported model's folder or file."""
+    """Return whether a path is an exported model's folder or file."""
     given = os.fspath(path)
     folder = given if os.path.isdir(given) else os.path.dirname(given)
     # A head may lie beside a model.

@@ -1,4 +1,4 @@
-"""What belongs to the whole process and is changed for a while: safely among threads, and put back once."""
+"""Thread-safe, reference-counted changes of process-wide state: log levels and warning filters."""
 
 import logging
 import re
@@ -12,22 +12,10 @@ __all__ = ["Shared", "logging_from", "one_thread", "warnings_to"]
 
 
 class Shared:
-    """A change to the process that several threads want at once: the first makes it, the last undoes it.
+    """A process-wide change shared by threads: the first makes it, the last undoes it."""
 
-    Saving and restoring in each thread would leave the change of another behind where they overlap.
-
-    Parameters
-    ----------
-    change : callable
-        Returns the context manager that makes the change and undoes it.
-
-    Examples
-    --------
-    >>> from contextlib import nullcontext
-    >>> shared = Shared(nullcontext)
-    >>> with shared, shared:
-    ...     pass
-    """
+    # change returns the context manager that makes and undoes it. Saving and restoring in each thread
+    # would leave another's change behind where they overlap.
 
     def __init__(self, change: Callable[[], AbstractContextManager[Any]]) -> None:
         self._change = change
@@ -69,7 +57,7 @@ one_thread = Shared(_limited)
 
 @contextmanager
 def logging_from(level: int, *names: str) -> Iterator[None]:
-    """Have loggers of other libraries pass on what is of a level or above; best inside of :class:`Shared`."""
+    """Lower loggers of other libraries to a level for the block; best used in a ``Shared``."""
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(level)
@@ -84,19 +72,9 @@ def logging_from(level: int, *names: str) -> Iterator[None]:
 
 @contextmanager
 def warnings_to(note: Callable[[str], object], *, matching: str = "") -> Iterator[None]:
-    """Hand what this thread is warned about to a function, instead of showing it.
-
-    ``warnings.catch_warnings`` changes what all threads are shown, and where two overlap it leaves the change
-    behind. Here filters are added for as long as some thread wants them, and hold back the warnings of that
-    thread alone; those of others go their usual way.
-
-    Parameters
-    ----------
-    note : callable
-        Called with each warning's text.
-    matching : str
-        Regular expression that the text begins with; others are shown as usual.
-    """
+    """Pass this thread's warnings to a function instead of showing them."""
+    # warnings.catch_warnings affects all threads, and leaves changes behind where two overlap. These
+    # filters are shared while some thread wants them, and capture that thread's warnings alone.
     rules = _rules()
     rule = (re.compile(matching), note)
     with _watched:
@@ -109,7 +87,7 @@ def warnings_to(note: Callable[[str], object], *, matching: str = "") -> Iterato
 
 
 def _rules() -> list[tuple[re.Pattern[str], Callable[[str], object]]]:
-    """Return what the current thread holds back, the innermost last."""
+    """Return the current thread's capturing rules, the innermost last."""
     if not hasattr(_here, "rules"):
         _here.rules = []
     return _here.rules  # type: ignore[no-any-return]
@@ -121,11 +99,11 @@ class _OfThisThread(type):
 
 
 class _Noted(Warning, metaclass=_OfThisThread):
-    """The category of all warnings of a thread that holds back all of them, and of none of another."""
+    """Warning category that matches everything in a capturing thread, and nothing elsewhere."""
 
 
 class _Beginning:
-    """Stands where a filter has a regular expression, and matches what the thread holds back by its text."""
+    """Stands in for a filter's regular expression: matches texts that the thread captures."""
 
     pattern = "(?!)"
 
@@ -153,7 +131,7 @@ _shown_by: list[Any] = [warnings.showwarning]
 
 
 def _put_first() -> None:
-    """Add the filters; another's catch_warnings may have put back a list without them."""
+    """Insert the filters; another catch_warnings may have restored a list without them."""
     filters: Any = warnings.filters
     if filters[:2] != [*_FILTERS]:
         _take_away(filters)

@@ -1,4 +1,4 @@
-"""From pixels to features: which backbones there are, and the one that you load.
+"""Backbones: frozen networks from pixels to features.
 
 Importing this loads no network library; that happens when a network is built or run.
 """

@@ -1,4 +1,4 @@
-"""A backbone: from pixels to features, with the specification that says exactly which features."""
+"""The Backbone class, and its loading by name, file, model or specification."""
 
 import os
 import threading
@@ -77,12 +77,12 @@ class Backbone:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """What computes, once an image has passed; batch ``k`` of a run goes to ``k % len(devices)``."""
+        """Names of the devices, once an image has passed; batch ``k`` goes to ``k % len(devices)``."""
         return () if self._engine is None else self._engine.devices
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Which versions make the features, and of which weights; the engine's once an image has passed."""
+        """Versions that make the features, and the source of the weights; the engine's once compiled."""
         engine = {} if self._engine is None else self._engine.provenance
         return {"featstore": __version__, "weights": self.weights, **engine}
 
@@ -111,7 +111,7 @@ class Backbone:
         return np.concatenate(rows) if rows else np.empty((0, self.feature_dim), np.float32)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Compute batch after batch, in order, while the caller prepares the next ones.
+        """Compute batches in order, while the caller prepares the next ones.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class Backbone:
             yield from self._compiled().run(_chain(first, checked))
 
     def build(self) -> "BuiltNetwork":
-        """Build the network with Keras, in float32, for those who go on from there.
+        """Build the network with Keras, in float32.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class Backbone:
         return self._build(False, None)
 
     def classifier(self) -> "Classifier":
-        """Read the network's own classifier, out of the weights that this backbone was loaded with.
+        """Return the network's own classifier, from the weights of this backbone.
 
         Returns
         -------
@@ -216,7 +216,7 @@ def load_backbone(
     trust_model: bool = False,
     imports: Sequence[str] = (),
 ) -> Backbone:
-    """Find a backbone by its name, or take a Keras model of your own.
+    """Load a backbone by name, or from a Keras model of your own.
 
     Keras is imported only where the weights have never been seen on this machine: their digest is
     remembered, by the bytes of their file.
@@ -358,35 +358,7 @@ def backbone_from_spec(
     trust_model: bool = False,
     imports: Sequence[str] = (),
 ) -> Backbone:
-    """Find the backbone that gives the features of a specification.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-        Of a head or a space.
-    weights : str or path, optional
-        Where its weights are: a file, or ``"imagenet"``. Not needed where this machine has converted the
-        network before.
-    engine : {"auto", "openvino", "tensorflow"}
-    trust_model, imports
-        As for :func:`load_backbone`.
-
-    Returns
-    -------
-    Backbone
-
-    Raises
-    ------
-    FingerprintMismatchError
-        The weights are not those of the specification.
-    BackboneError
-        As :func:`load_backbone`.
-
-    Examples
-    --------
-    >>> backbone_from_spec(load_backbone("scattering").spec).feature_dim
-    1932
-    """
+    """Load the backbone that gives the features of a specification."""
     _check_engine(engine)
     path = None if weights is None else os.fspath(weights)
     if path in ("", "imagenet", "closed-form"):

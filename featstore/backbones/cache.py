@@ -1,8 +1,6 @@
-"""What earlier runs learned about backbones, kept in the user's cache folder.
+"""The user's cache folder: digests of weights, and networks converted for OpenVINO.
 
-That is the digests of weights, and networks converted for OpenVINO.
-
-Nothing here is ever needed: what is missing, damaged or unwritable is worked out again.
+Nothing here is ever required: whatever is missing, damaged or unwritable is computed again.
 """
 
 import contextlib
@@ -43,15 +41,7 @@ _NETWORK_FILES = ("network.bin", "network.xml")
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedNetwork:
-    """A network in OpenVINO's intermediate representation.
-
-    Parameters
-    ----------
-    xml, weights : bytes
-        The two files of the representation.
-    facts : dict
-        What was written beside them: ``feature_dim`` and the versions that made them.
-    """
+    """A network in OpenVINO's intermediate representation, and what was recorded with it."""
 
     xml: bytes
     weights: bytes
@@ -59,27 +49,12 @@ class ConvertedNetwork:
 
 
 def cache_folder() -> str:
-    """Name the folder of the memory: ``$FEATSTORE_CACHE``, else the user's cache folder of this system."""
+    """Return the cache folder: ``$FEATSTORE_CACHE``, or in the system's user cache folder."""
     return os.environ.get("FEATSTORE_CACHE") or platformdirs.user_cache_dir("featstore", appauthor=False)
 
 
 def file_digest(path: str) -> str:
-    """Hash a file's bytes with SHA-256, or recall the hash where the file has not changed since.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
+    """Return the SHA-256 of a file, cached while the file is unchanged."""
     path = os.path.abspath(path)
     stamp = FileStamp.of(os.stat(path))
     key = {"path": os.fsencode(path).hex(), "stamp": list(stamp)}
@@ -95,14 +70,7 @@ def file_digest(path: str) -> str:
 
 
 def recall(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Look up what :func:`remember` was told, or None; a damaged entry counts as none.
-
-    Parameters
-    ----------
-    kind : str
-        Names the folder of such entries.
-    key : mapping of str to JSON values
-    """
+    """Return an entry written by :func:`remember`, or None; damaged entries count as none."""
     try:
         with open(_entry_path(kind, key), encoding="utf-8") as file:
             found = json.load(file)
@@ -115,18 +83,7 @@ def recall(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def remember(kind: str, key: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
-    """Keep an entry for :func:`recall`; where the cache folder cannot be written, nothing is kept.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     os.environ["FEATSTORE_CACHE"] = folder
-    ...     remember("colours", {"name": "sky"}, {"colour": "blue"})
-    ...     recall("colours", {"name": "sky"})
-    {'colour': 'blue'}
-    >>> del os.environ["FEATSTORE_CACHE"]
-    """
+    """Cache an entry for :func:`recall`, if the cache folder is writable."""
     path = _entry_path(kind, key)
     whole = {"key": json.loads(canonical_json(key)), "entry": dict(entry), "digest": fingerprint(entry)}
     try:
@@ -138,13 +95,7 @@ def remember(kind: str, key: Mapping[str, Any], entry: Mapping[str, Any]) -> Non
 
 
 def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
-    """Look up a converted network; a damaged one is removed and counts as none.
-
-    Parameters
-    ----------
-    key : mapping of str to JSON values
-        What decides the network, and the version of OpenVINO that converted it.
-    """
+    """Return a converted network, or None; a damaged one is removed."""
     folder = _network_folder(key)
     try:
         with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
@@ -171,26 +122,7 @@ def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
 
 
 def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[str, Any]]) -> ConvertedNetwork:
-    """Convert a network and keep it for :func:`recall_network`.
-
-    Parameters
-    ----------
-    key : mapping of str to JSON values
-        As for :func:`recall_network`.
-    convert : callable
-        Given a path that ends in ``network.xml``, it writes that file and ``network.bin`` beside it, and
-        returns the facts to keep.
-
-    Returns
-    -------
-    ConvertedNetwork
-        Whole also where the cache folder cannot be written.
-
-    Raises
-    ------
-    OSError
-        ``convert`` raised it, also where it was called again to write elsewhere.
-    """
+    """Convert a network and cache it for :func:`recall_network`."""
     target = _network_folder(key)
     try:
         return _kept(_building_folder(os.path.dirname(target)), target, key, convert)
@@ -200,7 +132,7 @@ def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[st
 
 
 def has_room(folder: str, n_bytes: int) -> bool:
-    """Try whether a folder takes so many bytes now."""
+    """Return whether a folder has room for so many bytes now."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             for _ in range(-(-n_bytes // 2**20)):
@@ -215,7 +147,7 @@ def has_room(folder: str, n_bytes: int) -> bool:
 def _kept(
     folder: str, target: str, key: Mapping[str, Any], convert: Callable[[str], Mapping[str, Any]]
 ) -> ConvertedNetwork:
-    """Convert a network in a folder, and rename that to the target where they are neighbours."""
+    """Convert a network in a temporary folder and rename that into place."""
     try:
         facts = dict(convert(os.path.join(folder, "network.xml")))
         contents = {}

@@ -1,4 +1,4 @@
-"""What this library keeps in the user's cache folder, listed and cleared."""
+"""Listing and clearing of the user's cache folder."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _ENTRIES = ("files", "unconvertible", "weights")
 
 @dataclass(frozen=True, kw_only=True)
 class CachedNetwork:
-    """A network that was converted for OpenVINO.
+    """A network converted for OpenVINO.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class CachedNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheContents:
-    """What is in the cache folder; all of it is made again where it is missing.
+    """The contents of the cache folder, all of which can be recreated.
 
     Attributes
     ----------
@@ -61,13 +61,7 @@ class CacheContents:
 
 
 def cache_contents() -> CacheContents:
-    """List what earlier runs left in the cache folder.
-
-    Examples
-    --------
-    >>> cache_contents().n_bytes  # doctest: +SKIP
-    34603008
-    """
+    """List the contents of the cache folder."""
     folder = cache_folder()
     networks = [_network(path) for path in _children(os.path.join(folder, _NETWORKS))]
     entries = [path for kind in _ENTRIES for path in _children(os.path.join(folder, kind))]
@@ -80,18 +74,7 @@ def cache_contents() -> CacheContents:
 
 
 def clear_cache() -> CacheContents:
-    """Remove what this library keeps in the cache folder, and nothing else that lies there.
-
-    Returns
-    -------
-    CacheContents
-        What was removed.
-
-    Raises
-    ------
-    StoreError
-        Something cannot be removed.
-    """
+    """Remove what featstore keeps in the cache folder, and nothing else."""
     contents = cache_contents()
     for kind in (_NETWORKS, *_ENTRIES):
         path = os.path.join(contents.folder, kind)

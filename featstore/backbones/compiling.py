@@ -1,4 +1,4 @@
-"""From a network to an engine that runs it: which engine, and the conversion that is done once."""
+"""Choice of an engine for a network, and its one-time conversion."""
 
 import contextlib
 import errno
@@ -72,25 +72,7 @@ def compile_engine(
     engine: str,
     devices: Sequence[str] | None = None,
 ) -> Engine:
-    """Make the engine that runs a network on this machine.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-    build : callable
-        Called as ``build(half, device)``, builds the network with Keras: for OpenVINO only where no earlier
-        run has converted it. ``half`` says whether the network is to compute in bfloat16, ``device`` where.
-    engine : {"auto", "openvino", "tensorflow"}
-        ``"auto"``: Keras' back end where it has a GPU or devices are named, else OpenVINO, else Keras'
-        back end.
-    devices : sequence of str, optional
-        Of Keras' back end; by default all of its GPUs, or the processor.
-
-    Raises
-    ------
-    BackboneError
-        The engine asked for cannot run it, there is no such device, or the device lacks the precision.
-    """
+    """Return the engine that runs a network on this machine."""
     if engine == "openvino" or (engine == "auto" and devices is None and not _keras_has_gpu()):
         try:
             return OpenVINOEngine(_converted(spec, build), precision=spec.precision)
@@ -108,13 +90,7 @@ def compile_engine(
 
 
 def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
-    """Return the devices asked for, in the order asked for, as Keras names them.
-
-    Raises
-    ------
-    BackboneError
-        The engine takes none, one is named twice, or there is no such device.
-    """
+    """Return the requested devices, in order, under Keras' names."""
     if engine == "openvino":
         raise BackboneError("OpenVINO runs on the processor; leave --devices out, or use --engine tensorflow")
     named = tuple(device.strip().lower() for device in devices)
@@ -131,7 +107,7 @@ def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
 
 
 def converted_before(spec: "BackboneSpec") -> int | None:
-    """Return the number of features of a network that is kept converted, or None if it is not."""
+    """Return the feature dimension of a cached converted network, or None."""
     network = recall_network(_network_key(spec))
     return None if network is None else int(network.facts["feature_dim"])
 
@@ -156,10 +132,8 @@ def _converted(spec: "BackboneSpec", build: "Callable[[bool, str | None], BuiltN
 
 
 def _packaged(key: Mapping[str, Any]) -> ConvertedNetwork | None:
-    """Return a network that comes converted with this package: scattering at its usual size is a constant.
-
-    Made by ``tests/backbones/make_packaged_network.py``, and held against Keras' own by a test.
-    """
+    """Return the packaged conversion of scattering at its default size, or None."""
+    # Made by tests/backbones/make_packaged_network.py; a test compares it with Keras.
     if key["architecture"] != "scattering":
         return None
     with contextlib.suppress(OSError, KeyError, ValueError, zipfile.BadZipFile):
@@ -180,15 +154,7 @@ def _without_version(key: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str, Any]:
-    """Write the network to ``path`` in OpenVINO's format, and hold it against Keras on two images.
-
-    Raises
-    ------
-    OSError
-        Files could not be written or read: nothing that lasts, and no fault of the network.
-    _ConversionError
-        OpenVINO cannot do it.
-    """
+    """Write the network to ``path`` in OpenVINO's format, and compare it with Keras on two images."""
     from featstore.backbones.keras.models import export_openvino, forward_once
 
     _log.info("converting %s for OpenVINO; this is done once", spec.name)
@@ -223,10 +189,8 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
 
 
 def _refused_by_system(error: BaseException | None, built: "BuiltNetwork", path: str) -> str:
-    """Say why files could not be written, where that is what stopped a conversion; else return ``""``.
-
-    TensorFlow and OpenVINO have errors of their own for a full disk, or none.
-    """
+    """Return why files could not be written, if that stopped a conversion; else ``""``."""
+    # TensorFlow and OpenVINO raise errors of their own for a full disk, or none.
     while error is not None:
         said = f"{type(error).__name__} {error}".lower()
         if isinstance(error, OSError) or any(sign in said for sign in _SYSTEM_SIGNS):
@@ -248,7 +212,7 @@ def _read_network(path: str, facts: dict[str, Any]) -> ConvertedNetwork:
 
 
 def _network_key(spec: "BackboneSpec") -> Mapping[str, Any]:
-    """Name what decides the converted network: the specification without what happens outside of it."""
+    """Return what determines the converted network: the specification without external parts."""
     outside = ("dtype", "precision", "resize", "views")
     network = {name: value for name, value in spec.to_dict().items() if name not in outside}
     return {"version": _CONVERSION_VERSION, "openvino": openvino_version(), **network}

@@ -1,4 +1,4 @@
-"""What only a built network knows of itself: recalled from an earlier run, or else found by building it."""
+"""Facts that only a built network has (digest, feature dimension), cached between runs."""
 
 import logging
 import os
@@ -27,19 +27,7 @@ _MEMORY_VERSION = 1
 
 
 def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]":
-    """Find out what only the network knows: from memory, or else by building it.
-
-    Returns
-    -------
-    NetworkFacts
-    BuiltNetwork or None
-        The network, where it had to be built.
-
-    Raises
-    ------
-    BackboneError
-        It cannot be built.
-    """
+    """Return a network's facts from the cache, or by building it."""
     if request.weights == "closed-form":
         return _settle_scattering(request), None
     key = _memory_key(request)

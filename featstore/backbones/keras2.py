@@ -1,4 +1,4 @@
-"""Models that older versions of Keras wrote, put into the words of Keras 3. No Keras is imported here."""
+"""Models saved by Keras 2: conversion of their configurations to Keras 3, without importing Keras."""
 
 import json
 import os
@@ -38,13 +38,7 @@ _ARITHMETIC: dict[str, Callable[[float], tuple[float, float]]] = {
 
 
 def model_configuration(path: str) -> dict[str, Any]:
-    """Read what layers a model in an HDF5 file has.
-
-    Raises
-    ------
-    BackboneError
-        The file is none, is damaged, or holds weights alone.
-    """
+    """Return the layer configuration of a model in an HDF5 file."""
     # Only here: most runs open no such file, and h5py takes a while to import.
     from featstore.io.plain_hdf5 import open_plain
 
@@ -74,15 +68,7 @@ def is_keras2(configuration: Any, metadata: Any) -> bool:
 
 
 def modern(configuration: Any, *, is_layer: bool = True) -> Any:
-    """Return a model's configuration as Keras 3 would have written it.
-
-    Parameters
-    ----------
-    configuration : JSON values
-        Of Keras 2, or of the older form in which Keras 3 writes HDF5 files.
-    is_layer : bool
-        Whether it is a layer or a model, rather than one of their parameters.
-    """
+    """Return a model's configuration as Keras 3 would have written it."""
     if isinstance(configuration, list):
         return [modern(entry, is_layer=is_layer) for entry in configuration]
     if not isinstance(configuration, dict):
@@ -98,7 +84,7 @@ def modern(configuration: Any, *, is_layer: bool = True) -> Any:
 
 
 def describe_folder(path: str) -> str:
-    """Say what a folder is that was given in a model's or in weights' place, and what to do with it."""
+    """Describe a folder given in place of a model or weights, and what to do with it."""
     if os.path.exists(os.path.join(path, "saved_model.pb")):
         return (
             f"{path} is a SavedModel, TensorFlow's own format, whose layers Keras cannot take apart; load "
@@ -117,7 +103,7 @@ _CHECKPOINT = (
 
 
 def describe_checkpoint(path: str) -> str:
-    """Say that a path is that of a TensorFlow checkpoint, or return ``""``."""
+    """Describe a path of a TensorFlow checkpoint, or return ``""``."""
     stem = path.removesuffix(".index")
     if os.path.isfile(f"{stem}.index") or ".data-0" in os.path.basename(path):
         return f"{path} is a TensorFlow checkpoint; {_CHECKPOINT}"
@@ -125,7 +111,7 @@ def describe_checkpoint(path: str) -> str:
 
 
 def _layer(found: dict[str, Any]) -> dict[str, Any]:
-    """Put one layer's own configuration into the words of Keras 3."""
+    """Convert one layer's configuration to Keras 3."""
     kind, config = str(found["class_name"]), found["config"]
     module = found.get("module")
     if module is None or _is_older(module):
@@ -164,7 +150,7 @@ def _layer(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_input(config: dict[str, Any]) -> None:
-    """Give a row of layers the input that the first of them named."""
+    """Add the input layer that a sequential model's first layer declares."""
     layers = config.get("layers") or [{}]
     if shape := layers[0].get("batch_input_shape"):
         inputs = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}
@@ -179,7 +165,7 @@ def _without_slashes(names: Any) -> Any:
 
 
 def _as_rescaling(found: dict[str, Any]) -> None:
-    """Turn arithmetic with a number into the layer that does it."""
+    """Convert arithmetic with a constant to a Rescaling layer."""
     operation = found["config"].get("function")
     try:
         ((name, index, tensor, arguments),) = found["inbound_nodes"]

@@ -1,4 +1,4 @@
-"""The backbones that have a name, as a table: no network is built and no TensorFlow imported here."""
+"""The table of named backbones; importing it needs no network library."""
 
 import difflib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ __all__ = ["BackboneInfo", "find_backbone", "known_backbones"]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneInfo:
-    """What is known of a backbone before any network is built.
+    """A named backbone, described without building it.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ _ALPHA_PARAMETERS = {
 
 @cache
 def known_backbones() -> tuple[BackboneInfo, ...]:
-    """List the backbones that have a name, sorted by it.
+    """Return the named backbones, sorted by name.
 
     Examples
     --------
@@ -197,21 +197,7 @@ def known_backbones() -> tuple[BackboneInfo, ...]:
 
 
 def find_backbone(name: str) -> BackboneInfo:
-    """Look a backbone up by its name.
-
-    Raises
-    ------
-    UnknownBackboneError
-        No backbone has this name; the message names those that are near.
-
-    Examples
-    --------
-    >>> find_backbone("mobilenet_v2").feature_dim
-    1280
-    >>> find_backbone("mobilenet_v4")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    featstore.errors.UnknownBackboneError: no backbone is called 'mobilenet_v4'; did you mean ...
-    """
+    """Return a backbone by name, or raise UnknownBackboneError."""
     by_name = {info.name: info for info in known_backbones()}
     if name in by_name:
         return by_name[name]

@@ -1,4 +1,4 @@
-"""The forward pass, compiled: batches of uint8 pixels in, float32 rows out; with OpenVINO."""
+"""Inference engines: the protocol, and the one on OpenVINO."""
 
 import contextlib
 import sys
@@ -37,7 +37,7 @@ _AHEAD = 2
 
 
 class Engine(Protocol):
-    """What runs a backbone's network.
+    """Runs a backbone's network.
 
     Attributes
     ----------
@@ -54,36 +54,14 @@ class Engine(Protocol):
     provenance: dict[str, str]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the rows of one batch.
-
-        Parameters
-        ----------
-        pixels : ndarray of shape (n, height, width, 3), uint8
-            RGB in [0, 255].
-
-        Returns
-        -------
-        ndarray of shape (n, feature_dim), float32
-        """
+        """Compute float32 rows (n, feature_dim) of uint8 RGB pixels (n, height, width, 3)."""
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Compute batch after batch, in order, while the caller prepares the next ones."""
+        """Compute batches in order, while the caller prepares the next ones."""
 
 
 class OpenVINOEngine:
-    """Runs a converted network on the processor with OpenVINO.
-
-    Parameters
-    ----------
-    network : ConvertedNetwork
-    precision : {"float32", "bfloat16"}
-        The arithmetic of the forward pass.
-
-    Raises
-    ------
-    BackboneError
-        The processor has no bfloat16, or OpenVINO cannot compile the network.
-    """
+    """Runs a converted network on the processor, in float32 or bfloat16 arithmetic."""
 
     name = "openvino"
 
@@ -165,7 +143,7 @@ class OpenVINOEngine:
 
 @dataclass(slots=True)
 class _Started:
-    """A batch on its way; the requests read the pixels where they are, so that these must be kept."""
+    """A batch in progress; requests read the pixels in place, so these must be kept alive."""
 
     n_images: int
     requests: list[Any] = field(default_factory=list)
@@ -173,17 +151,9 @@ class _Started:
 
 
 def keep_only_output(network: ConvertedNetwork, path: str) -> None:
-    """Write a converted network again with the one output that it is run for.
-
-    TensorFlow's converter takes what some activations keep for their gradients (swish, in EfficientNets) for
-    further outputs. They would have to be computed and copied.
-
-    Parameters
-    ----------
-    network : ConvertedNetwork
-    path : str
-        Of the .xml file; the .bin goes beside it. Existing ones are replaced.
-    """
+    """Rewrite a converted network with its one real output."""
+    # TensorFlow's converter adds outputs for values that some activations keep for their gradients
+    # (swish, in EfficientNets), which would have to be computed and copied.
     openvino = import_openvino()
     model = openvino.Core().read_model(network.xml, network.weights)
     results = model.get_results()
@@ -192,14 +162,14 @@ def keep_only_output(network: ConvertedNetwork, path: str) -> None:
 
 
 def openvino_version() -> str | None:
-    """Return the installed version of OpenVINO, or None; nothing is imported."""
+    """Return the installed version of OpenVINO, or None, without importing it."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version("openvino")
     return None
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without the package that reports each import over the network."""
+    """Import OpenVINO without its telemetry, which reports each import over the network."""
     with _IMPORTING:
         if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
             # None in the table of modules makes the import fail, and OpenVINO then goes on without it.

@@ -1,4 +1,4 @@
-"""Code of the user's own that a model needs: modules with the classes of its layers, named on purpose."""
+"""User modules with custom layer classes, named explicitly with ``imports``."""
 
 import ast
 import hashlib
@@ -14,15 +14,7 @@ __all__ = ["code_digest", "custom_objects"]
 
 
 def custom_objects(modules: Sequence[str]) -> dict[str, Any]:
-    """Import modules and return their layers and functions by all names that a saved model may call them.
-
-    This runs the modules' code.
-
-    Raises
-    ------
-    BackboneError
-        One cannot be imported.
-    """
+    """Import modules and return their layers and functions by every name a saved model may use."""
     found: dict[str, Any] = {}
     for name in modules:
         try:
@@ -41,16 +33,8 @@ def custom_objects(modules: Sequence[str]) -> dict[str, Any]:
 
 
 def code_digest(modules: Sequence[str]) -> str:
-    """Digest the code of modules, which decides a model's numbers as its weights do.
-
-    Comments, blank lines and docstrings do not count. Nothing is imported but the packages that a module is
-    in.
-
-    Raises
-    ------
-    BackboneError
-        There is no such module.
-    """
+    """Return a digest of the modules' code, which decides a model's numbers as its weights do."""
+    # Comments, blank lines and docstrings do not count. Only parent packages are imported.
     digest = hashlib.sha256()
     for name in modules:
         try:

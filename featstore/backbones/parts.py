@@ -24,39 +24,7 @@ def backbones_from_spec(
     trust_model: bool = False,
     imports: Sequence[str] = (),
 ) -> tuple[Backbone, ...]:
-    """Find the backbones that give the features of a specification.
-
-    Parameters
-    ----------
-    spec : BackboneSpec or JoinedSpec
-    weights : path or sequence of path, optional
-        One file for all parts; or one for each, in their order, with None for a part whose file is where it
-        was.
-    remembered : str or sequence of str
-        Where they were, in the parts' order; ``""`` where nobody knows.
-    engine, trust_model, imports
-        As for :func:`featstore.load_backbone`.
-
-    Returns
-    -------
-    tuple of Backbone
-        In the order of ``spec.parts``.
-
-    Raises
-    ------
-    FingerprintMismatchError
-        The weights are not those of the specification.
-    BackboneError
-        There are fewer or more weights files than parts; or as :func:`featstore.load_backbone`. Where there
-        are several parts, the message says which one it is about.
-
-    Examples
-    --------
-    >>> from featstore.backbones import load_backbone
-    >>> (backbone,) = backbones_from_spec(load_backbone("scattering").spec)
-    >>> backbone.feature_dim
-    1932
-    """
+    """Load the backbones that give the features of a specification."""
     parts = spec.parts
     places = [remembered] if isinstance(remembered, str) else [*remembered]
     if len(places) != len(parts):
@@ -89,26 +57,8 @@ def backbones_from_spec(
 def backbones_among(
     spec: BackboneSpec | JoinedSpec, given: Backbone | Sequence[Backbone]
 ) -> tuple[Backbone, ...]:
-    """Choose the backbones that give the features of a specification, of those at hand.
-
-    How views are drawn is no matter of the network's: one that was loaded without views serves too.
-
-    Parameters
-    ----------
-    spec : BackboneSpec or JoinedSpec
-    given : Backbone or sequence of Backbone
-        In any order.
-
-    Returns
-    -------
-    tuple of Backbone
-        In the order of ``spec.parts``.
-
-    Raises
-    ------
-    FingerprintMismatchError
-        One is not among them.
-    """
+    """Choose the backbones of a specification from loaded ones."""
+    # View recipes do not matter: a network that was loaded without views serves too.
     backbones = given if isinstance(given, Sequence) else [given]
     networks = {replace(backbone.spec, views=None): backbone for backbone in backbones}
     wanted = {part: replace(part, views=None) for part in spec.parts}

@@ -1,4 +1,4 @@
-"""Which network is asked for, and what it turns out to be: checked, and recalled, without building it."""
+"""Requests for a network (what to build) and facts (what was built)."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ OWN_ENDINGS = (".keras", *HDF5_ENDINGS)
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRequest:
-    """Which network to build; made by :func:`request_network`.
+    """A validated request for a network; created by :func:`request_network`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class NetworkRequest:
 
     @property
     def file(self) -> str | None:
-        """The file that holds the weights, where there is one."""
+        """The file that holds the weights, if any."""
         return None if self.weights in ("imagenet", "closed-form") else self.weights
 
 
@@ -106,18 +106,7 @@ def request_network(
     trust_model: bool = False,
     imports: Sequence[str] = (),
 ) -> NetworkRequest:
-    """Check what is asked for as far as that needs no network, and fill in what the table knows.
-
-    Raises
-    ------
-    BackboneError
-        There is no such backbone, or it cannot be had like this.
-
-    Examples
-    --------
-    >>> request_network("mobilenet_v2").preprocessing
-    'tf'
-    """
+    """Validate options without building anything, and fill in the table's defaults."""
     if isinstance(imports, str):
         raise BackboneError(
             f"imports is a list of modules' names; found the text {imports!r}: write [{imports!r}]"
@@ -202,7 +191,7 @@ def _request_own(
 
 
 def _nearby(path: str) -> str:
-    """Name the backbone that a path ends in the name of, where there is no such file."""
+    """Suggest the backbone that a path to a missing file ends with."""
     name = os.path.basename(path)
     is_known = name in {info.name for info in known_backbones()}
     return f"; for the network of that name, leave out the folder: --backbone {name}" if is_known else ""

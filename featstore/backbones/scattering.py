@@ -105,34 +105,9 @@ _YCBCR = np.array(
 
 
 def build_scattering(size_px: tuple[int, int] = SIZE_PX) -> Any:
-    """Build the scattering network as a Keras model.
-
-    Its layer ``"scattering"`` gives the coefficients S before compression, (n, n_paths, 2, 2).
-
-    Parameters
-    ----------
-    size_px : tuple of int
-        Height and width of the input, in pixels, each at least 16. Where one is no multiple of 16, the image
-        is continued to the next one by mirroring.
-
-    Returns
-    -------
-    keras.Model
-        From RGB pixels in [0, 255], uint8 or float, (n, height, width, 3), to features (n, `FEATURE_DIM`),
-        float32. Feature ``4 * p + 2 * r + c`` belongs to path ``p`` of `scattering_paths` and to the quarter
-        in row ``r`` and column ``c`` of the image. No weight is trainable and no random number is used.
-
-    Raises
-    ------
-    BackboneError
-        A side is shorter than 16 pixels.
-
-    Examples
-    --------
-    >>> pixels = np.zeros((2, 96, 96, 3), dtype=np.uint8)
-    >>> build_scattering().predict(pixels, verbose=0).shape
-    (2, 1932)
-    """
+    """Build the scattering network as a Keras model."""
+    # Feature 4 p + 2 r + c is path p of scattering_paths in the image's quarter of row r and column c. The
+    # layer "scattering" gives the coefficients S before compression, (n, n_paths, 2, 2).
     height, width = (int(side) for side in size_px)
     if min(height, width) < _BLOCK_PX:
         raise BackboneError(
@@ -198,20 +173,8 @@ def build_scattering(size_px: tuple[int, int] = SIZE_PX) -> Any:
 
 
 def scattering_paths() -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
-    """List the paths in the order of the features.
-
-    Returns
-    -------
-    tuple of (signal, path)
-        ``signal`` is ``"y"``, ``"cb"`` or ``"cr"``; ``path`` holds none, one or two pairs (j, l): scale 2^j
-        and angle πl/8, from the rightward axis of the image towards the downward one.
-
-    Examples
-    --------
-    >>> paths = scattering_paths()
-    >>> len(paths), paths[0], paths[9]
-    (483, ('y', ()), ('y', ((0, 0), (1, 0))))
-    """
+    """Return the paths, as (signal, path), in the order of the features."""
+    # A path has none, one or two pairs (j, l): scale 2^j, and angle πl/8 from rightward towards downward.
     angles = range(_ORIENTATIONS)
     paths: list[tuple[str, tuple[tuple[int, int], ...]]] = []
     for signal in ("y", "cb", "cr"):
@@ -299,11 +262,9 @@ def _compress(coefficients: Any) -> Any:
 def _resampling(
     side: int, whole: int, *, step: int = 1, margin: int = 0, deviation: float = 0.0
 ) -> NDArray[np.float32]:
-    """Return the matrix that continues a line of pixels by mirroring, smooths it and samples it.
-
-    The line of ``side`` pixels is first continued evenly to ``whole``. The result has shape
-    (whole / step + 2 margin, side); its rows stand ``step`` pixels apart, at the centres of blocks.
-    """
+    """Return the matrix that extends a line of pixels by mirroring, smooths it and samples it."""
+    # The line of ``side`` pixels is first extended evenly to ``whole``. The result has shape (whole /
+    # step + 2 margin, side); its rows stand ``step`` pixels apart, at the centres of blocks.
     centres = (np.arange(-margin, whole // step + margin) + 0.5) * step - 0.5
     reach = int(np.ceil(6 * deviation))
     near = np.floor(centres)[:, None] + np.arange(-reach, reach + 2)

@@ -1,6 +1,6 @@
-"""Weights files held against the networks' sizes, so that a wrong one is refused before Keras is imported.
+"""Quick size check of weights files, before Keras is imported.
 
-What passes may still be of another architecture; only the network itself tells.
+A file that passes may still be of another architecture; only building the network can tell.
 """
 
 import os
@@ -24,21 +24,7 @@ _MOST_TRIED = 100_000
 
 
 def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
-    """Refuse a weights file that has too many or too few numbers for a network.
-
-    Parameters
-    ----------
-    path : str
-        A file that :func:`~featstore.backbones.weights_files.weights_kind` takes.
-    info : BackboneInfo
-    alpha : float, optional
-        Width multiplier.
-
-    Raises
-    ------
-    WeightsError
-        The message says what the file has, and which network it would fit.
-    """
+    """Raise WeightsError if a file has too many or too few numbers for a network."""
     kind = weights_kind(path)
     wanted = info.parameters if alpha in (None, 1) else info.alpha_parameters.get(float(alpha or 1))
     if kind == "model" or wanted is None:

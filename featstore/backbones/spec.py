@@ -1,4 +1,4 @@
-"""What decides a backbone's numbers, as data: no network is built and no TensorFlow imported here."""
+"""Backbone specifications: all that decides a backbone's features, as data."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """Everything that decides the numbers that a backbone gives for an image.
+    """Everything that determines the features that a backbone gives for an image.
 
     Two specs with one fingerprint give the same features. Which library ran the network is provenance and
     not part of it.
@@ -184,13 +184,7 @@ class JoinedSpec:
 
 
 def spec_from_dict(data: Mapping[str, Any]) -> BackboneSpec | JoinedSpec:
-    """Rebuild a specification from its ``to_dict``, of one backbone or of several joined.
-
-    Raises
-    ------
-    BackboneError
-        A field is missing, unknown or has a value that it cannot have.
-    """
+    """Rebuild a specification, of one backbone or several joined, from its ``to_dict``."""
     if "parts" not in data:
         return BackboneSpec.from_dict(data)
     if set(data) != {"parts"} or not isinstance(data["parts"], list):
@@ -199,25 +193,7 @@ def spec_from_dict(data: Mapping[str, Any]) -> BackboneSpec | JoinedSpec:
 
 
 def digest_values(values: Iterable[NDArray[Any]], *, salt: bytes = b"") -> str:
-    """Digest weights by their values alone: whatever file they came from, the same weights have one digest.
-
-    Parameters
-    ----------
-    values : iterable of ndarray
-        In the network's order. Shapes and dtypes count; names do not.
-    salt : bytes
-        Goes before the values.
-
-    Returns
-    -------
-    str
-        SHA-256 over each array's dtype, shape and little-endian bytes in C order, 64 hexadecimal digits.
-
-    Examples
-    --------
-    >>> digest_values([np.zeros(3, dtype=np.float32)])[:12]
-    '0d4e93239ef8'
-    """
+    """Return the SHA-256 over arrays' dtypes, shapes and little-endian bytes in C order."""
     digest = hashlib.sha256(salt)
     for value in values:
         value = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")

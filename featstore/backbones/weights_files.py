@@ -1,4 +1,4 @@
-"""Weights files: which layers one holds, and whether they are those of the network that it is meant for."""
+"""Weights files: their layouts, and checks that they belong to a network."""
 
 import json
 import math
@@ -48,7 +48,7 @@ _ENDINGS = "a .h5 file of Keras' ImageNet weights, a .weights.h5 file or a .kera
 
 @dataclass(frozen=True, kw_only=True)
 class LayerShapes:
-    """One layer with weights, as the network has it: its name and its variables' shapes."""
+    """A network's layer with weights: its name and its variables' shapes."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
@@ -56,7 +56,7 @@ class LayerShapes:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedLayer:
-    """One layer with weights, as a file has it: its name, and its variables' values and names."""
+    """A saved layer with weights: its name, and its variables' values and names."""
 
     name: str
     values: tuple[NDArray[Any], ...]
@@ -69,23 +69,7 @@ class SavedLayer:
 
 
 def weights_kind(path: str) -> str:
-    """Tell how a weights file is laid out, by its contents.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    {"layers", "variables", "model"}
-        ``"layers"``: Keras' older HDF5 layout, one group per layer in order, of the ImageNet files;
-        ``"variables"``: the layout of ``.weights.h5``; ``"model"``: a whole model in a ``.keras`` archive.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing, unreadable or none of these.
-    """
+    """Return a weights file's layout: "layers" (Keras' old HDF5), "variables" (.weights.h5), "model"."""
     if checkpoint := describe_checkpoint(path):
         raise WeightsError(checkpoint)
     if os.path.isdir(path):
@@ -119,13 +103,7 @@ def weights_kind(path: str) -> str:
 
 
 def read_layers(path: str) -> list[SavedLayer]:
-    """Read the layers of a file in Keras' older HDF5 layout, those without weights left out.
-
-    Raises
-    ------
-    WeightsError
-        The file is damaged.
-    """
+    """Read the layers with weights of a file in Keras' older HDF5 layout."""
     layers = []
     try:
         with open_plain(path) as file:
@@ -142,13 +120,7 @@ def read_layers(path: str) -> list[SavedLayer]:
 
 
 def layer_sizes(path: str, kind: str) -> dict[str, tuple[int, int]]:
-    """Return, of a file of ``"layers"`` or ``"variables"``, how many variables and numbers each layer has.
-
-    Raises
-    ------
-    WeightsError
-        The file is damaged.
-    """
+    """Return how many variables and numbers each layer of a weights file has."""
     sizes: dict[str, tuple[int, int]] = {}
     if kind == "variables":
         for name, shape in read_variables(path)[0].items():
@@ -169,16 +141,9 @@ def layer_sizes(path: str, kind: str) -> dict[str, tuple[int, int]]:
 
 
 def read_variables(path: str) -> tuple[dict[str, tuple[int, ...]], set[str]]:
-    """Read what a ``.weights.h5`` file says of the network's layers.
-
-    Returns
-    -------
-    shapes : dict
-        Each variable's path in the file and its shape. The optimizer's are left out, and the seeds of layers
-        that draw random numbers.
-    layers : set of str
-        All layers, those without variables too, where the version of Keras that wrote the file named them.
-    """
+    """Read the variables' shapes by path from a ``.weights.h5`` file, and the names of all layers."""
+    # Optimizer variables and seed generators are left out. Layers without variables are listed only if
+    # the version of Keras that wrote the file names them.
     shapes: dict[str, tuple[int, ...]] = {}
     layers: set[str] = set()
 
@@ -204,26 +169,7 @@ def check_layers(
     found: Sequence[LayerShapes | SavedLayer],
     top_layers: int,
 ) -> None:
-    """Refuse a file whose layers are not the network's, one after another, with or without the classifier.
-
-    Parameters
-    ----------
-    path : str
-        For the message.
-    network : str
-        Likewise: the network's name.
-    expected : sequence of LayerShapes
-        The network's layers with weights, without the classifier.
-    found : sequence of LayerShapes or SavedLayer
-        The file's.
-    top_layers : int
-        Layers of a classifier; the file has these in addition, or has none.
-
-    Raises
-    ------
-    WeightsError
-        They differ; the message names the first that does.
-    """
+    """Raise WeightsError if a file's layers are not the network's, with or without ``top_layers`` more."""
     name = os.path.basename(path)
     counts = f"the file has {len(found)} layers with weights, {network} has {len(expected)}"
     for number, (want, have) in enumerate(zip(expected, found, strict=False), start=1):
@@ -238,20 +184,7 @@ def check_layers(
 
 
 def check_variables(path: str, network: str, expected_path: str, top_layers: int) -> None:
-    """Refuse a ``.weights.h5`` file that is not the network's, with or without the classifier.
-
-    Parameters
-    ----------
-    path, network, top_layers
-        As for :func:`check_layers`.
-    expected_path : str
-        A ``.weights.h5`` file of the network itself, with any values.
-
-    Raises
-    ------
-    WeightsError
-        They differ; the message names a variable that does.
-    """
+    """Raise WeightsError if a ``.weights.h5`` file is not the network's, with or without classifier."""
     expected, expected_layers = read_variables(expected_path)
     found, found_layers = read_variables(path)
     name = os.path.basename(path)
@@ -275,7 +208,7 @@ def check_variables(path: str, network: str, expected_path: str, top_layers: int
 
 
 def check_model_file(path: str, *, trust_model: bool = False, known: Container[str] = ()) -> None:
-    """Refuse a model's file, an archive or HDF5, as :func:`check_keras_archive` does."""
+    """Check a model file, archive or HDF5, as :func:`check_keras_archive` does."""
     if not path.endswith(HDF5_ENDINGS):
         check_keras_archive(path, trust_model=trust_model, known=known)
         return
@@ -287,21 +220,7 @@ def check_model_file(path: str, *, trust_model: bool = False, known: Container[s
 
 
 def check_keras_archive(path: str, *, trust_model: bool = False, known: Container[str] = ()) -> None:
-    """Refuse a ``.keras`` file that is none, or that would run code or do harm when it is opened.
-
-    Parameters
-    ----------
-    path : str
-    trust_model : bool
-        Whether it may hold Python code and classes that are not Keras' own.
-    known : container of str
-        Names of classes that the user has named the modules of.
-
-    Raises
-    ------
-    BackboneError
-        The message says what was found, and how to trust the file where that would help.
-    """
+    """Raise BackboneError if a ``.keras`` file is malformed, or would run code or do harm."""
     if not os.path.isfile(path):
         raise BackboneError(f"there is no model file at {path}")
     try:
@@ -323,7 +242,7 @@ def check_keras_archive(path: str, *, trust_model: bool = False, known: Containe
 
 
 class _Refused(Exception):  # noqa: N818
-    """What is wrong with an archive that only malice, or great damage, explains."""
+    """A property of an archive that only malice, or great damage, explains."""
 
 
 def _check_members(archive: zipfile.ZipFile, file_bytes: int) -> None:
@@ -354,7 +273,7 @@ def _check_weights(archive: zipfile.ZipFile) -> None:
 
 
 def _foreign(config: Any, known: Container[str]) -> Iterator[str]:
-    """Find what a model's configuration would have run or imported, beyond Keras' own classes."""
+    """Yield what a model's configuration would run or import, beyond Keras' own classes."""
     if isinstance(config, list):
         for entry in config:
             yield from _foreign(entry, known)

@@ -1,4 +1,4 @@
-"""A head leaves the house: one model file, from image to probabilities, that other programs can run.
+"""Export of a head and its backbones as one model file, from image to probabilities.
 
 Importing this loads no network library; that happens when a model is written or run.
 """

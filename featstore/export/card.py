@@ -1,4 +1,4 @@
-"""What lies beside an exported model for people: ``labels.txt``, ``model_card.md`` and ``photo.py``."""
+"""Files for people beside an exported model: ``labels.txt``, ``model_card.md`` and ``photo.py``."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -81,13 +81,7 @@ _RUN_CODE = {
 
 
 def labels_text(classes: Sequence[str]) -> str:
-    """Return ``labels.txt``: a label a line, in the order of the probabilities.
-
-    Raises
-    ------
-    ExportError
-        A label has a line break.
-    """
+    """Return ``labels.txt``: one label a line, in the order of the probabilities."""
     for label in classes:
         if label.splitlines() != [label]:
             raise ExportError(
@@ -98,25 +92,13 @@ def labels_text(classes: Sequence[str]) -> str:
 
 
 def photo_module() -> str:
-    """Return ``photo.py``, by which featstore itself decodes."""
+    """Return ``photo.py``, the source of featstore's own decoding."""
     return files("featstore.images").joinpath("photo.py").read_text(encoding="utf-8")
 
 
 def model_card(described: ModelDescription) -> str:
-    """Return ``model_card.md``: what the model is, how good it is, how it is used, and how that was checked.
-
-    The sections follow Mitchell et al., "Model cards for model reporting", FAT* 2019, as far as featstore
-    knows what they ask for.
-
-    Parameters
-    ----------
-    described : ModelDescription
-
-    Returns
-    -------
-    str
-        Markdown, with a program that labels a photo.
-    """
+    """Return ``model_card.md``: the model, its accuracy, its use, and its verification."""
+    # The sections follow Mitchell et al., "Model cards for model reporting", FAT* 2019.
     parts = [_title(described), _classes(described), _scores(described), _input(described), _use(described)]
     return "\n".join([*parts, _verification(described), _origin(described)])
 
@@ -277,6 +259,6 @@ def _accuracy(scores: Mapping[str, Any], n: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """Write a text so that Markdown shows it as it is."""
+    """Escape a text for a Markdown table."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|#" else letter for letter in shown)

@@ -1,4 +1,4 @@
-"""Several networks on one picture, or one network on a picture and its mirror image, as one Keras model."""
+"""Composition of Keras models: several networks on one input, and averaging over mirror images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +13,7 @@ __all__ = ["average_with_mirrored", "join_networks"]
 
 
 def join_networks(networks: Sequence[Any]) -> Any:
-    """Put several networks on one input, and their features one after the other.
-
-    Parameters
-    ----------
-    networks : sequence of keras.Model
-        Each from uint8 pixels of one shape (n, height, width, 3) to features (n, own_dim).
-
-    Returns
-    -------
-    keras.Model
-        From these pixels to features (n, feature_dim), in the networks' order; of one network, that itself.
-    """
+    """Join networks from uint8 (n, height, width, 3) on one input, and concatenate their features."""
     if len(networks) == 1:
         return networks[0]
     pixels = keras.Input(networks[0].input.shape[1:], dtype="uint8", name=INPUT)
@@ -36,20 +25,8 @@ def join_networks(networks: Sequence[Any]) -> Any:
 
 
 def average_with_mirrored(model: Any) -> Any:
-    """Let a model look at a picture and at its mirror image, and average what it says.
-
-    The two pass the model as one batch of twice as many pictures, so that its weights are there once.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From uint8 pixels (n, height, width, 3) to probabilities (n, n_classes).
-
-    Returns
-    -------
-    keras.Model
-        Likewise.
-    """
+    """Average a model's probabilities over an image and its mirror image."""
+    # Both pass the model as one batch of twice the size, so that its weights exist once.
     shape, n_classes = model.input.shape[1:], model.output.shape[-1]
     pixels = keras.Input(shape, dtype="uint8", name=INPUT)
     both = keras.ops.stack([pixels, keras.ops.flip(pixels, axis=2)], axis=1)

@@ -1,4 +1,4 @@
-"""``model.json``: what an exported model is and how it is to be used, for programs."""
+"""``model.json``: the machine-readable description of an exported model."""
 
 import hashlib
 import json
@@ -118,7 +118,7 @@ class ModelDescription:
         return self.spec.parts[0].resize
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``model.json`` holds; these keys stay the same."""
+        """Return the content of ``model.json``; its keys are stable."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
             "format": FORMAT,
@@ -139,15 +139,7 @@ class ModelDescription:
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Self:
-        """Rebuild a description from :meth:`to_dict`; what it does not know is passed over.
-
-        Raises
-        ------
-        ExportError
-            A field is missing or has a value that it cannot have.
-        FormatVersionError
-            A newer version of featstore wrote it.
-        """
+        """Rebuild a description from :meth:`to_dict`, ignoring unknown keys."""
         version = told.get("format_version") if isinstance(told, Mapping) else None
         if not isinstance(version, int) or told.get("format") != FORMAT:
             raise ExportError(f"it is not the description of a {FORMAT}")
@@ -170,24 +162,7 @@ class ModelDescription:
 
 
 def read_description(folder: str) -> ModelDescription:
-    """Read the description of an exported model.
-
-    Parameters
-    ----------
-    folder : str
-        What :func:`featstore.export_head` has written.
-
-    Returns
-    -------
-    ModelDescription
-
-    Raises
-    ------
-    ExportError
-        There is none, or it is damaged.
-    FormatVersionError
-        A newer version of featstore wrote it.
-    """
+    """Read the description of an exported model from its folder."""
     path = os.path.join(folder, DESCRIPTION)
     try:
         with open(path, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""An exported model, opened again: from pixels to probabilities, in the runtime of its format."""
+"""Exported models, opened again and run by their own runtime."""
 
 import os
 import threading
@@ -23,7 +23,7 @@ _BATCH_SIZE = 32
 
 
 class ExportedModel:
-    """A model that ``featstore export`` has written, run by what its format is made for.
+    """A model written by ``featstore export``, run in the runtime of its format.
 
     Made by :meth:`load`. The runtime is imported when the first batch is run; nothing of the backbone, the
     store or scikit-learn is needed. Several threads may use one model at once.
@@ -91,7 +91,7 @@ class ExportedModel:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Height and width of the images that it takes, in pixels."""
+        """Height and width of its input images, in pixels."""
         return self.description.size_px
 
     @property
@@ -101,12 +101,12 @@ class ExportedModel:
 
     @property
     def rejects_below(self) -> float:
-        """The probability below which the answer is "unknown"; 0 where there always is one."""
+        """The probability below which the answer is "unknown"; 0 if there is always an answer."""
         return float(self.description.rejects_below)
 
     @property
     def runtime(self) -> str:
-        """What runs it: ``"keras"``, ``"saved_model"``, ``"tflite"``, ``"onnx"`` or ``"openvino"``."""
+        """Its runtime: ``"keras"``, ``"saved_model"``, ``"tflite"``, ``"onnx"`` or ``"openvino"``."""
         return self.description.runtime
 
     @property

@@ -1,4 +1,4 @@
-"""From a head to a folder that holds one model file, proven equal to the head."""
+"""Export of a head to a folder with one verified model file."""
 
 import logging
 import os
@@ -229,11 +229,9 @@ def _form(head: Head) -> LinearForm | GatedForm:
 
 
 def _form_of_estimator(head: Head) -> LinearForm | None:
-    """Bring a head into linear form that featstore keeps as an estimator, because the form is not as exact.
-
-    Such a head has features that hardly vary, so that standardising multiplies them by a billion. Then it
-    matters that scikit-learn standardises float32 features by the mean and deviation in float32.
-    """
+    """Return the linear form of a head that featstore keeps as an estimator for exactness."""
+    # Such a head has features that hardly vary, so that standardising multiplies them by a billion, and
+    # it matters that scikit-learn standardises float32 features by float32 mean and deviation.
     estimator = deepcopy(head.estimator)
     first = getattr(estimator, "steps", [("", None)])[0][1]
     for name in ("mean_", "scale_"):
@@ -294,7 +292,7 @@ def _fused(
 
 
 def _centre(head: Head) -> NDArray[np.float64]:
-    """Return where the features lie: the mean that the head's scaler has found, or zero."""
+    """Return the mean of the head's scaler, or zero."""
     first = getattr(head.plain_estimator, "steps", [("", None)])[0][1]
     mean = getattr(first, "mean_", None)
     return np.zeros(head.feature_dim) if mean is None else np.asarray(mean, np.float64)
@@ -369,7 +367,7 @@ def _verified(
 
 @contextmanager
 def _whole(place: str, *, overwrite: bool) -> Iterator[str]:
-    """Give a folder that becomes ``place`` when the block ends without an error, and is removed otherwise."""
+    """Yield a temporary folder that becomes ``place`` when the block ends without an error."""
     parent = os.path.dirname(place)
     folder, old = (os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(16)) for _ in range(2))
     try:
@@ -396,7 +394,7 @@ def _whole(place: str, *, overwrite: bool) -> Iterator[str]:
 
 
 def _files(folder: str) -> list[str]:
-    """Return the files below a folder, by their paths in it, with ``/``."""
+    """Return the files below a folder, by relative path with ``/``."""
     return sorted(
         os.path.relpath(os.path.join(home, name), folder).replace(os.sep, "/")
         for home, _, names in os.walk(folder)

@@ -1,4 +1,4 @@
-"""A head and its backbone as one Keras model: uint8 pixels in, probabilities out."""
+"""Fusion of a head and its backbone into one Keras model, from uint8 pixels to probabilities."""
 
 from typing import Any
 
@@ -20,30 +20,11 @@ __all__ = ["fuse"]
 def fuse(
     network: Any, form: LinearForm | GatedForm, *, centre: NDArray[np.float64], temperature: float = 1.0
 ) -> Any:
-    """Put a linear or gated head on its backbone.
-
-    With a linear head's matrix ``W``, vector ``b`` and temperature ``T`` the model computes
-    ``softmax(x W' / T + b / T)`` of the features ``x``, in which their scaling is folded in; of a head that
-    looks at features of unit length, ``x`` is first standardised and divided by its length. Where float32
-    would lose digits, because features vary little around a large mean and ``W`` is large for them, ``x`` is
-    first moved by ``centre``. All layers are Keras' own, so that the model loads without featstore. Features
-    are not rounded to the type that a store keeps them in.
-
-    Parameters
-    ----------
-    network : keras.Model
-        From uint8 pixels of shape (n, height, width, 3) to features (n, feature_dim).
-    form : LinearForm or GatedForm
-    centre : ndarray of shape (feature_dim,), float64
-        Near the features.
-    temperature : float
-        Above 0.
-
-    Returns
-    -------
-    keras.Model
-        From uint8 pixels, RGB in [0, 255], to probabilities (n, n_classes), float32.
-    """
+    """Put a linear or gated head on its backbone, using Keras' own layers only."""
+    # softmax(x W' / T + b / T) with the scaling of the features x folded into W and b; for heads on unit-
+    # length features, x is standardised and normalised first. Where float32 would lose digits (small
+    # variance around a large mean), x is first shifted by centre, float64 of shape (feature_dim,).
+    # Features are not rounded to the store's dtype.
     pixels = keras.Input(network.input.shape[1:], dtype="uint8", name=INPUT)
     features = network(pixels)
     if isinstance(form, GatedForm):

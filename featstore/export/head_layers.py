@@ -1,4 +1,4 @@
-"""A linear or gated head as layers of a Keras network."""
+"""Linear and gated heads as Keras layers."""
 
 from typing import Any
 
@@ -29,21 +29,7 @@ def linear_layers(
     temperature: float = 1.0,
     name: str | None = None,
 ) -> Any:
-    """Compute a linear head's scores, as :func:`~featstore.export.fusing.fuse` says.
-
-    Parameters
-    ----------
-    features : keras.KerasTensor of shape (n, feature_dim)
-    form : LinearForm
-    centre : ndarray of shape (feature_dim,), float64, optional
-    temperature : float
-    name : str, optional
-        The last layer's.
-
-    Returns
-    -------
-    keras.KerasTensor of shape (n, n_classes)
-    """
+    """Return a linear head's scores (n, n_classes) as a Keras tensor."""
     kernel, bias = form.coef.T / temperature, form.intercept / temperature
     # What float32 can hold of it, so that subtracting it is exact.
     near = np.zeros(form.feature_dim) if centre is None else centre.astype(np.float32).astype(np.float64)
@@ -65,22 +51,8 @@ def linear_layers(
 
 
 def gated_layers(features: Any, form: GatedForm, *, temperature: float = 1.0) -> Any:
-    """Compute a gated head's scores.
-
-    The banks of neighbours are kernels of dense layers, of which the largest outputs are kept. All layers and
-    operations are Keras' own.
-
-    Parameters
-    ----------
-    features : keras.KerasTensor of shape (n, feature_dim)
-    form : GatedForm
-    temperature : float
-        What the scores are divided by.
-
-    Returns
-    -------
-    keras.KerasTensor of shape (n, n_classes)
-    """
+    """Return a gated head's scores (n, n_classes) as a Keras tensor."""
+    # Neighbour banks become kernels of dense layers, of which the largest outputs are averaged.
     ops = keras.ops
     if isinstance(form.old, GatedForm):
         old = gated_layers(features, form.old)
@@ -114,5 +86,5 @@ def _nearness(directions: Any, bank: NDArray[np.float32]) -> Any:
 
 
 def _lost_digits(factors: NDArray[np.float64], features: NDArray[np.float64]) -> float:
-    """Bound what rounding features to float32 does to their products with factors."""
+    """Bound the error of products of factors with features rounded to float32."""
     return float(np.abs(factors * features).max() * np.finfo(np.float32).eps)

@@ -1,4 +1,4 @@
-"""The photos behind a table's rows, as far as they are still where, and what, they were."""
+"""The photos of a table's rows, if they are unchanged."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,10 +40,8 @@ class Photo:
 
 
 def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) -> "FeatureTable":
-    """Return a split's labelled rows, and of more than ``limit`` those with the smallest content hashes.
-
-    These are as good as drawn at random, and the same every time.
-    """
+    """Return a split's labelled rows, at most ``limit``: those with the smallest content hashes."""
+    # These are as good as a random sample, and reproducible.
     table = table.select((table.splits(rule) == split) & (table.y != ""))
     if len(table) > limit:
         table = table.select(np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit]))
@@ -51,10 +49,8 @@ def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) 
 
 
 def read_photos(table: "FeatureTable") -> Iterator[Photo]:
-    """Read and decode the photos of a table that can be read and still have their content hash, in order.
-
-    Of several spaces the pixels are those that the first one's network sees.
-    """
+    """Read and decode those photos of a table that exist and still have their content hash."""
+    # Of several spaces, decode for the first one's network.
     spec = table.spec.parts[0]
     hashes = table.content_hash_bytes
 

@@ -1,4 +1,4 @@
-"""What an exported model can look at: one picture in one size, and its mirror image."""
+"""Check of a head's inputs: an exported model takes one image size, and its mirror image."""
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import ExportError
@@ -7,20 +7,7 @@ __all__ = ["check_pictures"]
 
 
 def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
-    """Refuse a head that looks at what cannot be made of one image's pixels.
-
-    Parameters
-    ----------
-    spec : BackboneSpec or JoinedSpec
-        The head's.
-    test_views : int
-        How many views of an image are to be averaged over.
-
-    Raises
-    ------
-    ExportError
-        The backbones see images in several ways, or the views are others than an image and its mirror image.
-    """
+    """Raise ExportError if a head needs more than one image's pixels."""
     parts = spec.parts
     if len({(part.size_px, part.resize, _magnification(part)) for part in parts}) > 1:
         told = "; ".join(
@@ -54,5 +41,5 @@ def _only_flips(spec: BackboneSpec) -> bool:
 
 
 def _magnification(spec: BackboneSpec) -> float:
-    """Return what decides, beside size and rule, at which fraction of its size a JPEG is decoded."""
+    """Return the factor that decides at which fraction of its size a JPEG is decoded."""
     return 1.0 if spec.views is None else spec.views.magnification

@@ -1,4 +1,4 @@
-"""What runs an exported model: one small class for each format, each importing its own library when made."""
+"""Runtimes of exported models, each importing its library on creation."""
 
 import os
 import threading
@@ -44,29 +44,11 @@ class Runtime(Protocol):
     """Runs one model file."""
 
     def run(self, batches: Iterable[_Pixels]) -> Iterator[_Rows]:
-        """Compute batch after batch, in order."""
+        """Compute batches in order."""
 
 
 def open_runtime(runtime: str, path: str) -> Runtime:
-    """Open a model with what runs its format.
-
-    Parameters
-    ----------
-    runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
-    path : str
-        The model's file; of a SavedModel its folder.
-
-    Returns
-    -------
-    Runtime
-
-    Raises
-    ------
-    MissingExtraError
-        The package that runs it is not installed.
-    ExportError
-        The package cannot open the file.
-    """
+    """Open a model with the runtime of its format."""
     try:
         return _RUNTIMES[runtime](path)
     except ImportError as error:
@@ -82,17 +64,7 @@ def open_runtime(runtime: str, path: str) -> Runtime:
 
 
 def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
-    """Open a SavedModel by its signature for encoded files.
-
-    Parameters
-    ----------
-    folder : str
-
-    Returns
-    -------
-    callable
-        From one file's bytes to probabilities of shape (n_classes,); None where TensorFlow cannot decode it.
-    """
+    """Open a SavedModel's signature for encoded files: bytes to probabilities, or None if undecodable."""
     with quiet_import():
         import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""A TensorFlow SavedModel with two signatures: encoded files, decoded in the graph, and pixels."""
+"""Export as a TensorFlow SavedModel with two signatures: encoded files, and pixels."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ __all__ = ["write_saved_model"]
 def write_saved_model(
     model: Any, folder: str, *, classes: Sequence[str], resize: str, rejects_below: float
 ) -> None:
-    """Write a SavedModel as TensorFlow Serving takes it.
+    """Write a SavedModel for TensorFlow Serving.
 
     - ``serving_default`` takes encoded files, ``image_bytes`` of shape (n,), string: JPEG, PNG, GIF (the
       first frame) or BMP, decoded and resized in the graph. Over REST: ``{"instances": [{"b64": "…"}]}``.
@@ -30,16 +30,6 @@ def write_saved_model(
     follows, in one pass where Pillow's two round to 8 bits each: measured on photos, no value differs by more
     than 1 of 255. But the graph does not turn images as their EXIF says, and a JPEG several times as large as
     ``size_px`` is decoded in full where featstore lets libjpeg shrink it first.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From uint8 pixels (n, height, width, 3) to probabilities.
-    folder : str
-        Made if it is not there.
-    classes : sequence of str
-    resize : {"stretch", "crop", "pad"}
-    rejects_below : float
     """
     height, width = model.input.shape[1:3]
     labels = tf.constant([label.encode("utf-8", "surrogateescape") for label in classes])

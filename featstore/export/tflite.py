@@ -1,4 +1,4 @@
-"""A TensorFlow Lite file for LiteRT, with its weights as they are or rounded."""
+"""Export for LiteRT (TensorFlow Lite), optionally quantized."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,21 +30,7 @@ def write_tflite(
     samples: Sequence[NDArray[np.uint8]] = (),
     averages: bool = False,
 ) -> None:
-    """Write a model for LiteRT, with built-in operations alone.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From uint8 pixels (n, height, width, 3) to probabilities; both ends keep their types.
-    path : str
-    quantize : {"float16", "int8"}, optional
-        ``"float16"`` rounds the weights. ``"int8"`` rounds the backbone's weights and activations to 8 bits
-        (TensorFlow Lite's post-training quantization: Jacob et al., CVPR 2018); the head stays in float32.
-    samples : sequence of ndarray of shape (height, width, 3), uint8
-        Images that tell ``"int8"`` how large the activations become.
-    averages : bool
-        Whether the head is followed by a mean over views, which is then in float32 too.
-    """
+    """Write a model for LiteRT with built-in operations only; "int8" calibrates on ``samples``."""
     with tempfile.TemporaryDirectory() as folder:
         signature = [tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, name=INPUT)]
         forward = tf.function(

@@ -1,4 +1,4 @@
-"""An exported model held against the head that it was made from, on photos that the head has not seen."""
+"""Verification of an exported model against its head, on held-out photos."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -36,30 +36,9 @@ _ROUNDED = {"float16": (0.01, 0.98), "int8": (0.1, 0.9)}
 def verify(
     model: "ExportedModel", head: "Head", table: "FeatureTable", *, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run an exported model on held-out photos, and compare its probabilities with the head's.
-
-    The head's are :meth:`featstore.Head.predict_proba` of the stored features, of as many views of each photo
-    as the head looks at. The photos are those of the test split whose files still have the content that the
-    catalog knows, at most 1,000.
-
-    Parameters
-    ----------
-    model : ExportedModel
-    head : Head
-        Its ``test_views`` are the model's.
-    table : FeatureTable
-        Of the head's own space.
-    progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of photos.
-
-    Returns
-    -------
-    dict
-        ``split``; ``n``, photos compared; ``n_lost``, those that are gone or changed; what :func:`compare`
-        says of them; and ``tolerance``. Of a SavedModel also ``encoded``: the same of its signature for
-        encoded files, with ``n_undecoded``, those that TensorFlow cannot decode. Where no photo is left,
-        ``{"skipped": reason}``.
-    """
+    """Run an exported model on held-out photos and compare its probabilities with the head's."""
+    # Up to 1,000 photos of the test split whose files still have the catalog's content, against
+    # Head.predict_proba of the stored features of all views that the head uses.
     photos = choose(table, "test", head.split_rule, limit=_LIMIT)
     encoded = open_encoded(model.path) if model.runtime == "saved_model" else None
     rows: list[int] = []
@@ -104,28 +83,7 @@ def verify(
 def compare(
     wanted: NDArray[Any], found: NDArray[Any], labels: NDArray[np.str_], classes: NDArray[np.str_]
 ) -> dict[str, float]:
-    """Say how far probabilities are from those wanted.
-
-    Parameters
-    ----------
-    wanted, found : ndarray of shape (n, n_classes), float
-    labels : ndarray of shape (n,), str
-    classes : ndarray of shape (n_classes,), str
-
-    Returns
-    -------
-    dict
-        ``largest_difference`` of any probability; ``mean_difference``, the mean over the photos of the
-        largest of each; ``top1_agreement``, the share of photos with the same most probable class; and
-        ``top1_head`` and ``top1_model``, the accuracies. All in [0, 1].
-
-    Examples
-    --------
-    >>> classes = np.array(["fen", "moor"])
-    >>> told = compare(np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]]), np.array(["moor"]), classes)
-    >>> told["largest_difference"], told["top1_agreement"], told["top1_model"]
-    (0.25, 0.0, 1.0)
-    """
+    """Compare two arrays of probabilities, both of shape (n, n_classes)."""
     difference = np.abs(np.asarray(found, np.float64) - wanted).max(axis=1)
     of_head, of_model = wanted.argmax(axis=1), found.argmax(axis=1)
     return {
@@ -138,18 +96,7 @@ def compare(
 
 
 def check_tolerance(told: dict[str, Any]) -> None:
-    """Refuse a model that differs by more than it may.
-
-    Parameters
-    ----------
-    told : dict
-        What :func:`verify` returns.
-
-    Raises
-    ------
-    VerificationError
-        The message says by how much, and what was allowed.
-    """
+    """Raise VerificationError if a model differs by more than the tolerance."""
     for name, allowed in told.get("tolerance", {}).items():
         found, is_share = told[name], name == "top1_agreement"
         if found >= allowed if is_share else found <= allowed:
@@ -173,7 +120,7 @@ def _probabilities(head: "Head", table: "FeatureTable") -> NDArray[np.float64]:
 
 
 def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float]:
-    """Return what the model may differ by: the keys of :func:`compare` that are held to it."""
+    """Return the tolerances, by the keys of :func:`compare`."""
     described = model.description
     if described.quantization is not None:
         mean, agreement = _ROUNDED[described.quantization]

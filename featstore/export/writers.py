@@ -1,4 +1,4 @@
-"""A fused model as a file of each format, named and described inside where the format has a place for it."""
+"""Writers of a fused model in each format, with names and metadata where the format allows."""
 
 import contextlib
 import json
@@ -32,28 +32,7 @@ def write_model(
     quantize: str | None = None,
     samples: Sequence[NDArray[np.uint8]] = (),
 ) -> None:
-    """Write a fused model into a folder.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From uint8 pixels (n, height, width, 3) to probabilities.
-    folder : str
-        Of a SavedModel its own; there must be no model in it.
-    runtime : {"keras", "saved_model", "tflite", "onnx", "openvino"}
-    essentials : mapping of str to JSON values
-        What a program must know of the file: ``classes``, ``resize``, ``rejects_below``, ``test_views`` and
-        more.
-    quantize, samples
-        As for :func:`featstore.export.tflite.write_tflite`.
-
-    Raises
-    ------
-    MissingExtraError
-        The format needs a package that is not installed.
-    ExportError
-        The network cannot be expressed in the format.
-    """
+    """Write a fused model into a folder."""
     if runtime != "keras" and keras.backend.backend() != "tensorflow":
         raise ExportError(
             f"the format {runtime} is written by Keras on TensorFlow, and Keras runs on "
@@ -145,7 +124,7 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
 
 
 def _without_constants(layer: Any) -> Any:
-    """Write a Normalization otherwise: its mean and variance tf2onnx takes for further inputs."""
+    """Replace a Normalization, whose mean and variance tf2onnx would turn into inputs."""
     if not isinstance(layer, keras.layers.Normalization) or layer.invert or set(layer.mean.shape[:-1]) - {1}:
         return layer
     mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in (layer.mean, layer.variance))
@@ -177,7 +156,7 @@ def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> Non
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what converters say of themselves; what they refuse they raise."""
+    """Suppress the converters' own log output; errors are raised."""
     with _critical, quiet_import(), warnings_to(lambda _text: None):
         yield
 

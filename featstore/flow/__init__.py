@@ -1,1 +1,1 @@
-"""Images on the move: read, hash, decode, forward pass, features at rest."""
+"""The pipeline from sources to features: read, hash, decode, forward pass, store."""

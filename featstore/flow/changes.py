@@ -1,4 +1,4 @@
-"""What became of a source since its catalog was written: images gone, classes emptied, the source moved."""
+"""Changes of a source since its catalog was written: missing images, empty classes, moved folders."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ _SHARE_MOVED = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SourceChanges:
-    """What a catalog has no more.
+    """Differences between a source and its earlier catalog.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class SourceChanges:
 
 
 def find_changes(before: Catalog, after: Catalog) -> SourceChanges:
-    """Compare what a source's catalog was with what it becomes."""
+    """Compare a source's old catalog with its new one."""
     paths = set(after.paths)
     is_kept = np.isin(_keys(before.content_hash), _keys(after.content_hash[after.content_hash.any(axis=1)]))
     labels = set(after.labels)
@@ -68,7 +68,7 @@ def find_changes(before: Catalog, after: Catalog) -> SourceChanges:
 
 
 def catalog_name_for(store: FeatureStore, source: Source) -> str:
-    """Return the name of a source's catalog by default: its own, or that of one which followed it."""
+    """Return the default name of a source's catalog: its own, or that of a catalog that followed it."""
     names = store.catalog_names
     if source.name not in names:
         for catalog in _readable(store):
@@ -78,16 +78,7 @@ def catalog_name_for(store: FeatureStore, source: Source) -> str:
 
 
 def find_moved(store: FeatureStore, content_hash: NDArray[np.uint8], *, is_complete: bool) -> str | None:
-    """Find the catalog whose source is no longer where it was, and of whose images most are among others.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    content_hash : ndarray of shape (n, 32), uint8
-        Of the images; zeros where unknown.
-    is_complete : bool
-        Whether these are all images; of some of them, most have to be in the catalog.
-    """
+    """Return the catalog of a source that was moved here: most of its images have these hashes (n, 32)."""
     keys = np.unique(_keys(content_hash[content_hash.any(axis=1)]))
     best, name = _SHARE_MOVED, None
     for catalog in _readable(store):
@@ -100,13 +91,7 @@ def find_moved(store: FeatureStore, content_hash: NDArray[np.uint8], *, is_compl
 
 
 def check_same_source(catalog: Catalog, source: Source) -> None:
-    """Refuse to replace the catalog of another source that is still there.
-
-    Raises
-    ------
-    SourceError
-        It describes another folder or list.
-    """
+    """Raise SourceError if a catalog belongs to another source that still exists."""
     if is_same_place(catalog.location, source.location):
         return
     if not catalog.location or os.path.lexists(catalog.location):
@@ -117,7 +102,7 @@ def check_same_source(catalog: Catalog, source: Source) -> None:
 
 
 def warn_of_lost_splits(catalog: Catalog, source: Source) -> None:
-    """Log that splits are forgotten which the catalog has and the source does not give."""
+    """Warn about given splits in the catalog that the source no longer gives."""
     n_given = len(catalog) - catalog.splits.count(None)
     if n_given and not any(record.split for record in source.records):
         _log.warning(
@@ -129,7 +114,7 @@ def warn_of_lost_splits(catalog: Catalog, source: Source) -> None:
 
 
 def is_same_place(first: str, second: str) -> bool:
-    """Return whether two locations of sources are one, by name or by what is there."""
+    """Return whether two locations are the same, by path or by inode."""
     if first == second:
         return True
     try:

@@ -1,4 +1,4 @@
-"""What threads make of a source's records: read, hashed, and decoded once for all views that are wanted."""
+"""Reading, hashing and decoding of a source's records on threads."""
 
 import os
 import time
@@ -26,7 +26,7 @@ VIEWS_AT_ONCE = 32
 
 @dataclass(slots=True, kw_only=True)
 class Loaded:
-    """One record after a worker thread has dealt with it, or a part of its views.
+    """A record (or part of its views) after a worker thread has read it.
 
     Attributes
     ----------
@@ -65,29 +65,7 @@ def load_records(
     workers: int,
     ahead: int,
 ) -> Iterator[Loaded]:
-    """Read, hash and, where views are wanted, decode records of a source on threads, in order.
-
-    Parameters
-    ----------
-    source : Source
-    numbers : iterator of int
-        Of the records.
-    spec : BackboneSpec
-        How images are decoded.
-    wanted : callable
-        Called with a content hash, from several threads: which of its views are to be decoded.
-    n_views : int
-        How many they may be.
-    workers : int
-        Threads.
-    ahead : int
-        How many decoded pictures may wait, about: a little more where images have many views.
-
-    Yields
-    ------
-    Loaded
-        One for each record; several, the one after the other, where it has more views than are drawn at once.
-    """
+    """Read, hash and decode records of a source on threads, in order."""
 
     def load(number: int) -> Loaded:
         record = source.records[number]

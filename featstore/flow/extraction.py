@@ -1,4 +1,4 @@
-"""From a source of images to features at rest: each view of a distinct content passes the backbone once."""
+"""Feature extraction: each view of a distinct content passes the backbone once."""
 
 import contextlib
 import logging
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionReport:
-    """What an extraction did.
+    """Result of an extraction.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class ExtractionReport:
 
 
 class ExtractionInterrupted(KeyboardInterrupt):
-    """Ctrl-C during an extraction, raised once everything that was done has been sealed.
+    """Ctrl-C during an extraction; raised after everything done so far was stored.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ def extract(
     progress: Callable[[int, int], None] | None = None,
     **backbone_options: Any,
 ) -> ExtractionReport:
-    """Push every image of a source through a backbone and keep the features.
+    """Extract the features of all images of a source into a store.
 
     Images whose content is in the store's space already cost no forward pass; files that are unchanged since
     the last time (same path, size, times and inode) are not even opened. Of several views those that are
@@ -293,7 +293,7 @@ def _empty_classes(source: Source, failed: set[str]) -> tuple[str, ...]:
 
 
 def _compact(store: FeatureStore, space: str) -> None:
-    """Fold the segments; where that fails, the features are no less there."""
+    """Compact the segments; the features are safe if this fails."""
     try:
         store.compact(space)
     except DamagedError:
@@ -303,10 +303,8 @@ def _compact(store: FeatureStore, space: str) -> None:
 
 
 def _remove_empty(store: FeatureStore, catalog: str) -> None:
-    """Take away a store that this run made and that nothing came of, so that it is not in the way.
-
-    Folders are removed only while they are empty: rows that another process seals meanwhile stay.
-    """
+    """Remove a store that this run created and left empty."""
+    # Only empty folders are removed: rows that another process writes meanwhile stay.
     with contextlib.suppress(OSError):
         os.rmdir(os.path.join(store.path, "spaces"))
         if catalog in store.catalog_names:

@@ -1,4 +1,4 @@
-"""What happens to the images of a source on their way to the store: everything at once, in bounded memory.
+"""One extraction from a source's records to rows in the store, in bounded memory.
 
 Threads read, hash and decode; the engine computes a batch while the next one is gathered; another thread
 writes the rows of the batches before.
@@ -40,7 +40,7 @@ SEAL_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Batch:
-    """What the network is computing the rows of.
+    """A batch that the network is computing.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class _Pending:
 
 
 class ExtractionRun:
-    """One extraction: the source's records, what is known of them, and the rows on their way to the store.
+    """One extraction: the source's records, what is known of them, and the rows to be stored.
 
     Parameters
     ----------
@@ -155,11 +155,7 @@ class ExtractionRun:
         self._report_progress()
 
     def keep(self, name: str, *, is_named: bool) -> None:
-        """Seal what is pending and write what is known of the source as its catalog.
-
-        Unless the user named it, a source without a catalog takes over the one that it had at another place.
-        Ctrl-C does not cut this short: it is raised once all is written.
-        """
+        """Seal what is pending and write what is known of the source as its catalog."""
         interruption = None
         with self._writers:
             keeping = self._writers.submit(self._keep, name, is_named)
@@ -250,11 +246,10 @@ class ExtractionRun:
         return [self._near_groups.get(row.tobytes()) for row in hashes]
 
     def _recall(self) -> None:
-        """Take over what the known catalog says of the files.
-
-        An unchanged file is settled if the space has all views of its content, or if it could not be decoded.
-        Of the others the old content is kept for a run that does not come to them, without their stamps.
-        """
+        """Reuse what the known catalog says about unchanged files."""
+        # An unchanged file is done if the space has all views of its content, or if it could not be
+        # decoded. For others the old content is kept, without stamps, in case the run is interrupted
+        # before them.
         if (known := self._known) is None or known.root != self.source.root:
             return
         numbers = {path: number for number, path in enumerate(known.paths)}
@@ -277,7 +272,7 @@ class ExtractionRun:
                 self.reused += reason is None
 
     def _batches(self, queue: deque[_Batch]) -> Iterator[NDArray[np.uint8]]:
-        """Yield batches of decoded views; what they are is queued in the same order."""
+        """Yield batches of decoded views, and queue their keys in the same order."""
         height, width = self.network.spec.size_px
         size = self.network.batch_size
         records = load_records(
@@ -316,7 +311,7 @@ class ExtractionRun:
             yield pixels[: len(batch.view)]
 
     def _take(self, device: str, batch: _Batch, rows: NDArray[np.float32]) -> None:
-        """Put computed rows with the others of their device, and seal these when they are enough."""
+        """Collect a device's computed rows, and seal them once there are enough."""
         pending = self._pending.get(device)
         if pending is not None and len(pending.view) + len(rows) > len(pending.features):
             self._seal(device)
@@ -335,7 +330,7 @@ class ExtractionRun:
             self._seal(device)
 
     def _seal(self, device: str) -> None:
-        """Have a device's pending rows written as one segment, while it computes the next."""
+        """Write a device's pending rows as one segment while it computes the next."""
         if device in self._sealing:
             # One segment of each device on its way to the disk, so that memory is bounded.
             self._sealing.pop(device).result()
@@ -359,7 +354,7 @@ class ExtractionRun:
         self._on_the_way.difference_update(zip(pending.content_hash, pending.view, strict=True))
 
     def _note(self, loaded: Loaded) -> None:
-        """Write into the record's row what its worker found."""
+        """Record a worker's result in the record's row."""
         self._content_hash[loaded.number] = np.frombuffer(loaded.content_hash, np.uint8)
         self._is_racy[loaded.number] = loaded.racy
         self._is_settled[loaded.number] = True
@@ -378,7 +373,7 @@ class ExtractionRun:
         return self._space is not None and self._space.contains(content_hash, view)
 
     def _are_there(self, content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Say of each content whether the space has all of its views."""
+        """Return whether the space has all views of each content."""
         there = np.full(len(content_hash), self._space is not None)
         for view in range(self.n_views):
             if self._space is None or not there.any():

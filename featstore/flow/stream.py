@@ -1,4 +1,4 @@
-"""Images through networks as they come: reading, decoding and forward passes at once, in bounded memory."""
+"""Streaming of images through networks: reading, decoding and forward passes overlap."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,19 +22,19 @@ _MAX_IDLE = 8
 
 
 class Network(Protocol):
-    """What images are passed through: a backbone, or an exported model."""
+    """A model that images are passed through: a backbone or an exported model."""
 
     @property
     def batch_size(self) -> int:
-        """Pictures in a batch that keeps the device busy."""
+        """Images in a batch that keeps the device busy."""
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Compute the rows of batch after batch, in order, while the caller prepares the next ones."""
+        """Compute the rows of batches, in order, while the caller prepares the next ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One network, and what it is to see of each image.
+    """One network, and which views of each image it gets.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Pass:
 
 @dataclass(slots=True)
 class PassedImage:
-    """One image after a worker thread has dealt with it.
+    """One image after a worker thread has read it.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class PassedImage:
 
 @dataclass(slots=True)
 class PassedImages:
-    """Some consecutive images, and the rows of those of them that the networks have looked at.
+    """Consecutive images, and the rows that the networks computed for them.
 
     Attributes
     ----------
@@ -99,29 +99,9 @@ def stream_images(
     once: bool = False,
     workers: int | None = None,
 ) -> Iterator[PassedImages]:
-    """Pass images through networks, in their order, while they are still coming.
-
-    An image is read once, and decoded once for all passes that see the same pictures of it. At most some
-    batches of pictures are drawn before the first image's rows are out.
-
-    Parameters
-    ----------
-    images : iterable of path, bytes, PIL.Image.Image or ndarray
-        See :func:`~featstore.images.given.content_of`.
-    passes : sequence of Pass
-    n_views : int
-        Of each image the views 0 … ``n_views`` - 1 are passed; more than one only where every pass's
-        specification has views.
-    once : bool
-        Whether, with ``is_known``, images of the same content get rows once, which the first one has.
-    workers : int, optional
-        Threads that read and decode; by default one for each core.
-
-    Yields
-    ------
-    PassedImages
-        Of at least one image. Together, all images in their order.
-    """
+    """Pass images through networks in order, as they arrive."""
+    # An image is read once, and decoded once for all passes that need the same pixels. Only a few batches
+    # of pixels are in memory before the first image's rows are yielded.
     n_workers = workers or default_workers()
     is_hashed = n_views > 1 or any(one.is_known is not None for one in passes)
     passed: set[bytes] = set()
@@ -160,29 +140,7 @@ def stream_images(
 def decode_for(
     spec: BackboneSpec, content: bytes, *, content_hash: bytes = bytes(32), n_views: int = 1
 ) -> list[NDArray[np.uint8]]:
-    """Decode an image as a backbone sees it.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-    content : bytes
-        See :func:`~featstore.images.given.content_of`.
-    content_hash : bytes
-        Of ``content``; no matter where only view 0, the image itself, is wanted.
-    n_views : int
-        The views 0 … ``n_views`` - 1 are decoded; more than one where the specification has views.
-
-    Returns
-    -------
-    list of ndarray of shape (height, width, 3), uint8
-
-    Raises
-    ------
-    ImageError
-        It cannot be decoded.
-    ViewError
-        Several views are wanted, and the specification has none.
-    """
+    """Decode an image for a backbone: one uint8 array (height, width, 3) for each view."""
     return decode_views(
         content,
         size_px=spec.size_px,
@@ -196,7 +154,7 @@ def decode_for(
 def _pictures(
     content: bytes, content_hash: bytes, passes: Sequence[Pass], n_views: int
 ) -> dict[int, list[NDArray[np.uint8]]]:
-    """Decode an image for the passes that do not know it, once for those that see the same of it."""
+    """Decode an image for the passes that lack it, once for those with the same input."""
     decoded: dict[object, list[NDArray[np.uint8]]] = {}
     pictures = {}
     for number, one in enumerate(passes):
@@ -210,7 +168,7 @@ def _pictures(
 
 
 def _groups(images: Iterator[PassedImage], n_images: int) -> Iterator[PassedImages]:
-    """Gather images until they make a batch, or are as many without anything to compute."""
+    """Group images into batches, or runs of the same length with nothing to compute."""
     group, n_computed = PassedImages(), 0
     for image in images:
         group.images.append(image)
@@ -225,12 +183,12 @@ def _groups(images: Iterator[PassedImage], n_images: int) -> Iterator[PassedImag
 def _through(
     groups: Iterator[PassedImages], number: int, network: Network, n_views: int
 ) -> Iterator[PassedImages]:
-    """Let a network see what it is to see of each group, while the groups after it are still coming."""
+    """Run one network's pass over the groups as they arrive."""
     waiting: deque[PassedImages] = deque()
     more = True
 
     def batches() -> Iterator[NDArray[np.uint8]]:
-        """Yield what the network is to see, until it has to catch up with those that it need not see."""
+        """Yield the batches to compute, until groups without any have to be passed on."""
         nonlocal more
         idle = 0
         for group in groups:

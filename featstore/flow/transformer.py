@@ -1,4 +1,4 @@
-"""A frozen network as a step of a scikit-learn pipeline."""
+"""Scikit-learn transformer from images to features of a frozen network."""
 
 import os
 import time
@@ -248,7 +248,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _passed(
         self, images: Sequence[GivenImage], is_known: Callable[[bytes], bool] | None = None
     ) -> Iterator[tuple[int, PassedImages]]:
-        """Yield what has passed the network, with the first image's number; then raise for bad images."""
+        """Yield computed blocks with the first image's number; then raise for unusable images."""
         start, n_failed, named = 0, 0, []
         groups = stream_images(
             images,
@@ -285,7 +285,7 @@ def _seal(
 
 
 def _images(X: Any) -> Sequence[GivenImage]:
-    """Return what was given as a sequence of images, each of them not yet looked at."""
+    """Return ``X`` as a sequence of images, none of which is checked yet."""
     if is_one_image(X):
         raise TypeError(f"X is a sequence of images; found one {type(X).__name__}: give [image]")
     if hasattr(X, "to_numpy"):

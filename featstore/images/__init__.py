@@ -1,4 +1,4 @@
-"""From somewhere to pixels: sources of images, their bytes, and the decoding of these into arrays."""
+"""Image sources, file formats, decoding and views."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to the pixels that a backbone sees."""
+"""Decoding of image files into the pixels that a backbone takes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +17,7 @@ _Pixels = NDArray[np.uint8]
 
 
 def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretch") -> _Pixels:
-    r"""Decode an image file into RGB pixels of a given size.
+    """Decode an image file into RGB pixels, uint8 of shape (height, width, 3), 0 to 255.
 
     The format is recognised by the file's first bytes and not by its name: JPEG, PNG, GIF, BMP, TIFF, WebP,
     AVIF, JPEG 2000, TGA, DDS or PPM; and HEIC, with the package pillow-heif (``featstore[heif]``).
@@ -41,38 +41,9 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
     and by 10 at most (PSNR 50 dB or better), and on mosaics of 192 small photos, full of detail, by 0.8 and
     14 (45 dB); it decodes two to five times as many a second.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    size_px : tuple of int
-        Height and width of the result, in pixels.
-    resize : {"stretch", "crop", "pad"}
-        ``"stretch"`` disregards the aspect ratio; ``"crop"`` keeps the largest centred part that has the
-        right one; ``"pad"`` fits the whole image inside and centres it on black, as TensorFlow's
-        ``resize_with_pad`` does: black has no edges of its own after the first layers of networks that were
-        trained with zero padding.
-
-    Returns
-    -------
-    ndarray of shape (height, width, 3), uint8
-        Channels red, green, blue, each 0..255; C-contiguous, perhaps read-only.
-
-    Raises
-    ------
-    ImageError
-        The data cannot be decoded; the message is one line that says why, without a file's name.
-    ValueError
-        ``size_px`` or ``resize`` has a value that it cannot have.
-
-    Notes
-    -----
-    Safe to call from many threads at once; decoding and resizing release the interpreter's lock.
-
-    Examples
-    --------
-    >>> decode_image(b"P6 1 1 255 \xff\x80\x00", size_px=(1, 2)).tolist()
-    [[[255, 128, 0], [255, 128, 0]]]
+    ``resize`` is ``"stretch"``, which disregards the aspect ratio; ``"crop"``, the largest centred part of
+    the right one; or ``"pad"``, the whole image centred on black, as TensorFlow's ``resize_with_pad`` does
+    (black has no edges of its own in networks trained with zero padding).
     """
     (pixels,) = _pictures(data, size_px=size_px, resize=resize, views=[WHOLE], magnification=1.0)
     return pixels
@@ -87,35 +58,9 @@ def decode_views(
     content_hash: bytes,
     views: Sequence[int],
 ) -> list[_Pixels]:
-    """Decode an image file once, into the pixels of several of its views.
-
-    As :func:`decode_image`, but that a large JPEG is decoded at a fraction of its size only where that leaves
-    enough pixels for the smallest part that the recipe may show: which it is depends on the recipe and not on
-    the views asked for, so a view has the same pixels whichever others are decoded with it.
-
-    Parameters
-    ----------
-    data, size_px, resize
-        As for :func:`decode_image`.
-    recipe : ViewRecipe or None
-        None where there is but view 0, which is then what :func:`decode_image` gives.
-    content_hash : bytes
-        Of ``data``, 32 bytes.
-    views : sequence of int
-        Each in [0, 65536).
-
-    Returns
-    -------
-    list of ndarray of shape (height, width, 3), uint8
-        In the order of ``views``.
-
-    Raises
-    ------
-    ImageError, ValueError
-        As :func:`decode_image`.
-    ViewError
-        A number is that of no view.
-    """
+    """Decode an image file once and return the pixels of several of its views."""
+    # How far a large JPEG is decoded at a fraction of its size depends on the recipe and not on the views
+    # wanted, so a view has the same pixels whichever others are decoded with it.
     return list(
         iter_views(
             data, size_px=size_px, resize=resize, recipe=recipe, content_hash=content_hash, views=views
@@ -132,24 +77,7 @@ def iter_views(
     content_hash: bytes,
     views: Sequence[int],
 ) -> Iterator[_Pixels]:
-    """Decode an image file once, and draw its views one after the other, as they are asked for.
-
-    Parameters
-    ----------
-    data, size_px, resize, recipe, content_hash, views
-        As for :func:`decode_views`.
-
-    Returns
-    -------
-    iterator of ndarray of shape (height, width, 3), uint8
-        Decodes at the first step, and raises :class:`ImageError` there or later. Holds the decoded picture
-        until it has ended.
-
-    Raises
-    ------
-    ViewError
-        A number is that of no view.
-    """
+    """Decode an image file once and yield its views one by one."""
     if recipe is not None:
         drawn = [recipe.draw(content_hash, view) for view in views]
         return _pictures(
@@ -192,7 +120,7 @@ def _view(photo: Photo, view: View) -> _Pixels:
 
 
 def _part(box: Box, view: View, orientation: int) -> Box:
-    """Return the part of a box, as the pixels lie, that a view shows of the upright picture."""
+    """Return the box in stored orientation that a view shows of the upright image."""
     if view.size == 1:
         return box
     across, down = view.left, view.top

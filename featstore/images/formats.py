@@ -1,7 +1,7 @@
-"""Which file formats are read, recognised by their first bytes, and how Pillow is kept to them.
+"""Image formats: detection by signature, and opening with a fixed set of Pillow plugins.
 
-The plugins are called by name, each for its own signature. ``Image.open`` would try others too (EPS runs
-Ghostscript), would warn where we raise, and would take a photo with a second picture behind it for an album.
+Plugins are called by name, each for its own signature. Image.open would try others too (EPS runs
+Ghostscript), would warn where we raise, and would take a photo with an embedded preview for an album.
 """
 
 import ctypes
@@ -62,27 +62,7 @@ _HEADER_READERS = r"PIL\.(Png|Tiff)ImagePlugin$"
 
 
 def open_image(data: bytes) -> ImageFile:
-    """Read the header of an image; its pixels are not decoded yet.
-
-    Parameters
-    ----------
-    data : bytes
-        A whole file of JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF, HEIC, JPEG 2000, TGA, DDS or PPM (P1 to P6).
-
-    Returns
-    -------
-    PIL.ImageFile.ImageFile
-        At its first frame.
-
-    Raises
-    ------
-    ImageError
-        The data are empty, not of these formats, of one that needs a package that is not installed, or end
-        before what their header points to; or they claim more than :data:`MAX_PIXELS`, or are written so that
-        few bytes would take minutes to decode.
-    Exception
-        Whatever Pillow raises over a broken header.
-    """
+    """Read the header of an image without decoding its pixels."""
     if not data:
         raise ImageError("the file is empty")
     name = format_name(data)
@@ -106,13 +86,7 @@ def open_image(data: bytes) -> ImageFile:
 
 
 def format_name(data: bytes) -> str | None:
-    """Return the format of a file by its first bytes; None where they are not those of an image.
-
-    Examples
-    --------
-    >>> format_name(b"GIF89a..."), format_name(b"<html>")
-    ('GIF', None)
-    """
+    """Return the format of a file by its signature, or None if it is not an image."""
     for name, (has_signature, _) in _FORMATS.items():
         if has_signature(data):
             return name
@@ -224,7 +198,7 @@ def _open_dds(data: bytes) -> ImageFile:
 
 
 def _brands(data: bytes) -> frozenset[bytes]:
-    """Return what a file of ISO's base media format says that it is (ISO/IEC 14496-12, 4.3)."""
+    """Return the brands of an ISO base media file (ISO/IEC 14496-12, 4.3)."""
     if data[4:8] != b"ftyp":
         return frozenset()
     end = min(int.from_bytes(data[:4], "big"), len(data), 512)
@@ -232,7 +206,7 @@ def _brands(data: bytes) -> frozenset[bytes]:
 
 
 def _is_tga(data: bytes) -> bool:
-    """Recognise a TGA, which has no signature, by a header in which everything fits together."""
+    """Recognise a TGA, which has no signature, by a consistent header."""
     if len(data) < 18 or any(is_other(data) for is_other, _ in _OTHERS):
         return False
     has_palette, kind, depth = data[1], data[2] & 7, data[16]
@@ -243,11 +217,9 @@ def _is_tga(data: bytes) -> bool:
 
 @cache
 def _silence_libtiff() -> None:
-    """Keep libtiff from writing to stderr, once and for all; what it refuses Pillow raises all the same.
-
-    Its handlers are two pointers of the process. To redirect stderr while it decodes would also catch what
-    other threads write.
-    """
+    """Stop libtiff from writing to stderr; Pillow raises its errors anyway."""
+    # Its handlers are two process-wide pointers. Redirecting stderr would also catch other threads'
+    # output.
     # Where Pillow is linked with libtiff statically, its names cannot be found, and it goes on writing.
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(PIL._imaging.__file__)
@@ -258,17 +230,14 @@ def _silence_libtiff() -> None:
 
 
 def ignore_header_warnings() -> None:
-    """Silence what Pillow warns of in broken headers and EXIF, which are passed over."""
+    """Silence Pillow's warnings of broken headers and EXIF, which are ignored."""
     _ignore_warnings(UserWarning, _HEADER_READERS)
 
 
 def _ignore_warnings(category: type[Warning], module: str) -> None:
-    """Silence some of Pillow's modules for good.
-
-    ``warnings.catch_warnings`` would do it for the time of a call, but it is not safe among threads. The
-    filter is put back where something has removed it or put another before it, and only then, because each
-    change makes Python forget which warnings it has shown.
-    """
+    """Silence warnings of some of Pillow's modules for good."""
+    # warnings.catch_warnings is not thread-safe. The filter is put back only where something removed or
+    # overrode it, because each change makes Python forget which warnings it has shown.
     wanted = ("ignore", None, category, re.compile(module), 0)
     if next(iter(warnings.filters), None) != wanted:
         warnings.filterwarnings("ignore", category=category, module=module)
@@ -308,7 +277,7 @@ _FORMATS: dict[str, tuple[_Signature, Callable[[bytes], ImageFile]]] = {
 
 
 def _describe(data: bytes) -> str:
-    """Return what the file is instead, by its first bytes."""
+    """Describe what the file is instead, by its first bytes."""
     for has_signature, name in _OTHERS:
         if has_signature(data):
             return name

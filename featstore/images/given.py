@@ -1,4 +1,4 @@
-"""An image as a program holds it, a path, a file's bytes, a picture or pixels, and what its content is."""
+"""Images in memory (paths, bytes, PIL images, arrays) and their content."""
 
 import os
 import threading
@@ -41,47 +41,22 @@ _loading = threading.Lock()
 
 
 def path_of(image: GivenImage) -> str | None:
-    """Return an image's path as it was given; None where it is no file."""
+    """Return an image's path as given, or None if it is not a file."""
     return os.fspath(image) if isinstance(image, str | os.PathLike) else None
 
 
 def is_one_image(images: object) -> bool:
-    """Tell whether what should be several images is a single one; several could be made of it by mistake."""
+    """Return whether an argument that should be several images is a single one."""
     if isinstance(images, np.ndarray):
         return images.ndim == 3 and images.shape[2] == 3
     return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
 
 
 def content_of(image: GivenImage) -> bytes:
-    r"""Return the bytes that an image is known by, which are also what is decoded.
-
-    Of a file, its bytes. Pixels are the binary PPM file (PGM for grayscale) that they would be written as, so
-    that an array, a PIL picture and such a file with the same pixels are one image. PIL pictures in other
-    modes than RGB and grayscale of 8 bits are the uncompressed TIFF that Pillow writes of them.
-
-    Parameters
-    ----------
-    image : path, bytes, PIL.Image.Image or ndarray
-        A file's path or its whole bytes; a picture, turned upright as its EXIF orientation says; or pixels in
-        [0, 255], uint8 of shape (height, width, 3) in the order red, green, blue, or (height, width) or
-        (height, width, 1) for grayscale.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ImageError
-        The file cannot be read, the picture is broken, or the array is not of that type and shape.
-    TypeError
-        It is none of these.
-
-    Examples
-    --------
-    >>> content_of(np.array([[[255, 128, 0]]], np.uint8))
-    b'P6 1 1 255 \xff\x80\x00'
-    """
+    """Return the bytes that identify an image and from which it is decoded."""
+    # A file's own bytes; pixels (uint8, RGB or grayscale) as the binary PPM or PGM file, so that an
+    # array, a PIL image and such a file are one image; PIL images in other modes as Pillow's uncompressed
+    # TIFF.
     if isinstance(image, str | os.PathLike):
         return read_image(os.fspath(image))
     if isinstance(image, bytes | bytearray | memoryview):
@@ -138,7 +113,7 @@ def _picture_content(picture: Image.Image) -> bytes:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """Return how a picture lies: by what its file says, or a program has changed since it was opened."""
+    """Return a picture's EXIF orientation, as its file or a program has set it."""
     ignore_header_warnings()
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
@@ -148,7 +123,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _sixteen_bits(picture: Image.Image) -> Image.Image:
-    """Return values of 16 bits, 65535 for white, whatever the file that they came from had for it."""
+    """Return values of 16 bits with 65535 for white, whatever the file's white was."""
     image, black, white = deep_values(picture)
     if image.mode == "I;16" and (black, white) == (0.0, 65535.0):
         return image

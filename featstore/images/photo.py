@@ -1,7 +1,7 @@
-"""A photo as the pixels that a network sees. NumPy and Pillow are all that this file needs.
+"""Decode a photo into a network's input. Needs only NumPy and Pillow.
 
-featstore itself decodes by it, and writes a copy of it beside every model that it exports: a program that
-reads its photos with :func:`read_photo` gives the model the pixels that featstore gives it.
+featstore decodes with this module and writes a copy of it beside every exported model: a program that uses
+read_photo gives the model the same pixels as featstore.
 """
 
 import contextlib
@@ -50,13 +50,13 @@ _MAX_BETWEEN = 2**22
 
 
 class UnusablePhotoError(ValueError):
-    """A photo holds values that stand for no colours."""
+    """A photo with pixel values that are no colours."""
 
 
 def read_photo(
     path: Any, size_px: tuple[int, int], resize: str = "stretch", *, magnification: float = 1.0
 ) -> _Pixels:
-    """Read a photo as a model takes it: upright, on white where it is transparent, resized with antialiasing.
+    """Read a photo as model input: upright, on white where transparent, resized with antialiasing.
 
     HEIC photos need the package pillow-heif.
 
@@ -91,7 +91,7 @@ def read_photo(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Photo:
-    """A decoded image, in a mode in which a resize is exact, and what of it is to be seen.
+    """A decoded image, in a mode that resizes exactly, and the part of it to show.
 
     Parameters
     ----------
@@ -136,12 +136,12 @@ class Photo:
         return cls(image=converted, to_rgb=to_rgb, box=box, inner=inner, orientation=turn, size_px=size_px)
 
     def part(self, box: Box | None = None) -> _Pixels:
-        """Return the pixels of a part of it, by default of all that the resize rule shows, upright."""
+        """Return the upright pixels of a box, by default of all that the resize rule shows."""
         resized = _resized(self.image, self.box if box is None else box, self.inner)
         return _upright(self.to_rgb(resized), self.orientation)
 
     def framed(self, pixels: _Pixels, *, mirrored: bool = False) -> _Pixels:
-        """Centre pixels on black, where they do not fill the size."""
+        """Centre pixels on black where they do not fill the size."""
         if pixels.shape[:2] == self.size_px:
             return np.ascontiguousarray(pixels)
         padded = np.zeros((*self.size_px, 3), np.uint8)
@@ -154,12 +154,9 @@ class Photo:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return how the pixels of an image lie, 1 to 8, by its EXIF and, where that has nothing, by its XMP.
-
-    As :func:`PIL.ImageOps.exif_transpose` has it, but that of EXIF only the first directory is looked at, for
-    one tag: reading all takes longer than decoding a small photo, and stumbles over the maker notes that
-    editors leave broken.
-    """
+    """Return the orientation of an image, 1 to 8, by its EXIF or else its XMP."""
+    # As PIL.ImageOps.exif_transpose, but only the first EXIF directory is searched, for one tag: parsing
+    # everything takes longer than decoding a small photo, and fails on broken maker notes.
     # A TIFF, once decoded, lies upright: Pillow turns it, and takes its orientation out of what it says.
     exif = image.info.get("exif")
     if exif is None:
@@ -177,14 +174,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    r"""Read the orientation from an EXIF block, with or without ``b"Exif\0\0"`` before it.
-
-    Examples
-    --------
-    >>> exif_orientation(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0")
-    6
-    >>> exif_orientation(b"damaged")
-    """
+    """Read the orientation from an EXIF block, with or without its ``Exif`` prefix."""
     block = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
     order = _BYTE_ORDERS.get(block[:4])
     if order is None:
@@ -201,7 +191,7 @@ def exif_orientation(exif: bytes) -> int | None:
 
 
 def deep_values(image: Image.Image) -> tuple[Image.Image, float, float]:
-    """Return an image of 16 or 32 bits a pixel in mode I;16, I or F, and its values for black and white."""
+    """Return a deep image in mode I;16, I or F, and its values for black and white."""
     tags = getattr(image, "tag_v2", {})
     if not image.mode.startswith("I;16") and image.format != "PPM":
         return image, *_range(image)
@@ -223,7 +213,7 @@ def _range(image: Image.Image) -> tuple[float, float]:
 
 
 def _resizable(image: Image.Image) -> tuple[Image.Image, Callable[[Image.Image], _Pixels]]:
-    """Bring an image into a mode in which it can be resized, any number of times, without an error."""
+    """Convert an image to a mode that can be resized repeatedly without an error."""
     mode = image.mode
     if mode.startswith("I;16") or mode in ("I", "F"):
         return _resizable_deep(image)
@@ -246,7 +236,7 @@ def _on_white(resized: Image.Image) -> _Pixels:
 
 
 def _resizable_deep(image: Image.Image) -> tuple[Image.Image, Callable[[Image.Image], _Pixels]]:
-    """Prepare an image of 16 or 32 bits a pixel, whose values are brought to 0..255 once it is resized."""
+    """Prepare an image of 16 or 32 bits a pixel, to be scaled to 0..255 after the resize."""
     image, black, white = deep_values(image)
 
     def to_rgb(resized: Image.Image) -> _Pixels:
@@ -260,7 +250,7 @@ def _resizable_deep(image: Image.Image) -> tuple[Image.Image, Callable[[Image.Im
 
 
 def forget_deep_transparency(image: Image.Image) -> None:
-    """Let no colour be transparent that has 16 bits a channel: Pillow keeps 8 bits of each."""
+    """Drop the transparent colour of 16-bit images: Pillow keeps 8 bits of each channel."""
     if image.format == "PNG" and isinstance(colour := image.info.get("transparency"), tuple | int):
         told = colour if isinstance(colour, tuple) else (colour,)
         tiles = getattr(image, "tile", None) or []
@@ -269,7 +259,7 @@ def forget_deep_transparency(image: Image.Image) -> None:
 
 
 def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple[Box, tuple[int, int]]:
-    """Return which part of the image is wanted, and to what width and height it is to be resized."""
+    """Return the box to show, and the width and height to resize it to."""
     (width, height), (target_width, target_height) = size, target
     if resize == "crop":
         scale = min(width / target_width, height / target_height)
@@ -284,7 +274,7 @@ def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple
 
 
 def _draft(image: Image.Image, box: Box, inner: tuple[int, int], magnification: float) -> Box:
-    """Have a JPEG decoded at a fraction of its size where enough pixels are left; return the scaled box."""
+    """Decode a JPEG at a fraction of its size if enough pixels are left; return the scaled box."""
     enough = [
         max(1, int(np.ceil(_DRAFT_MARGIN * magnification * wanted * whole / (high - low))))
         for wanted, whole, low, high in zip(inner, image.size, box[:2], box[2:], strict=True)

@@ -1,4 +1,4 @@
-"""From a path to a file's bytes, read once and never blocking; and the order-keeping look-ahead over many."""
+"""Reading of image files, and ordered look-ahead on threads."""
 
 import os
 import stat
@@ -19,22 +19,7 @@ MAX_FILE_BYTES = 2**30
 
 
 def read_image(path: str) -> bytes:
-    """Read a whole image file.
-
-    Parameters
-    ----------
-    path : str
-        Links are followed. A pipe, socket or device is refused without waiting for it.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ImageError
-        The file is missing, unreadable, not a regular file or larger than 1 GiB.
-    """
+    """Read a whole image file, without ever blocking on a pipe or device."""
     try:
         with open(_opened(path), "rb") as file:
             status = os.fstat(file.fileno())
@@ -57,7 +42,7 @@ def _opened(path: str) -> int:
 
 
 def _why_not(path: str, error: OSError) -> str:
-    """Say what could not be opened; of a socket or a folder the system's words are not clear."""
+    """Explain why a path could not be opened; the system's words for sockets and folders are unclear."""
     try:
         found = os.stat(path)
     except OSError:
@@ -66,7 +51,7 @@ def _why_not(path: str, error: OSError) -> str:
 
 
 def default_workers() -> int:
-    """Return how many threads decode at once: one for each core that this process may use, at most 32."""
+    """Return the default number of decoding threads: one for each usable core, at most 32."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:
@@ -82,27 +67,7 @@ def map_ahead(
     ahead: int,
     more: Callable[[_Result], Callable[[], _Result] | None] = lambda result: None,
 ) -> Iterator[_Result]:
-    """Apply a function on threads, in order, with a bounded number of results waiting.
-
-    Parameters
-    ----------
-    function : callable
-        Called with one item; an exception that it raises is raised here when its turn comes.
-    items : iterable
-        Drawn lazily, at most ``ahead`` items before the result that is being waited for.
-    workers : int
-        Number of threads.
-    ahead : int
-        How many items may be drawn and not yet yielded: this bounds the memory.
-    more : callable, optional
-        Where what an item gives comes in parts: called with one of them, returns what is to be called for the
-        next one, on a thread too, or None after the last. By default each item gives but one.
-
-    Yields
-    ------
-    object
-        ``function(item)`` for each item, in the items' order, each followed by its further parts.
-    """
+    """Apply a function on threads, in order, with a bounded number of results waiting."""
     waiting: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="featstore")
 

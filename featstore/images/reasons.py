@@ -1,4 +1,4 @@
-"""Why an image cannot be decoded, in the words of people who have images and not Pillow's sources."""
+"""Plain explanations of why an image cannot be decoded."""
 
 import re
 
@@ -38,15 +38,7 @@ _KNOWN = (
 
 
 def reason_of(error: BaseException, kind: str | None) -> str:
-    """Put whatever was raised over an image into one short line.
-
-    Parameters
-    ----------
-    error : Exception
-        Pillow's plugins raise nearly every built-in one on some malformed file, with what is at hand there.
-    kind : str or None
-        The image's format.
-    """
+    """Convert any exception raised by an image into one short line."""
     if isinstance(error, Image.DecompressionBombError):
         return f"a decompression bomb? the header claims more than {MAX_PIXELS:,} pixels"
     said = str(error)

@@ -1,4 +1,4 @@
-"""A contact sheet of an image's views: what a recipe does, as the backbone sees it."""
+"""Contact sheets of an image's views."""
 
 import math
 import os
@@ -30,7 +30,7 @@ def view_sheet(
     size_px: tuple[int, int] = (224, 224),
     resize: str = "stretch",
 ) -> Image.Image:
-    """Lay the views of an image side by side, each below its number, with exactly the pixels of its features.
+    """Return a contact sheet of an image's views, with exactly the pixels that the backbone gets.
 
     Parameters
     ----------
@@ -99,23 +99,7 @@ def view_sheet(
 
 
 def save_sheet(sheet: Image.Image, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a sheet into a file, whole or not at all.
-
-    Parameters
-    ----------
-    sheet : PIL.Image.Image
-    path : path_like
-        Ends in ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``. Only PNG keeps every pixel as it is.
-    overwrite : bool
-        Whether a file that is there may be replaced.
-
-    Raises
-    ------
-    OutputError, ViewError
-        As :func:`check_sheet_path`.
-    StoreError
-        The file cannot be written.
-    """
+    """Write a sheet to a file atomically."""
     target = check_sheet_path(path, overwrite=overwrite)
     with replacing(target) as temporary:
         sheet.save(temporary, _FORMATS[os.path.splitext(target)[1].lower()])
@@ -124,25 +108,7 @@ def save_sheet(sheet: Image.Image, path: str | os.PathLike[str], *, overwrite: b
 def check_sheet_path(
     path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str] = ()
 ) -> str:
-    """Refuse a file that no sheet can be written into, before there is one.
-
-    Parameters
-    ----------
-    path, overwrite, inputs
-        As for :func:`featstore.io.outputs.check_output`.
-
-    Returns
-    -------
-    str
-        Its absolute path.
-
-    Raises
-    ------
-    ViewError
-        The path has another ending than a sheet's file.
-    OutputError
-        The file exists, is an input or lies in a store, or its folder does not exist.
-    """
+    """Raise ViewError if a sheet cannot be written to a path."""
     if os.path.splitext(os.fspath(path))[1].lower() not in _FORMATS:
         found = os.path.basename(os.fspath(path))
         raise ViewError(f"a sheet of views ends in {', '.join(sorted(_FORMATS))}; found {found}")

@@ -1,4 +1,4 @@
-"""Views of an image: crops, scalings, brightnesses and mirror images, drawn the same everywhere."""
+"""Views of an image: reproducible crops, scalings, brightness changes and flips."""
 
 import hashlib
 import operator
@@ -21,7 +21,7 @@ _SALT = b"featstore view"
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What one view shows of an image.
+    """One view of an image.
 
     Parameters
     ----------
@@ -42,17 +42,7 @@ class View:
     flip: bool = False
 
     def finish(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Brighten and mirror pixels that are cropped and resized already.
-
-        Parameters
-        ----------
-        pixels : ndarray of shape (height, width, 3), uint8
-
-        Returns
-        -------
-        ndarray of the same shape, uint8
-            Those given, where there is nothing to be done.
-        """
+        """Apply brightness and flip to cropped and resized pixels."""
         if self.brightness != 1:
             table = np.rint(np.arange(256) * self.brightness).clip(0, 255).astype(np.uint8)
             brightened = pixels.tobytes().translate(table.tobytes())
@@ -68,7 +58,7 @@ WHOLE = View()
 
 @dataclass(frozen=True, kw_only=True)
 class ViewRecipe:
-    """How views of an image are drawn. The strengths are those of TensorFlow's ``retrain.py``, in percent.
+    """How to draw random views of an image, with the distortions of TensorFlow's ``retrain.py`` in percent.
 
     View 0 is the image itself. Every other view is drawn by a generator that is seeded by the content hash
     and the view's number: the same on every machine, in any order, however many there are. With SHA-512 over
@@ -135,13 +125,13 @@ class ViewRecipe:
 
     @property
     def n_distinct(self) -> int:
-        """How many views there are before they repeat: 2 where the recipe only flips."""
+        """Number of distinct views: 2 where the recipe only flips."""
         only_flips = self.to_dict() == {"flip": True}
         return 2 if only_flips else MAX_VIEWS
 
     @property
     def magnification(self) -> float:
-        """By how much a view enlarges the picture, at most."""
+        """Largest factor by which a view enlarges the picture."""
         return (1 + self.random_crop / 100) * (1 + self.random_scale / 100)
 
     def draw(self, content_hash: bytes, view: int) -> View:
@@ -194,24 +184,7 @@ class ViewRecipe:
 
 
 def checked_n_views(n_views: int, recipe: ViewRecipe | None) -> int:
-    """Return how many views each image is to have.
-
-    Parameters
-    ----------
-    n_views : int
-    recipe : ViewRecipe or None
-        How they are drawn.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ViewError
-        It is not a number from 1 to 65,536; or several are wanted and there is no recipe, or a recipe and but
-        one wanted; or more are wanted than the recipe can tell apart.
-    """
+    """Return the number of views of each image, or raise ViewError if the recipe does not allow it."""
     try:
         wanted = operator.index(n_views)
     except TypeError:

@@ -1,1 +1,1 @@
-"""Everything of the backbones that imports Keras."""
+"""The parts of the backbones that import Keras."""

@@ -1,7 +1,6 @@
-"""A network's own classifier, where it is one linear layer on the features that a backbone gives.
+"""Extraction of a network's own classifier, if it is one linear layer on the backbone's features.
 
-Imports Keras, as :mod:`featstore.backbones.keras.models` does. Which layer the classifier is, is found in the
-network's graph, and that its scores are linear in the backbone's features is proved on random images.
+The layer is found in the network's graph, and linearity is verified on random images.
 """
 
 import os
@@ -64,32 +63,14 @@ class Classifier:
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """A network's classifying layer, and what it takes."""
+    """A network's classifying layer, and its input."""
 
     layer: Any
     inputs: Any
 
 
 def read_classifier(request: NetworkRequest, built: BuiltNetwork) -> Classifier:
-    """Read the classifier out of the network that a backbone was cut from.
-
-    Parameters
-    ----------
-    request : NetworkRequest
-        Of the backbone. Its weights are those of the whole network.
-    built : BuiltNetwork
-        The backbone, best on the processor: GPUs round products to fewer digits than are compared.
-
-    Raises
-    ------
-    WeightsError
-        The weights file holds no classifier.
-    WeightsUnavailableError
-        The weights are to be downloaded, and cannot be.
-    BackboneError
-        The network does not end in one layer with softmax, or other layers stand between the features and
-        that; the message says which.
-    """
+    """Read the classifier of the network that a backbone was cut from."""
     if request.weights == "closed-form":
         raise BackboneError(f"{request.name} is a formula and has no classifier; fit a head on its features")
     of = os.path.basename(request.name)
@@ -136,7 +117,7 @@ def _known(request: NetworkRequest, info: BackboneInfo) -> Any:
 
 
 def _end(network: Any, of: str) -> _End:
-    """Find the layer that classifies: the last with weights, with nothing but softmax after it."""
+    """Find the classifying layer: the last with weights, followed by nothing but softmax."""
     tensor, is_softmax = network.outputs[0], False
     while True:
         operation, node, _ = tensor._keras_history
@@ -175,7 +156,7 @@ def _arrays(layer: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _whole(network: Any, end: _End, request: NetworkRequest, size_px: tuple[int, int]) -> Any:
-    """Return the network from uint8 pixels to what its classifier takes, and to its probabilities."""
+    """Return a model from uint8 pixels to the classifier's input and to the probabilities."""
     inner = keras.Model(network.inputs[0], [end.inputs, network.outputs[0]])
     pixels = keras.Input((*size_px, 3), dtype="uint8")
     scaled = scale_pixels(pixels, request.preprocessing)
@@ -183,7 +164,7 @@ def _whole(network: Any, end: _End, request: NetworkRequest, size_px: tuple[int,
 
 
 def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwork, of: str) -> str:
-    """Say which layers stand between the features and the classifier, and where to cut instead."""
+    """Describe the layers between features and classifier, and where to cut instead."""
     facts = built.facts
     names = own_names(network) if request.is_own else stable_names(network)
     called = {own: name for name, own in names.items()}
@@ -212,7 +193,7 @@ def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwo
 
 
 def _source(tensor: Any) -> tuple[Any, list[Any]]:
-    """Return what made a tensor, and of which tensors; what changes no number is passed over."""
+    """Return the operation and inputs of a tensor, skipping inference no-ops."""
     while True:
         operation, node, _ = tensor._keras_history
         inputs = operation._inbound_nodes[node].input_tensors
@@ -222,7 +203,7 @@ def _source(tensor: Any) -> tuple[Any, list[Any]]:
 
 
 def _advice(nearest: Any, called: dict[str, str], request: NetworkRequest) -> str:
-    """Say where a cut gives what the classifier takes."""
+    """Return where to cut for the classifier's input."""
     if not request.is_own and type(nearest).__name__ == _POOLING:
         before, _ = _source(nearest._inbound_nodes[0].input_tensors[0])
         if called.get(before.name) == find_backbone(request.name).layer:

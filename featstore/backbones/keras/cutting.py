@@ -1,4 +1,4 @@
-"""Cutting a network at one of its layers, those of networks nested in it included."""
+"""Cutting of a network at one of its layers, including those of nested networks."""
 
 import difflib
 import re
@@ -15,24 +15,7 @@ __all__ = ["cut_at", "layer_paths", "own_names", "stable_names"]
 
 
 def cut_at(network: Any, names: Mapping[str, str], layer: str, of: str) -> Any:
-    """Return the part of a network that ends at a layer.
-
-    Parameters
-    ----------
-    network : keras.Model
-    names : mapping of str to str
-        What its layers are called, see :func:`stable_names` and :func:`own_names`, to their own names.
-    layer : str
-        One of these names; or that of a nested network, ``/`` and the name of a layer inside, to any depth.
-        What is inside is evaluated on what the outer network passes in.
-    of : str
-        The network's name, for messages.
-
-    Raises
-    ------
-    BackboneError
-        There is no such layer, or the network cannot be cut there.
-    """
+    """Return the part of a network that ends at a layer."""
     return keras.Model(network.inputs[0], _output(network, names, layer, of))
 
 
@@ -42,11 +25,9 @@ def own_names(network: Any) -> dict[str, str]:
 
 
 def stable_names(network: Any) -> dict[str, str]:
-    """Map names that do not depend on what was built before to the layers' own names.
-
-    Keras numbers the layers that have no name of their own through the whole process: the first network's
-    ``conv2d`` is the second's ``conv2d_94``. Here each network counts from its own first.
-    """
+    """Map process-independent names to the layers' own names."""
+    # Keras numbers unnamed layers through the whole process: the first network's ``conv2d`` is the
+    # second's ``conv2d_94``. Here each network counts from its own first.
     numbered: dict[str, list[tuple[int, str]]] = {}
     stable = {}
     for layer in network.layers:
@@ -62,7 +43,7 @@ def stable_names(network: Any) -> dict[str, str]:
 
 
 def layer_paths(network: Any, names: Mapping[str, str]) -> Iterator[str]:
-    """Name all places where a network can be cut, those inside nested networks as ``nested/layer``."""
+    """Return all names where a network can be cut; those of nested networks as ``nested/layer``."""
     for name, own_name in names.items():
         yield name
         inner = network.get_layer(own_name)

@@ -1,4 +1,4 @@
-"""The forward pass run by Keras itself: on one device of its back end, or on several at once."""
+"""The Keras engine: forward passes on one or several devices of Keras' back end."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ _OUT_OF_MEMORY = ("resourceexhausted", "resource_exhausted", "outofmemory", "out
 
 
 class KerasEngine:
-    """Runs a network with Keras itself, on every device that it is given.
+    """Runs a network with Keras on the given devices.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class KerasEngine:
 
 
 def _largest_activation(model: Any) -> int:
-    """Return the bytes, in float32, of the largest output that a layer has for one image."""
+    """Return the float32 bytes of the largest layer output for one image."""
     largest = 0
     for layer in model.layers:
         if hasattr(layer, "layers"):

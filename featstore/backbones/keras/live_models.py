@@ -1,4 +1,4 @@
-"""Keras models that a program holds: frozen as they are, and kept as files for later programs."""
+"""Keras models in memory: copied as they are, and cached as files for later programs."""
 
 import os
 import re
@@ -19,23 +19,16 @@ _frozen: dict[str, Any] = {}
 
 
 def is_keras_model(found: object) -> TypeGuard[Any]:
-    """Return whether something is a Keras model; Keras is not imported to find out."""
+    """Return whether an object is a Keras model, without importing Keras."""
     return any(
         base.__name__ == "Model" and base.__module__.split(".")[0] == "keras" for base in type(found).__mro__
     )
 
 
 def keep_model(model: Any) -> str:
-    """Copy a model as it is now, and return the path of the file that it is kept in.
-
-    The file is in the cache folder, so that heads on the model's features find it in other programs; where
-    that cannot be written, in a temporary folder. In this program the copy itself is used.
-
-    Raises
-    ------
-    BackboneError
-        The model has no layers that are known, or cannot be copied.
-    """
+    """Copy a model in its current state, and return the path of the saved copy."""
+    # The file is in the cache folder, so that later programs find it, or else in a temporary folder. This
+    # program uses the copy in memory.
     import keras
 
     try:
@@ -66,7 +59,7 @@ def keep_model(model: Any) -> str:
 
 
 def frozen_model(path: str) -> Any | None:
-    """Return the copy that is kept in a file, where this program has made it."""
+    """Return the in-memory copy saved in a file by this program."""
     return _frozen.get(path)
 
 

@@ -1,8 +1,7 @@
-"""Networks built with Keras: weights loaded, pixels scaled, cut at a layer and pooled.
+"""Networks built with Keras: weights, pixel scaling, cut and pooling.
 
-Importing this module imports Keras and its back end, which takes seconds; the rest of the library imports it
-only when a network has to be built. It is written with ``keras`` and ``keras.ops`` alone, so that any of
-Keras' back ends serves.
+Written with keras and keras.ops only, so that any back end serves. Import it only to build a network:
+importing Keras takes seconds.
 """
 
 import contextlib
@@ -57,14 +56,7 @@ _POOLING = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltNetwork:
-    """A network ready to run, and what is known of it now that it is built.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From uint8 pixels of shape (n, height, width, 3), RGB in [0, 255], to float32 rows (n, feature_dim).
-    facts : NetworkFacts
-    """
+    """A Keras model from uint8 RGB pixels (n, height, width, 3) to float32 rows, and its facts."""
 
     model: Any
     facts: NetworkFacts
@@ -72,11 +64,9 @@ class BuiltNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut:
-    """A network that ends at the layer asked for.
+    """A network that ends at the requested layer."""
 
-    ``pooled`` says whether it holds the pooling already. ``salt`` goes into the digest with the weights, and
-    ``values`` in their place.
-    """
+    # pooled: pooling is included. salt: digested with the weights. values: digested instead of them.
 
     model: Any
     layer: str
@@ -86,25 +76,7 @@ class _Cut:
 
 
 def build_network(request: NetworkRequest, *, half: bool = False, device: str | None = None) -> BuiltNetwork:
-    """Build a network: architecture, weights, cut, pooling and the scaling of pixels.
-
-    Parameters
-    ----------
-    request : NetworkRequest
-    half : bool
-        Compute in bfloat16 with float32 weights, on devices that Keras itself drives.
-    device : str, optional
-        One of :func:`device_names`, where its weights are to lie; by default the back end's own choice.
-
-    Raises
-    ------
-    WeightsError
-        The weights file is unreadable or of another architecture.
-    WeightsUnavailableError
-        The weights are to be downloaded, and cannot be.
-    BackboneError
-        The layer, the size or something else is not possible with this network.
-    """
+    """Build a network: architecture, weights, cut, pooling and pixel scaling."""
     try:
         with keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
             if request.weights == "closed-form":
@@ -135,19 +107,13 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
 
 
 def export_openvino(network: BuiltNetwork, path: str) -> None:
-    """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and the .bin beside it."""
+    """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and .bin."""
     with keras_settings(), warnings_to(_ignore):
         network.model.export(path, format="openvino", verbose=False)
 
 
 def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the rows of one small batch without compiling anything for it.
-
-    Raises
-    ------
-    BackboneError
-        Keras cannot run the network on this machine.
-    """
+    """Compute the rows of one small batch without compiling."""
     try:
         with keras_settings():
             return np.asarray(keras.ops.convert_to_numpy(network.model(pixels, training=False)), np.float32)
@@ -158,13 +124,7 @@ def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np
 
 
 def device_names(kind: str | None = None) -> tuple[str, ...]:
-    """Name what Keras' back end computes on.
-
-    Parameters
-    ----------
-    kind : {"cpu", "gpu"}, optional
-        By default all GPUs, or the processor where there is none.
-    """
+    """Return the device names of Keras' back end."""
     if keras.backend.backend() == "torch":  # for which Keras lists none
         from torch.cuda import device_count
 
@@ -271,18 +231,7 @@ def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
 
 
 def scale_pixels(pixels: Any, preprocessing: str) -> Any:
-    """Scale pixels, as a part of a network, as :class:`~featstore.backbones.BackboneSpec` says.
-
-    Parameters
-    ----------
-    pixels : tensor of shape (n, height, width, 3)
-        RGB in [0, 255].
-    preprocessing : str
-
-    Returns
-    -------
-    tensor of the same shape, float32
-    """
+    """Scale RGB pixels in [0, 255] inside a network, as :class:`~featstore.backbones.BackboneSpec` says."""
     scaled = keras.ops.cast(pixels, "float32")
     match preprocessing:
         case "tf":
@@ -301,7 +250,7 @@ def scale_pixels(pixels: Any, preprocessing: str) -> Any:
 
 
 def _configuration(model: Any) -> bytes:
-    """Describe a model's layers and how they are joined, without the names that Keras counts up."""
+    """Return a model's layers and connections, without automatic layer names."""
     order = {layer.name: f"layer {number}" for number, layer in enumerate(model.layers)}
 
     def plain(value: Any) -> Any:
@@ -319,10 +268,8 @@ def _configuration(model: Any) -> bytes:
 
 @contextlib.contextmanager
 def keras_settings(*, half: bool = False) -> Iterator[None]:
-    """Build with our settings, whatever the user's are: channels last, float32, nothing printed.
-
-    The data format is the process', so that one thread builds at a time; the others are the thread's own.
-    """
+    """Build with fixed settings: channels last, float32, no output."""
+    # The data format is process-wide, so one thread builds at a time; the others are thread-local.
     with _BUILDING, _advice_held, warnings_to(_ignore, matching="__array__ implementation"):
         data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
         interactive = keras.config.is_interactive_logging_enabled()
@@ -339,7 +286,7 @@ def keras_settings(*, half: bool = False) -> Iterator[None]:
 
 
 def _ignore(_text: str) -> None:
-    """Forget a warning: between TensorFlow's variables and NumPy 2 there is nothing that we could do."""
+    """Ignore a warning: nothing can be done about TensorFlow's variables and NumPy 2."""
 
 
 _BUILDING = threading.RLock()

@@ -1,4 +1,4 @@
-"""Opening a Keras model of the user's own, in whichever form it was saved."""
+"""Loading of the user's own Keras models, in every saved form."""
 
 import json
 import os
@@ -27,22 +27,7 @@ _RANDOM_STATES = ("StateVar", "seed_generator_state")
 
 
 def open_model(path: str, *, trust_model: bool = False, imports: Sequence[str] = ()) -> Any:
-    """Open a model; code that it holds runs only where it is trusted.
-
-    Parameters
-    ----------
-    path : str
-        A ``.keras`` archive or a whole model in HDF5, of Keras 3 or 2.
-    trust_model : bool
-        Whether code that is in the file may run.
-    imports : sequence of str
-        Modules with the classes of its layers.
-
-    Raises
-    ------
-    BackboneError
-        It is no such file, it holds code and is not trusted, or classes that Keras does not know.
-    """
+    """Open a model; code in it runs only if it is trusted."""
     known = custom_objects(imports)
     check_model_file(path, trust_model=trust_model, known=known)
     try:
@@ -89,7 +74,7 @@ def _from_configuration(configuration: Any, known: Mapping[str, Any], trust_mode
 
 
 def _fill(model: Any, path: str) -> None:
-    """Give a model the values that an HDF5 file has for its layers, all of them or none."""
+    """Load the values of an HDF5 file into a model, all or none."""
     file = os.path.basename(path)
     saved = {layer.name.replace("/", "_"): layer for layer in read_layers(path)}
     for layer in model.layers:
@@ -141,7 +126,7 @@ def _listed(variables: Any) -> str:
 
 
 def _reason(error: BaseException, path: str) -> str:
-    """Return why Keras cannot open a model, and what to do about a class that it does not know."""
+    """Explain why Keras cannot open a model, and what to do about an unknown class."""
     found = re.search(
         r"(?:Could not locate (?:class|function)|Could not deserialize|Unknown \w+:?) ['\"]?([\w>.]+)",
         str(error),
@@ -170,7 +155,7 @@ def _configuration(path: str) -> Any:
 
 
 def _called(configuration: Any, kind: str) -> Iterator[str]:
-    """Find what the layers of a class are called."""
+    """Return the names of the layers of a class."""
     if isinstance(configuration, list):
         for entry in configuration:
             yield from _called(entry, kind)

@@ -1,4 +1,4 @@
-"""Libraries that chatter when they are imported, made to hold their tongue."""
+"""Suppress TensorFlow's log noise on import."""
 
 import contextlib
 import os
@@ -21,10 +21,8 @@ _CHATTER = re.compile(
 
 
 def quiet_import() -> Shared:
-    """Hold back the standard error stream, and pass on all but the notices of TensorFlow's C++ parts.
-
-    Where the block raises, everything is passed on. Of several threads the last one to leave passes it on.
-    """
+    """Capture standard error, and pass on all but the notices of TensorFlow's C++ parts."""
+    # If the block raises, everything is passed on. With several threads, the last to leave passes it on.
     return _quiet
 
 

@@ -1,4 +1,4 @@
-"""The networks of keras.applications, and the weights that go into them: strictly, or not at all."""
+"""Networks of keras.applications, and strict loading of their weights."""
 
 import contextlib
 import logging
@@ -45,29 +45,7 @@ def make_application(
     classes: int | None = None,
     weights: str | None = None,
 ) -> Any:
-    """Build a network of keras.applications.
-
-    Parameters
-    ----------
-    info : BackboneInfo
-    size_px : tuple of int
-        Height and width of its input, in pixels.
-    alpha : float, optional
-        Width multiplier, for networks that have one.
-    pooling : {"avg", "max"}, optional
-        Keras' own pooling; None leaves height and width.
-    top : bool
-        With the classifier.
-    classes : int, optional
-        Of the classifier; by default ImageNet's 1,000.
-    weights : "imagenet", optional
-        Keras' own download; None leaves the weights random.
-
-    Returns
-    -------
-    keras.Model
-        From float32 pixels of shape (n, height, width, 3).
-    """
+    """Build a keras.applications network on float32 pixels (n, height, width, 3)."""
     options: dict[str, Any] = {"include_top": top, "weights": weights, "input_shape": (*size_px, 3)}
     if not top:
         options["pooling"] = pooling
@@ -82,26 +60,7 @@ def make_application(
 
 
 def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
-    """Return a network with a classifier of as many classes as its weights file has.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Made by :func:`make_application`, with ImageNet's classifier.
-    info : BackboneInfo
-    request : NetworkRequest
-
-    Returns
-    -------
-    keras.Model
-        The same where the file has 1,000 classes. Whether its other layers fit is for :func:`load_weights`
-        to say.
-
-    Raises
-    ------
-    WeightsError
-        The file holds no classifier, or cannot be read.
-    """
+    """Return a network with a classifier of as many classes as its weights file has."""
     path = request.file
     if path is None:
         return network
@@ -137,12 +96,10 @@ def _saved_shapes(path: str) -> list[LayerShapes]:
 
 
 def _rescaled(network: Any) -> Any:
-    """Add the scaling that Keras gives EfficientNets with its own ImageNet weights, and only with those.
-
-    The weights that Keras publishes were trained with pixels divided by the variance rather than the
-    deviation (keras.applications.efficientnet, and TensorFlow's issue 49930). Without it a file of them
-    would load, and give other features than the download.
-    """
+    """Add the scaling that Keras gives EfficientNets with its own ImageNet weights, and only with those."""
+    # The published weights were trained with pixels divided by the variance rather than the deviation
+    # (keras.applications.efficientnet; TensorFlow issue 49930). Without it a weights file would load, and
+    # give other features than the download.
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = layer(*args, **kwargs)
@@ -154,25 +111,7 @@ def _rescaled(network: Any) -> Any:
 
 
 def load_weights(network: Any, info: BackboneInfo, request: NetworkRequest, *, top: bool) -> None:
-    """Fill a network with the weights that were asked for.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Made by :func:`make_application`.
-    info : BackboneInfo
-    request : NetworkRequest
-        Its ``weights`` say which: Keras' download or a file.
-    top : bool
-        Whether the network has its classifier. A file may have one or not where the network has none.
-
-    Raises
-    ------
-    WeightsError
-        The file is unreadable, damaged or of another architecture; nothing is ever loaded in part.
-    WeightsUnavailableError
-        Keras cannot fetch its own.
-    """
+    """Load the requested weights into a network."""
     _fill(network, info, request, top=top)
     for layer in network.layers:
         # Normalization keeps what it computes from its weights; EfficientNets begin with one.
@@ -273,7 +212,7 @@ def _imagenet(info: BackboneInfo, request: NetworkRequest, *, top: bool) -> Any:
 
 
 def _alpha_that_fits(path: str, kind: str, info: BackboneInfo, network: Any) -> str:
-    """Say which width multiplier the file is for, where only that is wrong."""
+    """Return a hint naming the width multiplier that a file is for, if only that is wrong."""
     if not info.alphas or kind != "layers":
         return ""
     found = read_layers(path)

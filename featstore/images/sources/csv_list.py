@@ -1,4 +1,4 @@
-"""Reading a CSV list of images: path, and where the user gives them label, group and split."""
+"""CSV and TSV lists of images, with optional labels, groups and splits."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ _Fields = tuple[str | None, str | None, str | None]
 
 @dataclass(kw_only=True)
 class CsvListing:
-    """What a list names.
+    """The content of a list.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class CsvListing:
 
 
 def read_csv_list(location: str) -> CsvListing:
-    """Read a list of images.
+    """Read a CSV or TSV list of images.
 
     The first row names the columns: ``path``, and optionally ``label``, ``group`` and ``split``; others are
     not used. For want of a ``path``, one column called ``filename``, ``file``, ``image`` or the like is taken
@@ -68,21 +68,6 @@ def read_csv_list(location: str) -> CsvListing:
     that is no file, it is read as :class:`~featstore.images.sources.listed_files.ListedFiles` says. It is the
     user's own list, and naming a file in it gives no access that its user lacks. A row that repeats another
     is dropped.
-
-    Parameters
-    ----------
-    location : str
-        An absolute path that ends in ``.csv`` or ``.tsv``.
-
-    Returns
-    -------
-    CsvListing
-
-    Raises
-    ------
-    SourceError
-        The list cannot be read; a row is malformed or contradicts another, named by its line; or none of its
-        files exists.
     """
     root = os.path.dirname(location)
     files = ListedFiles(root)
@@ -115,7 +100,7 @@ def read_csv_list(location: str) -> CsvListing:
 
 
 def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Fields, int]]:
-    """Yield path, (label, group, split) and number of the first line of each row."""
+    """Yield path, (label, group, split) and line number of each row."""
     separator = _SEPARATORS[os.path.splitext(location)[1].lower()]
     line = 1
     try:
@@ -157,7 +142,7 @@ def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Field
 
 
 def _evened(location: str, line: int, row: list[str], widths: tuple[int, int], path_place: int) -> list[str]:
-    """Return a row with as many fields as there are columns; none where it has no word."""
+    """Return a row with as many fields as there are columns; empty for a blank row."""
     n_named, n_columns = widths
     if not any(field.strip(_BLANK) for field in row):
         return []
@@ -174,7 +159,7 @@ def _evened(location: str, line: int, row: list[str], widths: tuple[int, int], p
 
 
 def _read_header(location: str, header: list[str] | None, line: int) -> tuple[dict[str, int], list[str]]:
-    """Find the columns by their names; return their places, and the names of those that are not used."""
+    """Return the positions of the known columns, and the names of unused ones."""
     if header is None:
         raise SourceError(
             f"{location!r} is empty; its first line has to name the columns: path and, as you like, label, "

@@ -1,4 +1,4 @@
-"""A small labelled source for trying things out: the handwritten digits that scikit-learn brings."""
+"""A small labelled example source: scikit-learn's handwritten digits."""
 
 import os
 
@@ -6,26 +6,9 @@ __all__ = ["write_digits"]
 
 
 def write_digits(folder: str | os.PathLike[str]) -> int:
-    """Write scikit-learn's bundled handwritten digits as PNG files in class folders.
-
-    They are the 1,797 8 x 8 images of the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten
-    Digits", UCI Machine Learning Repository, 1998. Files that are there already are left alone.
-
-    Parameters
-    ----------
-    folder : path
-        Made where it does not exist; image number 12, a three, becomes ``folder/3/0012.png``.
-
-    Returns
-    -------
-    int
-        Number of images.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written.
-    """
+    """Write scikit-learn's bundled handwritten digits as PNG files in class folders."""
+    # 1,797 images of 8 x 8 pixels: the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten
+    # Digits", UCI Machine Learning Repository, 1998. Existing files are kept.
     from PIL import Image
     from sklearn.datasets import load_digits
 

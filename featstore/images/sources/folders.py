@@ -1,4 +1,4 @@
-"""Walking a folder: every image below it with its size and time, none of them decoded."""
+"""Folder sources: list every image below a folder with its size and times, without decoding."""
 
 import os
 import stat
@@ -32,7 +32,7 @@ _KINDS = (
 
 @dataclass(kw_only=True)
 class FolderListing:
-    """What a walk found.
+    """Result of walking a folder.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ class FolderListing:
     folders: list[str] = field(default_factory=list)
 
     def other_endings(self) -> dict[str, int]:
-        """Count the files that are no images by their endings, the most frequent first."""
+        """Count the files that are not images by extension, most frequent first."""
         counts: Counter[str] = Counter()
         for (_, ending), number in self.others.items():
             counts[ending] += number
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def empty_folders(self) -> list[str]:
-        """Return the folders that would be classes and hold no image, however deep."""
+        """Return the class folders without any image, however deep."""
         depth = 2 if any(record.split for record in self.records) else 1
         full = {"/".join(record.path.split("/")[:depth]) for record in self.records}
         candidates = {folder for folder in self.folders if folder.count("/") == depth - 1}
@@ -88,16 +88,6 @@ def walk_folder(root: str) -> FolderListing:
     to folders: a folder that is reached in two ways is listed under both, but never inside itself, and at
     most 16 times. Each image costs one ``stat``; only files with neither an image's nor another known ending
     are opened, and no pipe or device, which could block.
-
-    Parameters
-    ----------
-    root : str
-        An absolute path of a folder.
-
-    Raises
-    ------
-    OSError
-        The root itself cannot be listed; of the folders below it, this is a failure in the listing.
     """
     listing = FolderListing()
     visits: Counter[tuple[int, int]] = Counter()
@@ -136,7 +126,7 @@ def walk_folder(root: str) -> FolderListing:
 
 
 def _is_split_by_folders(records: list[ImageRecord]) -> bool:
-    """Say whether the folders in the root are splits, by the rule of :func:`walk_folder`."""
+    """Return whether the folders in the root are splits, by the rule of :func:`walk_folder`."""
     labels = {record.label for record in records}
     splits = {None if label is None else split_of_word(label) for label in labels}
     if None in splits or "train" not in splits or len(splits) == 1:
@@ -158,7 +148,7 @@ def _split_by_folder(record: ImageRecord) -> ImageRecord:
 def _list_entries(
     entries: "os._ScandirIterator[str]", prefix: str, label: str | None, listing: FolderListing
 ) -> list[str]:
-    """Add one folder's images to the listing and return the names of the folders in it."""
+    """Add one folder's images to the listing and return its subfolders."""
     folders = []
     for entry in entries:
         name = entry.name
@@ -195,7 +185,7 @@ def _list_entries(
 
 
 def _skip_hidden(entry: "os.DirEntry[str]", listing: FolderListing) -> None:
-    """Count a hidden folder, or a hidden file with the name of an image."""
+    """Count a hidden folder, or a hidden file with an image's extension."""
     name = entry.name
     if name.startswith("._"):
         listing.skipped["._*"] += 1
@@ -208,7 +198,7 @@ def _skip_hidden(entry: "os.DirEntry[str]", listing: FolderListing) -> None:
 
 
 def unusable_reason(found: OSError | os.stat_result) -> str:
-    """Say in a few words why a path cannot be used as an image file: what it is, or what the system said."""
+    """Return in a few words why a path cannot be used as an image file."""
     if isinstance(found, OSError):
         if isinstance(found, FileNotFoundError | NotADirectoryError):
             return "no such file"

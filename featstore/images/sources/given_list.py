@@ -1,4 +1,4 @@
-"""Lists of images that a program holds: paths, or a table with a column of them."""
+"""Lists of images in memory: paths, or a table with a column of paths."""
 
 import os
 import stat
@@ -20,25 +20,7 @@ _MAX_CHARACTERS = 2000
 
 
 def open_given_list(images: Any) -> Source:
-    """List images that are given as paths, or as a table such as a pandas DataFrame.
-
-    Parameters
-    ----------
-    images : iterable of path, or table
-        A table has a column ``path`` and, optionally, ``label``, ``group`` and ``split``, under the names
-        that a CSV may give them. Relative paths start from the current folder, and mean what they do in a
-        CSV. Where a cell is None or NaN, there is no such entry.
-
-    Returns
-    -------
-    Source
-        With the name ``"images"``, and in no place.
-
-    Raises
-    ------
-    SourceError
-        It is neither, a cell is none that its column may have, or none of the files exists.
-    """
+    """List images given as paths, or as a table such as a pandas DataFrame."""
     root = os.getcwd()
     files = ListedFiles(root)
     unused: list[str] = []
@@ -84,7 +66,7 @@ def open_given_list(images: Any) -> Source:
 
 
 def _rows(images: Any, unused: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the cells of each image by their columns."""
+    """Yield each image's cells by column."""
     if not hasattr(images, "columns"):
         if not isinstance(images, Iterable) or isinstance(images, dict):
             raise SourceError(
@@ -124,7 +106,7 @@ def _path(number: int, cell: Any) -> str:
 
 
 def _text(number: int, name: str, cell: Any) -> str | None:
-    """Return a cell's text; None where it says nothing."""
+    """Return a cell's text, or None if it is empty."""
     if _is_missing(cell):
         return None
     if not isinstance(cell, str) and hasattr(cell, "__len__"):

@@ -1,4 +1,4 @@
-"""Which files in folders are images, by their names or their first bytes, and which folders are skipped."""
+"""File and folder name rules: which files are images, and which folders to skip."""
 
 import os
 import re
@@ -61,36 +61,19 @@ _PLAUSIBLE = {
 
 
 def is_image_name(name: str) -> bool:
-    """Tell by its ending, in any case, whether a file is taken for an image.
-
-    Parameters
-    ----------
-    name : str
-        The file's name, without its folder.
-
-    Examples
-    --------
-    >>> is_image_name("rose.JPG"), is_image_name("rose.txt"), is_image_name(".jpg")
-    (True, False, False)
-    """
+    """Return whether a file's extension is that of an image, in any case."""
     stem, _, ending = name.rpartition(".")
     return bool(stem) and ending.lower() in _ENDINGS
 
 
 def may_hold_image(name: str) -> bool:
-    """Return whether a file without the name of an image may be one: its ending is none that is known.
-
-    Examples
-    --------
-    >>> [may_hold_image(name) for name in ("rose.jpg?w=640", "IMG_0001", "rose.jpeg.1", "rose.txt", "a.jpg~")]
-    [True, True, True, False, False]
-    """
+    """Return whether a file of unknown or no extension may be an image."""
     stem, _, ending = name.rpartition(".")
     return name[-1:] != "~" and not (stem and ending.lower() in _KNOWN_OTHERS)
 
 
 def holds_image(path: str) -> bool:
-    """Return whether a file begins as an image does; False where it cannot be read."""
+    """Return whether a file begins with an image's signature; False if it cannot be read."""
     from featstore.images.formats import format_name
 
     try:
@@ -109,11 +92,5 @@ def holds_image(path: str) -> bool:
 
 
 def is_of_another_program(folder: str) -> bool:
-    """Return whether a folder is one in which some program keeps what is its own, by the folder's name.
-
-    Examples
-    --------
-    >>> is_of_another_program("@eaDir"), is_of_another_program("$Recycle.Bin"), is_of_another_program("roses")
-    (True, True, False)
-    """
+    """Return whether a folder's name is that of another program's private folder."""
     return folder.lower() in _OTHER_PROGRAMS or _FOUND.fullmatch(folder) is not None

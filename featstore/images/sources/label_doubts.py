@@ -1,4 +1,4 @@
-"""Labels of a list that are hardly names of classes: several in one cell, or measurements."""
+"""Warnings of labels that are probably not class names: several in one cell, or measurements."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,15 +13,7 @@ _FEWEST_IMAGES = 3
 
 
 def label_doubts(labels: Iterable[str | None]) -> list[str]:
-    """Return a sentence on each thing that makes the labels of a list unlikely to be one class an image.
-
-    Examples
-    --------
-    >>> label_doubts(["cat", "dog", "cat|dog", "red panda"])[0][:70]
-    "1 label looks like several in one: 'cat|dog'. Each is taken for a clas"
-    >>> label_doubts(["1", "2", "1", "2"])
-    []
-    """
+    """Return a warning for each sign that the labels are not one class an image."""
     counts = Counter(label for label in labels if label is not None)
     doubts = []
     if joined := _joined(counts):
@@ -41,7 +33,7 @@ def label_doubts(labels: Iterable[str | None]) -> list[str]:
 
 
 def _joined(counts: Counter[str]) -> list[str]:
-    """Return the labels that are made of others."""
+    """Return the labels that are combinations of others."""
     parts = {label: found for label in counts if len(found := _parts(label)) > 1}
     met = Counter(part for found in parts.values() for part in set(found))
     # "haze primary", "clear primary", "clear water" …: more combinations than words.

@@ -1,4 +1,4 @@
-"""Which file the path in a list means, however it is written."""
+"""Resolution of paths in lists, however they are written."""
 
 import os
 import re
@@ -18,13 +18,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 class ListedFiles:
-    """Finds the files of a list.
-
-    Parameters
-    ----------
-    root : str
-        Where relative paths start.
-    """
+    """Finds the files of a list; relative paths start from ``root``."""
 
     def __init__(self, root: str) -> None:
         # Absolute paths survive the joining: the prefix is used for relative ones only.
@@ -32,19 +26,9 @@ class ListedFiles:
         self._names: dict[str, dict[str, list[str]]] = {}
 
     def find(self, text: str) -> tuple[str, os.stat_result]:
-        """Return a file's path, as it is on the disk, and what the system says of it.
-
-        A path means what it says; where there is no such file, the same without blanks around it, with
-        slashes for backslashes, in another Unicode form, or with an image's ending added, if one file alone
-        fits.
-
-        Raises
-        ------
-        ImageError
-            There is no such file; with the reason.
-        ValueError
-            The path holds a NUL character.
-        """
+        """Return a file's path on the disk and its ``stat`` result."""
+        # A path is taken literally; if no such file exists: without surrounding blanks, with slashes for
+        # backslashes, in another Unicode form, or with an image's extension, if exactly one file fits.
         path = normalised_path(text)
         try:
             return path, os.stat(self._absolute(path))
@@ -72,7 +56,7 @@ class ListedFiles:
         return path if os.path.isabs(path) else self._prefix + path
 
     def _like(self, path: str) -> Iterator[str]:
-        """Yield the files whose paths differ by Unicode form, or lack an image's ending."""
+        """Yield the files whose paths differ by Unicode form, or lack an image's extension."""
         start, *parts = ("/", *path[1:].split("/")) if path.startswith("/") else ("", *path.split("/"))
         *folders, last = parts
         found = [start]
@@ -98,7 +82,7 @@ class ListedFiles:
         ]
 
     def _listed(self, above: str) -> dict[str, list[str]]:
-        """Return the names in a folder by their normalised forms, whole and up to the last dot."""
+        """Return the names in a folder by their normalised forms, with and without extension."""
         if above not in self._names:
             names = self._names.setdefault(above, {})
             try:
@@ -113,13 +97,7 @@ class ListedFiles:
 
 
 def readings(text: str) -> list[str]:
-    r"""Return what a path in a list may mean, as it stands first.
-
-    Examples
-    --------
-    >>> readings("a.jpg"), readings(r" pics\a.jpg")
-    (['a.jpg'], [' pics\\a.jpg', 'pics\\a.jpg', 'pics/a.jpg'])
-    """
+    """Return the possible meanings of a path in a list, the literal one first."""
     told = [text]
     stripped = text.strip()
     if match := _FILE_URL.match(stripped):
@@ -132,13 +110,7 @@ def readings(text: str) -> list[str]:
 
 
 def normalised_path(path: str) -> str:
-    """Return a path as :func:`os.path.normpath` does, with slashes; an address stays as it is.
-
-    Examples
-    --------
-    >>> normalised_path("./a//b.jpg"), normalised_path("https://example.com/a.jpg")
-    ('a/b.jpg', 'https://example.com/a.jpg')
-    """
+    """Return a path as :func:`os.path.normpath` does, with slashes; a URL stays as it is."""
     # Only these can be changed by normpath, which costs more than the rest of the row.
     if "//" in path or "/." in path or path[:1] == "." or path[-1:] == "/" or os.sep != "/":
         if _URL.match(path):

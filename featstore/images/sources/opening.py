@@ -1,4 +1,4 @@
-"""Where images come from: a folder of class folders, a flat folder, or a CSV list."""
+"""Opening of a source: a folder of class folders, a flat folder, a CSV list, or a list in memory."""
 
 import os
 import re
@@ -27,43 +27,7 @@ def open_source(
     validation_list: str | os.PathLike[str] | None = None,
     test_list: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """List the images of a folder or a CSV, decoding none of them.
-
-    Parameters
-    ----------
-    source : str, path-like, iterable of path, or table
-        A folder, in which the folder that an image lies in below it is its label, or a ``.csv``
-        or ``.tsv`` file with a column ``path``; or a list that the program holds (see
-        :func:`~featstore.images.sources.given_list.open_given_list`).
-    train_list, validation_list, test_list : str or path-like, optional
-        Text files that name images of the source, one a line, and give them their split (see
-        :func:`~featstore.images.sources.split_lists.with_split_lists`).
-
-    Returns
-    -------
-    Source
-        With at least one image.
-
-    Raises
-    ------
-    SourceError
-        There is nothing at its path, it is neither folder nor list, the list is malformed, no image was
-        found, or a list of a split does not fit; the message says what was there and what to do.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("roses/1.jpg", "roses/2.png", "tulips/old/3.jpg", "tulips/notes.txt"):
-    ...         file = pathlib.Path(folder, name)
-    ...         file.parent.mkdir(parents=True, exist_ok=True)
-    ...         _ = file.write_bytes(b"...")
-    ...     source = open_source(folder)
-    >>> [(record.path, record.label) for record in source.records]
-    [('roses/1.jpg', 'roses'), ('roses/2.png', 'roses'), ('tulips/old/3.jpg', 'tulips')]
-    >>> source.ignored
-    1
-    """
+    """List the images of a folder, a CSV or a list in memory, without decoding them."""
     lists = {"train": train_list, "validation": validation_list, "test": test_list}
     is_path = isinstance(source, str | bytes | os.PathLike)
     return with_split_lists(_open(os.fsdecode(source)) if is_path else open_given_list(source), lists)
@@ -122,13 +86,7 @@ def _open_folder(location: str) -> Source:
 
 
 def _catalog_name(stem: str) -> str:
-    """Make a name that is a safe file name everywhere.
-
-    Examples
-    --------
-    >>> _catalog_name("my flowers (2024)"), _catalog_name("цветы")
-    ('my-flowers-2024', 'images')
-    """
+    """Return a name that is a safe file name on every system."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", normalised_name(stem))[:_MAX_NAME]
     return re.sub(r"^[^A-Za-z0-9]+|-+$", "", name) or "images"
 

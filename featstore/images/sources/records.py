@@ -1,4 +1,4 @@
-"""What a source says about its images, before any of them is opened."""
+"""Records of a source's images, made before any of them is opened."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _SPLIT_WORDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRecord:
-    """One image file of a source, as found by its name and ``stat``; it has not been opened.
+    """One image file of a source, known by name and ``stat`` only.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All images of a folder or a CSV list.
+    """All images of a folder or a list.
 
     Parameters
     ----------
@@ -89,12 +89,12 @@ class Source:
 
     @property
     def unlabelled(self) -> int:
-        """How many images lie beside classes without being of one."""
+        """Number of unlabelled images beside class folders."""
         n_none = sum(record.label is None for record in self.records)
         return 0 if n_none == len(self.records) else n_none
 
     def doubts(self) -> list[str]:
-        """Return sentences on what the user may have meant otherwise: classes that look alike, columns."""
+        """Return warnings on likely mistakes: similar classes, unused columns."""
         told = [look_alikes_told({record.label for record in self.records if record.label})]
         if self.unused_columns:
             unused = ", ".join(map(repr, self.unused_columns[:_SHOWN]))
@@ -126,11 +126,5 @@ class Source:
 
 
 def split_of_word(word: str) -> str | None:
-    """Return the split that a word means, in any case; None if it means none.
-
-    Examples
-    --------
-    >>> split_of_word("Val"), split_of_word("training"), split_of_word("trainer")
-    ('validation', 'train', None)
-    """
+    """Return the split that a word means, in any case, or None."""
     return _SPLIT_WORDS.get(word.lower())

@@ -1,4 +1,4 @@
-"""Text files that say which images of a source are for training, validation or test."""
+"""Split lists: text files that name the images of a split."""
 
 import os
 import posixpath
@@ -21,7 +21,7 @@ _SEVERAL = -1
 
 
 def with_split_lists(source: Source, lists: Mapping[str, str | os.PathLike[str] | None]) -> Source:
-    """Give the images of a source the splits that lists name them in.
+    """Assign the images of a source to the splits of lists.
 
     A list has one image a line, as its path below the source's root, with or without its extension, such as
     ``apple_pie/1005649``; absolute paths are understood too. The text is UTF-8, with or without a byte-order
@@ -29,24 +29,6 @@ def with_split_lists(source: Source, lists: Mapping[str, str | os.PathLike[str] 
     no file is called as a line says, white space around it is dropped, backslashes are read as slashes, and
     names may be in another Unicode form. No character starts a comment, since a name may hold it. A name that
     stands twice in one list counts once.
-
-    Parameters
-    ----------
-    source : Source
-    lists : mapping of str to path or None
-        The list of each of ``"train"``, ``"validation"`` and ``"test"``, or None where there is none.
-
-    Returns
-    -------
-    Source
-        The same images. Those that no list names are given no split. Names of images that the source found
-        and could not use are passed over.
-
-    Raises
-    ------
-    SourceError
-        A list cannot be read or is empty, names an image that is not there or a name that fits several, two
-        lists name the same image, or the source itself gives splits already.
     """
     given = {split: os.fsdecode(path) for split, path in lists.items() if path is not None}
     if not given:
@@ -83,14 +65,14 @@ def _refuse_splits_of_its_own(source: Source) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    """A line of a list that names no image of the source."""
+    """A line of a list that matches no image of the source."""
 
     name: str
     line: int
 
 
 class _Index:
-    """The images of a source by their paths from its root, with and without extension."""
+    """The images of a source by relative path, with and without extension."""
 
     def __init__(self, source: Source) -> None:
         self._records: list[ImageRecord] = source.records
@@ -104,7 +86,7 @@ class _Index:
         self._unusable = {*unusable, *(os.path.splitext(path)[0] for path in unusable)}
 
     def rows(self, path: str) -> list[int]:
-        """Return the row of each image that a list names, once each and in the list's order."""
+        """Return the row of each image in a list, once each and in the list's order."""
         rows: dict[int, None] = {}
         missing: list[_Missing] = []
         lines = _read_lines(path)
@@ -157,7 +139,7 @@ class _Index:
 
 
 def _rows_by_name(paths: list[str]) -> dict[str, int]:
-    """Return the number of each path and, where it is no path itself, of each without its extension."""
+    """Return the row of each path and, unless that is a path itself, of each without extension."""
     rows: dict[str, int] = {}
     stems: dict[str, int] = {}
     for row, path in enumerate(paths):
@@ -168,7 +150,7 @@ def _rows_by_name(paths: list[str]) -> dict[str, int]:
 
 
 def _read_lines(path: str) -> list[tuple[int, str]]:
-    """Return number and text of each line that is not blank, without its end."""
+    """Return number and text of each non-blank line, without its end."""
     reason, lines = "", []
     try:
         status = os.stat(path)

@@ -1,4 +1,4 @@
-"""Text as people save it: which encoding it is in, and how a table in it is written."""
+"""Text files as found in practice: encodings, and the dialects of delimited tables."""
 
 import codecs
 import csv
@@ -30,10 +30,8 @@ _MAX_FIELD = 100_000
 
 
 def open_text(path: str, *, newline: str | None = None) -> io.TextIOWrapper:
-    """Open a text in UTF-8, or in UTF-16 or 32 as its byte-order mark or its first letters show.
-
-    What is not UTF-8 in such a text is held with surrogate escapes.
-    """
+    """Open a text in UTF-8, or in UTF-16 or 32 by its byte-order mark or first characters."""
+    # Bytes that are not UTF-8 become surrogate escapes.
     file = open(path, "rb")  # noqa: SIM115 (what is returned closes it)
     try:
         head = file.peek(4)[:4]
@@ -51,7 +49,7 @@ def open_text(path: str, *, newline: str | None = None) -> io.TextIOWrapper:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How a table is written.
+    """The format of a delimited table.
 
     Parameters
     ----------
@@ -76,25 +74,7 @@ class Dialect:
 def find_dialect(
     file: io.TextIOWrapper, *, separator: str, columns: Sequence[str]
 ) -> tuple[Dialect, Iterator[str], int]:
-    """Find out how a table is written: by its header, and by whether blanks stand around any quotes.
-
-    Parameters
-    ----------
-    file : text file
-        At its beginning.
-    separator : str
-        What separates where nothing else is found: that of the file's name.
-    columns : sequence of str
-        Names by one of which a header is known.
-
-    Returns
-    -------
-    dialect : Dialect
-    lines : iterator of str
-        The header and what follows.
-    before : int
-        How many lines came before: blank ones, and a line such as ``sep=;``.
-    """
+    """Detect a table's format from its header."""
     before, given = 0, ""
     # A large file of one line is no table, and is not read to its end to find that out.
     while line := file.readline(_MAX_HEADER):
