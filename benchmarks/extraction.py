@@ -147,7 +147,7 @@ def measure(options, work: str) -> None:
         ),
     }
     limits: dict[str, Callable[[], int]] = {"decoding alone": decoding_alone(paths, info.size_px)}
-    combinations = [("tensorflow", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
+    combinations = [("keras", "float32"), ("openvino", "float32"), ("openvino", "bfloat16")]
     for engine, precision in combinations:
         try:
             backbone = featstore.load_backbone(

@@ -19,6 +19,7 @@ __all__ = [
     "accuracy_told",
     "bar",
     "count",
+    "engine_option",
     "example",
     "force_option",
     "import_option",
@@ -51,6 +52,25 @@ trust_model_option = click.option(
     "--trust-model",
     is_flag=True,
     help="Let a Keras model of your own run the code that it holds, such as Lambda layers.",
+)
+
+
+class _Engine(click.Choice[str]):
+    """What runs a network; ``tensorflow`` is the old word for ``keras``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "tensorflow":
+            note("--engine tensorflow is called --engine keras now")
+            value = "keras"
+        return super().convert(value, param, ctx)
+
+
+engine_option = click.option(
+    "--engine",
+    type=_Engine(["auto", "openvino", "keras"]),
+    default="auto",
+    show_default=True,
+    help="Runtime of the forward pass; auto is Keras on a GPU, else OpenVINO.",
 )
 
 

@@ -9,6 +9,7 @@ import click
 from .console import (
     bar,
     count,
+    engine_option,
     example,
     import_option,
     json_option,
@@ -108,13 +109,7 @@ class _Devices(click.ParamType[list[str]]):
     show_default=True,
     help="Arithmetic of the forward pass.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "openvino", "tensorflow"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network.",
-)
+@engine_option
 @click.option(
     "--devices",
     type=_Devices(),

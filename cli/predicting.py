@@ -21,6 +21,7 @@ from featstore import FeatstoreError
 from .console import (
     bar,
     count,
+    engine_option,
     example,
     import_option,
     json_option,
@@ -81,13 +82,7 @@ _Paths: TypeAlias = "queue.Queue[str | OSError | None]"
 @click.option("--labels-only", is_flag=True, help="Print nothing but each image's label, one a line.")
 @click.option("--null", "-0", "is_null", is_flag=True, help="Paths on standard input end in NUL.")
 @weights_option
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "openvino", "tensorflow"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network of a head.",
-)
+@engine_option
 @trust_model_option
 @import_option
 @quiet_option

@@ -109,7 +109,7 @@ class Predictor:
         The backbone's weights file, where it is not at the place that the head remembers. Of a head on
         several spaces, one file for all backbones; or one for each, in the order of ``head.spec.parts``, with
         None for one that has not moved.
-    engine : {"auto", "openvino", "tensorflow"}
+    engine : {"auto", "openvino", "keras"}
         What runs the backbone.
     trust_model, imports
         As for :func:`featstore.load_backbone`.

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -256,7 +257,7 @@ def load_backbone(
     views : ViewRecipe, optional
         How views of an image are drawn, for :func:`featstore.extract` with ``n_views``. Features of different
         recipes are in different spaces.
-    engine : {"auto", "openvino", "tensorflow"}
+    engine : {"auto", "openvino", "keras"}
         What runs the network. ``"auto"``: Keras' back end on a GPU, else OpenVINO, else Keras' back end.
     devices : sequence of str, optional
         Where Keras' back end runs it, in Keras' names: ``["gpu:0", "gpu:1"]``. By default on all GPUs,
@@ -309,7 +310,7 @@ def load_backbone(
             "a backbone is the name of one, the path of a .keras file, a keras.Model or what load_backbone "
             f"returned; found {type(name).__name__}"
         )
-    _check_engine(engine)
+    engine = _checked_engine(engine)
     if devices is not None:
         devices = check_devices(devices, engine=engine)
     request = request_network(
@@ -359,12 +360,12 @@ def backbone_from_spec(
     imports: Sequence[str] = (),
 ) -> Backbone:
     """Load the backbone that gives the features of a specification."""
-    _check_engine(engine)
+    engine = _checked_engine(engine)
     path = None if weights is None else os.fspath(weights)
     if path in ("", "imagenet", "closed-form"):
         path = None
     own = spec.architecture not in {info.name for info in known_backbones()}
-    without_file = (path is None or not os.path.exists(path)) and engine != "tensorflow"
+    without_file = (path is None or not os.path.exists(path)) and engine != "keras"
     # The converted network is kept under the specification itself, so that it needs no weights.
     if without_file and (feature_dim := converted_before(spec)):
         request = _request_of(spec, weights=path)
@@ -417,9 +418,15 @@ def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Itera
     yield from rest
 
 
-def _check_engine(engine: str) -> None:
+def _checked_engine(engine: str) -> str:
+    """Return an engine's name; ``"tensorflow"`` is the old word for ``"keras"``."""
+    if engine == "tensorflow":
+        message = "the engine 'tensorflow' is called 'keras' now, whatever Keras' back end is"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+        return "keras"
     if engine not in ENGINES:
         raise BackboneError(f"engine is one of {', '.join(ENGINES)}; found {engine!r}")
+    return engine
 
 
 def _height_and_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -78,7 +78,7 @@ def compile_engine(
             return OpenVINOEngine(_converted(spec, build), precision=spec.precision)
         except _ConversionError as error:
             if engine == "openvino":
-                raise BackboneError(f"{error}; use --engine tensorflow") from error
+                raise BackboneError(f"{error}; use --engine keras") from error
             _log.warning("%s; Keras runs it instead, which takes about twice as long", error)
     from featstore.backbones.keras.models import device_names
 
@@ -92,7 +92,7 @@ def compile_engine(
 def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
     """Return the requested devices, in order, under Keras' names."""
     if engine == "openvino":
-        raise BackboneError("OpenVINO runs on the processor; leave --devices out, or use --engine tensorflow")
+        raise BackboneError("OpenVINO runs on the processor; leave --devices out, or use --engine keras")
     named = tuple(device.strip().lower() for device in devices)
     from featstore.backbones.keras.models import device_names
 

@@ -24,7 +24,7 @@ __all__ = [
     "openvino_version",
 ]
 
-ENGINES = ("auto", "openvino", "tensorflow")
+ENGINES = ("auto", "openvino", "keras")
 
 _IMPORTING = threading.RLock()
 
@@ -42,7 +42,7 @@ class Engine(Protocol):
     Attributes
     ----------
     name : str
-        ``"openvino"`` or ``"tensorflow"``.
+        ``"openvino"`` or ``"keras"``.
     devices : tuple of str
         What computes; batch ``k`` of a run is computed by device ``k % len(devices)``.
     provenance : dict of str

@@ -275,7 +275,7 @@ def _fused(
             head.spec,
             weights=weights,
             remembered=head.weights,
-            engine="tensorflow",
+            engine="keras",
             trust_model=trust_model,
             imports=imports,
         )

@@ -67,5 +67,5 @@ def test_devices_that_cannot_be_used_are_refused(named, message, tiny_keras_file
 
 
 def test_openvino_takes_no_devices(tiny_keras_file):
-    with pytest.raises(BackboneError, match="leave --devices out, or use --engine tensorflow"):
+    with pytest.raises(BackboneError, match="leave --devices out, or use --engine keras"):
         load_backbone(tiny_keras_file, preprocessing="torch", devices=["cpu:0"], engine="openvino")

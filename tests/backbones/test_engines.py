@@ -16,7 +16,7 @@ from featstore.backbones.cache import has_room
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import BackboneError
 
-ENGINES = ["openvino", "tensorflow"]
+ENGINES = ["openvino", "keras"]
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +138,8 @@ def test_provenance_names_engine_versions_and_weights(tiny, pixels, tiny_keras_f
     assert provenance["engine"] == "openvino"
     assert provenance["openvino"] == engines.openvino_version()
     assert provenance["weights"] == tiny_keras_file
-    tiny("tensorflow").forward(pixels[:1])
-    assert {"engine", "keras", "featstore"} <= set(tiny("tensorflow").provenance)
+    tiny("keras").forward(pixels[:1])
+    assert {"engine", "keras", "featstore"} <= set(tiny("keras").provenance)
 
 
 def test_a_damaged_converted_network_is_made_again(cache, tiny_keras_file, pixels):
@@ -169,7 +169,7 @@ def test_what_openvino_cannot_convert_runs_with_one_warning(
     (record,) = caplog.records
     assert "OpenVINO cannot convert tiny-" in record.message
     assert "no such operation" in record.message
-    with pytest.raises(BackboneError, match="use --engine tensorflow"):
+    with pytest.raises(BackboneError, match="use --engine keras"):
         load_backbone(tiny_keras_file, engine="openvino", **options).forward(pixels[:3])
 
 
@@ -297,7 +297,7 @@ def test_bfloat16_on_a_processor_without_it_is_refused(tiny_keras_file, pixels, 
 
 
 def test_bfloat16_with_keras_on_a_processor_is_refused(tiny_keras_file, pixels, monkeypatch):
-    options = {"preprocessing": "torch", "precision": "bfloat16", "engine": "tensorflow"}
+    options = {"preprocessing": "torch", "precision": "bfloat16", "engine": "keras"}
     from featstore.backbones.keras import models as keras_models
 
     monkeypatch.setattr(keras_models, "device_names", lambda kind=None: ("cpu:0",))
@@ -313,8 +313,15 @@ def test_a_machine_without_openvino_uses_keras(cache, tiny_keras_file, pixels, m
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(BackboneError, match="engine is one of auto, openvino, tensorflow; found 'onnx'"):
+    with pytest.raises(BackboneError, match="engine is one of auto, openvino, keras; found 'onnx'"):
         load_backbone("scattering", engine="onnx")
+
+
+def test_the_old_word_for_keras_still_works():
+    with pytest.warns(DeprecationWarning, match="is called 'keras' now") as caught:
+        backbone = load_backbone("scattering", engine="tensorflow")
+    assert caught[0].filename == __file__
+    assert backbone._wanted == ("keras", None)
 
 
 def test_openvino_is_imported_without_the_package_that_reports_it():

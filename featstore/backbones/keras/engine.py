@@ -46,7 +46,7 @@ class KerasEngine:
         ``k % len(devices)``.
     """
 
-    name = "tensorflow"
+    name = "keras"
 
     def __init__(self, build: Callable[[str], Any], *, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
