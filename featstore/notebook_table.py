@@ -1,4 +1,4 @@
-"""Results as tables of HTML, as notebooks show them."""
+"""HTML tables for notebooks."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -9,15 +9,7 @@ _MOST_ROWS = 50
 
 
 def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table with a caption, of at most 50 rows; all texts are escaped.
-
-    Parameters
-    ----------
-    caption : str
-    header : sequence of str
-    rows : iterable of sequence
-        Cells; None is shown as an empty one, and what is no text to the right.
-    """
+    """Return an HTML table of at most 50 rows; texts are escaped, numbers right-aligned, None left blank."""
     lines = [f"<table><caption>{escape(caption)}</caption>", "<thead><tr>"]
     lines += [f"<th>{escape(name)}</th>" for name in header]
     lines.append("</tr></thead><tbody>")
@@ -30,7 +22,7 @@ def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def percent(share: float | None, ends: Sequence[float] | None = None) -> str:
-    """Write a share of 1 in percent, with its interval if there is one; nothing for None."""
+    """Format a fraction in percent, with its interval if given; empty for None."""
     if share is None:
         return ""
     return f"{100 * share:.1f}%" + (f" ({100 * ends[0]:.1f}% to {100 * ends[1]:.1f}%)" if ends else "")
@@ -39,5 +31,5 @@ def percent(share: float | None, ends: Sequence[float] | None = None) -> str:
 def _cell(value: object) -> str:
     if value is None or isinstance(value, str):
         return f"<td>{escape(value or '')}</td>"
-    told = f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else value
-    return f'<td style="text-align:right">{escape(str(told))}</td>'
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else value
+    return f'<td style="text-align:right">{escape(str(text))}</td>'

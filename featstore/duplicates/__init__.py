@@ -1,4 +1,4 @@
-"""Images that are copies of each other, to the byte or nearly, by their stored features."""
+"""Detection of exact and near-duplicate images from their stored features."""
 
 import lazy_loader
 

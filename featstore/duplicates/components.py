@@ -1,4 +1,4 @@
-"""Connected components that grow edge by edge, in memory that does not depend on the number of edges."""
+"""Incremental connected components, in memory independent of the number of edges."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,27 +7,10 @@ __all__ = ["Components"]
 
 
 class Components:
-    """Which of n things hang together by the edges told so far.
-
-    Parameters
-    ----------
-    n : int
-
-    Attributes
-    ----------
-    labels : ndarray of shape (n,), int64
-        For each thing the smallest number in its component.
-
-    Examples
-    --------
-    >>> found = Components(5)
-    >>> found.join([4, 1], [1, 3])
-    >>> found.labels.tolist()
-    [0, 1, 2, 1, 1]
-    """
+    """Connected components of n nodes; ``labels`` holds the smallest node of each node's component."""
 
     def __init__(self, n: int) -> None:
-        self.labels: NDArray[np.int64] = np.arange(n, dtype=np.int64)
+        self.labels: NDArray[np.int64] = np.arange(n, dtype=np.int64)  # (n,)
 
     def join(self, first: NDArray[np.int64] | list[int], second: NDArray[np.int64] | list[int]) -> None:
         """Add the edges between ``first[k]`` and ``second[k]``."""
@@ -39,7 +22,7 @@ class Components:
         from scipy.sparse.csgraph import connected_components
 
         a, b = a[new], b[new]
-        # Only the components that the edges touch take part, so that few edges cost little among many things.
+        # Only components that the edges touch take part: few edges among many nodes are cheap.
         place = np.zeros(len(self.labels), np.int64)
         place[a] = place[b] = 1
         touched = np.flatnonzero(place)

@@ -1,4 +1,4 @@
-"""Which images of a table are copies of each other, to the byte or nearly."""
+"""Search for exact and near-duplicate images in a table."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -38,17 +38,16 @@ class DuplicateImage:
     Parameters
     ----------
     row : int
-        Its row in the table.
+        Row in the table.
     path : str
-        Absolute.
+        Absolute path.
     label : str
-        Empty where it has none.
-    split : str
-        ``"train"``, ``"validation"`` or ``"test"``.
+        Empty if the image has none.
+    split : {"train", "validation", "test"}
     content_hash : str
-        64 hexadecimal digits; equal files have equal ones.
+        SHA-256 of the file's content, 64 hexadecimal digits; equal files have equal hashes.
     similarity : float
-        To the image that is most like it; 1 for one with the same bytes.
+        Similarity to the most similar image of the group, in (0, 1]; 1 for identical files.
     """
 
     row: int
@@ -61,16 +60,16 @@ class DuplicateImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DuplicatePair:
-    """Two images with different bytes that are nearly the same.
+    """Two nearly identical images with different content hashes.
 
     Parameters
     ----------
     similarity : float
-        At most 1.
+        In (0, 1].
     rows : tuple of int
-        In the table; of several files with the same bytes the first.
+        Rows in the table; for several identical files, the first.
     paths : tuple of str
-        Absolute.
+        Absolute paths.
     """
 
     similarity: float
@@ -80,14 +79,14 @@ class DuplicatePair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DuplicateGroup:
-    """Images that hang together by pairs: each is like another of them, though not like all.
+    """Images connected by duplicate pairs: each is similar to another one, though not to all.
 
     Parameters
     ----------
     images : tuple of DuplicateImage
         In the table's order; at least two.
     similarity : float
-        Of the two that are most alike.
+        Similarity of the most similar pair, in (0, 1].
     """
 
     images: tuple[DuplicateImage, ...]
@@ -95,31 +94,31 @@ class DuplicateGroup:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that occur, sorted."""
+        """Distinct labels, sorted."""
         return tuple(sorted({image.label for image in self.images} - {""}))
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that occur, sorted."""
+        """Distinct splits, sorted."""
         return tuple(sorted({image.split for image in self.images}))
 
     @property
     def has_label_conflict(self) -> bool:
-        """Whether its images have different labels."""
+        """Whether the images have different labels."""
         return len(self.labels) > 1
 
     @property
     def straddles_splits(self) -> bool:
-        """Whether its images are in different splits."""
+        """Whether the images lie in different splits."""
         return len(self.splits) > 1
 
     @property
     def is_identical(self) -> bool:
-        """Whether all its files have the same bytes."""
+        """Whether all files are identical."""
         return len({image.content_hash for image in self.images}) == 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values; these keys stay the same."""
+        """Return the group as JSON values; the keys are stable."""
         return {
             "similarity": self.similarity,
             "identical": self.is_identical,
@@ -133,23 +132,23 @@ class DuplicateGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """What :func:`find_duplicates` found.
+    """Result of :func:`find_duplicates`.
 
     Parameters
     ----------
     threshold : float
-        Least similarity of a pair.
+        Smallest similarity of a pair.
     n_images : int
-        Images that were compared.
+        Number of images compared.
     n_copies : int
-        Images with the bytes of another that comes before them.
+        Number of images identical to an earlier one.
     n_pairs : int
-        Pairs of different contents at or above the threshold, whether listed or not.
+        Number of pairs of different contents at or above the threshold, listed or not.
     pairs : tuple of DuplicatePair
-        The closest of them, the closest first.
+        The most similar pairs, in decreasing similarity.
     groups : tuple of DuplicateGroup
-        All groups, whether their pairs are listed or not. Those with different labels come first, then those
-        that straddle splits, then the others; within these the most alike first.
+        All groups, whether their pairs are listed or not: first those with conflicting labels, then those
+        that straddle splits, then the others; each in decreasing similarity.
     """
 
     threshold: float
@@ -161,12 +160,12 @@ class Duplicates:
 
     @property
     def n_pairs_cut(self) -> int:
-        """How many pairs are not listed; their images are in the groups all the same."""
+        """Number of pairs that are not listed; their images are in the groups nevertheless."""
         return self.n_pairs - len(self.pairs)
 
     @property
     def content_groups(self) -> tuple[tuple[str, ...], ...]:
-        """The content hashes of each group of different ones, for :meth:`FeatureStore.write_near_groups`."""
+        """Content hashes of each group with several, as :meth:`FeatureStore.write_near_groups` takes them."""
         found = (tuple(sorted({image.content_hash for image in group.images})) for group in self.groups)
         return tuple(contents for contents in found if len(contents) > 1)
 
@@ -182,7 +181,7 @@ class Duplicates:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values; these keys stay the same."""
+        """Return the result as JSON values; the keys are stable."""
         return {
             "threshold": self.threshold,
             "n_images": self.n_images,
@@ -205,25 +204,25 @@ def find_duplicates(
     max_pairs: int = 10_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Duplicates:
-    """Find images that are copies of each other: the same bytes, or features that are nearly the same.
+    """Find duplicate images: identical files, and files with nearly identical features.
 
-    Every image is compared with every other. The similarity is the cosine of their features after the
-    table's own mean has been taken off and its directions of most variance have been damped
-    (:mod:`featstore.duplicates.likeness`); 1 is the same, 0 what two images have in common by chance. It
-    depends on what the backbone sees: MobileNetV2 takes a mirrored photo for the same one, ``scattering``
-    does not. It cannot tell copies where nearly all images of the table are copies of one, nor where there
-    are fewer than about 64 features: any two images may then be alike by chance.
+    All pairs of images are compared. The similarity is the cosine of their features after subtracting the
+    table's mean and damping the directions of largest variance (:mod:`featstore.duplicates.likeness`): 1 for
+    identical images, around 0 for unrelated ones. It depends on what the backbone sees: MobileNetV2 does not
+    distinguish a photo from its mirror image, ``scattering`` does. The method fails if nearly all images of
+    the table are copies of one image, and with fewer than about 64 features, where any two images may be
+    similar by chance.
 
     Parameters
     ----------
     table : FeatureTable
         Labels are not needed.
     threshold : float
-        Least similarity of a pair, above 0 and at most 1. Higher finds fewer and surer ones.
+        Smallest similarity of a pair, in (0, 1]. A higher threshold finds fewer, more certain pairs.
     rule : SplitRule, optional
-        By which the splits are dealt that a group may straddle. Default: ``SplitRule()``.
+        Rule that assigns the splits, to report groups that straddle them. Default: ``SplitRule()``.
     max_pairs : int
-        Pairs to list, the closest. Groups are complete all the same.
+        Maximum number of pairs to list, the most similar ones; groups are always complete.
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of pairs.
 
@@ -234,17 +233,20 @@ def find_duplicates(
     Raises
     ------
     DuplicatesError
-        The threshold is out of its range, ``max_pairs`` is negative, or features are not finite.
+        ``threshold`` is out of range, ``max_pairs`` is negative, or features are not finite.
 
     Examples
     --------
-    >>> table = featstore.FeatureStore("flowers.fstore").table()  # doctest: +SKIP
-    >>> found = featstore.find_duplicates(table)  # doctest: +SKIP
-    >>> [image.path for image in found.groups[0].images]  # doctest: +SKIP
+    >>> import featstore
+    >>> found = featstore.find_duplicates(table)
+    >>> found.n_images, found.n_copies, len(found.groups)
+    (90, 1, 1)
+    >>> [image.label for image in found.groups[0].images]
+    ['daisy', 'daisy']
     """
     checked_threshold(threshold)
     if max_pairs < 0:
-        raise DuplicatesError(f"the number of pairs to list is at least 0; found {max_pairs}")
+        raise DuplicatesError(f"max_pairs must be at least 0; found {max_pairs}")
     hashes = np.ascontiguousarray(table.content_hash_bytes)
     first_rows, content = _distinct(hashes)
     n_images, n_contents = len(hashes), len(first_rows)
@@ -278,20 +280,14 @@ def find_duplicates(
 
 
 def checked_threshold(threshold: float) -> float:
-    """Return a threshold.
-
-    Raises
-    ------
-    DuplicatesError
-        It is not above 0 and at most 1.
-    """
+    """Return the threshold; raise DuplicatesError if it is not in (0, 1]."""
     if not 0 < threshold <= 1:
-        raise DuplicatesError(f"a threshold is a similarity above 0 and at most 1; found {threshold}")
+        raise DuplicatesError(f"the threshold must be a similarity above 0 and at most 1; found {threshold}")
     return threshold
 
 
 def _distinct(hashes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first row of each content, ascending, and for each row the number of its content."""
+    """Return the first row of each content, ascending, and each row's content number."""
     _, first, inverse = np.unique(hashes.view("V32").ravel(), return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)

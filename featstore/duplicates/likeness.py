@@ -1,12 +1,12 @@
-"""How alike two images are by their features: the cosine after centring and damped whitening.
+"""Image similarity from features: the cosine after centring and damped whitening.
 
-The plain cosine of features that are never negative, such as those behind a ReLU, is high for all images of
-one kind. So features are measured against a reference, as is done for image retrieval by Jégou & Chum
-(Negative evidences and co-occurrences in image retrieval, ECCV 2012): the mean ``m`` is taken off, and what
-varies most from image to image anyway, such as the class, is scaled down. With the covariance's eigenvalues
-``w``, their mean ``v`` over the directions that the reference spans, and ``a = 10 v``, a direction is scaled
-by ``sqrt(a / (w + a))``: hardly where it varies little, like ``1 / sqrt(w)`` where it varies much. Full
-whitening would blow up noise, and with it the differences between copies.
+The plain cosine of non-negative features, such as those behind a ReLU, is high for all images of one kind.
+Features are therefore compared relative to a reference, as Jégou & Chum do for image retrieval (Negative
+evidences and co-occurrences in image retrieval, ECCV 2012): the mean ``m`` is subtracted, and directions of
+large variance, such as the class, are scaled down. With the covariance's eigenvalues ``w``, their mean ``v``
+over the directions that the reference spans, and ``a = 10 v``, a direction is scaled by
+``sqrt(a / (w + a))``: hardly where the variance is small, like ``1 / sqrt(w)`` where it is large. Full
+whitening would amplify noise, and with it the differences between copies.
 """
 
 from dataclasses import dataclass
@@ -21,55 +21,30 @@ from featstore.process import one_thread
 
 __all__ = ["Likeness", "fit_likeness"]
 
-# Enough for a mean and its leading directions, and a second's work.
+# Enough for a mean and its leading directions, in about a second.
 _SAMPLE_ROWS = 1024
 _DIRECTIONS = 256
 _DAMPING = 10.0
-# Copies in the sample would become a direction of their own, and that be damped. Two images are taken for
-# copies where their squared distance is below this share of what parts an image from the one least like it;
-# that holds even where most of the sample are copies, and its mean is no more than a copy's features.
+# Copies in the sample would form a direction of their own, which would be damped. Two images count as copies
+# if their squared distance is below this share of an image's largest distance (its median over the sample);
+# that holds even if most of the sample are copies, and its mean little more than a copy's features.
 _COPY_DISTANCE = 0.08
 _FLAT = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Likeness:
-    """A fixed map of features to unit vectors whose scalar products say how alike two images are.
+    """A fixed map from features to unit vectors whose scalar products are similarities."""
 
-    Parameters
-    ----------
-    mean : ndarray of shape (feature_dim,), float32
-    directions : ndarray of shape (feature_dim, r), float32
-        Orthonormal columns, those along which the reference varies most.
-    damping : ndarray of shape (r,), float32
-        What is taken away along each, in [0, 1).
-    n_sample : int
-        Images that the reference was made of.
-    """
-
-    mean: NDArray[np.float32]
-    directions: NDArray[np.float32]
-    damping: NDArray[np.float32]
-    n_sample: int
+    mean: NDArray[np.float32]  # (feature_dim,)
+    directions: NDArray[np.float32]  # (feature_dim, r)
+    damping: NDArray[np.float32]  # (r,): share removed along each direction, in [0, 1)
+    n_sample: int  # images in the reference
 
     def vectors(self, X: Any) -> NDArray[np.float32]:
-        """Map features.
-
-        Parameters
-        ----------
-        X : array_like of shape (n, feature_dim), float
-
-        Returns
-        -------
-        ndarray of shape (n, feature_dim + 1), float32
-            Of unit length. Features that are the mean itself, to within rounding, have no direction; the last
-            column, 0 elsewhere, makes them all alike.
-
-        Raises
-        ------
-        DuplicatesError
-            A feature is NaN or infinite.
-        """
+        """Map features to unit vectors, float32 of shape (n, feature_dim + 1)."""
+        # Features equal to the mean, up to rounding, have no direction; the last column, 0 elsewhere, makes
+        # them all alike.
         rows = np.empty((len(X), len(self.mean) + 1), np.float32)
         centred = rows[:, :-1]
         np.subtract(X, self.mean, out=centred, casting="same_kind")
@@ -85,31 +60,14 @@ class Likeness:
 
 
 def fit_likeness(X: Any, content_hash: NDArray[np.uint8]) -> Likeness:
-    """Take the reference from a table's own features.
-
-    Nothing is drawn: the sample is the 1,024 images whose content hashes are the smallest, so that it depends
-    neither on chance nor on the rows' order; of images in it that are copies of each other one stays.
-
-    Parameters
-    ----------
-    X : array of shape (n, feature_dim), float
-        Sliced and indexed as NumPy's; only the sample is read.
-    content_hash : ndarray of shape (n, 32), uint8
-
-    Returns
-    -------
-    Likeness
-
-    Raises
-    ------
-    DuplicatesError
-        A feature is NaN or infinite.
-    """
+    """Fit the reference to a table's own features, deterministically."""
+    # The sample is the 1,024 images with the smallest content hashes, which depends neither on chance nor on
+    # the order of rows; of copies within the sample, one is kept.
     keys = np.ascontiguousarray(content_hash).view("V32").ravel()
     rows = np.unique(keys, return_index=True)[1][:_SAMPLE_ROWS]
     sample = np.asarray(X[rows], np.float32)
     _check_finite(np.asarray(np.isfinite(sample).all(axis=1)))
-    # Threads wait for each other longer than they work on a matrix of this size.
+    # Matrices of this size are too small to share among threads.
     with one_thread:
         found = Components(len(sample))
         found.join(*_copies(sample))
@@ -136,7 +94,7 @@ def _copies(sample: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.i
 def _check_finite(is_finite: NDArray[np.bool_]) -> None:
     if not is_finite.all():
         raise DuplicatesError(
-            f"{int((~is_finite).sum())} of {len(is_finite)} rows of features hold NaN or infinity; "
+            f"{int((~is_finite).sum())} of {len(is_finite)} rows of features contain NaN or infinity; "
             "extract them again"
         )
 
@@ -144,7 +102,7 @@ def _check_finite(is_finite: NDArray[np.bool_]) -> None:
 def _leading_directions(
     centred: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the directions of most variance, the variances, and the mean variance of all directions."""
+    """Return the directions of largest variance, their variances and the mean variance over all."""
     from scipy.linalg import eigh
 
     n_rows, feature_dim = centred.shape
@@ -152,12 +110,12 @@ def _leading_directions(
     average = float((centred**2).sum()) / max(1, n_rows - 1) / max(1, rank)
     if rank < 1 or average == 0:
         return np.empty((feature_dim, 0)), np.empty(0), 1.0
-    # Of the two Gram matrices the smaller: they share their eigenvalues above 0.
+    # The smaller of the two Gram matrices: their positive eigenvalues are the same.
     tall = n_rows > feature_dim
     gram = (centred.T @ centred if tall else centred @ centred.T) / (n_rows - 1)
     size = len(gram)
     variances, vectors = eigh(gram, subset_by_index=(max(0, size - _DIRECTIONS), size - 1), driver="evr")
-    # Below this a direction is not scaled to any effect, and above it is far from rounding.
+    # Smaller variances are hardly scaled; larger ones are far from rounding errors.
     kept = variances > average / 100
     variances, vectors = variances[kept], vectors[:, kept]
     if not tall:

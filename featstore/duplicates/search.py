@@ -1,4 +1,4 @@
-"""All pairs of rows that are more alike than a threshold: exact, in blocks, in bounded memory."""
+"""Exact search for all pairs of similar rows, in blocks and in bounded memory."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,36 +15,23 @@ __all__ = ["ClosePairs", "best_matches", "close_pairs"]
 Progress = Callable[[int, int], None]
 
 _TILE_ROWS = 2048
-# Scalar products of equal vectors miss 1 by a few units in the last place.
+# Scalar products of equal vectors differ from 1 by a few units in the last place.
 _ROUNDING = 1e-6
-# Rows whose vectors are held at a time: those of every other block are made anew for each such stretch, which
-# costs a few percent of the products.
+# Vectors held in memory at a time; those of other blocks are recomputed for each such stretch, which costs a
+# few percent of the products.
 _HELD_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClosePairs:
-    """What a search found.
+    """Result of :func:`close_pairs`."""
 
-    Parameters
-    ----------
-    n_pairs : int
-        Pairs at or above the threshold, those that were not kept included.
-    first, second : ndarray of shape (m,), int64
-        The rows of the closest pairs, the closest first; ``first < second``.
-    similarity : ndarray of shape (m,), float32
-    best : ndarray of shape (n,), float32
-        For each row the similarity of the one that is most like it; 0 where none reaches the threshold.
-    components : ndarray of shape (n,), int64
-        For each row the smallest row that it hangs together with by such pairs, kept or not.
-    """
-
-    n_pairs: int
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    similarity: NDArray[np.float32]
-    best: NDArray[np.float32]
-    components: NDArray[np.int64]
+    n_pairs: int  # at or above the threshold, kept or not
+    first: NDArray[np.int64]  # (m,): rows of the most similar pairs, in decreasing similarity; first < second
+    second: NDArray[np.int64]  # (m,)
+    similarity: NDArray[np.float32]  # (m,)
+    best: NDArray[np.float32]  # (n,): similarity to the most similar row, 0 if none reaches the threshold
+    components: NDArray[np.int64]  # (n,): smallest row connected with each by pairs, kept or not
 
 
 def close_pairs(
@@ -56,26 +43,9 @@ def close_pairs(
     max_pairs: int,
     progress: Progress | None = None,
 ) -> ClosePairs:
-    """Compare every row with every other.
-
-    Parameters
-    ----------
-    X : array of shape (n_images, feature_dim), float
-        Sliced and indexed as NumPy's, a few thousand rows at a time; may be a memory map.
-    rows : ndarray of shape (n,), int64
-        The rows of ``X`` to compare, ascending. What is returned numbers them from 0 to n - 1.
-    likeness : Likeness
-    threshold : float
-        Least similarity of a pair.
-    max_pairs : int
-        Pairs to keep, the closest.
-    progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of pairs.
-
-    Returns
-    -------
-    ClosePairs
-    """
+    """Compare each of the given rows with each other."""
+    # X is indexed by a few thousand rows at a time and may be a memory map. Results number the rows from 0 to
+    # n - 1; at most max_pairs pairs, the most similar ones, are kept.
     found = _Found(len(rows), threshold=threshold - _ROUNDING, max_pairs=max_pairs)
     total, done = len(rows) * (len(rows) - 1) // 2, 0
     for row, column, tile in _tiles(X, rows, likeness):
@@ -89,19 +59,7 @@ def close_pairs(
 def best_matches(
     X: Any, rows: NDArray[np.int64], others: NDArray[np.int64], likeness: Likeness
 ) -> NDArray[np.float32]:
-    """Give for each row the similarity of the row among the others that is most like it.
-
-    Parameters
-    ----------
-    X : array of shape (n_images, feature_dim), float
-    rows, others : ndarray of int64
-        Rows of ``X``; neither is empty.
-    likeness : Likeness
-
-    Returns
-    -------
-    ndarray of shape (len(rows),), float32
-    """
+    """Return for each row its similarity to the most similar of the others, float32 of shape (len(rows),)."""
     best = np.full(len(rows), -1, np.float32)
     n_held = _n_held(likeness)
     for start in range(0, len(rows), n_held):
@@ -117,10 +75,7 @@ def best_matches(
 def _tiles(
     X: Any, rows: NDArray[np.int64], likeness: Likeness
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Yield the similarities of each pair of rows once, as (first row, first column, tile).
-
-    A tile on the diagonal holds -1 on and below it.
-    """
+    """Yield each pair's similarity once, as (first row, first column, tile); -1 on and below the diagonal."""
     n_held = _n_held(likeness)
     for start in range(0, len(rows), n_held):
         held = _vectors(X, rows[start : start + n_held], likeness)
@@ -141,7 +96,7 @@ def _n_held(likeness: Likeness) -> int:
 
 
 def _vectors(X: Any, rows: NDArray[np.int64], likeness: Likeness) -> NDArray[np.float32]:
-    parts = [likeness.vectors(_picked(X, block)) for block in _blocks(rows)]
+    parts = [likeness.vectors(_select(X, block)) for block in _blocks(rows)]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
@@ -150,14 +105,14 @@ def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         yield rows[start : start + _TILE_ROWS]
 
 
-def _picked(X: Any, rows: NDArray[np.int64]) -> Any:
-    """Return the rows, of which one run stays a view."""
+def _select(X: Any, rows: NDArray[np.int64]) -> Any:
+    """Return the given rows, as a view if they are contiguous."""
     is_run = rows[-1] - rows[0] == len(rows) - 1
     return X[rows[0] : rows[-1] + 1] if is_run else X[rows]
 
 
 class _Found:
-    """What has been found so far; what is kept is bounded, however many pairs are close."""
+    """Accumulates close pairs; memory is bounded, however many pairs are close."""
 
     def __init__(self, n_rows: int, *, threshold: float, max_pairs: int) -> None:
         self._threshold = threshold
@@ -167,7 +122,7 @@ class _Found:
         self._closest = _Closest(max_pairs)
 
     def add(self, row: int, column: int, tile: NDArray[np.float32]) -> None:
-        """Take in the similarities of the rows from ``row`` on to those from ``column`` on."""
+        """Add the similarities of the rows from ``row`` on to those from ``column`` on."""
         by_row = tile.max(axis=1)
         if not (by_row >= self._threshold).any():
             return
@@ -196,15 +151,10 @@ class _Found:
 
 
 class _Closest:
-    """The closest pairs among those seen so far; of equally close ones the first seen stay.
-
-    Attributes
-    ----------
-    above : float
-        Only pairs with a greater similarity still have a chance.
-    """
+    """The most similar pairs seen so far; among equals, the first seen are kept."""
 
     def __init__(self, size: int) -> None:
+        # Only pairs with a larger similarity still have a chance.
         self.above = -np.inf if size else np.inf
         self._size = size
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
@@ -213,7 +163,7 @@ class _Closest:
     def add(
         self, first: NDArray[np.int64], second: NDArray[np.int64], similarity: NDArray[np.float32]
     ) -> None:
-        """Take in pairs that are above."""
+        """Add pairs with a similarity above ``self.above``."""
         self._parts.append((first, second, similarity))
         self._n_held += len(first)
         if self._n_held > 2 * self._size:
@@ -222,7 +172,7 @@ class _Closest:
             self.above = float(self._parts[0][2][-1]) if self._size else np.inf
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Return them, the closest first, equally close ones by their rows."""
+        """Return the pairs in decreasing similarity, equally similar ones by their rows."""
         if not self._parts:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
         first, second, similarity = self._cut()

@@ -1,1 +1,1 @@
-"""Scores and intervals as pure functions of arrays."""
+"""Metrics and confidence intervals as pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""How far a score may be from the truth: intervals by formula and by resampling."""
+"""Confidence intervals, by formula and by resampling."""
 
 import math
 from collections import Counter
@@ -27,34 +27,10 @@ _BLOCK_NUMBERS = 4_000_000
 
 
 def wilson_interval(correct: int, n: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
-    """Give the interval that a fraction's true value lies in, from ``correct`` successes in ``n`` trials.
-
-    The score interval of Wilson (J. Am. Stat. Assoc. 22, 1927, p. 209), which Brown, Cai & DasGupta
-    (Statistical Science 16, 2001, p. 101) recommend for small n. It takes the trials as independent.
-
-    Parameters
-    ----------
-    correct, n : int
-        0 <= correct <= n, and n at least 1.
-    confidence : float
-        In (0, 1).
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end, in [0, 1].
-
-    Raises
-    ------
-    HeadError
-        The numbers are outside their ranges.
-
-    Examples
-    --------
-    >>> low, high = wilson_interval(95, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.8882, 0.9785)
-    """
+    """Return Wilson's score interval of a fraction, given ``correct`` successes in ``n`` trials."""
+    # Wilson (J. Am. Stat. Assoc. 22, 1927, p. 209), recommended for small n by Brown, Cai & DasGupta
+    # (Statistical Science 16, 2001, p. 101). Trials are taken as independent. scipy.stats.binomtest
+    # agrees to rounding, but is a hundred times slower and takes a second to import; every fit needs this.
     if not 0 <= correct <= n or n < 1 or not 0 < confidence < 1:
         raise HeadError(
             "an interval needs 0 <= correct <= n, n >= 1 and 0 < confidence < 1; "
@@ -65,30 +41,19 @@ def wilson_interval(correct: int, n: int, confidence: float = _CONFIDENCE) -> tu
     centre = fraction + z**2 / (2 * n)
     half = z * math.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
     low, high = ((centre + side) / (1 + z**2 / n) for side in (-half, half))
-    # Both are exact at the ends but for rounding.
+    # Exact but for rounding.
     return (0.0 if correct == 0 else low), (1.0 if correct == n else high)
 
 
 def scored(n_right: int, n: int) -> dict[str, Any]:
-    """Return ``{"n", "top1", "top1_ci"}``: accuracy and its 95% Wilson interval, None where n is 0."""
+    """Return ``{"n", "top1", "top1_ci"}``: accuracy and its 95% Wilson interval, None if n is 0."""
     if not n:
         return {"n": 0, "top1": None, "top1_ci": None}
     return {"n": n, "top1": n_right / n, "top1_ci": list(wilson_interval(n_right, n))}
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float = _CONFIDENCE) -> tuple[float, float]:
-    """Give the interval that holds the middle of what resampling gave (Efron & Tibshirani 1993, chapter 13).
-
-    Parameters
-    ----------
-    values : ndarray of shape (replicates,), float64
-    confidence : float
-        In (0, 1).
-
-    Returns
-    -------
-    tuple of float
-    """
+    """Return the percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13)."""
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -101,30 +66,11 @@ def bootstrap(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Draw as many units as there are, with replacement, again and again, and score each draw.
-
-    Units are what is independent of each other, such as images, or patients with several images each (the
-    cluster bootstrap: Davison & Hinkley 1997, section 3.8). Units that are alike are drawn together, from a
-    multinomial distribution, which is the same and much faster.
-
-    Parameters
-    ----------
-    rows : ndarray or SciPy sparse matrix of shape (n_kinds, n_sums)
-        What one unit of each kind adds to the sums that the statistic is made of.
-    multiplicity : ndarray of shape (n_kinds,), int
-        How many units there are of each kind; at least one in all.
-    statistic : callable
-        Takes the sums of some draws, shape (n_draws, n_sums), and returns their scores, shape (n_draws,) or
-        (n_draws, n_scores).
-    replicates : int
-        Number of draws.
-    seed : int
-        The same one gives the same draws.
-
-    Returns
-    -------
-    ndarray of shape (replicates,) or (replicates, n_scores), float64
-    """
+    """Resample units with replacement and compute the statistic of each draw."""
+    # Units are what is independent, such as images, or patients with several images each (cluster bootstrap:
+    # Davison & Hinkley 1997, section 3.8). Row k of `rows` is what one unit of kind k adds to the sums that
+    # `statistic` takes, in shape (n_draws, n_sums); `multiplicity` counts the units of each kind. Equal units
+    # are drawn together from a multinomial distribution, which is equivalent and much faster.
     random = np.random.default_rng(seed)
     n_units = int(multiplicity.sum())
     width = max(len(multiplicity), rows.shape[1])
@@ -147,25 +93,9 @@ def bootstrap_scores(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Resample images, a unit at a time, and score each draw by its counts for each class.
-
-    Parameters
-    ----------
-    units : ndarray of shape (n,), int
-        Each image's unit; images of one unit are drawn together.
-    true, predicted : ndarray of shape (n,), int
-        Column numbers of classes.
-    n_classes : int
-    statistic : callable
-        Takes ``right, n_true, n_predicted``, each int of shape (n_draws, n_classes): images recognised,
-        images of the class, images taken for it.
-    replicates, seed : int
-        As for :func:`bootstrap`.
-
-    Returns
-    -------
-    ndarray of shape (replicates,) or (replicates, n_scores), float64
-    """
+    """Resample units of images and score each draw by its counts for each class."""
+    # `statistic` takes (right, n_true, n_predicted), each int of shape (n_draws, n_classes): images of the
+    # class that are recognised, images of the class, and images predicted as the class.
     from scipy.sparse import csr_array
 
     kinds, multiplicity = _kinds(units, true * n_classes + predicted)
@@ -175,7 +105,7 @@ def bootstrap_scores(
     right = label == guess
     columns = np.concatenate([label[right], n_classes + label, 2 * n_classes + guess])
     kind_of = np.concatenate([owner[right], owner, owner])
-    # Entries at the same place are added up.
+    # Duplicate entries are summed.
     sums = csr_array((np.ones(len(columns), np.int64), (kind_of, columns)), shape=(len(kinds), 3 * n_classes))
 
     def score(totals: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -189,20 +119,20 @@ def bootstrap_scores(
 def _kinds(
     units: NDArray[np.intp], cells: NDArray[np.intp]
 ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
-    """Return the different contents that units have, as sorted cells, and how many units have each."""
+    """Return the distinct contents of units, as sorted cells, and the number of units with each."""
     _, n_images = np.unique(units, return_counts=True)
     alone = cells
     found: Counter[tuple[int, ...]] = Counter()
     if (n_images > 1).any():
         order = np.lexsort((cells, units))
         alone = cells[order][np.repeat(n_images == 1, n_images)]
-        found.update(_together(cells[order], n_images))
+        found.update(_multi_image_units(cells[order], n_images))
     single, n_single = np.unique(alone, return_counts=True)
     found.update({(int(cell),): int(n) for cell, n in zip(single, n_single, strict=True)})
     return list(found), np.array(list(found.values()), np.int64)
 
 
-def _together(cells: NDArray[np.intp], n_images: NDArray[np.intp]) -> Iterator[tuple[int, ...]]:
+def _multi_image_units(cells: NDArray[np.intp], n_images: NDArray[np.intp]) -> Iterator[tuple[int, ...]]:
     ends = np.cumsum(n_images)
     for end, size in zip(ends[n_images > 1].tolist(), n_images[n_images > 1].tolist(), strict=True):
         yield tuple(cells[end - size : end].tolist())

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from featstore.class_names import look_alikes, look_alikes_told, matching_name, normalised_name
+from featstore.class_names import look_alike_warning, look_alikes, matching_name, normalised_name
 from featstore.errors import SourceError
 from featstore.images.sources.opening import open_source
 
@@ -111,11 +111,11 @@ def test_a_file_in_the_very_form_of_the_list_is_the_one_that_is_meant(two_forms)
 )
 def test_what_looks_alike(names, groups):
     assert len(look_alikes(names)) == (groups or 0)
-    assert (look_alikes_told(names) is None) == (not groups)
+    assert (look_alike_warning(names) is None) == (not groups)
 
 
 def test_many_that_look_alike_are_cut_short():
-    told = look_alikes_told(f"{letter}{number}" for number in range(30) for letter in "aA")
+    told = look_alike_warning(f"{letter}{number}" for number in range(30) for letter in "aA")
     assert told.count(" and ") == 6
     assert "and 25 more" in told
 

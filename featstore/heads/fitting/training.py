@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import look_alikes_told
+from featstore.class_names import look_alike_warning
 from featstore.errors import SplitError
 from featstore.heads.calibration import mean_over_views, softmax
 from featstore.heads.data.partition import (
@@ -153,7 +153,7 @@ def fit(
     chooses = divider is None and recipe.n_settings > 1
     rule, rows = deal(table, labels, rule, chooses=chooses)
     classes = checked_classes(table, labels, rows, rule)
-    if told := look_alikes_told(classes.tolist()):
+    if told := look_alike_warning(classes.tolist()):
         _logger.warning("%s", told)
     recipe.check_classes(classes)
     leaks, label_conflicts = report_leaks(table, labels, rows)

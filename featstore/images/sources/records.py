@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from featstore.class_names import look_alikes_told, normalised_name
+from featstore.class_names import look_alike_warning, normalised_name
 from featstore.io.stamps import FileStamp
 
 __all__ = ["ImageRecord", "Source", "split_of_word"]
@@ -95,7 +95,7 @@ class Source:
 
     def doubts(self) -> list[str]:
         """Return warnings on likely mistakes: similar classes, unused columns."""
-        told = [look_alikes_told({record.label for record in self.records if record.label})]
+        told = [look_alike_warning({record.label for record in self.records if record.label})]
         if self.unused_columns:
             unused = ", ".join(map(repr, self.unused_columns[:_SHOWN]))
             more = f" and {len(self.unused_columns) - _SHOWN} more" * (len(self.unused_columns) > _SHOWN)
