@@ -4,58 +4,75 @@
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
 	$$python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 \
 	&& echo $$python && break; done)
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: bench bench-large-photos bench-networks demo fuzz test torture lint clean
+.PHONY: bench bench-large-photos bench-networks clean demo docs fuzz lint networks pages test test-py torture
 
-demo: .venv/.installed
+demo: $(VENV)/.installed
 	$(BIN)/featstore demo
 
-test: lint
+test: lint docs
 	$(BIN)/pytest --numprocesses 2
 
+# The tests on another Python, in an environment of its own: `make test-py PYTHON=python3.12`.
+test-py:
+	$(MAKE) test VENV=.venv-$(notdir $(PYTHON))
+
+# Every network of keras.applications, built and cut: half an hour.
+networks: $(VENV)/.installed-dev
+	FEATSTORE_ALL_BACKBONES=1 $(BIN)/pytest tests/backbones
+
+# The commands that README and docs show on photos of flowers, run on these where they lie beside the checkout.
+pages: $(VENV)/.installed-dev
+	FEATSTORE_PAGES=1 $(BIN)/pytest tests/docs
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # Some minutes for each reader: `make fuzz RUNS=200` is a taste, `make fuzz TARGETS="catalog head"` a choice.
-fuzz: .venv/.installed-dev
+fuzz: $(VENV)/.installed-dev
 	$(BIN)/python tests/fuzz/campaign.py --runs $(or $(RUNS),5000) $(TARGETS)
 
-lint: .venv/.installed-dev
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 # Kills, power cuts, full disks and failing system calls at every step of writing: some ten minutes on 2 cores.
-torture: .venv/.installed-dev
+torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/torture/everything.py
 
 # All of it takes three quarters of an hour; `make bench-store` and the like run a part.
 bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store \
 	bench-startup bench-memory bench-duplicates bench-heads bench-export bench-views bench-extend
 
-bench-%: .venv/.installed-dev
+bench-%: $(VENV)/.installed-dev
 	@mkdir -p build
 	$(BIN)/python benchmarks/$*.py --json build/bench-$*.json
 
-bench-networks: .venv/.installed-dev
+bench-networks: $(VENV)/.installed-dev
 	@mkdir -p build
 	for network in resnet50 inception_v3; do $(BIN)/python benchmarks/extraction.py --backbone $$network \
 		--count 200 --json build/bench-$$network.json || exit 1; done
 
-bench-large-photos: .venv/.installed-dev
+bench-large-photos: $(VENV)/.installed-dev
 	@mkdir -p build
 	$(BIN)/python benchmarks/extraction.py --megapixels 12 --count 100 --json build/bench-large-photos.json
 
 clean:
-	rm -rf .venv build dist featstore.egg-info featstore-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* build dist featstore.egg-info featstore-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "featstore needs Python 3.11, 3.12 or 3.13; none was found on the PATH." >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) setuptools
 	$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-.venv/.installed-dev: .venv/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP_INSTALL) --no-build-isolation --editable ".[dev]"
 	@touch $@

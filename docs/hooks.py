@@ -1,0 +1,38 @@
+"""Generate reference pages from the code when the site is built: the command line's help, and the public names."""
+
+from typing import Any
+
+import click
+
+import featstore
+from featstore_cli.main import main
+
+_GENERATED = {
+    "<!-- commands -->": lambda: "\n\n".join(_sections(click.Context(main, info_name="featstore"))),
+    "<!-- python -->": lambda: "\n\n".join(_identifiers()),
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace each marker by what it stands for."""
+    for marker, generate in _GENERATED.items():
+        if marker in markdown:
+            markdown = markdown.replace(marker, generate())
+    return markdown
+
+
+def _sections(context: click.Context) -> list[str]:
+    command = context.command
+    sections = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```"]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None:
+                inner = click.Context(child, info_name=name, parent=context, **child.context_settings)
+                sections += _sections(inner)
+    return sections
+
+
+def _identifiers() -> list[str]:
+    public = (getattr(featstore, name) for name in sorted(featstore.__all__) if name != "__version__")
+    return [f"::: {thing.__module__}.{thing.__qualname__}" for thing in public]
