@@ -1,4 +1,4 @@
-"""Write the golden files of the version of featstore that runs this: `python tests/golden/make.py tests/golden/0.4`.
+"""Write the golden files of the version of featstore that runs this: `python tests/golden/make.py tests/golden/0.5`.
 
 Done once for each version whose files differ, and kept: tests/golden/test_golden.py reads them all for ever.
 Those of 0.1 and 0.2 are from the last commits of these versions.
@@ -81,6 +81,9 @@ def main(folder):
             content_hash=np.concatenate([content_hashes(), np.zeros((1, 32), np.uint8)]),
             sizes=[*range(100, 100 + N_IMAGES), -1],
             mtimes_ns=[*(number * 10**9 for number in range(N_IMAGES)), -1],
+            ctimes_ns=[*(number * 10**9 + 1 for number in range(N_IMAGES)), -1],
+            inodes=[*range(1000, 1000 + N_IMAGES), -1],
+            moved_from="/data/pictures",
             reasons=[*[None] * N_IMAGES, "it is no image"],
         )
     )

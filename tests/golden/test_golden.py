@@ -21,6 +21,8 @@ from featstore.store import FeatureStore
 HERE = pathlib.Path(__file__).parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())
 WITHOUT_VIEWS = ("0.1", "0.2", "0.3")
+# Catalogs without inodes, and heads that know what they were fitted on by the name of its catalog.
+BEFORE_CONTENT = (*WITHOUT_VIEWS, "0.4")
 N_IMAGES = 24
 
 
@@ -47,7 +49,7 @@ def expected_hashes():
 
 
 def test_every_version_is_there():
-    assert VERSIONS[:4] == ["0.1", "0.2", "0.3", "0.4"]
+    assert VERSIONS[:5] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
 
 
 def test_a_golden_store_is_sound(golden, store):
@@ -154,14 +156,25 @@ def test_the_catalog_says_what_was_said(store):
     assert (catalog.root, catalog.location) == ("/data/photos", "/data/photos")
 
 
+def test_a_catalog_has_what_later_versions_ask_of_files_if_it_was_written(golden, store):
+    catalog = store.catalog("photos")
+    if golden.name in BEFORE_CONTENT:
+        assert set(catalog.ctimes_ns.tolist()) == set(catalog.inodes.tolist()) == {-1}
+        assert catalog.moved_from == ""
+    else:
+        assert catalog.ctimes_ns.tolist() == [*(n * 10**9 + 1 for n in range(N_IMAGES)), -1]
+        assert catalog.inodes.tolist() == [*range(1000, 1000 + N_IMAGES), -1]
+        assert catalog.moved_from == "/data/pictures"
+
+
 def test_the_head_is_used_as_when_it_was_saved(golden, store):
     path = store.head_path("logistic")
     with zipfile.ZipFile(path) as archive:
         version = json.loads(archive.read("manifest.json"))["format_version"]
-    assert version == {"0.1": 1, "0.2": 2, "0.3": 2}.get(golden.name, 3)
+    assert version == {"0.1": 1, "0.2": 2, "0.3": 2, "0.4": 3}.get(golden.name, 4)
     head = Head.load(path)
     assert head.classes.tolist() == ["daisy", "rose", "tulip"]
-    assert head.split_rule == SplitRule(stratify=False)
+    assert head.split_rule == SplitRule(stratify=golden.name not in BEFORE_CONTENT)
     assert {split: sum(counts.values()) for split, counts in head.counts.items()} == {
         "train": 12,
         "validation": 6,
@@ -173,10 +186,24 @@ def test_the_head_is_used_as_when_it_was_saved(golden, store):
     np.testing.assert_allclose(found, known, rtol=1e-9)
 
 
-def test_the_gate_is_where_it_was_when_it_was_saved():
-    head = Head.load(HERE / "0.4" / "golden.fstore" / "heads" / "gated.head")
+def test_a_head_knows_its_images_as_it_did_when_it_was_saved(golden, store):
+    head = Head.load(store.head_path("logistic"))
+    table = store.table("golden-73b8ba29ba91")
+    assert head.seen_by == ("catalog" if golden.name in BEFORE_CONTENT else "content")
+    fitted = ["train"] if golden.name in BEFORE_CONTENT else ["train", "validation"]
+    expected = np.isin(splits_as_written(), fitted)
+    np.testing.assert_array_equal(head.was_fitted_on(table), expected)
+
+
+def splits_as_written():
+    return [("train", "train", "validation", "test")[number // 3 % 4] for number in range(N_IMAGES)]
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version not in WITHOUT_VIEWS])
+def test_the_gate_is_where_it_was_when_it_was_saved(version):
+    head = Head.load(HERE / version / "golden.fstore" / "heads" / "gated.head")
     assert head.classes.tolist() == ["daisy", "moss", "rose", "tulip"]
-    known = json.loads((HERE / "probabilities.json").read_text())["0.4 gated"]
+    known = json.loads((HERE / "probabilities.json").read_text())[f"{version} gated"]
     np.testing.assert_allclose(head.predict_proba(expected_features()[:6]), known, rtol=1e-6)
 
 
