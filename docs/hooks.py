@@ -1,4 +1,4 @@
-"""Generate reference pages from the code when the site is built: the command line's help, and the public names."""
+"""Generate reference pages from the code: the help of each command, and the public names."""
 
 from typing import Any
 

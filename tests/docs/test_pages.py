@@ -5,9 +5,9 @@ import os
 import click
 import pytest
 from click.testing import CliRunner
-from pages import PAGES, REAL, blocks, fits, make_flowers, run
 
 from featstore_cli.main import main
+from pages import PAGES, REAL, blocks, fits, make_flowers, run
 
 SHOWN = [(page, block) for page in PAGES for block in blocks(page)]
 LINES = sorted({command.line for _, block in SHOWN for command in block.commands if command.arguments})

@@ -160,9 +160,7 @@ def test_a_recipe_of_views_decides_how_finely_a_large_jpeg_is_decoded(exported):
 
 def test_the_guide_to_exporting_gives_the_same_program(exported):
     guide = (Path(__file__).parents[2] / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
-    (told,) = [
-        code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "onnxruntime" in code
-    ]
+    (told,) = [code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "onnxruntime" in code]
     card = model_card(replace(exported("onnx").description, rejects_below=0.0))
     assert told.replace("(224, 224)", "(16, 20)") in card
 
