@@ -14,6 +14,7 @@ from featstore.errors import ImageError
 from featstore.hashing import content_hash
 from featstore.images.decode import iter_views
 from featstore.images.reading import map_ahead, read_image
+from featstore.images.reasons import NotDecodableHereError
 from featstore.images.sources.opening import Source
 
 __all__ = ["NO_HASH", "Loaded", "load_records"]
@@ -41,7 +42,8 @@ class Loaded:
     reason : str or None
         Why it could not be decoded.
     racy : bool
-        Whether the file may have changed while it was read.
+        Whether the file has to be read again by the next run, though it be unchanged: it may have changed
+        while it was read, or what kept it from being decoded is no fault of its own.
     rest : tuple of (iterator of ndarray, sequence of int) or None
         What is still to come of its views; None with the last ones.
     """
@@ -106,5 +108,6 @@ def _drawn(loaded: Loaded, pixels: Iterator[NDArray[np.uint8]], views: Sequence[
     try:
         drawn = list(islice(pixels, len(now)))
     except ImageError as error:
-        return replace(loaded, views=(), pixels=[], reason=str(error), rest=None)
+        is_racy = loaded.racy or isinstance(error, NotDecodableHereError)
+        return replace(loaded, views=(), pixels=[], reason=str(error), racy=is_racy, rest=None)
     return replace(loaded, views=now, pixels=drawn, rest=(pixels, later) if later else None)

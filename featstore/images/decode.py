@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from featstore.errors import ImageError, ViewError
 from featstore.images.formats import format_name, open_image
 from featstore.images.photo import RESIZE_RULES, Box, Photo, UnusablePhotoError
-from featstore.images.reasons import reason_of
+from featstore.images.reasons import NotDecodableHereError, image_error
 from featstore.images.views import WHOLE, View, ViewRecipe
 
 __all__ = ["RESIZE_RULES", "decode_image", "decode_views", "iter_views"]
@@ -108,10 +108,10 @@ def _pictures(
         raise ImageError(str(error)) from error
     except MemoryError as error:
         size = "" if image is None else f", {image.width} x {image.height} pixels,"
-        raise ImageError(f"the image{size} does not fit into memory") from error
+        raise NotDecodableHereError(f"the image{size} does not fit into memory") from error
     except Exception as error:
         # Pillow's plugins raise nearly every built-in exception on some malformed file.
-        raise ImageError(reason_of(error, format_name(data))) from error
+        raise image_error(error, format_name(data)) from error
 
 
 def _view(photo: Photo, view: View) -> _Pixels:

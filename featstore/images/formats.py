@@ -31,7 +31,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from featstore.errors import ImageError
-from featstore.images.reasons import MAX_PIXELS, TRUNCATED
+from featstore.images.reasons import MAX_PIXELS, TRUNCATED, NotDecodableHereError
 
 __all__ = ["format_name", "ignore_header_warnings", "open_image"]
 
@@ -170,7 +170,9 @@ def _open_ppm(data: bytes) -> ImageFile:
 
 def _open_avif(data: bytes) -> ImageFile:
     if not READS_AVIF:
-        raise ImageError("an AVIF picture, which the Pillow that is installed here does not read; convert it")
+        raise NotDecodableHereError(
+            "an AVIF picture, which the Pillow that is installed here does not read; convert it"
+        )
     ignore_header_warnings()
     return AvifImageFile(BytesIO(data))
 
@@ -179,7 +181,7 @@ def _open_heic(data: bytes) -> ImageFile:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
-        raise ImageError(
+        raise NotDecodableHereError(
             'a HEIC picture, which needs the package pillow-heif; run: pip install "featstore[heif]"'
         ) from error
     ignore_header_warnings()

@@ -4,7 +4,9 @@ import re
 
 from PIL import Image
 
-__all__ = ["MAX_PIXELS", "TRUNCATED", "reason_of"]
+from featstore.errors import ImageError
+
+__all__ = ["MAX_PIXELS", "TRUNCATED", "NotDecodableHereError", "image_error", "reason_of"]
 
 MAX_PIXELS = 2 * (1024**3 // 4 // 3)
 """The largest width x height that is decoded, 178,956,970: where Pillow itself refuses by default."""
@@ -14,6 +16,13 @@ TRUNCATED = "truncated: the file ends before the image does"
 _ENDS_EARLY = re.compile(
     r"truncated|not enough image data|\beof\b|end of file|expected to read|insufficient input|incomplete "
     r"checksum|requires a buffer|outside of file",
+    re.IGNORECASE,
+)
+
+# What they say where memory, a decoder or a descriptor is lacking. An image may be whole all the same.
+_LACKING = re.compile(
+    r"out of memory|cannot allocate|decoder error -9\b|(de|en)coder \S+ not available|no codec available|"
+    r"too many open files",
     re.IGNORECASE,
 )
 
@@ -35,6 +44,19 @@ _KNOWN = (
         "its data are damaged",
     ),
 )
+
+
+class NotDecodableHereError(ImageError):
+    """An image that cannot be decoded here and now, for want of a package or of memory: no fault of the file."""
+
+
+def image_error(error: BaseException, kind: str | None) -> ImageError:
+    """Return the error for whatever was raised over an image; parameters are those of :func:`reason_of`."""
+    lacks = isinstance(error, ImportError) or _LACKING.search(str(error))
+    if not lacks and not (isinstance(error, OSError) and error.errno):
+        return ImageError(reason_of(error, kind))
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return NotDecodableHereError(f"the {kind} image cannot be decoded here: {said[0]}")
 
 
 def reason_of(error: BaseException, kind: str | None) -> str:

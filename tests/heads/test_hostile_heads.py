@@ -373,5 +373,5 @@ def test_a_custom_linear_head_is_saved_again_as_it_was(table, tmp_path):
     with pytest.raises(UntrustedTypeError, match="Mine"):
         again.estimator  # noqa: B018
     np.testing.assert_allclose(
-        again.plain_estimator.predict_proba(table.X), loaded.predict_proba(table.X), atol=1e-6
+        again.plain_estimator.decision_function(table.X), loaded.scores(table.X), atol=1e-6
     )
