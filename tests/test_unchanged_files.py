@@ -3,17 +3,20 @@
 import hashlib
 import os
 import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 import featstore
 from fakes import CountingBackbone
 from featstore.flow.extraction import ExtractionInterrupted
+from featstore.images import formats
+from featstore.images.photo import Photo
 from featstore.io.stamps import FileStamp
 from featstore.store.catalog import read_catalog, write_catalog
 
@@ -89,6 +92,58 @@ def test_files_of_the_same_size_and_time_with_other_content_are_read_again(photo
     report = extracted(photos)
     assert report.read
     assert wrong_rows(report) == []
+
+
+def without_memory(photo, *args, **options):
+    raise MemoryError
+
+
+def without_decoder(*args):
+    raise OSError("decoder jpeg not available")
+
+
+LACKS = {
+    "pillow-heif": ("HEIC", lambda patch: patch.setitem(sys.modules, "pillow_heif", None)),
+    "a Pillow with AVIF": ("AVIF", lambda patch: patch.setattr(formats, "READS_AVIF", False)),
+    "memory": ("JPEG", lambda patch: patch.setattr(Photo, "of", without_memory)),
+    "memory within Pillow": (
+        "JPEG",
+        lambda patch: patch.setattr(Photo, "of", lambda *_, **__: _raise(OSError("decoder error -9"))),
+    ),
+    "a decoder": ("JPEG", lambda patch: patch.setattr(ImageFile.ImageFile, "load", without_decoder)),
+}
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_what_could_not_be_decoded_for_lack_of_something_is_tried_again(photos, monkeypatch, lack):
+    kind, take_away = LACKS[lack]
+    extracted(photos)
+    path = photos / "cat" / "odd"
+    picture = Image.effect_noise((32, 32), 50).convert("RGB")
+    with path.open("wb") as file:
+        if kind == "HEIC":
+            pytest.importorskip("pillow_heif").from_pillow(picture).save(file)
+        else:
+            picture.save(file, kind)
+    os.utime(path, ns=(OLD_NS, OLD_NS))
+    with monkeypatch.context() as patch:
+        take_away(patch)
+        assert [path for path, _ in extracted(photos).failures] == ["cat/odd"]
+    report = extracted(photos)
+    assert (report.failed, report.extracted) == (0, 1)
+    assert extracted(photos).read == 0
+
+
+def test_what_is_damaged_is_not_read_again(photos):
+    (photos / "cat" / "odd.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than this")
+    os.utime(photos / "cat" / "odd.jpg", ns=(OLD_NS, OLD_NS))
+    assert extracted(photos).failed == 1
+    report = extracted(photos)
+    assert (report.read, report.failed) == (0, 1)
 
 
 def test_a_link_that_points_elsewhere_is_read_again(photos):
