@@ -213,17 +213,17 @@ def test_a_later_rule_survives_its_dict(rule):
         ({"by": "pattern", "group_pattern": ""}, "needs a regular expression"),
         (
             {"by": "pattern", "group_pattern": "["},
-            r"the group pattern '\[' is no regular expression: unterminated",
+            r"the group pattern '\[' is not a valid regular expression: unterminated",
         ),
-        ({"by": "pattern", "group_pattern": "a{99999999999}"}, "is no regular expression"),
+        ({"by": "pattern", "group_pattern": "a{99999999999}"}, "is not a valid regular expression"),
         ({"by": "pattern", "group_pattern": "a" * 1001}, "at most 1000 characters; found 1001"),
         ({"by": "pattern", "group_pattern": 7}, "found 7"),
-        ({"group_pattern": "a"}, "for splits by pattern; found 'a' with a split by content"),
-        ({"retrain_prefix": "a"}, "for splits by retrain; found 'a' with a split by content"),
-        ({"by": "retrain", "retrain_prefix": 7}, "is a text; found 7"),
+        ({"group_pattern": "a"}, "by splits by pattern; found 'a' with a split by content"),
+        ({"retrain_prefix": "a"}, "by splits by retrain; found 'a' with a split by content"),
+        ({"by": "retrain", "retrain_prefix": 7}, "must be a str; found 7"),
         ({"by": "retrain", "salt": "a"}, "has no salt; found 'a'"),
-        ({"validation_from_train": 1}, "true or false; found 1"),
-        ({"stratify": 1}, "true or false; found 1"),
+        ({"validation_from_train": 1}, "True or False; found 1"),
+        ({"stratify": 1}, "True or False; found 1"),
     ],
 )
 def test_an_unfit_rule_is_refused(fields, message):
@@ -234,13 +234,13 @@ def test_an_unfit_rule_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("rule", "columns", "message"),
     [
-        (SplitRule(by="folder"), {}, "by folder needs the paths"),
-        (SplitRule(by="retrain"), {}, "by retrain needs the paths"),
-        (SplitRule(by="folder"), {"paths": ["a.jpg"]}, "no image lies in one"),
+        (SplitRule(by="folder"), {}, "by folder needs paths"),
+        (SplitRule(by="retrain"), {}, "by retrain needs paths"),
+        (SplitRule(by="folder"), {"paths": ["a.jpg"]}, "no image is in one"),
         (
             SplitRule(by="pattern", group_pattern="x"),
             {"paths": ["a.jpg", "b.jpg"]},
-            "nothing in any of the 2 paths, such as 'a.jpg'",
+            "matches none of the 2 paths, such as 'a.jpg'",
         ),
     ],
 )

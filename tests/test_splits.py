@@ -180,13 +180,13 @@ def test_a_rule_survives_its_dict(rule):
     ("fields", "message"),
     [
         ({"by": "colour"}, "content, group, folder, pattern, filename, retrain; found 'colour'"),
-        ({"test": 1.0}, "test is a fraction"),
-        ({"test": -0.1}, "test is a fraction"),
-        ({"test": float("nan")}, "test is a fraction"),
-        ({"validation": "0.1"}, "validation is a fraction"),
-        ({"test": True}, "test is a fraction"),
-        ({"test": 0.7, "validation": 0.3}, "leave something for train"),
-        ({"salt": 3}, "a salt is a text"),
+        ({"test": 1.0}, "test must be a fraction"),
+        ({"test": -0.1}, "test must be a fraction"),
+        ({"test": float("nan")}, "test must be a fraction"),
+        ({"validation": "0.1"}, "validation must be a fraction"),
+        ({"test": True}, "test must be a fraction"),
+        ({"test": 0.7, "validation": 0.3}, "leave images for train"),
+        ({"salt": 3}, "a salt must be a str"),
         ({"salt": "\udc00"}, "UTF-8"),
         ({"fraction": 0.1}, "found fraction"),
     ],
@@ -199,8 +199,8 @@ def test_an_unfit_rule_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("rule", "columns", "message"),
     [
-        (SplitRule(by="group"), {}, "needs the groups"),
-        (SplitRule(by="filename"), {}, "needs the paths"),
+        (SplitRule(by="group"), {}, "needs groups"),
+        (SplitRule(by="filename"), {}, "needs paths"),
         (SplitRule(by="group"), {"groups": ["a"]}, "each of the 12 rows; found 1"),
         (SplitRule(), {"given": ["holdout"] * 12}, "found 'holdout'"),
     ],
@@ -286,7 +286,7 @@ def test_whole_numbers_can_be_groups():
         (HashKFold(3), ["a", "", "b", "c"], "1 of 4 rows have no group"),
         (HashKFold(3), ["a", "a", "a", "a"], "2 of 3 folds would be empty"),
         (HashHoldout(test=0.5), ["a", "a", "a", "a"], "would be empty"),
-        (HashKFold(3), np.zeros((4, 2)), "content hashes are uint8"),
+        (HashKFold(3), np.zeros((4, 2)), "content hashes must be uint8"),
     ],
 )
 def test_unfit_groups_are_refused(splitter, groups, message):

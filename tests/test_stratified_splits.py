@@ -143,5 +143,5 @@ def test_a_cross_validator_stratifies_by_y():
     y = ["few"] * 3 + ["many"] * 20
     for train, _ in HashKFold(2, stratify=True).split(y, y, groups):
         assert "few" in np.array(y)[train]
-    with pytest.raises(SplitError, match="need a label for each of the 23 rows, as y"):
+    with pytest.raises(SplitError, match="need y, a label for each of the 23 rows"):
         HashKFold(2, stratify=True).split(y, None, groups)

@@ -1,4 +1,4 @@
-"""Folds and hold-outs decided by a hash, as scikit-learn cross-validators."""
+"""Folds and hold-outs assigned by a hash, as scikit-learn cross-validators."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,23 +24,22 @@ __all__ = ["HashHoldout", "HashKFold", "fold_numbers"]
 
 @dataclass(frozen=True)
 class HashKFold:
-    """K folds decided by a hash, as a scikit-learn cross-validator.
+    """K folds assigned by a hash, as a scikit-learn cross-validator.
 
     Rows with the same entry in ``groups`` are always in one fold, and a row's fold stays the same when others
-    are added. The fold is ``u mod n_splits``, where ``u`` is bytes 8 to 15 of the digest that
-    :mod:`featstore.splits` defines, as a big-endian unsigned integer.
+    are added. The fold is ``u mod n_splits``, where ``u`` is bytes 8 to 15 of the digest defined in
+    :mod:`featstore.splits`, as a big-endian unsigned integer.
 
     Parameters
     ----------
     n_splits : int
         Number of folds, at least 2.
     salt : str
-        Any text; another salt deals anew. Give one of its own to the inner of two nested searches: with the
-        outer's salt and a number of folds that shares a factor with the outer's, inner folds come out uneven.
+        Any text; another salt gives other folds. In nested searches give the inner one a salt of its own:
+        with the outer salt, and numbers of folds that share a factor, inner folds come out uneven.
     stratify : bool
-        Whether a class whose images are all in one fold has one of them (or one of its groups) moved to the
-        next, so that outside each fold some are left. Other classes stay as they are; a class that cannot be
-        divided does, too.
+        Whether a class whose images are all in one fold has one image (or group) moved to the next fold, so
+        that every training part contains the class. Other classes, and indivisible ones, stay unchanged.
 
     Raises
     ------
@@ -62,29 +61,29 @@ class HashKFold:
 
     def __post_init__(self) -> None:
         if isinstance(self.n_splits, bool) or not isinstance(self.n_splits, int) or self.n_splits < 2:
-            raise SplitError(f"n_splits is a whole number of folds, at least 2; found {self.n_splits!r}")
+            raise SplitError(f"n_splits must be an integer of at least 2; found {self.n_splits!r}")
         salt_bytes(self.salt)
         if not isinstance(self.stratify, bool):
-            raise SplitError(f"stratify is true or false; found {self.stratify!r}")
+            raise SplitError(f"stratify must be True or False; found {self.stratify!r}")
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Return the number of folds; the arguments are there for scikit-learn and not looked at."""
+        """Return the number of folds; the arguments are ignored, as in scikit-learn."""
         return self.n_splits
 
     def split(
         self, X: Any, y: Any = None, groups: Any = None
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield the row numbers of train and test, once for each fold.
+        """Yield the row numbers of train and test for each fold.
 
         Parameters
         ----------
         X : array_like of length n
-            Only its length is looked at.
+            Only its length is used.
         y : array_like of n labels, optional
-            Needed to stratify, and else not looked at.
+            Required to stratify, otherwise ignored.
         groups : array_like
-            What must stay together: ``table.content_hash`` (n hexadecimal str), the hashes' bytes of shape
-            (n, 32), or n labels of any kind, such as the names of patients or sites.
+            Groups to keep together: ``table.content_hash`` (n hexadecimal str), content hashes, uint8 of
+            shape (n, 32), or n labels of any kind, such as the names of patients or sites.
 
         Returns
         -------
@@ -93,14 +92,14 @@ class HashKFold:
         Raises
         ------
         SplitError
-            There are no groups, or no labels to stratify by, one is empty, or a fold is.
+            Groups, or labels to stratify by, are missing or empty; or a fold would be empty.
         """
         folds = fold_numbers(self, X, y, groups)
         sizes = np.bincount(folds, minlength=self.n_splits)
         if not sizes.all():
             raise SplitError(
                 f"{int((sizes == 0).sum())} of {self.n_splits} folds would be empty with {len(folds)} rows; "
-                "use fewer folds, or another salt where these rows are themselves a fold's training part"
+                "use fewer folds, or another salt if these rows are the training part of another fold"
             )
         return (
             (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(self.n_splits)
@@ -109,16 +108,16 @@ class HashKFold:
 
 @dataclass(frozen=True, kw_only=True)
 class HashHoldout:
-    """One test part decided by a hash, as a scikit-learn cross-validator with a single split.
+    """A single hold-out assigned by a hash, as a scikit-learn cross-validator.
 
-    A row is in the test part where ``u < floor(test * 2**64)``, with ``u`` as in :class:`HashKFold`.
+    A row is in the test part if ``u < floor(test * 2**64)``, with ``u`` as in :class:`HashKFold`.
 
     Parameters
     ----------
     test : float
-        The fraction that the test part gets, in (0, 1).
+        Fraction of the test part, in (0, 1).
     salt : str
-        Any text; another salt deals anew.
+        Any text; another salt gives another hold-out.
 
     Raises
     ------
@@ -138,11 +137,11 @@ class HashHoldout:
     def __post_init__(self) -> None:
         object.__setattr__(self, "test", checked_fraction("test", self.test))
         if not self.test:
-            raise SplitError("test is the fraction that is held out, above 0 and below 1; found 0")
+            raise SplitError("test must be a fraction above 0 and below 1; found 0")
         salt_bytes(self.salt)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Return 1; the arguments are there for scikit-learn and not looked at."""
+        """Return 1; the arguments are ignored, as in scikit-learn."""
         return 1
 
     def split(
@@ -150,7 +149,7 @@ class HashHoldout:
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Yield the row numbers of train and test, once.
 
-        Parameters, returns and errors are those of :meth:`HashKFold.split`.
+        Parameters, return value and errors are those of :meth:`HashKFold.split`.
         """
         drawn = draws(_group_keys(X, groups), salt=self.salt, first_byte=8)
         held_out = drawn < np.uint64(int(self.test * RANGE))
@@ -164,21 +163,18 @@ class HashHoldout:
 
 
 def fold_numbers(folds: HashKFold, X: Any, y: Any, groups: Any) -> NDArray[np.intp]:
-    """Return each row's fold, int of shape (n,): some may be empty.
-
-    Parameters, returns and errors are else those of :meth:`HashKFold.split`.
-    """
+    """Return each row's fold, int of shape (n,); folds may be empty."""
     drawn = draws(_group_keys(X, groups), salt=folds.salt, first_byte=8)
     numbers = (drawn % np.uint64(folds.n_splits)).astype(np.intp)
     if not folds.stratify:
         return numbers
     if y is None or len(y) != len(numbers):
-        raise SplitError(f"folds that stratify need a label for each of the {len(numbers)} rows, as y")
+        raise SplitError(f"stratified folds need y, a label for each of the {len(numbers)} rows")
     return fill_folds(numbers, drawn, class_codes(np.asarray(y).astype(np.str_))[1], folds.n_splits)
 
 
 def _group_keys(X: Any, groups: Any) -> list[bytes]:
-    """Return the keys for ``groups``: hashes give their bytes, whichever way they are written."""
+    """Return a key for each row's group; content hashes become their bytes, in either form."""
     if groups is None:
         raise SplitError(
             "no groups were given; pass groups=table.content_hash, "

@@ -1,4 +1,4 @@
-"""From what a split goes by to the integers that decide it; the formulas stand in :mod:`featstore.splits`."""
+"""Keys of rows and the hash values that decide splits; :mod:`featstore.splits` defines the formulas."""
 
 import hashlib
 import posixpath
@@ -31,18 +31,18 @@ __all__ = [
 RANGE = 2**64
 HASH_BYTES = 32
 
-# Of TensorFlow's retrain.py, which calls it MAX_NUM_IMAGES_PER_CLASS.
+# MAX_NUM_IMAGES_PER_CLASS of TensorFlow's retrain.py.
 _RETRAIN_MAX = 2**27 - 1
 _MAX_PATTERN = 1000
 
 
 def folder_names(paths: Sequence[str]) -> list[str]:
-    """Return all of each path before its last ``/``; ``""`` where there is none."""
+    """Return the part of each path before its last ``/``; ``""`` if there is none."""
     return [posixpath.dirname(path) for path in paths]
 
 
 def pattern_names(pattern: str, paths: Sequence[str]) -> list[str]:
-    """Return a regular expression's first group or whole match in each path, ``""`` if there is none."""
+    """Return the first capturing group, or the whole match, in each path; ``""`` without a match."""
     regex = checked_pattern(pattern)
     number = 1 if regex.groups else 0
     matches = map(regex.search, paths)
@@ -50,7 +50,7 @@ def pattern_names(pattern: str, paths: Sequence[str]) -> list[str]:
 
 
 def retrain_names(prefix: str, paths: Sequence[str]) -> list[str]:
-    """Return the text that retrain.py hashed of each path, which also says what it kept together."""
+    """Return the text that retrain.py hashed for each path, which is also its group."""
     return [re.sub(r"_nohash_.*$", "", posixpath.join(prefix, path)) for path in paths]
 
 
@@ -62,7 +62,7 @@ def percentages(names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def draws(keys: Sequence[bytes], *, salt: str, first_byte: int) -> NDArray[np.uint64]:
-    """Return eight bytes of each key's digest as integers in [0, 2**64), uint64 of shape (n,)."""
+    """Return eight bytes of each key's digest as integers, uint64 of shape (n,)."""
     prefix = salt_bytes(salt)
     sha256 = hashlib.sha256
     digests = b"".join([sha256(prefix + key).digest() for key in keys])
@@ -71,7 +71,7 @@ def draws(keys: Sequence[bytes], *, salt: str, first_byte: int) -> NDArray[np.ui
 
 
 def label_key(name: str) -> bytes:
-    """Return the key of what stays together: of a content hash in hexadecimal its bytes, else a group's."""
+    """Return the key of a group: the bytes of a hexadecimal content hash, or the prefixed text."""
     if len(name) == 2 * HASH_BYTES:
         try:
             key = bytes.fromhex(name)
@@ -83,44 +83,46 @@ def label_key(name: str) -> bytes:
 
 
 def checked_fraction(name: str, value: object) -> float:
-    """Return a fraction as a float, or raise :class:`SplitError` where it is not in [0, 1)."""
+    """Return a fraction as a float; raise SplitError if it is not in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0 <= value < 1:
-        raise SplitError(f"{name} is a fraction, at least 0 and below 1; found {value!r}")
+        raise SplitError(f"{name} must be a fraction of at least 0 and below 1; found {value!r}")
     return float(value)
 
 
 def checked_pattern(pattern: object) -> re.Pattern[str]:
-    """Return a regular expression compiled, or raise :class:`SplitError` where it is none."""
+    """Return a compiled regular expression; raise SplitError if it is invalid."""
     if not isinstance(pattern, str) or not pattern:
         raise SplitError(
-            "a split by pattern needs a regular expression that finds the group in a path, such as "
-            f"'plant[0-9]+', as the group pattern; found {pattern!r}"
+            "a split by pattern needs a regular expression that matches the group in a path, such as "
+            f"'plant[0-9]+', as its group pattern; found {pattern!r}"
         )
-    # It may come from a head's file: what it takes to compile stays small.
+    # It may come from an untrusted head file: bound the cost of compiling it.
     if len(pattern) > _MAX_PATTERN:
-        raise SplitError(f"a group pattern has at most {_MAX_PATTERN} characters; found {len(pattern)}")
+        raise SplitError(f"a group pattern may have at most {_MAX_PATTERN} characters; found {len(pattern)}")
     try:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise SplitError(f"the group pattern {pattern!r} is no regular expression: {error}") from error
+        raise SplitError(
+            f"the group pattern {pattern!r} is not a valid regular expression: {error}"
+        ) from error
 
 
 def salt_bytes(salt: object) -> bytes:
-    """Return a salt in UTF-8, or raise :class:`SplitError` where it has no such form."""
+    """Return a salt in UTF-8; raise SplitError if it is not a text or cannot be encoded."""
     if not isinstance(salt, str):
-        raise SplitError(f"a salt is a text; found {salt!r}")
+        raise SplitError(f"a salt must be a str; found {salt!r}")
     try:
         return salt.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise SplitError(f"a salt is a text that has a form in UTF-8; found {salt!r}") from error
+        raise SplitError(f"a salt must be encodable in UTF-8; found {salt!r}") from error
 
 
 def checked_hashes(content_hash: Any) -> NDArray[np.uint8]:
-    """Return content hashes as an array, or raise :class:`SplitError` where they are none."""
+    """Return content hashes as an array; raise SplitError if they are not uint8 of shape (n, 32)."""
     hashes = np.asarray(content_hash)
     if hashes.dtype != np.uint8 or hashes.ndim != 2 or hashes.shape[1] != HASH_BYTES:
         raise SplitError(
-            f"content hashes are uint8 of shape (n, {HASH_BYTES}); "
+            f"content hashes must be uint8 of shape (n, {HASH_BYTES}); "
             f"found {hashes.dtype} of shape {hashes.shape}"
         )
     return hashes
@@ -133,7 +135,7 @@ def rows_as_bytes(hashes: NDArray[np.uint8]) -> list[bytes]:
 
 
 def text_bytes(text: str) -> bytes:
-    """Return a text in UTF-8, in which surrogate escapes stand for their own bytes."""
+    """Return a text in UTF-8, with surrogate escapes as their own bytes."""
     # Not os.fsencode: its bytes depend on the machine's locale.
     try:
         return text.encode("utf-8", "surrogateescape")

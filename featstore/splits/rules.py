@@ -1,4 +1,4 @@
-"""The rule that deals images into train, validation and test, and what it says of each image."""
+"""Split rules: how images are assigned to train, validation and test."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ __all__ = ["SPLITS", "SplitRule", "assign_splits", "group_keys"]
 SPLITS = ("train", "validation", "test")
 
 _RULES = ("content", "group", "folder", "pattern", "filename", "retrain")
-# Left out of the dictionary where they have no meaning, so that earlier versions read it too.
+# Left out of the dictionary at these values, so that earlier versions can read it.
 _LATER_FIELDS = {
     "group_pattern": None,
     "retrain_prefix": None,
     "validation_from_train": False,
     "stratify": False,
 }
-# In the order of the hash, and the most needed first.
+# In the order of hash ranges, and in the order of filling.
 _PARTS = ("test", "validation", "train")
 _FILLED = ("train", "test", "validation")
 
@@ -46,38 +46,38 @@ _Texts = Sequence[str | None] | NDArray[np.str_]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRule:
-    """How images are dealt into train, validation and test.
+    """Rule that assigns images to train, validation and test.
 
     Parameters
     ----------
     by : {"content", "group", "folder", "pattern", "filename", "retrain"}
-        What decides: the image's content hash; its group; the folder that its file lies in; what
-        ``group_pattern`` finds in its path; its file's name; or TensorFlow's ``retrain.py``. Rows that agree
-        in it are always in one split.
+        What the split is decided by: the image's content hash, its group, the folder of its file, the match
+        of ``group_pattern`` in its path, its file name, or the formula of TensorFlow's ``retrain.py``. Rows
+        that agree in it are always in one split.
     test, validation : float
-        The fraction of all that each gets, in [0, 1), together below 1. Zero leaves the split empty.
+        Fraction of each, in [0, 1), together below 1. Zero leaves the split empty.
     salt : str
-        Any text; another salt deals anew. ``"retrain"`` has none.
+        Any text; another salt gives another split. Not used by ``"retrain"``.
     group_pattern : str, optional
-        For ``"pattern"``, a regular expression that is searched in the catalog's path, such as
-        ``"(plant[0-9]+)_"``; its first capturing group is the image's group, or the whole match where it has
-        no groups. Of at most 1,000 characters.
+        For ``"pattern"``, a regular expression searched for in the catalog's path, such as
+        ``"(plant[0-9]+)_"``; the group is its first capturing group, or the whole match if it has none. At
+        most 1,000 characters.
     retrain_prefix : str, optional
-        For ``"retrain"``, what stood before ``CLASS/FILE`` in the paths that ``retrain.py`` hashed: its
-        ``--image_dir`` as it received it. By default nothing, which is the same on every machine but deals
-        differently from any run of ``retrain.py``.
+        For ``"retrain"``, what preceded ``CLASS/FILE`` in the paths that ``retrain.py`` hashed: its
+        ``--image_dir`` as given. The default, nothing, is the same on every machine, but differs from any run
+        of ``retrain.py``.
     validation_from_train : bool
-        Whether the rule takes its validation images out of those that are given to train, too: for official
-        lists of train and test only.
+        Whether validation images are also taken from those that are given to train: for official lists of
+        train and test only.
     stratify : bool, optional
-        Whether a class that the hash alone leaves without an image in a part is given one, where it has
-        enough: in train, then in test, then in validation. No other class changes. By default all but
-        ``"retrain"`` do. Heads of earlier versions keep to the hash alone.
+        Whether classes that the hash alone leaves without an image in a split get one, if they have enough:
+        in train, then in test, then in validation. No other class changes. Default: True, except for
+        ``"retrain"``. Heads of earlier versions use the hash alone.
 
     Raises
     ------
     SplitError
-        A field has a value that it cannot have, or one that its rule has no use for.
+        A field has an invalid value, or one that its rule does not use.
 
     Examples
     --------
@@ -96,12 +96,13 @@ class SplitRule:
 
     def __post_init__(self) -> None:
         if self.by not in _RULES:
-            raise SplitError(f"a split goes by one of {', '.join(_RULES)}; found {self.by!r}")
+            raise SplitError(f"by must be one of {', '.join(_RULES)}; found {self.by!r}")
         for name in ("test", "validation"):
             object.__setattr__(self, name, checked_fraction(name, getattr(self, name)))
         if self.test + self.validation >= 1:
             raise SplitError(
-                f"test and validation together must leave something for train; found test={self.test} and "
+                "test and validation together must be below 1 to leave images for train; found "
+                f"test={self.test} and "
                 f"validation={self.validation}"
             )
         salt_bytes(self.salt)
@@ -109,32 +110,36 @@ class SplitRule:
             checked_pattern(self.group_pattern)
         elif self.group_pattern is not None:
             raise SplitError(
-                f"a group pattern is for splits by pattern; found {self.group_pattern!r} with a split by "
+                f"group_pattern is only used by splits by pattern; found {self.group_pattern!r} with a "
+                "split by "
                 f"{self.by}"
             )
         if self.by == "retrain":
             if self.salt:
-                raise SplitError(f"the rule of retrain.py has no salt; found {self.salt!r}")
+                raise SplitError(f"a split by retrain has no salt; found {self.salt!r}")
             if self.retrain_prefix is not None and not isinstance(self.retrain_prefix, str):
-                raise SplitError(f"the prefix for retrain is a text; found {self.retrain_prefix!r}")
+                raise SplitError(f"retrain_prefix must be a str; found {self.retrain_prefix!r}")
         elif self.retrain_prefix is not None:
             raise SplitError(
-                f"a prefix for retrain is for splits by retrain; found {self.retrain_prefix!r} with a split "
+                f"retrain_prefix is only used by splits by retrain; found {self.retrain_prefix!r} with a "
+                "split "
                 f"by {self.by}"
             )
         if not isinstance(self.validation_from_train, bool):
-            raise SplitError(f"validation_from_train is true or false; found {self.validation_from_train!r}")
+            raise SplitError(
+                f"validation_from_train must be True or False; found {self.validation_from_train!r}"
+            )
         if self.stratify is None:
             object.__setattr__(self, "stratify", self.by != "retrain")
         if not isinstance(self.stratify, bool):
-            raise SplitError(f"stratify is true or false; found {self.stratify!r}")
+            raise SplitError(f"stratify must be True or False; found {self.stratify!r}")
         if self.stratify and self.by == "retrain":
             raise SplitError(
-                "a split by retrain deals as retrain.py did, which does not stratify; leave stratify out"
+                "a split by retrain reproduces retrain.py, which does not stratify; leave stratify out"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; those that the rule makes no use of are left out."""
+        """Return the fields as JSON values, without those that the rule does not use."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {
             name: value
@@ -144,12 +149,20 @@ class SplitRule:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild a rule from :meth:`to_dict`.
+        """Create a rule from the output of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        data : mapping
+
+        Returns
+        -------
+        SplitRule
 
         Raises
         ------
         SplitError
-            A field is unknown or has a value that it cannot have.
+            A field is unknown or has an invalid value.
         """
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(set(data) - known):
@@ -170,26 +183,26 @@ def assign_splits(
 ) -> NDArray[np.str_]:
     """Return the split of each row: train, validation or test.
 
-    A row's split depends on its hash alone, but in classes that this leaves without an image in a part: of
-    each of these at most two images (or groups) are moved, where the rule stratifies and ``labels`` are
-    given. The order of the rows never matters. The formula, and what changes when rows are added, stands at
-    the top of :mod:`featstore.splits`.
+    A row's split depends on its hash alone, except in classes that would have no image in a split: if the
+    rule stratifies and ``labels`` are given, at most two images (or groups) of each such class are moved. The
+    order of rows never matters. :mod:`featstore.splits` defines the formula, and what changes when rows are
+    added.
 
     Parameters
     ----------
     rule : SplitRule
     content_hash : ndarray of shape (n, 32), uint8
     groups : sequence of n str or None, optional
-        Needed where the rule goes by group. None and ``""`` both mean that the row has none.
+        Required by rules by group. None and ``""`` both mean that the row has no group.
     paths : sequence of n str, optional
-        With ``/`` between folders, as the catalog has them; needed where the rule goes by folder, pattern,
-        file name or retrain.
+        Paths in the catalog, with ``/`` between folders; required by rules by folder, pattern, file name or
+        retrain.
     given : sequence of n str or None, optional
-        Splits that the user has fixed; each wins over the rule, but see ``validation_from_train`` of
+        Splits fixed by the user, which override the rule, except for ``validation_from_train`` of
         :class:`SplitRule`. None and ``""`` leave the row to the rule.
     labels : sequence of n str or None, optional
-        The rows' classes, for a rule that stratifies; without, all are dealt by the hash alone. Rows whose
-        label is None or ``""`` are in no class.
+        Classes of the rows, to stratify by; without them all rows are assigned by the hash alone. Rows whose
+        label is None or ``""`` belong to no class.
 
     Returns
     -------
@@ -199,7 +212,7 @@ def assign_splits(
     Raises
     ------
     SplitError
-        What the rule goes by is missing, lengths differ, or ``given`` holds another word.
+        A column that the rule needs is missing, lengths differ, or ``given`` holds another value.
 
     Examples
     --------
@@ -226,8 +239,8 @@ def assign_splits(
     if given is not None:
         parts, can_be = _with_given(rule, parts, given)
     if rule.stratify and labels is not None and drawn is not None:
-        is_dealt = {"train": True, "validation": rule.validation > 0, "test": rule.test > 0}
-        order = [_PARTS.index(part) for part in _FILLED if is_dealt[part]]
+        is_used = {"train": True, "validation": rule.validation > 0, "test": rule.test > 0}
+        order = [_PARTS.index(part) for part in _FILLED if is_used[part]]
         parts = fill_parts(parts, drawn, class_codes(labels)[1], can_be, order=order)
     return np.asarray(np.array(_PARTS, dtype="<U10")[parts])
 
@@ -235,11 +248,11 @@ def assign_splits(
 def _with_given(
     rule: SplitRule, parts: NDArray[np.intp], given: _Texts
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the parts after given splits, and which each row may be in, of shape (n, n_parts)."""
+    """Return the parts after given splits, and the parts each row may be in, bool of shape (n, n_parts)."""
     fixed = np.array([entry or "" for entry in given], dtype=np.str_)
     if unknown := sorted(set(fixed.tolist()) - {"", *SPLITS}):
         raise SplitError(
-            f"a given split is one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}"
+            f"given splits must be one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}"
         )
     can_be = np.stack([(fixed == "") | (fixed == part) for part in _PARTS], axis=1)
     if rule.validation_from_train:
@@ -257,32 +270,8 @@ def group_keys(
     groups: _Texts | None = None,
     paths: Sequence[str] | NDArray[np.str_] | None = None,
 ) -> NDArray[np.str_]:
-    """Say for each row what the rule keeps together, as the ``groups`` of a cross-validator.
-
-    Parameters
-    ----------
-    rule : SplitRule
-    content_hash, groups, paths
-        As for :func:`assign_splits`.
-
-    Returns
-    -------
-    ndarray of shape (n,), str
-        The group, folder, match or name that the rule goes by; the content hash in hexadecimal where it goes
-        by content, or where the row has none of these.
-
-    Raises
-    ------
-    SplitError
-        What the rule goes by is missing, or lengths differ.
-
-    Examples
-    --------
-    >>> hashes = np.zeros((3, 32), dtype=np.uint8)
-    >>> rule = SplitRule(by="pattern", group_pattern="plant[0-9]+")
-    >>> group_keys(rule, content_hash=hashes, paths=["a/plant7_1.jpg", "a/plant7_2.jpg", "b/plant3.jpg"])
-    array(['plant7', 'plant7', 'plant3'], dtype='<U6')
-    """
+    """Return each row's group under the rule, as ``groups`` of a cross-validator; str of shape (n,)."""
+    # Rows without a group, and all rows of a rule by content, have their content hash in hexadecimal.
     hashes = _checked_columns(content_hash, groups=groups, paths=paths)
     names = _names(rule, groups, paths)
     keys = [key.hex() for key in rows_as_bytes(hashes)]
@@ -304,21 +293,21 @@ def _checked_columns(content_hash: Any, **columns: Any) -> NDArray[np.uint8]:
 def _names(
     rule: SplitRule, groups: _Texts | None, paths: Sequence[str] | NDArray[np.str_] | None
 ) -> list[str] | None:
-    """Return the text that each row goes by, ``""`` where it has none; None for a rule by content."""
+    """Return the text that each row is split by, ``""`` if it has none; None for a rule by content."""
     if rule.by == "content":
         return None
     if rule.by == "group":
         if groups is None:
-            raise SplitError("a split by group needs the groups; found none")
+            raise SplitError("a split by group needs groups; found none")
         names = [name or "" for name in groups]
         missing = (
-            'a split by group needs groups, and no image has one; give them in the column "group" of a CSV, '
-            "note near-duplicates with featstore duplicates --write-groups, or split by content"
+            'a split by group needs groups, and no image has one; add a column "group" to a CSV, '
+            "write groups of near-duplicates with featstore duplicates --write-groups, or split by content"
         )
     else:
         if paths is None:
             word = "file name" if rule.by == "filename" else rule.by
-            raise SplitError(f"a split by {word} needs the paths; found none")
+            raise SplitError(f"a split by {word} needs paths; found none")
         paths = list(paths)
         if rule.by == "filename":
             return [os.path.basename(path) for path in paths]
@@ -326,13 +315,13 @@ def _names(
             return retrain_names(rule.retrain_prefix or "", paths)
         if rule.by == "folder":
             names = folder_names(paths)
-            missing = "a split by folder needs folders, and no image lies in one; split by content"
+            missing = "a split by folder needs folders, and no image is in one; split by content"
         else:
             names = pattern_names(rule.group_pattern or "", paths)
             missing = (
-                f"the group pattern {rule.group_pattern!r} finds nothing in any of the {len(paths):,} paths, "
-                f"such as {paths[0] if paths else ''!r}; it is searched in the whole path as it stands, case "
-                "included"
+                f"the group pattern {rule.group_pattern!r} matches none of the {len(paths):,} paths, "
+                f"such as {paths[0] if paths else ''!r}; it is searched for in the whole path, case-"
+                "sensitively"
             )
     if names and not any(names):
         raise SplitError(missing)

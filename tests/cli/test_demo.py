@@ -203,7 +203,7 @@ def test_evaluate_shows_the_confusion_and_the_mistakes(run):
         ("fit digits.fstore --param D=1", 1, "C"),
         ("fit digits.fstore --space resnet50", 1, "scattering-"),
         ("fit digits.fstore --catalog cats", 1, "digits"),
-        ("fit digits.fstore --test 0.6 --validation 0.5", 1, "leave something for train"),
+        ("fit digits.fstore --test 0.6 --validation 0.5", 1, "leave images for train"),
         ("fit digits.fstore --validation 0", 1, "--validation"),
         ("fit nowhere.fstore", 1, "nowhere.fstore"),
         ("evaluate svm3", 2, "logistic"),

@@ -117,8 +117,8 @@ def test_fit_deals_as_retrain_py_did_and_says_what_it_needs(run):
     ("options", "says"),
     [
         ("--split-by pattern", "needs a regular expression"),
-        ("--split-by pattern --group-pattern '('", "is no regular expression"),
-        ("--split-by pattern --group-pattern zebra", "finds nothing in any of the 60 paths"),
+        ("--split-by pattern --group-pattern '('", "is not a valid regular expression"),
+        ("--split-by pattern --group-pattern zebra", "matches none of the 60 paths"),
         ("--group-pattern a", "with a split by content"),
         ("--retrain-prefix a", "with a split by content"),
         ("--split-by retrain --salt a", "has no salt"),

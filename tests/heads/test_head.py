@@ -300,7 +300,7 @@ def test_a_newer_format_is_refused(saved):
         ({"test": {"n": 3}}, "unfit test"),
         ({"fingerprint": "0" * 64}, "fingerprint is not that of"),
         ({"spec": {"architecture": "vgg16"}}, "specification is incomplete"),
-        ({"split_rule": {"test": 3}}, "test is a fraction"),
+        ({"split_rule": {"test": 3}}, "test must be a fraction"),
         ({"choice": {"by": "folds"}}, "unfit choice"),
         ({"seed": "0"}, "unfit seed"),
         ({"test_views": 0}, "unfit test_views"),

@@ -207,7 +207,7 @@ def test_folds_without_an_image_are_left_out(make_table, make_blobs, caplog):
 
 @pytest.mark.parametrize("folds", [1, 2.5, True])
 def test_unfit_folds_are_refused(hard, folds):
-    with pytest.raises(SplitError, match="n_splits is a whole number of folds"):
+    with pytest.raises(SplitError, match="n_splits must be an integer"):
         fit(hard, folds=folds)
 
 
