@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from featstore.errors import SourceError
-from featstore.images.sources.opening import image_names, open_source
+from featstore.images.sources import image_names
+from featstore.images.sources.opening import open_source
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
