@@ -55,11 +55,26 @@ __all__ = [
     "ViewError",
     "WeightsError",
     "WeightsUnavailableError",
+    "first_line",
+    "last_line",
+    "message_lines",
 ]
+
+_MAX_CHARACTERS = 200
 
 
 class FeatstoreError(Exception):
-    """The root of all errors that featstore raises on purpose."""
+    """Base class of all errors that featstore raises on purpose.
+
+    Examples
+    --------
+    >>> from featstore import FeatureStore
+    >>> try:
+    ...     FeatureStore("missing.fstore")
+    ... except FeatstoreError as error:
+    ...     type(error).__name__
+    'StoreNotFoundError'
+    """
 
     def __str__(self) -> str:
         # LookupError and OSError format their arguments in their own ways; ours are plain sentences.
@@ -160,3 +175,23 @@ class FingerprintMismatchError(HeadError):
 
 class UntrustedTypeError(HeadError, PermissionError):
     """A head file holds types that featstore does not trust."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first non-empty line of any error's message, at most 200 characters of it."""
+    return _shortened(message_lines(error)[0])
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last non-empty line of any error's message, at most 200 characters of it."""
+    return _shortened(message_lines(error)[-1])
+
+
+def message_lines(error: BaseException) -> list[str]:
+    """Return the non-empty lines of an error's message, or the name of its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__]
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _MAX_CHARACTERS else f"{line[: _MAX_CHARACTERS - 1]}…"

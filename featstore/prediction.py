@@ -48,6 +48,11 @@ class Prediction:
         Why the image could not be decoded.
     is_reused : bool
         Whether all of its features came from the store.
+
+    Examples
+    --------
+    >>> Prediction(path="new.jpg", label="roses", probability=0.9, top=(("roses", 0.9),)).to_dict()
+    {'path': 'new.jpg', 'label': 'roses', 'probability': 0.9, 'top': [{'label': 'roses', 'probability': 0.9}]}
     """
 
     path: str | None
@@ -137,11 +142,16 @@ class Predictor:
 
     Examples
     --------
-    >>> predictor = featstore.Predictor("flowers.head")  # doctest: +SKIP
-    >>> predictor.predict("new.jpg").label  # doctest: +SKIP
-    'roses'
-    >>> for prediction in predictor.stream(["a.jpg", "b.jpg"], top=3):  # doctest: +SKIP
-    ...     print(prediction.path, prediction.top)
+    >>> import tempfile
+    >>> from featstore import FeatureStore, Predictor, extract, fit
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n_images = write_digits(f"{folder}/digits", n_images=60)
+    ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
+    ...     head = fit(FeatureStore(report.store).table(), head="svm")
+    ...     predictor = Predictor(head)
+    ...     predictor.predict(f"{folder}/digits/0/0000.png").label
+    '0'
     """
 
     def __init__(
@@ -364,8 +374,16 @@ def predict(
 
     Examples
     --------
-    >>> for prediction in featstore.predict("flowers.head", ["a.jpg"], top=3):  # doctest: +SKIP
-    ...     print(prediction.path, prediction.label, prediction.probability)
+    >>> import tempfile
+    >>> from featstore import FeatureStore, extract, fit, predict
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n_images = write_digits(f"{folder}/digits", n_images=60)
+    ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
+    ...     head = fit(FeatureStore(report.store).table(), head="svm")
+    ...     photos = [f"{folder}/digits/{digit}/000{digit}.png" for digit in range(3)]
+    ...     [prediction.label for prediction in predict(head, photos, top=3)]
+    ['0', '1', '2']
     """
     return Predictor(model, **options).stream(images, top=top, reject=reject, progress=progress)
 

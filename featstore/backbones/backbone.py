@@ -46,6 +46,12 @@ class Backbone:
         Columns of the features.
     weights : str
         ``"imagenet"``, ``"closed-form"`` or the absolute path of a file.
+
+    Examples
+    --------
+    >>> backbone = load_backbone("scattering")
+    >>> backbone.forward(np.zeros((2, 96, 96, 3), np.uint8)).shape
+    (2, 1932)
     """
 
     def __init__(

@@ -26,7 +26,7 @@ from featstore.backbones.cache import (
 from featstore.backbones.devices import gpu_in_sight
 from featstore.backbones.keras.engine import KerasEngine
 from featstore.backbones.openvino_engine import Engine, OpenVINOEngine, keep_only_output, openvino_version
-from featstore.errors import BackboneError
+from featstore.errors import BackboneError, first_line, message_lines
 from featstore.hashing import fingerprint
 
 if TYPE_CHECKING:
@@ -170,9 +170,9 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = message_lines(error)
         if refused := _refused_by_system(error, built, path):
-            raise OSError(f"{refused} ({lines[0][:200]})") from error
+            raise OSError(f"{refused} ({first_line(error)})") from error
         # OpenVINO's own summary says which operations it does not know.
         reason = next((line for line in lines if "operations:" in line), lines[-1])
         raise _ConversionError(f"OpenVINO cannot convert {spec.name}: {reason.strip('- ')[:200]}") from error

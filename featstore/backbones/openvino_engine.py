@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.cache import ConvertedNetwork
-from featstore.errors import BackboneError
+from featstore.errors import BackboneError, last_line
 
 __all__ = [
     "ENGINES",
@@ -82,7 +82,7 @@ class OpenVINOEngine:
             self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise BackboneError(
-                f"OpenVINO cannot compile the network: {_last_line(error)}; use --engine tensorflow"
+                f"OpenVINO cannot compile the network: {last_line(error)}; use --engine tensorflow"
             ) from error
         self._feature_dim = int(self._compiled.output(0).shape[1])
         self._idle: list[Any] = []
@@ -179,8 +179,3 @@ def import_openvino() -> Any:
             finally:
                 del sys.modules["openvino_telemetry"]
         return import_module("openvino")
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__

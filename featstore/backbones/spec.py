@@ -62,6 +62,15 @@ class BackboneSpec:
     ------
     BackboneError
         A field has a value that it cannot have.
+
+    Examples
+    --------
+    >>> from featstore import load_backbone
+    >>> spec = load_backbone("scattering").spec
+    >>> spec.name, spec.size_px, spec.pooling
+    ('scattering-e7b46de4f035', (96, 96), 'none')
+    >>> BackboneSpec.from_dict(spec.to_dict()) == spec
+    True
     """
 
     architecture: str

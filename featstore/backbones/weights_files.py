@@ -22,6 +22,7 @@ from featstore.backbones.keras2 import (
     modern,
 )
 from featstore.errors import BackboneError, WeightsError
+from featstore.io.archive import check_unpacking
 from featstore.io.plain_hdf5 import open_plain
 
 __all__ = [
@@ -39,8 +40,6 @@ __all__ = [
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _LARGEST_CONFIG = 2**26
-_MAX_EXPANSION = 16
-_MIN_EXPANDED_BYTES = 2**26
 _TRUST = "if you trust whoever made it, say so with --trust-model (trust_model=True)"
 
 _ENDINGS = "a .h5 file of Keras' ImageNet weights, a .weights.h5 file or a .keras file"
@@ -246,16 +245,10 @@ class _Refused(Exception):  # noqa: N818
 
 
 def _check_members(archive: zipfile.ZipFile, file_bytes: int) -> None:
-    names = archive.namelist()
-    if len(set(names)) != len(names):
-        raise _Refused("it holds two members of one name")
-    for name in names:
-        if os.path.isabs(name) or "\\" in name or ".." in name.split("/"):
-            raise _Refused(f"its member {name[:80]!r} leads out of the folder that it would be unpacked in")
-    if sum(one.file_size for one in archive.infolist()) > max(
-        _MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes
-    ):
-        raise _Refused(f"it would unpack to far more than its {file_bytes:,} bytes")
+    try:
+        check_unpacking(archive, file_bytes)
+    except ValueError as error:
+        raise _Refused(str(error)) from error
     if archive.getinfo(_CONFIG).file_size > _LARGEST_CONFIG:
         raise _Refused(f"its {_CONFIG} is larger than {_LARGEST_CONFIG // 2**20} MiB")
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import BackboneError, ExportError, FormatVersionError
+from featstore.io.manifest import refuse_newer
 
 __all__ = [
     "DESCRIPTION",
@@ -143,11 +144,7 @@ class ModelDescription:
         version = told.get("format_version") if isinstance(told, Mapping) else None
         if not isinstance(version, int) or told.get("format") != FORMAT:
             raise ExportError(f"it is not the description of a {FORMAT}")
-        if version > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"it has format version {version}, and this version of featstore reads up to "
-                f"{FORMAT_VERSION}; upgrade featstore"
-            )
+        refuse_newer("it", version, FORMAT_VERSION)
         try:
             # Models were written without test_views while there was but one.
             values = {one.name: told[one.name] for one in fields(cls) if one.name != "test_views"}

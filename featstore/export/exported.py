@@ -37,9 +37,17 @@ class ExportedModel:
 
     Examples
     --------
-    >>> model = ExportedModel.load("flowers.onnx")  # doctest: +SKIP
-    >>> next(model.run([pixels])).shape  # doctest: +SKIP
-    (32, 5)
+    >>> import tempfile
+    >>> from featstore import FeatureStore, export_head, extract, fit
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n_images = write_digits(f"{folder}/digits", n_images=60)
+    ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
+    ...     head = fit(FeatureStore(report.store).table(), head="svm")
+    ...     _ = export_head(head, f"{folder}/model", format="keras", verify=False)
+    ...     model = ExportedModel.load(f"{folder}/model")
+    ...     next(model.run([np.zeros((2, 96, 96, 3), np.uint8)])).shape
+    (2, 10)
     """
 
     def __init__(self, description: ModelDescription, *, path: str) -> None:

@@ -143,10 +143,17 @@ def export_head(
 
     Examples
     --------
-    >>> table = featstore.FeatureStore("flowers.fstore").table()  # doctest: +SKIP
-    >>> model = featstore.export_head("flowers.head", "model", format="onnx", table=table)  # doctest: +SKIP
-    >>> model.description.verification["largest_difference"]  # doctest: +SKIP
-    4.2e-05
+    >>> import tempfile
+    >>> from featstore import FeatureStore, export_head, extract, fit
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n_images = write_digits(f"{folder}/digits", n_images=60)
+    ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
+    ...     table = FeatureStore(report.store).table()
+    ...     head = fit(table, head="svm")
+    ...     model = export_head(head, f"{folder}/model", format="keras", table=table)
+    >>> model.description.verification["largest_difference"] < 1e-3
+    True
     """
     _check_choices(format, quantize, runs=verify and table is not None)
     place = os.path.realpath(os.fspath(out))

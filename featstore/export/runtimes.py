@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featstore.backbones.cache import ConvertedNetwork
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.openvino_engine import OpenVINOEngine
-from featstore.errors import ExportError, MissingExtraError
+from featstore.errors import ExportError, MissingExtraError, last_line
 from featstore.images.reading import default_workers
 
 __all__ = [
@@ -59,8 +59,7 @@ def open_runtime(runtime: str, path: str) -> Runtime:
     except MemoryError:
         raise
     except Exception as error:  # each package has exceptions of its own for a file that it cannot open
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ExportError(f"{path} cannot be opened as {runtime}: {lines[-1].strip()[:200]}") from error
+        raise ExportError(f"{path} cannot be opened as {runtime}: {last_line(error)}") from error
 
 
 def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.errors import ExportError, MissingExtraError
+from featstore.errors import ExportError, MissingExtraError, first_line
 from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
 from featstore.process import Shared, logging_from, warnings_to
@@ -61,10 +61,9 @@ def write_model(
         raise
     # What a converter raises for a network that it cannot express is no closed set.
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         others = ", ".join(sorted({*RUNTIMES} - {runtime}))
         raise ExportError(
-            f"the network cannot be written as {runtime}: {lines[0].strip()[:200]}; "
+            f"the network cannot be written as {runtime}: {first_line(error)}; "
             f"another format may do: {others}"
         ) from error
 

@@ -72,7 +72,17 @@ class ExtractionReport:
     moved_from : str or None
         Where the source was that the catalog described before, where that is another place.
     seconds, images_per_second : float
-        Wall time, and images settled in it.
+        Wall time, and images processed in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n_images = write_digits(f"{folder}/digits", n_images=10)
+    ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
+    >>> report.extracted, report.failures
+    (10, ())
     """
 
     store: str
@@ -198,9 +208,18 @@ def extract(
 
     Examples
     --------
-    >>> recipe = featstore.ViewRecipe(flip=True, random_crop=10)  # doctest: +SKIP
-    >>> featstore.extract("flowers", n_views=8, views=recipe).extracted_views  # doctest: +SKIP
-    10000
+    >>> import tempfile
+    >>> from featstore import ViewRecipe, extract
+    >>> from featstore.images import write_digits
+    >>> recipe = ViewRecipe(flip=True, random_crop=10)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = f"{folder}/digits.fstore"
+    ...     n_images = write_digits(f"{folder}/digits", n_images=10)
+    ...     report = extract(
+    ...         f"{folder}/digits", store=store, backbone="scattering", n_views=2, views=recipe
+    ...     )
+    >>> report.extracted_views
+    20
     """
     started = time.monotonic()
     loaded: Any = backbone if hasattr(backbone, "spec") else None

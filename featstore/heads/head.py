@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.class_names import normalised_name
-from featstore.errors import FeatstoreError, FingerprintMismatchError, HeadError, UntrustedTypeError
+from featstore.errors import (
+    FeatstoreError,
+    FingerprintMismatchError,
+    HeadError,
+    UntrustedTypeError,
+    first_line,
+)
 from featstore.heads.calibration import class_scores, log_probabilities, mean_over_views, softmax
 from featstore.heads.data.blocks import usable_features
-from featstore.heads.files.estimator_file import StoredEstimator, dump_estimator, first_line
+from featstore.heads.files.estimator_file import StoredEstimator, dump_estimator
 from featstore.heads.files.head_file import FIELDS, read_head_file, write_head_file
 from featstore.heads.finite import finite_numbers
 from featstore.heads.forms.estimator import form_estimator

@@ -17,7 +17,7 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from featstore.errors import HeadError
+from featstore.errors import HeadError, first_line
 from featstore.heads.info import HeadInfo
 
 __all__ = ["load_head_factory", "load_plugin", "load_plugins", "plugin_names"]
@@ -101,8 +101,7 @@ def _info(load: Callable[[], Any], *, name: str, told: str, keeps_name: bool = F
         factory = load()
         made = factory() if callable(factory) else factory
     except Exception as error:  # it is code of others, which may raise anything
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise HeadError(f"{told} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise HeadError(f"{told} cannot be loaded: {type(error).__name__}: {first_line(error)}") from error
     if isinstance(made, HeadInfo):
         return made if keeps_name else replace(made, name=name)
     return _as_info(factory, made, name=name, told=told)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
-from featstore.errors import HeadError
+from featstore.errors import HeadError, first_line
 from featstore.heads.info import HeadInfo
 from featstore.heads.registry import find_head, known_heads
 from featstore.heads.solvers.margins import can_solve
@@ -174,7 +174,7 @@ def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any
     try:
         classifier.set_params(**{name: value for name, value in fixed.items() if name in own})
     except (TypeError, ValueError) as error:
-        raise HeadError(f"{info.name} cannot be fitted: {str(error).strip().splitlines()[0]}") from error
+        raise HeadError(f"{info.name} cannot be fitted: {first_line(error)}") from error
     return Recipe(
         name=info.name,
         estimator=_seeded(estimator, seed),

@@ -9,13 +9,23 @@ from typing import BinaryIO
 
 from featstore.io.raw import RawFile
 
-__all__ = ["ARCHIVE_COMMENT", "check_archive", "check_contents", "check_members", "seal_archive"]
+__all__ = [
+    "ARCHIVE_COMMENT",
+    "check_archive",
+    "check_contents",
+    "check_members",
+    "check_unpacking",
+    "seal_archive",
+]
 
 # The comment that ends the file: the CRC-32 of all bytes before its digits.
 ARCHIVE_COMMENT = b"featstore crc32 00000000"
 
 _DIGITS = 8
 _BLOCK_BYTES = 2**20
+# Weights hardly compress: an archive that grows by more than this was made to exhaust its reader.
+_MAX_EXPANSION = 16
+_MIN_EXPANDED_BYTES = 2**26
 # APPNOTE.TXT of PKWARE, 4.3.16 and 4.3.7: the end record without its comment, and a member's local header.
 _END_BYTES = 22
 _END_MARK = b"PK\x05\x06"
@@ -63,9 +73,7 @@ def check_members(file: BinaryIO) -> None:
     # Our archives are stored uncompressed: reading one takes no more memory than the file.
     try:
         with zipfile.ZipFile(file) as archive:
-            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
-            if len({member.filename for member in members}) != len(members):
-                raise ValueError("it holds two members of one name")
+            members = sorted(_distinct_members(archive), key=lambda member: member.header_offset)
             position = 0
             for member in members:
                 if (
@@ -87,6 +95,23 @@ def check_members(file: BinaryIO) -> None:
                 raise ValueError("its members are larger than the file")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(f"it is no whole zip: {error}") from error
+
+
+def check_unpacking(archive: zipfile.ZipFile, file_bytes: int) -> None:
+    """Raise ValueError if members would leave the folder they are unpacked to, or fill the disk."""
+    members = _distinct_members(archive)
+    for name in (member.filename for member in members):
+        if os.path.isabs(name) or "\\" in name or ".." in name.split("/"):
+            raise ValueError(f"its member {name[:80]!r} leads out of the folder that it would be unpacked in")
+    if sum(one.file_size for one in members) > max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes):
+        raise ValueError(f"it would unpack to far more than its {file_bytes:,} bytes")
+
+
+def _distinct_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    members = archive.infolist()
+    if len({member.filename for member in members}) != len(members):
+        raise ValueError("it holds two members of one name")
+    return members
 
 
 def _check_checksum(file: BinaryIO) -> None:

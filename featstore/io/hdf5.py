@@ -11,14 +11,13 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5l, h5p, h5s, h5t
 
-from featstore.errors import FormatVersionError, StoreError, StoreNotFoundError
+from featstore.errors import StoreError, StoreNotFoundError
 from featstore.io.atomic import failure_reason
 from featstore.io.new_file import NewFile
 from featstore.io.raw import RawFile, damaged, unreadable
 
 __all__ = [
     "FILE_TYPES",
-    "check_version",
     "create_hdf5",
     "create_plain",
     "locate",
@@ -115,17 +114,6 @@ def _access(raw: RawFile | NewFile) -> Iterator[Any]:
         # One that lives on, as in the frames of an error, would crash HDF5 as the process ends: it holds a
         # Python object.
         access.close()
-
-
-def check_version(path: str, found: object, known: int) -> None:
-    """Raise FormatVersionError if a newer version of featstore wrote the file."""
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise damaged(path, f"format version {found!r} does not exist")
-    if found > known:
-        raise FormatVersionError(
-            f"{path} has format version {found}, and this featstore reads up to {known}; "
-            "upgrade it with: pip install --upgrade featstore"
-        )
 
 
 def read_attribute(object_id: Any, name: str, kind: type) -> Any:

@@ -18,12 +18,12 @@ from featstore.io.atomic import replacing
 from featstore.io.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.io.hdf5 import (
     FILE_TYPES,
-    check_version,
     create_hdf5,
     open_dataset,
     open_hdf5,
     read_attribute,
 )
+from featstore.io.manifest import check_version
 from featstore.io.raw import damaged
 from featstore.splits import SPLITS
 from featstore.store.keys import HASH_BYTES

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, StoreError
 from featstore.hashing import fingerprint
 from featstore.io.atomic import failure_reason, make_folders, write_text
-from featstore.io.hdf5 import check_version
+from featstore.io.manifest import check_version, has_checksum, with_checksum
 from featstore.io.raw import damaged
 
 __all__ = [
@@ -29,7 +28,6 @@ _SPACE_FORMAT = "featstore-space"
 _MAX_JSON_BYTES = 2**20
 # What files hold that were written before there was a checksum in them.
 _UNCHECKED = {"format", "format_version", "spec", "fingerprint", "feature_dim", "provenance"}
-_NO_CHECKSUM = "0" * 8
 _MAX_FEATURE_DIM = 2**28
 
 
@@ -72,7 +70,7 @@ def write_space_description(
         "provenance": dict(provenance or {}),
     }
     try:
-        text = _with_checksum(about)
+        text = with_checksum(about)
     except (TypeError, ValueError) as error:
         raise StoreError(f"provenance must consist of JSON values: {error}") from error
     if len(text) > _MAX_JSON_BYTES:
@@ -95,7 +93,7 @@ def write_json(path: str, about: Mapping[str, Any]) -> None:
     """Write one of the store's JSON files with a checksum."""
     write_text(
         path,
-        _with_checksum(about),
+        with_checksum(about),
         verify=lambda temporary: _check_written(
             temporary, kind=about["format"], version=about["format_version"]
         ),
@@ -128,18 +126,6 @@ def _check_written(path: str, *, kind: str, version: int) -> None:
     read_json(path, kind=kind, version=version)
 
 
-def _with_checksum(about: Mapping[str, Any]) -> str:
-    """Write an object as JSON whose last entry is the CRC-32 of all of it, that entry's digits as zeros."""
-    text = json.dumps({**about, "checksum": _NO_CHECKSUM}, indent=2, allow_nan=False) + "\n"
-    before, _, after = text.rpartition(_NO_CHECKSUM)
-    return f"{before}{zlib.crc32(text.encode()):08x}{after}"
-
-
 def _agrees(text: bytes, data: Mapping[str, Any]) -> bool:
     checksum = data.get("checksum")
-    if checksum is None:
-        return data.keys() <= _UNCHECKED
-    if not isinstance(checksum, str) or not checksum.isascii() or len(checksum) != len(_NO_CHECKSUM):
-        return False
-    before, _, after = text.rpartition(checksum.encode())
-    return f"{zlib.crc32(before + _NO_CHECKSUM.encode() + after):08x}" == checksum
+    return data.keys() <= _UNCHECKED if checksum is None else has_checksum(text, checksum)

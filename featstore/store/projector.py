@@ -60,6 +60,18 @@ def export_projector(
         A file is there already, or the folder lies in a store.
     StoreError
         ``limit`` is below 1, or a file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from featstore import FeatureStore, export_projector, extract
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     n_images = write_digits(f"{folder}/digits", n_images=10)
+    ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
+    ...     n_written = export_projector(FeatureStore(report.store).table(), f"{folder}/projector")
+    ...     sorted(os.listdir(f"{folder}/projector"))
+    ['features.bytes', 'metadata.tsv', 'projector_config.pbtxt']
     """
     if limit is not None and limit < 1:
         raise StoreError(f"the number of images to write is at least 1; found {limit}")

@@ -21,13 +21,13 @@ from featstore.hashing import canonical_json, fingerprint
 from featstore.io.atomic import failure_reason, replacing
 from featstore.io.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.io.hdf5 import (
-    check_version,
     create_hdf5,
     create_plain,
     locate,
     open_hdf5,
     read_attribute,
 )
+from featstore.io.manifest import check_version
 from featstore.io.mapping import map_array
 from featstore.io.raw import damaged
 from featstore.store.keys import HASH_BYTES

@@ -43,6 +43,24 @@ class FeatureTable:
         Images of the catalog that have no features in this space; they are not in the table.
     n_failed : int
         Images of the catalog that could not be used; they are not in the table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from featstore import FeatureStore, HashKFold, SplitRule, ViewRecipe, extract
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source, path = f"{folder}/digits", f"{folder}/digits.fstore"
+    ...     n_images = write_digits(source, n_images=10)
+    ...     recipe = ViewRecipe(flip=True)
+    ...     report = extract(source, store=path, backbone="scattering", n_views=2, views=recipe)
+    ...     table = FeatureStore(path).table()
+    ...     X, views = table.X, table.with_views(2)
+    ...     X.shape, views.X.reshape(len(table), 2, -1).shape
+    ((10, 1932), (10, 2, 1932))
+    >>> table.y[:3].tolist(), table.select(table.y == "7").y.tolist()
+    (['0', '1', '2'], ['7'])
+    >>> folds = HashKFold(5).split(X, groups=table.group_keys(SplitRule(by="content")))
     """
 
     def __init__(
@@ -164,11 +182,6 @@ class FeatureTable:
             An image lacks some of these views.
         StoreError
             ``n_views`` is below 1, or the table has views already.
-
-        Examples
-        --------
-        >>> views = table.with_views(8)  # doctest: +SKIP
-        >>> views.X.reshape(len(table), 8, -1)  # doctest: +SKIP
         """
         if isinstance(n_views, bool) or not isinstance(n_views, int | np.integer) or n_views < 1:
             raise StoreError(f"the number of views is a whole number, at least 1; found {n_views!r}")
@@ -271,11 +284,6 @@ class FeatureTable:
         ------
         SplitError
             No image has what the rule goes by.
-
-        Examples
-        --------
-        >>> rule = SplitRule(by="pattern", group_pattern="plant[0-9]+")
-        >>> folds = HashKFold(5).split(table.X, groups=table.group_keys(rule))  # doctest: +SKIP
         """
         if rule.by == "content":
             return self.content_hash

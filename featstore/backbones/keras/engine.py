@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.devices import gpu_memory_bytes, preferred_batch_size
-from featstore.errors import BackboneError
+from featstore.errors import BackboneError, first_line
 
 __all__ = ["KerasEngine"]
 
@@ -113,9 +113,8 @@ class KerasEngine:
                 except Exception as error:
                     # Each back end has an exception of its own for this.
                     if not _out_of_memory(error):
-                        lines = str(error).strip().splitlines() or [type(error).__name__]
                         raise BackboneError(
-                            f"Keras cannot run the network on {device}: {lines[0][:200]}"
+                            f"Keras cannot run the network on {device}: {first_line(error)}"
                         ) from error
                     if len(part) == 1:
                         raise BackboneError(

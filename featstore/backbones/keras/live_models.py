@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from featstore.backbones.cache import cache_folder
 from featstore.backbones.spec import digest_values
-from featstore.errors import BackboneError
+from featstore.errors import BackboneError, first_line
 from featstore.hashing import content_hash
 
 __all__ = ["frozen_model", "is_keras_model", "keep_model"]
@@ -39,9 +39,8 @@ def keep_model(model: Any) -> str:
         configuration = copy.to_json()
     except Exception as error:
         # Layers of the user's own raise anything.
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackboneError(
-            f"the model {model.name!r} cannot be copied: {reason[:200]}. It has to be built, and a "
+            f"the model {model.name!r} cannot be copied: {first_line(error)}. It has to be built, and a "
             "functional or sequential one: keras.Model(inputs, outputs)"
         ) from error
     stem = "keras_model" if _COUNTED.fullmatch(model.name) else re.sub(r"[^A-Za-z0-9_.]+", "_", model.name)

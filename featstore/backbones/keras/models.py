@@ -20,7 +20,6 @@ from featstore.backbones.keras.live_models import frozen_model
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras.weights import (
     IMAGENET_STD,
-    first_line,
     fit_top,
     load_weights,
     make_application,
@@ -30,7 +29,7 @@ from featstore.backbones.known import BackboneInfo, find_backbone
 from featstore.backbones.own_code import code_digest
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
-from featstore.errors import BackboneError, FeatstoreError
+from featstore.errors import BackboneError, FeatstoreError, first_line
 from featstore.process import Shared, logging_from, warnings_to
 
 with quiet_import():

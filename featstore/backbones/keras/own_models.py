@@ -12,12 +12,12 @@ from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras2 import HDF5_ENDINGS, is_keras2, model_configuration, modern
 from featstore.backbones.own_code import custom_objects
 from featstore.backbones.weights_files import check_model_file, read_layers
-from featstore.errors import BackboneError, FeatstoreError
+from featstore.errors import BackboneError, FeatstoreError, first_line
 
 with quiet_import():
     import keras
 
-__all__ = ["first_line", "open_model", "variables_in_order"]
+__all__ = ["open_model", "variables_in_order"]
 
 # A model's weights as Keras keeps them in its archives.
 _WEIGHTS = "model.weights.h5"
@@ -58,13 +58,6 @@ def open_model(path: str, *, trust_model: bool = False, imports: Sequence[str] =
 def variables_in_order(layer: Any) -> list[Any]:
     """Return a layer's variables in the order of Keras' older HDF5 layout."""
     return list(layer.trainable_weights + layer.non_trainable_weights)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 200 characters of it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _from_configuration(configuration: Any, known: Mapping[str, Any], trust_model: bool) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from featstore.backbones.keras.own_models import first_line, open_model, variables_in_order
+from featstore.backbones.keras.own_models import open_model, variables_in_order
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.known import BackboneInfo
 from featstore.backbones.request import NetworkRequest
@@ -21,13 +21,13 @@ from featstore.backbones.weights_files import (
     read_variables,
     weights_kind,
 )
-from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError
+from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError, first_line
 from featstore.process import warnings_to
 
 with quiet_import():
     import keras
 
-__all__ = ["IMAGENET_STD", "first_line", "fit_top", "load_weights", "make_application", "open_model"]
+__all__ = ["IMAGENET_STD", "fit_top", "load_weights", "make_application", "open_model"]
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Deviation of ImageNet's channels R, G, B in [0, 1]: keras.applications.imagenet_utils.preprocess_input."""

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import HeadError, UntrustedTypeError
+from featstore.errors import HeadError, UntrustedTypeError, first_line
 from featstore.heads.calibration import class_scores
 from featstore.heads.files.estimators import build, decode, foreign_types, without_jobs, written_with
 from featstore.io.archive import check_members
 from featstore.process import warnings_to
 
-__all__ = ["StoredEstimator", "dump_estimator", "first_line", "read_array"]
+__all__ = ["StoredEstimator", "dump_estimator", "read_array"]
 
 _SCHEMA = "schema.json"
 _LARGEST_SCHEMA = 32 * 2**20
@@ -249,8 +249,3 @@ def _foreign_types(data: bytes, schema: Any) -> list[str]:
         # It also names methods, which are not types.
         foreign |= {*skops.io.get_untrusted_types(data=data)}
     return sorted(foreign)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

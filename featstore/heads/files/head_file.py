@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import spec_from_dict
-from featstore.errors import FeatstoreError, FormatVersionError, HeadError
-from featstore.heads.files.estimator_file import StoredEstimator, first_line, read_array
+from featstore.errors import FeatstoreError, HeadError, first_line
+from featstore.heads.files.estimator_file import StoredEstimator, read_array
 from featstore.heads.forms.estimator import form_estimator
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.linear import LinearForm
@@ -41,6 +41,7 @@ from featstore.io.archive import (
     seal_archive,
 )
 from featstore.io.atomic import replacing
+from featstore.io.manifest import refuse_newer
 from featstore.splits import SPLITS, SplitRule
 from featstore.version import __version__
 
@@ -252,11 +253,7 @@ def _check_format(manifest: Any, *, path: str) -> None:
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if not isinstance(version, int) or manifest.get("format") != _FORMAT:
         raise HeadError(f"{path} is not a head file: its {_MANIFEST} is not one of a head")
-    if version > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{path} has format version {version}, and this version of featstore reads up to "
-            f"{FORMAT_VERSION}; upgrade featstore"
-        )
+    refuse_newer(path, version, FORMAT_VERSION)
 
 
 def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import FeatstoreError, HeadError
+from featstore.errors import FeatstoreError, HeadError, first_line
 from featstore.heads.data.blocks import Rows
 from featstore.heads.recipe import Params, Recipe
 from featstore.heads.solvers.descent import descend, fit_scaler, n_epochs
@@ -140,8 +140,7 @@ def solve(
     except FeatstoreError:
         raise
     except (TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise HeadError(f"{recipe.name} cannot be fitted: {reason}") from error
+        raise HeadError(f"{recipe.name} cannot be fitted: {first_line(error)}") from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
