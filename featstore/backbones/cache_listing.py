@@ -2,18 +2,23 @@
 
 import json
 import os
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from featstore.backbones.cache import cache_folder
 from featstore.errors import StoreError
+from featstore.io.atomic import TEMPORARY_PREFIX
 
 __all__ = ["CacheContents", "CachedNetwork", "cache_contents", "clear_cache"]
 
 # Its folders: networks, and what is remembered of files, weights and networks that cannot be converted.
 _NETWORKS = "networks"
 _ENTRIES = ("files", "unconvertible", "weights")
+# And what is in them: the fingerprints of keys, and what was being written under another name.
+_OURS = re.compile(r"[0-9a-f]{64}(\.json)?|" + re.escape(TEMPORARY_PREFIX) + "[0-9a-f]+(\\.json)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +68,8 @@ class CacheContents:
 def cache_contents() -> CacheContents:
     """List the contents of the cache folder."""
     folder = cache_folder()
-    networks = [_network(path) for path in _children(os.path.join(folder, _NETWORKS))]
-    entries = [path for kind in _ENTRIES for path in _children(os.path.join(folder, kind))]
+    networks = [_network(path) for path in _ours(os.path.join(folder, _NETWORKS))]
+    entries = [path for kind in _ENTRIES for path in _ours(os.path.join(folder, kind))]
     return CacheContents(
         folder=os.path.abspath(folder),
         networks=tuple(sorted(networks, key=lambda network: -network.n_bytes)),
@@ -76,20 +81,20 @@ def cache_contents() -> CacheContents:
 def clear_cache() -> CacheContents:
     """Remove what featstore keeps in the cache folder, and nothing else."""
     contents = cache_contents()
-    for kind in (_NETWORKS, *_ENTRIES):
-        path = os.path.join(contents.folder, kind)
+    folders = [os.path.join(contents.folder, kind) for kind in (_NETWORKS, *_ENTRIES)]
+    links = [folder for folder in folders if os.path.islink(folder)]
+    for path in [*links, *(path for folder in folders if folder not in links for path in _ours(folder))]:
         try:
-            if os.path.islink(path):
-                os.unlink(path)
-            elif os.path.isdir(path):
+            if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
+            else:
+                os.unlink(path)
         except OSError as error:
             raise StoreError(f"{path} cannot be removed: {error.strerror}") from error
-    try:
-        os.rmdir(contents.folder)
-    except OSError:
-        # It holds what is not ours, or is not there.
-        return contents
+    for folder in (*folders, contents.folder):
+        # One that holds what is not ours stays.
+        with suppress(OSError):
+            os.rmdir(folder)
     return contents
 
 
@@ -107,6 +112,11 @@ def _network(folder: str) -> CachedNetwork:
         size_px=tuple(size) if isinstance(size, list) else (),
         n_bytes=_bytes_in(folder),
     )
+
+
+def _ours(folder: str) -> list[str]:
+    """Return the paths in a folder that are of our making: others may keep theirs in the same place."""
+    return [path for path in _children(folder) if _OURS.fullmatch(os.path.basename(path))]
 
 
 def _children(folder: str) -> list[str]:

@@ -47,7 +47,7 @@ _KNOWN = (
 
 
 class NotDecodableHereError(ImageError):
-    """An image that cannot be decoded here for want of a package or of memory, which is no fault of the file."""
+    """An image that cannot be decoded here for want of a package or of memory: no fault of the file."""
 
 
 def image_error(error: BaseException, kind: str | None) -> ImageError:

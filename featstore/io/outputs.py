@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from featstore.class_names import normalised_name
 from featstore.errors import OutputError
 
-__all__ = ["check_head_output", "check_output", "check_outside_stores", "store_of"]
+__all__ = ["check_head_output", "check_output", "check_outside_stores", "is_store", "store_of"]
 
 _MARK, _HEAD = "featstore.json", ".head"
 
@@ -38,7 +39,7 @@ def check_head_output(
     folder, name = os.path.split(target)
     home, heads = os.path.split(os.path.realpath(folder))
     is_named = name.endswith(_HEAD) and not os.path.isdir(target)
-    if heads == "heads" and is_named and os.path.lexists(os.path.join(home, _MARK)):
+    if heads == "heads" and is_named and is_store(home):
         return target
     return check_output(target, overwrite=overwrite, inputs=inputs)
 
@@ -55,7 +56,7 @@ def check_outside_stores(path: str | os.PathLike[str]) -> None:
 def store_of(path: str | os.PathLike[str]) -> str | None:
     """Return the store that contains a path (or is it), or None."""
     place = os.path.realpath(os.fspath(path))
-    while not os.path.lexists(os.path.join(place, _MARK)):
+    while not is_store(place):
         above = os.path.dirname(place)
         if above == place:
             return None
@@ -63,13 +64,23 @@ def store_of(path: str | os.PathLike[str]) -> str | None:
     return place
 
 
+def is_store(folder: str) -> bool:
+    """Return whether a folder is a store, by the file that marks one."""
+    return os.path.lexists(os.path.join(folder, _MARK))
+
+
 def _same_file(target: str, inputs: Iterable[str | os.PathLike[str]], *, follow: bool) -> str | None:
     """Return the input that is the same file, by name or through links, or None."""
-    names = {os.path.basename(place).casefold() for place in (target, os.path.realpath(target))}
+    names = {_folded(place) for place in (target, os.path.realpath(target))}
     for given in inputs:
-        is_near = os.path.basename(given).casefold() in names or (follow and os.path.islink(given))
+        is_near = _folded(given) in names or (follow and os.path.islink(given))
         # What cannot be looked at is no input that could be read.
         with suppress(OSError):
             if is_near and os.path.samefile(given, target):
                 return os.fspath(given)
     return None
+
+
+def _folded(path: str | os.PathLike[str]) -> str:
+    """Return a file's name as the file systems compare it that know neither case nor Unicode forms."""
+    return normalised_name(normalised_name(os.path.basename(os.fspath(path))).casefold())

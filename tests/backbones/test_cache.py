@@ -48,7 +48,7 @@ def test_an_empty_cache_folder_goes_too_and_none_is_no_error(cache):
 
 
 def test_an_interrupted_conversion_is_listed_and_removed(cache):
-    folder = cache / "networks" / "abc"
+    folder = cache / "networks" / (64 * "a")
     folder.mkdir(parents=True)
     (folder / "network.xml").write_bytes(bytes(7))
     [network] = cache_contents().networks
@@ -71,5 +71,5 @@ def test_what_cannot_be_removed_is_named(filled, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("shutil.rmtree", refuse)
-    with pytest.raises(StoreError, match="networks cannot be removed: Permission denied"):
+    with pytest.raises(StoreError, match=r"networks.* cannot be removed: Permission denied"):
         clear_cache()

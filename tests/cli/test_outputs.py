@@ -121,6 +121,16 @@ def test_an_input_under_another_name_is_one_too(place):
         check_output("link.png", overwrite=True, inputs=["land/00.png", "link.png"])
 
 
+def test_an_input_is_known_where_file_systems_compare_neither_case_nor_form(tmp_path, monkeypatch):
+    photo = tmp_path / "gr\u00fcn.png"
+    photo.write_bytes(b"photo")
+    other = tmp_path / "GRu\u0308N.png"
+    other.write_bytes(b"photo")
+    monkeypatch.setattr(os.path, "samefile", lambda first, second: True)
+    with pytest.raises(OutputError, match="is an input"):
+        check_output(other, overwrite=True, inputs=[photo])
+
+
 def test_a_folder_of_the_projector_is_replaced_by_force_alone(place):
     (place / "out").mkdir()
     (place / "out" / "metadata.tsv").write_text("mine")

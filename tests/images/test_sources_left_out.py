@@ -161,6 +161,15 @@ def test_folders_that_are_only_called_alike_are_classes(tmp_path, folder):
     assert paths(open_source(tmp_path)) == [f"{folder}/1.png"]
 
 
+@pytest.mark.parametrize("above", ["", "train/", "a/b/"])
+def test_a_store_among_the_images_is_skipped(tmp_path, above):
+    write(tmp_path, "train/a/1.png", "test/a/1.png", "a/b/1.png", f"{above}s.fstore/featstore.json")
+    write(tmp_path, f"{above}s.fstore/spaces/x/1.png")
+    source = open_source(tmp_path)
+    assert len(source.records) == 3
+    assert (source.skipped, source.ignored, source.empty_folders) == ({"s.fstore": 1}, 0, [])
+
+
 def test_hidden_images_and_the_files_of_macs_are_counted(tmp_path):
     write(tmp_path, "a/1.png", "a/._1.png", "a/._x", "a/.2.png", "a/.DS_Store", ".git/config")
     source = open_source(tmp_path)

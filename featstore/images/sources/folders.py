@@ -14,6 +14,7 @@ from featstore.images.sources.image_names import (
     may_hold_image,
 )
 from featstore.images.sources.records import ImageRecord, split_of_word
+from featstore.io.outputs import is_store
 from featstore.io.stamps import FileStamp
 
 __all__ = ["FolderListing", "unusable_reason", "walk_folder"]
@@ -83,11 +84,11 @@ def walk_folder(root: str) -> FolderListing:
     test folder itself have no label.
 
     A file is an image by its ending or, where that is none that is known or there is none, by its first
-    bytes. Hidden names (a leading dot) and folders of other programs, such as ``@eaDir`` and
-    ``$RECYCLE.BIN``, are skipped, and counted where images could be meant. Links are followed, to files and
-    to folders: a folder that is reached in two ways is listed under both, but never inside itself, and at
-    most 16 times. Each image costs one ``stat``; only files with neither an image's nor another known ending
-    are opened, and no pipe or device, which could block.
+    bytes. Hidden names (a leading dot), featstore's own stores, and folders of other programs, such as
+    ``@eaDir`` and ``$RECYCLE.BIN``, are skipped, and counted where images could be meant. Links are
+    followed, to files and to folders: a folder that is reached in two ways is listed under both, but never
+    inside itself, and at most 16 times. Each image costs one ``stat``; only files with neither an image's
+    nor another known ending are opened, and no pipe or device, which could block.
     """
     listing = FolderListing()
     visits: Counter[tuple[int, int]] = Counter()
@@ -158,7 +159,7 @@ def _list_entries(
         is_image = is_image_name(name)
         try:
             if entry.is_dir():
-                if is_of_another_program(name):
+                if is_of_another_program(name) or is_store(entry.path):
                     listing.skipped[name] += 1
                 else:
                     folders.append(name)
