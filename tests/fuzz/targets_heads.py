@@ -56,7 +56,7 @@ def _head_file(linear: bool) -> bytes:
         load_estimator=lambda: estimator,
     )
     path = os.path.join(_folder(), "whole.head")
-    head.save(path)
+    head.save(path, overwrite=True)
     return pathlib.Path(path).read_bytes()
 
 
