@@ -331,15 +331,15 @@ class Head:
         """
         labels, probabilities = [self.classes[:0]], [np.empty((0, len(self.classes)))]
         for block, n_views in self._blocks(X):
-            if n_views > 1 or (self.form is None and self.temperature is None):
+            if n_views > 1 or self.form is None:
                 probabilities.append(self._mean_probabilities(block, n_views))
                 # An estimator may predict otherwise than by its probabilities.
-                best = probabilities[-1].argmax(axis=1)
-                labels.append(self.classes[best] if n_views > 1 else self._labels(block, n_views))
+                best = self.classes[probabilities[-1].argmax(axis=1)]
+                labels.append(best if n_views > 1 else self._predicted(block))
                 continue
             scores = self._scores(block)
             labels.append(self.classes[scores.argmax(axis=1)])
-            probabilities.append(softmax(scores / (self.temperature or 1.0)))
+            probabilities.append(self._softmax(scores))
         return np.concatenate(labels), np.concatenate(probabilities)
 
     def scores(self, X: Any) -> NDArray[np.float64]:
@@ -567,39 +567,10 @@ class Head:
         step = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // self.feature_dim) // n_views)
         for start in range(0, shape[0], step):
             block = rows[start : start + step]
-            yield usable_features(block if len(shape) == 2 else block.reshape(-1, shape[2])), n_views
-
-    def labels_and_probabilities(self, X: Any) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-        """Return what :meth:`predict` and :meth:`predict_proba` do, from one pass where the head is linear.
-
-        Parameters
-        ----------
-        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
-
-        Returns
-        -------
-        labels : ndarray of shape (n,), str
-        probabilities : ndarray of shape (n, n_classes), float64
-
-        Raises
-        ------
-        HeadError
-            ``X`` has another shape, or holds NaN or infinity.
-        """
-        labels, probabilities = [self.classes[:0]], [np.empty((0, len(self.classes)))]
-        for block, n_views in self._blocks(X):
-            if n_views == 1 and self.form is None:
-                labels.append(np.asarray(self.estimator.predict(block), dtype=np.str_))
-                probabilities.append(self._probabilities(block))
-                continue
-            if n_views == 1:
-                scores = self._scores(block)
-                probabilities.append(softmax(scores / (self.temperature or 1.0)))
-            else:
-                scores = self._mean_probabilities(block, n_views)
-                probabilities.append(scores)
-            labels.append(self.classes[scores.argmax(axis=1)])
-        return np.concatenate(labels), np.concatenate(probabilities)
+            usable = usable_features(block if len(shape) == 2 else block.reshape(-1, shape[2])).view()
+            # A step with copy=False would standardise the caller's features, and again at the next question.
+            usable.flags.writeable = False
+            yield usable, n_views
 
     def _labels(self, block: NDArray[Any], n_views: int) -> NDArray[np.str_]:
         if n_views > 1:
@@ -608,6 +579,9 @@ class Head:
         scores = self._scores(block)
         if self.form is not None:
             return np.asarray(self.classes[scores.argmax(axis=1)], dtype=np.str_)
+        return self._predicted(block)
+
+    def _predicted(self, block: NDArray[Any]) -> NDArray[np.str_]:
         return np.asarray(self._asked(lambda: self.estimator.predict(block)), dtype=np.str_)
 
     def _mean_scores(self, block: NDArray[Any], n_views: int) -> NDArray[np.float64]:
@@ -631,9 +605,11 @@ class Head:
     def _probabilities(self, block: NDArray[Any]) -> NDArray[np.float64]:
         if self._has_probabilities:
             own = self._asked(lambda: np.asarray(self.estimator.predict_proba(block), np.float64))
-        else:
-            scores = self._scores(block)
-            own = self._asked(lambda: softmax(scores / (self.temperature or 1.0)))
+            return finite_numbers(own, self.name, len(self.classes))
+        return self._softmax(self._scores(block))
+
+    def _softmax(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        own = self._asked(lambda: softmax(scores / (self.temperature or 1.0)))
         return finite_numbers(own, self.name, len(self.classes))
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
@@ -19,6 +20,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import (
     MinMaxScaler,
+    Normalizer,
     PolynomialFeatures,
     PowerTransformer,
     QuantileTransformer,
@@ -375,3 +377,49 @@ def test_a_custom_linear_head_is_saved_again_as_it_was(table, tmp_path):
     np.testing.assert_allclose(
         again.plain_estimator.decision_function(table.X), loaded.scores(table.X), atol=1e-6
     )
+
+
+def test_unions_that_follow_each_other_are_bounded_together(load_only, table):
+    classifier = DummyClassifier().fit(table.X, table.y)
+    classifier.n_features_in_ = 12 * 8**5
+    passed = [(f"{number}", "passthrough") for number in range(8)]
+    unions = [(f"union {number}", FeatureUnion(list(passed))) for number in range(5)]
+    with pytest.raises(HeadError, match="393,216 columns of 49,152"):
+        load_only(Pipeline([*unions, ("classifier", classifier)]), fitted=False)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["class 0", "class 0", "class 2"],
+        ["class 2", "class 1", "class 0"],
+        ["", "class 1", "class 2"],
+        ["class 0", "class 0\0", "class 2"],
+    ],
+    ids=["twice", "unsorted", "empty", "zero"],
+)
+def test_classes_that_cannot_be_told_apart_are_refused(classes, load, members):
+    manifest = {**json.loads(members["manifest.json"]), "classes": classes}
+    with pytest.raises(HeadError, match="unfit classes"):
+        load(manifest_json=json.dumps(manifest).encode())
+
+
+def test_a_temperature_under_which_probabilities_overflow_is_refused(load, members, table):
+    manifest = {**json.loads(members["manifest.json"]), "temperature": 1e-310}
+    head, _ = load(manifest_json=json.dumps(manifest).encode())
+    for ask in (head.predict_proba, head.predict_with_proba, head.answer):
+        with pytest.raises(HeadError, match="NaN or infinity"):
+            ask(table.X)
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_steps_that_work_in_place_leave_the_features_as_they_are(is_loaded, load_only, table):
+    pipeline = make_pipeline(Normalizer(copy=False), GaussianNB())
+    wanted = pipeline.fit(table.X.copy(), table.y).predict(table.X.copy())
+    head = load_only(pipeline, fitted=False) if is_loaded else fit(table, head=pipeline)
+    before = table.X.copy()
+    labels, probabilities = head.predict_with_proba(table.X)
+    np.testing.assert_array_equal(table.X, before)
+    np.testing.assert_array_equal(probabilities, head.predict_proba(table.X))
+    if is_loaded:
+        np.testing.assert_array_equal(labels, wanted)

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import metadata
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -343,6 +344,11 @@ def _read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
 
 def _are_labels(classes: Sequence[Any]) -> bool:
     if len(classes) < 2 or not all(isinstance(label, str) for label in classes):
+        return False
+    # "" stands for an image that is not answered; NumPy drops what is zero at a label's end.
+    if any(not label or label.endswith("\0") for label in classes):
+        return False
+    if any(one >= other for one, other in pairwise(classes)):
         return False
     return len(classes) * max(map(len, classes)) <= _MOST_LETTERS
 

@@ -302,7 +302,7 @@ def _look_at(head: Head, images: Images) -> _Seen:
     n_right = 0
     probabilities = np.empty((len(kept), n_classes))
     for at, block in images.to_judge.image_blocks():
-        labels, found = head.labels_and_probabilities(block)
+        labels, found = head.predict_with_proba(block)
         n_right += int((labels == images.y[at]).sum())
         chosen = (kept >= at.start) & (kept < at.stop)
         probabilities[chosen] = found[kept[chosen] - at.start]

@@ -13,6 +13,9 @@ __all__ = ["build"]
 
 # One that calls more others than this would take minutes for each image.
 _MOST_ESTIMATORS = 2**14
+# Wider, the features of some thousand images would not be in memory at once.
+_WIDEST = 2**16
+_TIMES_WIDER = 8
 
 
 def build(stored: Any, *, feature_dim: int, classes: NDArray[Any]) -> Any:
@@ -37,15 +40,17 @@ def build(stored: Any, *, feature_dim: int, classes: NDArray[Any]) -> Any:
     """
     if not isinstance(stored, Stored):
         raise TypeError("it holds no estimator: it and its manifest do not agree")
-    classifier, n_columns = _Builder().build(stored, feature_dim, classes)
+    classifier, n_columns = _Builder(feature_dim).build(stored, feature_dim, classes)
     if n_columns != len(classes) or not hasattr(classifier, "predict"):
         raise ValueError(f"{type(classifier).__name__} is no classifier of {len(classes)} classes")
     return classifier
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, feature_dim: int) -> None:
         self._n_built = 0
+        # Of the whole: unions that follow each other would else be as wide as they like.
+        self._widest = max(_WIDEST, _TIMES_WIDER * feature_dim)
 
     def build(self, stored: Stored, width: int, classes: NDArray[Any]) -> tuple[Any, int]:
         self._n_built += 1
@@ -55,7 +60,7 @@ class _Builder:
         module, _, name = stored.kind.rpartition(".")
         made = getattr(importlib.import_module(module), name)
         known = inspect.signature(made).parameters
-        parts = Parts(stored=stored, width=width, classes=classes, build=self.build)
+        parts = Parts(stored=stored, width=width, widest=self._widest, classes=classes, build=self.build)
         for param, value in stored.values.items():
             if param in known and is_plain(value):
                 parts.params[param] = value

@@ -8,10 +8,6 @@ from featstore.heads.files.estimators.parts import Parts, Stored, is_number
 
 __all__ = ["check_one_vs_rest", "check_pipeline", "check_power", "check_union"]
 
-# Wider, the features of some thousand images would not be in memory at once.
-_WIDEST = 2**16
-_TIMES_WIDER = 8
-
 
 def check_pipeline(parts: Parts) -> int:
     """Check a ``Pipeline``: each step takes what the one before gives."""
@@ -37,7 +33,7 @@ def check_union(parts: Parts) -> int:
             raise parts.wrong(f"the transformer {str(transformer)[:80]!r}")
         width += columns
         built.append((name, transformer))
-    if not 0 < width <= max(_WIDEST, _TIMES_WIDER * parts.width):
+    if not 0 < width <= parts.widest:
         raise parts.wrong(f"{width:,} columns of {parts.width:,} features, which is not read")
     weights = parts.params.get("transformer_weights")
     if weights is not None and not (isinstance(weights, dict) and all(map(is_number, weights.values()))):

@@ -37,6 +37,8 @@ class Parts:
     stored : Stored
     width : int
         Columns of the features that it is given.
+    widest : int
+        How many columns may come out of it.
     classes : ndarray of shape (n_classes,)
         Those of a classifier.
     build : callable
@@ -50,6 +52,7 @@ class Parts:
 
     stored: Stored
     width: int
+    widest: int
     classes: NDArray[Any]
     build: Callable[[Stored, int, NDArray[Any]], tuple[Any, int]]
     params: dict[str, Any] = field(default_factory=dict)
