@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+import featstore.io.raw
 from featstore.errors import (
     FeatstoreError,
     FingerprintMismatchError,
@@ -387,6 +389,29 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         Head.load(tmp_path / "none.head")
     with pytest.raises(HeadError, match="cannot be read: Is a directory"):
         Head.load(tmp_path)
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_a_read_that_is_refused_is_no_damage(saved, monkeypatch, number):
+    real, count = featstore.io.raw._read_at, 0
+
+    def read(descriptor, view, position):
+        nonlocal count
+        count += 1
+        if count == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, view, position)
+
+    monkeypatch.setattr(featstore.io.raw, "_read_at", read)
+    with pytest.raises(HeadError, match=f"logistic.head cannot be read: {os.strerror(errno.EIO)}"):
+        Head.load(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.head")
+    with pytest.raises(HeadError, match="nor any regular file"):
+        Head.load(tmp_path / "pipe.head")
 
 
 def test_compressed_members_are_refused(saved):

@@ -13,8 +13,11 @@ A zip, uncompressed, of these members:
 Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it byte for byte.
 """
 
+import errno
 import io
 import json
+import os
+import stat
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -43,6 +46,7 @@ from featstore.io.archive import (
 )
 from featstore.io.atomic import replacing
 from featstore.io.manifest import refuse_newer
+from featstore.io.raw import RawFile
 from featstore.splits import SPLITS, SplitRule
 from featstore.version import __version__
 
@@ -212,23 +216,22 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
 
 def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
-        if not zipfile.is_zipfile(path):
-            with open(path, "rb") as file:
-                raise HeadError(_no_head(path, file.read(2)))
-        check_archive(path)
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if _MANIFEST not in names or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
-                raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
-            manifest = json.loads(archive.read(_MANIFEST))
-            _check_format(manifest, path=path)
-            kept = {*names} - {_SEEN}
-            if kept != {_MANIFEST, _GATED} and kept - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
-                raise HeadError(
-                    f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
-                    f"{_LINEAR}, or {_MANIFEST} and {_GATED}; perhaps {_SEEN}; and nothing else"
-                )
-            return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise HeadError(f"{path} is not a head file, nor any regular file; featstore fit writes one")
+        with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+            try:
+                found = _members_of(path, file)
+            except Exception as error:
+                # What the system refuses is no damage, though zipfile calls it so.
+                if raw.error is None:
+                    raise
+                raise raw.error from error
+            if raw.error is not None:
+                raise raw.error
+            return found
     except FeatstoreError:
         raise
     except FileNotFoundError as error:
@@ -237,6 +240,26 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise HeadError(f"{path} cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise HeadError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _members_of(path: str, file: io.BufferedReader) -> tuple[dict[str, Any], dict[str, bytes]]:
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        raise HeadError(_no_head(path, file.read(2)))
+    check_archive(path)
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if _MANIFEST not in names or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
+            raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
+        manifest = json.loads(archive.read(_MANIFEST))
+        _check_format(manifest, path=path)
+        kept = {*names} - {_SEEN}
+        if kept != {_MANIFEST, _GATED} and kept - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
+            raise HeadError(
+                f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
+                f"{_LINEAR}, or {_MANIFEST} and {_GATED}; perhaps {_SEEN}; and nothing else"
+            )
+        return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
 
 
 def _no_head(path: str, beginning: bytes) -> str:
