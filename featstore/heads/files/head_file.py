@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,7 +242,7 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise HeadError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _members_of(path: str, file: io.BufferedReader) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _members_of(path: str, file: BinaryIO) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not zipfile.is_zipfile(file):
         file.seek(0)
         raise HeadError(_no_head(path, file.read(2)))
