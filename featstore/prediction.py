@@ -13,7 +13,7 @@ from featstore.backbones import Backbone
 from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_from_spec
 from featstore.errors import ExportError
 from featstore.export import ExportedModel
-from featstore.export.description import DESCRIPTION
+from featstore.export.exported import is_exported
 from featstore.flow.stream import Pass, PassedImage, PassedImages, stream_images
 from featstore.heads import Head, checked_reject
 from featstore.images.given import GivenImage, is_one_image
@@ -264,7 +264,7 @@ class Predictor:
         ------
         Prediction
             One for each image, in their order. An image that cannot be decoded has ``label`` None and a
-            reason; an unknown one has ``label`` None alone.
+            reason; a rejected one has ``label`` None alone.
 
         Raises
         ------
@@ -360,17 +360,7 @@ def predict(
     Yields
     ------
     Prediction
-        One for each image, in their order. An image that cannot be decoded has ``label`` None and a reason;
-        an unknown one has ``label`` None alone.
-
-    Raises
-    ------
-    FingerprintMismatchError
-        The backbone or the weights are not those that the head was trained on.
-    HeadError
-        The head file cannot be loaded, or ``reject`` is no probability.
-    ExportError
-        The exported model cannot be loaded.
+        As :meth:`Predictor.stream <featstore.Predictor.stream>` does, which also raises the same errors.
 
     Examples
     --------
@@ -386,15 +376,6 @@ def predict(
     ['0', '1', '2']
     """
     return Predictor(model, **options).stream(images, top=top, reject=reject, progress=progress)
-
-
-def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is an exported model's folder or file."""
-    given = os.fspath(path)
-    folder = given if os.path.isdir(given) else os.path.dirname(given)
-    # A head may lie beside a model.
-    is_head = given.endswith(".head")
-    return os.path.exists(given) and not is_head and os.path.exists(os.path.join(folder, DESCRIPTION))
 
 
 def _spaces_of(head: Head, store: "FeatureStore | str | os.PathLike[str] | None") -> "list[Space | None]":

@@ -1,9 +1,9 @@
 from .backbone import Backbone as Backbone
-from .backbone import backbone_from_spec as backbone_from_spec
-from .backbone import load_backbone as load_backbone
 from .known import BackboneInfo as BackboneInfo
 from .known import find_backbone as find_backbone
 from .known import known_backbones as known_backbones
+from .loading import backbone_from_spec as backbone_from_spec
+from .loading import load_backbone as load_backbone
 from .spec import BackboneSpec as BackboneSpec
 from .spec import JoinedSpec as JoinedSpec
 from .spec import spec_from_dict as spec_from_dict

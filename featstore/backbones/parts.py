@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from featstore.backbones.backbone import Backbone, backbone_from_spec
+from featstore.backbones.backbone import Backbone
+from featstore.backbones.loading import backbone_from_spec
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 

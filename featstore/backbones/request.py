@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from featstore.backbones.keras2 import HDF5_ENDINGS, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
-from featstore.errors import BackboneError
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import BackboneError, FingerprintMismatchError
 
-__all__ = ["OWN_ENDINGS", "NetworkFacts", "NetworkRequest", "request_network"]
+__all__ = ["OWN_ENDINGS", "NetworkFacts", "NetworkRequest", "request_network", "weights_mismatch"]
 
 _log = logging.getLogger(__name__)
 
@@ -195,3 +196,12 @@ def _nearby(path: str) -> str:
     name = os.path.basename(path)
     is_known = name in {info.name for info in known_backbones()}
     return f"; for the network of that name, leave out the folder: --backbone {name}" if is_known else ""
+
+
+def weights_mismatch(request: NetworkRequest, digest: str, spec: BackboneSpec) -> FingerprintMismatchError:
+    """Return the error for weights that are not those of a specification."""
+    return FingerprintMismatchError(
+        f"the weights of {request.file or request.name} are not those of {spec.name}: "
+        f"their digest is {digest[:12]}, expected {spec.weights_digest[:12]}; "
+        "give the file that they were in with --weights"
+    )

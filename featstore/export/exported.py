@@ -17,7 +17,7 @@ from featstore.export.description import (
 )
 from featstore.export.runtimes import Runtime, open_runtime
 
-__all__ = ["ExportedModel"]
+__all__ = ["ExportedModel", "is_exported"]
 
 _BATCH_SIZE = 32
 
@@ -181,3 +181,12 @@ def _check_files(folder: str, description: ModelDescription) -> None:
 def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
     yield first
     yield from rest
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is an exported model's folder or file."""
+    given = os.fspath(path)
+    folder = given if os.path.isdir(given) else os.path.dirname(given)
+    # A head may lie beside a model.
+    is_head = given.endswith(".head")
+    return os.path.exists(given) and not is_head and os.path.exists(os.path.join(folder, DESCRIPTION))

@@ -2,10 +2,7 @@
 
 import logging
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +17,6 @@ from featstore.backbones.parts import WeightsFiles, backbones_from_spec
 from featstore.errors import (
     BackboneError,
     ExportError,
-    FeatstoreError,
     FingerprintMismatchError,
     MissingExtraError,
 )
@@ -30,17 +26,15 @@ from featstore.export.description import (
     RUNTIMES,
     ModelDescription,
     file_digests,
-    read_description,
 )
 from featstore.export.exported import ExportedModel
+from featstore.export.folder import check_place, files_below, new_folder, write_text
 from featstore.export.photos import choose, read_photos
 from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.linear import LinearForm, linear_form
-from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
-from featstore.io.outputs import check_outside_stores
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -157,7 +151,7 @@ def export_head(
     """
     _check_choices(format, quantize, runs=verify and table is not None)
     place = os.path.realpath(os.fspath(out))
-    _check_place(place, overwrite=overwrite)
+    check_place(place, overwrite=overwrite)
     if not isinstance(head, Head):
         head = Head.load(os.fspath(head))
     form = _form(head)
@@ -169,7 +163,7 @@ def export_head(
     samples = _samples(head, table) if quantize == "int8" else []
     model = _fused(seen, form, weights, trust_model=trust_model, imports=imports)
 
-    with _whole(place, overwrite=overwrite) as folder:
+    with new_folder(place, overwrite=overwrite) as folder:
         described = _written(
             model,
             head,
@@ -182,10 +176,10 @@ def export_head(
         described = replace(
             described, verification=_verified(described, folder, seen, table, verify, progress)
         )
-        _write_text(os.path.join(folder, LABELS), labels)
-        _write_text(os.path.join(folder, CARD), model_card(described))
-        _write_text(os.path.join(folder, PHOTO), photo_module())
-        _write_text(os.path.join(folder, DESCRIPTION), described.to_json())
+        write_text(os.path.join(folder, LABELS), labels)
+        write_text(os.path.join(folder, CARD), model_card(described))
+        write_text(os.path.join(folder, PHOTO), photo_module())
+        write_text(os.path.join(folder, DESCRIPTION), described.to_json())
     return ExportedModel(described, path=place)
 
 
@@ -201,27 +195,6 @@ def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  #
         raise MissingExtraError(
             f"the format {format} needs {' and '.join(missing)}, not installed here; "
             f'run: pip install "featstore[{format}]"'
-        )
-
-
-def _check_place(place: str, *, overwrite: bool) -> None:
-    check_outside_stores(place)
-    if not os.path.isdir(os.path.dirname(place)):
-        raise ExportError(f"the folder {os.path.dirname(place)} does not exist; make it, or choose another")
-    if not os.path.lexists(place) or (os.path.isdir(place) and not os.listdir(place)):
-        return
-    if not overwrite:
-        raise ExportError(f"{place} is there; choose another folder, or replace it with --force")
-    try:
-        ours = {*read_description(place).files, LABELS, CARD, PHOTO, DESCRIPTION}
-    except ExportError as error:
-        raise ExportError(
-            f"{place} is there and is no exported model: --force replaces nothing else; choose another folder"
-        ) from error
-    if others := sorted({*_files(place)} - ours):
-        raise ExportError(
-            f"{place} holds more than an exported model, such as {others[0]}, which --force would remove; "
-            "take it out, or choose another folder"
         )
 
 
@@ -340,7 +313,7 @@ def _written(
     return ModelDescription(
         runtime=runtime,
         file=RUNTIMES[runtime],
-        files=file_digests(folder, _files(folder)),
+        files=file_digests(folder, files_below(folder)),
         classes=tuple(head.classes.tolist()),
         spec=head.spec,
         test_views=test_views,
@@ -370,46 +343,3 @@ def _verified(
         _log.warning("the exported model is not verified: %s", told["skipped"])
     check_tolerance(told)
     return told
-
-
-@contextmanager
-def _whole(place: str, *, overwrite: bool) -> Iterator[str]:
-    """Yield a temporary folder that becomes ``place`` when the block ends without an error."""
-    parent = os.path.dirname(place)
-    folder, old = (os.path.join(parent, TEMPORARY_PREFIX + secrets.token_hex(16)) for _ in range(2))
-    try:
-        os.mkdir(folder)
-        yield folder
-        for name in _files(folder):
-            with open(os.path.join(folder, name), "rb+") as file:
-                os.fsync(file.fileno())
-        with suppress(OSError):
-            os.rmdir(place)  # which removes an empty folder and no other
-        if overwrite and os.path.isdir(place):
-            os.rename(place, old)
-        os.rename(folder, place)
-        sync_folder(parent)
-    except OSError as error:
-        if isinstance(error, FeatstoreError):
-            raise
-        raise ExportError(f"cannot write {place}: {failure_reason(error)}; nothing is left behind") from error
-    finally:
-        if os.path.isdir(old) and not os.path.lexists(place):
-            os.rename(old, place)
-        for left in (folder, old):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _files(folder: str) -> list[str]:
-    """Return the files below a folder, by relative path with ``/``."""
-    return sorted(
-        os.path.relpath(os.path.join(home, name), folder).replace(os.sep, "/")
-        for home, _, names in os.walk(folder)
-        for name in names
-    )
-
-
-def _write_text(path: str, text: str) -> None:
-    # Labels that come from folders keep the bytes of names that are not UTF-8.
-    with open(path, "x", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        file.write(text)

@@ -1,67 +1,45 @@
 """Catalogs: the images of a source with their labels, groups, given splits and content hashes."""
 
-import math
 import os
 import re
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from h5py import h5a, h5d, h5s, h5t
 from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
 from featstore.errors import StoreError
-from featstore.io.atomic import replacing
-from featstore.io.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
-from featstore.io.hdf5 import (
-    FILE_TYPES,
-    create_hdf5,
-    open_dataset,
-    open_hdf5,
-    read_attribute,
-)
-from featstore.io.manifest import check_version
-from featstore.io.raw import damaged
 from featstore.splits import SPLITS
 from featstore.store.keys import HASH_BYTES
 
 __all__ = [
+    "ATTRIBUTES",
+    "MAX_TEXT_BYTES",
+    "NUMBERS",
+    "OPTIONAL_ATTRIBUTE",
+    "OPTIONAL_NUMBERS",
+    "OPTIONAL_TEXTS",
+    "TEXTS",
     "Catalog",
     "checked_name",
-    "read_catalog",
-    "read_location",
-    "text_blocks",
-    "write_catalog",
+    "encoded_text",
 ]
 
-FORMAT_VERSION = 1
 
-_FORMAT = "featstore-catalog"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TEXTS = {"path": "paths", "label": "labels", "group": "groups", "split": "splits", "reason": "reasons"}
+TEXTS = {"path": "paths", "label": "labels", "group": "groups", "split": "splits", "reason": "reasons"}
 # Columns that files may lack: older versions neither write nor miss them.
-_OPTIONAL_TEXTS = {"near_group": "near_groups"}
-_NUMBERS = {
+OPTIONAL_TEXTS = {"near_group": "near_groups"}
+NUMBERS = {
     "content_hash": ("content_hash", "u1"),
     "size": ("sizes", "<i8"),
     "mtime_ns": ("mtimes_ns", "<i8"),
 }
-_OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")}
-_ATTRIBUTES = ("name", "root", "location")
-_OPTIONAL_ATTRIBUTE = "moved_from"
-_CHUNK_BYTES = 2**20
-_MAX_CHUNK_BYTES = 2**26
-_MAX_TEXT_BYTES = 2**16
-# What a column may take once it is unpacked: one long text makes every row of its column as wide, but a file
-# that grows by more than this was made to exhaust the reader.
-_MAX_EXPANSION = 256
-_MIN_EXPANDED_BYTES = 2**30
-# And what its texts may take in memory, without the padding: paths with much in common compress well.
-_MAX_TEXT_EXPANSION = 64
-_MIN_TEXTS_BYTES = 2**26
+OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")}
+ATTRIBUTES = ("name", "root", "location")
+OPTIONAL_ATTRIBUTE = "moved_from"
+MAX_TEXT_BYTES = 2**16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,11 +97,11 @@ class Catalog:
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
-        for field in ("root", "location", _OPTIONAL_ATTRIBUTE):
-            _encoded(getattr(self, field), field)
+        for field in ("root", "location", OPTIONAL_ATTRIBUTE):
+            encoded_text(getattr(self, field), field)
         n_images = len(self.paths)
         object.__setattr__(self, "near_groups", tuple(self.near_groups) or (None,) * n_images)
-        for field in (_TEXTS | _OPTIONAL_TEXTS).values():
+        for field in (TEXTS | OPTIONAL_TEXTS).values():
             values = tuple(getattr(self, field))
             if "" in values:
                 values = tuple(value or None for value in values)
@@ -138,7 +116,7 @@ class Catalog:
             raise StoreError(f"image {self.paths.index(None)} has no path")
         if unknown := set(self.splits) - {None, *SPLITS}:
             raise StoreError(f"a split is one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}")
-        for field, kind in (_NUMBERS | _OPTIONAL_NUMBERS).values():
+        for field, kind in (NUMBERS | OPTIONAL_NUMBERS).values():
             given = getattr(self, field)
             column = np.array(np.full(n_images, -1) if given is None else given, dtype=np.dtype(kind))
             wanted = (n_images, HASH_BYTES) if field == "content_hash" else (n_images,)
@@ -173,10 +151,10 @@ class Catalog:
 
     def equals(self, other: "Catalog") -> bool:
         """Return whether the other catalog has the same name, source, images and entries."""
-        texts = (*_ATTRIBUTES, _OPTIONAL_ATTRIBUTE, *(_TEXTS | _OPTIONAL_TEXTS).values())
+        texts = (*ATTRIBUTES, OPTIONAL_ATTRIBUTE, *(TEXTS | OPTIONAL_TEXTS).values())
         return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
             np.array_equal(getattr(self, field), getattr(other, field))
-            for field, _ in (_NUMBERS | _OPTIONAL_NUMBERS).values()
+            for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()
         )
 
 
@@ -198,207 +176,14 @@ def checked_name(name: str, kind: str) -> str:
     return name
 
 
-def write_catalog(path: str, catalog: Catalog, *, before_rename: Callable[[], None] | None = None) -> None:
-    """Write a catalog atomically; use ``update_catalog`` to change an existing one."""
-    written = _TEXTS | (_OPTIONAL_TEXTS if any(catalog.near_groups) else {})
-    texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
-
-    def verify(temporary: str) -> None:
-        if _bytes_of(_read(temporary)) != _bytes_of(catalog):
-            raise ValueError("it holds other entries")
-
-    with replacing(path, verify=verify, before_rename=before_rename or (lambda: None)) as temporary:
-        with create_hdf5(temporary) as file:
-            file.attrs["format"] = np.bytes_(_FORMAT.encode())
-            file.attrs["format_version"] = np.int64(FORMAT_VERSION)
-            for field in (*_ATTRIBUTES, *([_OPTIONAL_ATTRIBUTE] if catalog.moved_from else [])):
-                text = _encoded(getattr(catalog, field), field)
-                file.attrs[field] = np.array(text, f"S{len(text) or 1}")
-            for name, column in texts.items():
-                _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
-            for name, (field, kind) in (_NUMBERS | _OPTIONAL_NUMBERS).items():
-                values = getattr(catalog, field)
-                _write_column(file, name, kind, values.shape, values)
-            frame = lay_out_frame(file)
-        with open(temporary, "rb+") as sealed:
-            seal_frame(sealed, frame)
-
-
-def read_catalog(path: str) -> Catalog:
-    """Read a catalog, named after its file, and verify its checksums."""
-    return _read(path, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
-
-
-def _read(path: str, *, name: str | None = None) -> Catalog:
-    """Read a catalog under the given name, or the one in its file."""
-    with open_hdf5(path) as (file_id, raw):
-        file_bytes = raw.n_bytes
-        if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
-            raise ValueError("it is an HDF5 file, but not a catalog of featstore")
-        check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
-        links = file_id.links
-        frame = locate_frame(links, file_id, file_bytes)
-        if frame is not None and not is_frame_whole(raw, frame):
-            raise ValueError("its bytes do not agree with their checksum")
-        has_moved = h5a.exists(file_id, _OPTIONAL_ATTRIBUTE.encode())
-        columns: dict[str, Any] = {
-            field: _decoded(read_attribute(file_id, field, bytes))
-            for field in (*_ATTRIBUTES, *([_OPTIONAL_ATTRIBUTE] if has_moved else []))
-        }
-        columns["name"] = name or columns["name"]
-        present = {name: field for name, field in _OPTIONAL_TEXTS.items() if links.exists(name.encode())}
-        present_numbers = {
-            name: numbers for name, numbers in _OPTIONAL_NUMBERS.items() if links.exists(name.encode())
-        }
-        for name, (field, kind) in (_NUMBERS | present_numbers).items():
-            columns[field] = _read_numbers(open_dataset(links, file_id, name), name, kind, file_bytes)
-        n_rows = len(columns["content_hash"])
-        left = max(_MIN_TEXTS_BYTES, _MAX_TEXT_EXPANSION * file_bytes)
-        for column, field in (_TEXTS | present).items():
-            dataset = open_dataset(links, file_id, column)
-            if dataset.shape != (n_rows,):
-                raise ValueError(
-                    f"/{column} has the shape {dataset.shape}; with these images it is ({n_rows},)"
-                )
-            columns[field], left = _read_texts(dataset, column, file_bytes, left)
-        try:
-            return Catalog(**columns)
-        except StoreError as error:
-            raise damaged(path, str(error)) from error
-
-
-def read_location(path: str) -> str | None:
-    """Return the source that a (possibly damaged) catalog describes, or None."""
-    try:
-        with open_hdf5(path) as (file_id, _):
-            return _decoded(read_attribute(file_id, "location", bytes))
-    except StoreError:
-        return None
-
-
-def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterator[NDArray[np.bytes_]]:
-    """Yield texts as arrays of fixed-length UTF-8, ``n_rows`` at a time; None becomes ""."""
-    for start in range(0, len(column), n_rows):
-        yield np.array([_encoded(text or "", "text") for text in column[start : start + n_rows]], f"S{width}")
-
-
-def _bytes_of(catalog: Catalog) -> list[Any]:
-    """Return a catalog's values in the form in which its file holds them."""
-    texts = (_TEXTS | _OPTIONAL_TEXTS).items()
-    return [
-        *(_encoded(getattr(catalog, field), field) for field in (*_ATTRIBUTES, _OPTIONAL_ATTRIBUTE)),
-        *(_encoded_column(getattr(catalog, field), name) for name, field in texts),
-        *(getattr(catalog, field).tobytes() for field, _ in (_NUMBERS | _OPTIONAL_NUMBERS).values()),
-    ]
-
-
-def _write_column(
-    file: Any, name: str, kind: str, shape: tuple[int, ...], values: Sequence[bytes] | NDArray[Any]
-) -> None:
-    """Write a column in chunks, with the CRC-32 of its bytes as an attribute."""
-    dtype = np.dtype(kind)
-    row_bytes = dtype.itemsize * math.prod(shape[1:])
-    n_rows = min(shape[0], max(1, _CHUNK_BYTES // row_bytes))
-    # Hashes do not compress.
-    packing = (
-        {} if name == "content_hash" else {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-    )
-    layout = {"chunks": (n_rows, *shape[1:]), **packing} if n_rows else {}
-    dataset = file.create_dataset(name, shape, dtype, track_times=False, **layout)
-    checksum = 0
-    for start in range(0, shape[0], max(1, n_rows)):
-        block = np.ascontiguousarray(values[start : start + n_rows], dtype)
-        checksum = zlib.crc32(block.view(np.uint8).data, checksum)
-        dataset[start : start + len(block)] = block
-    dataset.attrs["crc32"] = np.int64(checksum)
-
-
-def _read_texts(dataset: Any, name: str, file_bytes: int, left: int) -> tuple[list[str | None], int]:
-    """Read a text column of at most ``left`` bytes; also return the bytes that remain of these."""
-    kind = dataset.get_type()
-    if not isinstance(kind, h5t.TypeStringID) or kind.is_variable_str():
-        raise ValueError(f"/{name} does not consist of fixed-length texts")
-    if not 1 <= kind.get_size() <= _MAX_TEXT_BYTES:
-        raise ValueError(f"/{name} has texts of {kind.get_size():,} bytes")
-    known: dict[bytes, str | None] = {b"": None}
-    texts: list[str | None] = []
-    for block in _read_column(dataset, name, np.dtype(f"S{kind.get_size()}"), (), file_bytes):
-        listed = block.tolist()
-        new = listed if name == "path" else set(listed) - known.keys()
-        left -= sum(map(len, new))
-        if left < 0:
-            raise ValueError(f"/{name} unpacks to far more than the file's {file_bytes:,} bytes")
-        if name == "path":
-            # No text holds a zero byte: all of them at once, which is five times as fast.
-            texts.extend(text or None for text in _decoded(b"\0".join(listed)).split("\0"))
-        else:
-            known |= {text: _decoded(text) for text in new}
-            texts.extend(map(known.__getitem__, listed))
-    return texts, left
-
-
-def _read_numbers(dataset: Any, name: str, kind: str, file_bytes: int) -> NDArray[Any]:
-    if not dataset.get_type().equal(FILE_TYPES[kind]):
-        raise ValueError(f"/{name} does not have the type {kind}")
-    width = (HASH_BYTES,) if name == "content_hash" else ()
-    blocks = list(_read_column(dataset, name, np.dtype(kind), width, file_bytes))
-    return np.concatenate(blocks) if blocks else np.empty((0, *width), kind)
-
-
-def _read_column(
-    dataset: Any, name: str, dtype: np.dtype[Any], width: tuple[int, ...], file_bytes: int
-) -> Iterator[NDArray[Any]]:
-    """Read a column chunk by chunk after checking its unpacked size."""
-    shape = tuple(dataset.shape)
-    if len(shape) != 1 + len(width) or shape[1:] != width:
-        raise ValueError(f"/{name} has the shape {shape}; it must be {('images', *width)}")
-    n_rows, row_bytes = shape[0], dtype.itemsize * math.prod(width)
-    # Hashes are not compressed, so that the file's size bounds the number of rows, and with it all the rest.
-    largest = file_bytes if name == "content_hash" else max(_MIN_EXPANDED_BYTES, _MAX_EXPANSION * file_bytes)
-    if n_rows * row_bytes > largest:
-        raise ValueError(
-            f"/{name} would unpack to {n_rows * row_bytes:,} bytes from a file of {file_bytes:,}"
-        )
-    if n_rows:
-        properties = dataset.get_create_plist()
-        if properties.get_layout() != h5d.CHUNKED:
-            raise ValueError(f"/{name} is not stored in chunks")
-        step = int(properties.get_chunk()[0])
-        if tuple(properties.get_chunk()[1:]) != width or step * row_bytes > _MAX_CHUNK_BYTES:
-            raise ValueError(f"/{name} has chunks of the shape {properties.get_chunk()}")
-        if dataset.get_num_chunks() != -(-n_rows // step):
-            raise ValueError(f"/{name} has chunks that were never written")
-    checksum = 0
-    for start in range(0, n_rows, step if n_rows else 1):
-        block = np.empty((min(step, n_rows - start), *width), dtype)
-        file_space = h5s.create_simple(shape)
-        file_space.select_hyperslab((start, *(0 for _ in width)), block.shape)
-        dataset.read(h5s.create_simple(block.shape), file_space, block)
-        checksum = zlib.crc32(block.view(np.uint8).data, checksum)
-        yield block
-    if checksum != read_attribute(dataset, "crc32", int):
-        raise ValueError(f"/{name} does not agree with its checksum")
-
-
-def _encoded_column(column: Sequence[str | None], name: str) -> list[bytes]:
-    known: dict[str | None, bytes] = {None: b""}
-    for text in column:
-        if text not in known:
-            known[text] = _encoded(text or "", name)
-    return [known[text] for text in column]
-
-
-def _encoded(text: str, what: str) -> bytes:
+def encoded_text(text: str, what: str) -> bytes:
+    """Return a text in UTF-8, or raise StoreError if a catalog cannot hold it."""
     try:
         encoded = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise StoreError(f"the {what} {text!r} cannot be written in UTF-8") from error
-    if b"\0" in encoded or len(encoded) > _MAX_TEXT_BYTES - 1:
+    if b"\0" in encoded or len(encoded) > MAX_TEXT_BYTES - 1:
         raise StoreError(
-            f"the {what} {text[:80]!r} holds a zero byte or has over {_MAX_TEXT_BYTES - 1:,} bytes"
+            f"the {what} {text[:80]!r} holds a zero byte or has over {MAX_TEXT_BYTES - 1:,} bytes"
         )
     return encoded
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")

@@ -9,7 +9,8 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import NotInStoreError, StoreError, StoreNotFoundError
 from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, make_folders
-from featstore.store.catalog import Catalog, checked_name, read_catalog, write_catalog
+from featstore.store.catalog import Catalog, checked_name
+from featstore.store.catalog_file import read_catalog, write_catalog
 from featstore.store.description import STORE_VERSION, read_json, write_json, write_space_description
 from featstore.store.space import Space
 from featstore.store.updating import update_catalog

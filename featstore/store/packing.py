@@ -15,7 +15,7 @@ from featstore.io.atomic import replacing
 from featstore.io.hdf5 import create_hdf5
 from featstore.io.outputs import check_output
 from featstore.splits import SplitRule
-from featstore.store.catalog import text_blocks
+from featstore.store.catalog_file import text_blocks
 from featstore.store.table import FeatureTable
 
 __all__ = ["pack_table"]

@@ -12,13 +12,14 @@ from featstore.store.catalog import Catalog
 from featstore.store.description import STORE_VERSION
 from featstore.store.folder import DESCRIPTION, FOLDERS, STORE_FORMAT, StoreFolder, describe
 from featstore.store.grouping import name_near_groups
+from featstore.store.joining import build_table
 from featstore.store.maintenance.compact import CompactReport, compact_space
 from featstore.store.maintenance.merge import MergeReport, merge_stores
 from featstore.store.maintenance.repair import RepairReport, mend_description, repair_store
 from featstore.store.maintenance.verify import VerifyReport, verify_store
 from featstore.store.packing import pack_table
 from featstore.store.reports import describe_store
-from featstore.store.table import FeatureTable, build_table
+from featstore.store.table import FeatureTable
 
 __all__ = ["FeatureStore"]
 

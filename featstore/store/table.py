@@ -12,18 +12,16 @@ from featstore.backbones.spec import JoinedSpec
 from featstore.errors import NotInStoreError, SplitError, StoreError
 from featstore.splits import SPLITS, SplitRule, assign_splits, group_keys
 from featstore.store.columns import Columns
-from featstore.store.grouping import join_groups
-from featstore.store.missing import check_complete, check_views
+from featstore.store.gathering import gathered_features
+from featstore.store.missing import check_views
+from featstore.store.table_frame import table_frame
 
 if TYPE_CHECKING:
     from featstore.backbones.spec import BackboneSpec
-    from featstore.store.catalog import Catalog
     from featstore.store.segment import FeatureArray
     from featstore.store.space import Space
 
-__all__ = ["FeatureTable", "build_table"]
-
-_GATHER_BYTES = 4 * 2**20
+__all__ = ["FeatureTable"]
 
 
 class FeatureTable:
@@ -132,18 +130,7 @@ class FeatureTable:
 
         A memory map of the segment where the rows are one run of it; otherwise gathered once and kept.
         """
-        rows = self._columns.rows
-        if len(self._spaces) == 1:
-            return _frozen(self._spaces[0].rows(rows[:, 0]))
-        gathered = np.empty((len(rows), self.feature_dim), self.dtype)
-        step = max(1, _GATHER_BYTES // max(1, gathered.itemsize * self.feature_dim))
-        column = 0
-        for part, space in enumerate(self._spaces):
-            columns = slice(column, column + space.feature_dim)
-            for start in range(0, len(rows), step):
-                gathered[start : start + step, columns] = space.rows(rows[start : start + step, part])
-            column = columns.stop
-        return _frozen(gathered)
+        return _frozen(gathered_features(self._spaces, self._columns.rows))
 
     @property
     def views(self) -> NDArray[np.uint16]:
@@ -386,27 +373,12 @@ class FeatureTable:
         ImportError
             pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                'to_frame needs pandas, which is not installed; run: pip install "featstore[notebook]"'
-            ) from error
-        frame = pd.DataFrame(
-            {
-                "path": self.paths.tolist(),
-                "label": self._columns.labels.tolist(),
-                "group": self._columns.groups.tolist(),
-                "split": self.splits(rule).tolist(),
-                "content_hash": self.content_hash.tolist(),
-            }
+        return table_frame(
+            self._columns,
+            content_hash=self.content_hash,
+            splits=self.splits(rule),
+            features=self.X if features else None,
         )
-        if self._columns.views.any():
-            frame["view"] = self._columns.views
-        if not features:
-            return frame
-        names = [f"feature_{number}" for number in range(self.feature_dim)]
-        return pd.concat([frame, pd.DataFrame(self.X, columns=names)], axis=1)
 
     def _with(self, columns: Columns) -> "FeatureTable":
         return FeatureTable(
@@ -416,30 +388,6 @@ class FeatureTable:
             n_missing=self.n_missing,
             n_failed=self.n_failed,
         )
-
-
-def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> FeatureTable:
-    """Join catalogs with the rows of spaces; see :meth:`FeatureStore.table`."""
-    parts, n_missing, n_failed = [], 0, 0
-    for catalog in catalogs:
-        rows = np.stack([space.lookup(catalog.content_hash) for space in spaces], axis=1)
-        columns = Columns.of_catalog(catalog, rows)
-        usable, there = catalog.usable, (rows >= 0).any(axis=1)
-        n_failed += int((~usable).sum())
-        n_missing += int((usable & ~there).sum())
-        parts.append(columns.take(usable & there))
-    columns = Columns.joined(parts)
-    columns = columns.with_groups(join_groups(columns.groups.tolist(), columns.near_groups.tolist()))
-    name = "+".join(catalog.name for catalog in catalogs)
-    if not len(columns):
-        raise NotInStoreError(
-            f"no image of the catalog {name} has features in the space {' or '.join(s.name for s in spaces)} "
-            f"({n_missing:,} are missing, {n_failed:,} could not be used); "
-            f"run featstore extract on its images with --backbone {spaces[0].spec.architecture}"
-        )
-    table = FeatureTable(spaces, columns, catalog_name=name, n_missing=n_missing, n_failed=n_failed)
-    check_complete(spaces, columns, catalog_name=name)
-    return table
 
 
 def _texts(values: NDArray[np.object_]) -> NDArray[np.str_]:

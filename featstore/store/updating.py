@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from featstore.errors import StoreError, StoreNotFoundError
 from featstore.io.raw import unreadable
-from featstore.store.catalog import Catalog, read_catalog, write_catalog
+from featstore.store.catalog import Catalog
+from featstore.store.catalog_file import read_catalog, write_catalog
 
 __all__ = ["update_catalog"]
 

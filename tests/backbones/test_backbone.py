@@ -71,7 +71,7 @@ def test_the_same_weights_in_another_file_are_the_same_backbone(mobilenet_files)
 )
 def test_wrong_options_are_refused_before_any_weights_are_looked_for(options, message, monkeypatch):
     monkeypatch.setattr(
-        "featstore.backbones.backbone.settle", lambda _: pytest.fail("weights were looked for")
+        "featstore.backbones.loading.settle", lambda _: pytest.fail("weights were looked for")
     )
     with pytest.raises(BackboneError, match=message):
         load_backbone("vgg16", **options)
@@ -121,7 +121,7 @@ def test_what_is_known_runs_in_a_new_process_without_keras(name, mobilenet_files
 
 
 def test_importing_the_room_imports_no_network_library():
-    code = "import sys, featstore.backbones.backbone; print({'keras','tensorflow','openvino','h5py'} & set(sys.modules))"
+    code = "import sys, featstore.backbones.loading; print({'keras','tensorflow','openvino','h5py'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from featstore.class_names import normalised_name
 from featstore.errors import DamagedError, FormatVersionError, StoreError, StoreNotFoundError
 from featstore.store import Catalog
-from featstore.store.catalog import read_catalog, write_catalog
+from featstore.store.catalog_file import read_catalog, write_catalog
 
 NAMES = st.one_of(
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12),
@@ -213,8 +213,8 @@ def test_chunks_that_were_never_written_are_refused_even_with_a_right_checksum(m
 def test_a_column_that_unpacks_to_far_more_than_its_file_is_refused(make_catalog, store, monkeypatch):
     store.write_catalog(make_catalog(1000, labels=["x" * 1000] * 1000))
     assert len(store.catalog()) == 1000
-    monkeypatch.setattr("featstore.store.catalog._MIN_EXPANDED_BYTES", 2**16)
-    monkeypatch.setattr("featstore.store.catalog._MAX_EXPANSION", 4)
+    monkeypatch.setattr("featstore.store.catalog_file._MIN_EXPANDED_BYTES", 2**16)
+    monkeypatch.setattr("featstore.store.catalog_file._MAX_EXPANSION", 4)
     with pytest.raises(DamagedError, match="would unpack to 1,000,000 bytes"):
         store.catalog()
 

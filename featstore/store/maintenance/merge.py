@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from featstore.errors import StoreError
 from featstore.io.atomic import failure_reason, replacing
 from featstore.io.raw import damaged
-from featstore.store.catalog import Catalog, read_catalog
+from featstore.store.catalog import Catalog
+from featstore.store.catalog_file import read_catalog
 from featstore.store.segment import Segment, read_description, segment_writer
 from featstore.store.space import Space
 

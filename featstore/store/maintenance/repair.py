@@ -19,7 +19,8 @@ from featstore.errors import (
 )
 from featstore.hashing import fingerprint
 from featstore.io.atomic import failure_reason, sync_folder
-from featstore.store.catalog import Catalog, read_catalog, read_location
+from featstore.store.catalog import Catalog
+from featstore.store.catalog_file import read_catalog, read_location
 from featstore.store.description import read_json, write_space_description
 from featstore.store.maintenance.verify import (
     DAMAGED_FOLDER,

@@ -9,7 +9,7 @@ from featstore.errors import DamagedError, FeatstoreError, StoreError, StoreNotF
 from featstore.hashing import fingerprint
 from featstore.io.archive import check_contents
 from featstore.io.raw import unreadable
-from featstore.store.catalog import read_catalog
+from featstore.store.catalog_file import read_catalog
 from featstore.store.segment import Segment, open_segment, read_description
 from featstore.store.space import Space, segment_paths
 

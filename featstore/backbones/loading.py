@@ -1,0 +1,251 @@
+"""Loading of backbones by name, file, Keras model or specification."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from featstore.backbones.compiling import check_devices, converted_before
+from featstore.backbones.facts import settle
+from featstore.backbones.keras.live_models import is_keras_model, keep_model
+from featstore.backbones.known import known_backbones
+from featstore.backbones.openvino_engine import ENGINES
+from featstore.backbones.request import NetworkRequest, request_network, weights_mismatch
+from featstore.backbones.spec import BackboneSpec
+from featstore.errors import BackboneError
+from featstore.images.views import ViewRecipe
+
+if TYPE_CHECKING:
+    import keras
+
+from featstore.backbones.backbone import Backbone
+
+__all__ = ["backbone_from_spec", "load_backbone"]
+
+
+def load_backbone(
+    name: "str | os.PathLike[str] | keras.Model" = "mobilenet_v2",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    pooling: str = "avg",
+    image_size: int | tuple[int, int] | None = None,
+    resize: str = "stretch",
+    dtype: str = "float32",
+    precision: str = "float32",
+    preprocessing: str | None = None,
+    preprocess: str | None = None,
+    alpha: float | None = None,
+    views: ViewRecipe | None = None,
+    engine: str = "auto",
+    devices: Sequence[str] | None = None,
+    trust_model: bool = False,
+    imports: Sequence[str] = (),
+) -> Backbone:
+    """Load a backbone by name, or from a Keras model of your own.
+
+    Keras is imported only where the weights have never been seen on this machine: their digest is
+    remembered, by the bytes of their file.
+
+    Parameters
+    ----------
+    name : str, path or keras.Model
+        One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file or of a whole
+        model in an ``.h5`` file. Or a model that the program holds: it is copied as it is now, and kept in
+        the cache folder, where heads on its features find it later.
+    weights : str or path, optional
+        A file of weights: ``.h5`` as Keras publishes them, with or without the classifier,
+        ``.weights.h5``, or a ``.keras`` model of this architecture. By default Keras downloads its own.
+        EfficientNet's are taken to be ImageNet's or to descend from them, and the network is the one that
+        Keras builds for those.
+    layer : str, optional
+        Where to cut; by default the last layer before the pooling, or a model's own output. A layer of a
+        network inside a model of your own is called ``"base/conv_pw_13_relu"``, after both.
+        Layers without a name of their own are counted from the network's first: ``conv2d``, ``conv2d_1`` …
+    pooling : {"avg", "max", "none"}
+        How the layer's height and width are pooled; ``"none"`` flattens them.
+    image_size : int or (int, int), optional
+        Height and width in pixels; by default what the network was trained with.
+    resize : {"stretch", "crop", "pad"}
+        How images of another shape are brought to that size.
+    dtype : {"float32", "float16"}
+        How the features are stored.
+    precision : {"float32", "bfloat16"}
+        The arithmetic of the forward pass.
+    preprocessing : {"tf", "torch", "caffe", "unit", "none"}, optional
+        How pixels are scaled, see :class:`~featstore.backbones.BackboneSpec`. By default the network's own;
+        for a model of your own it must be said.
+    preprocess : str, optional
+        The same, by the name of the command line's option.
+    alpha : float, optional
+        Width multiplier of MobileNet, MobileNetV2 and MobileNetV3.
+    views : ViewRecipe, optional
+        How views of an image are drawn, for :func:`featstore.extract` with ``n_views``. Features of different
+        recipes are in different spaces.
+    engine : {"auto", "openvino", "keras"}
+        What runs the network. ``"auto"``: Keras' back end on a GPU, else OpenVINO, else Keras' back end.
+    devices : sequence of str, optional
+        Where Keras' back end runs it, in Keras' names: ``["gpu:0", "gpu:1"]``. By default on all GPUs,
+        batch by batch in turn.
+    trust_model : bool
+        Let a ``.keras`` model of your own run the code that it holds (Lambda layers and the like). Only for
+        files of people whom you would let run programs on your machine.
+    imports : sequence of str
+        Python modules that define the layers of a model of your own: ``["my_layers"]``. They are imported,
+        which runs them, and their code is a part of the fingerprint.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    UnknownBackboneError
+        There is no such backbone.
+    WeightsError
+        The weights file is unreadable or of another architecture.
+    WeightsUnavailableError
+        The weights are to be downloaded and cannot be.
+    BackboneError
+        Something else is not possible with this network.
+
+    Examples
+    --------
+    >>> backbone = load_backbone("scattering")
+    >>> backbone.spec.size_px, backbone.feature_dim
+    ((96, 96), 1932)
+    """
+    if preprocess is not None:
+        if preprocessing not in (None, preprocess):
+            raise TypeError(
+                f"preprocess and preprocessing are one option; found {preprocess!r} and {preprocessing!r}"
+            )
+        preprocessing = preprocess
+    if is_keras_model(name):
+        if preprocessing is None:
+            raise BackboneError(
+                f"the model {name.name!r} does not say how its pixels are to be scaled; say it with "
+                "preprocess=: 'tf' ([-1, 1]), 'torch', 'caffe', 'unit' ([0, 1]) or 'none' ([0, 255], the "
+                "model scales them itself)"
+            )
+        # What the program runs already needs no trust.
+        name, trust_model = keep_model(name), True
+    elif not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            "a backbone is the name of one, the path of a .keras file, a keras.Model or what load_backbone "
+            f"returned; found {type(name).__name__}"
+        )
+    engine = _checked_engine(engine)
+    if devices is not None:
+        devices = check_devices(devices, engine=engine)
+    request = request_network(
+        os.fspath(name),
+        weights=None if weights is None else os.fspath(weights),
+        layer=layer,
+        pooling=pooling,
+        size_px=_height_and_width(image_size),
+        preprocessing=preprocessing,
+        alpha=alpha,
+        trust_model=trust_model,
+        imports=imports,
+    )
+    # Wrong choices are refused before anything is built; the digest and the layer are stand-ins here.
+    draft = BackboneSpec(
+        architecture=request.architecture,
+        weights_digest="",
+        layer="",
+        pooling=pooling,
+        size_px=request.size_px or (1, 1),
+        resize=resize,
+        preprocessing=request.preprocessing,
+        alpha=request.alpha,
+        precision=precision,
+        dtype=dtype,
+        views=views,
+    )
+    facts, built = settle(request)
+    spec = replace(
+        draft,
+        weights_digest=facts.weights_digest,
+        layer=facts.layer,
+        pooling=facts.pooling,
+        size_px=facts.size_px,
+    )
+    return Backbone(
+        spec, feature_dim=facts.feature_dim, request=request, engine=engine, devices=devices, built=built
+    )
+
+
+def backbone_from_spec(
+    spec: BackboneSpec,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    trust_model: bool = False,
+    imports: Sequence[str] = (),
+) -> Backbone:
+    """Load the backbone that gives the features of a specification."""
+    engine = _checked_engine(engine)
+    path = None if weights is None else os.fspath(weights)
+    if path in ("", "imagenet", "closed-form"):
+        path = None
+    own = spec.architecture not in {info.name for info in known_backbones()}
+    without_file = (path is None or not os.path.exists(path)) and engine != "keras"
+    # The converted network is kept under the specification itself, so that it needs no weights.
+    if without_file and (feature_dim := converted_before(spec)):
+        request = _request_of(spec, weights=path)
+        return Backbone(spec, feature_dim=feature_dim, request=request, engine=engine)
+    if own and path is None:
+        raise BackboneError(
+            f"the features are of a model of your own, {spec.architecture!r}; "
+            "say where its file is with --weights"
+        )
+    request = request_network(
+        path if own and path is not None else spec.architecture,
+        weights=None if own else path,
+        layer=spec.layer,
+        pooling=spec.pooling,
+        size_px=spec.size_px,
+        preprocessing=spec.preprocessing,
+        alpha=spec.alpha,
+        trust_model=trust_model and own,
+        imports=imports if own else (),
+    )
+    facts, built = settle(request)
+    if facts.weights_digest != spec.weights_digest:
+        raise weights_mismatch(request, facts.weights_digest, spec)
+    return Backbone(spec, feature_dim=facts.feature_dim, request=request, engine=engine, built=built)
+
+
+def _request_of(spec: BackboneSpec, *, weights: str | None) -> NetworkRequest:
+    return NetworkRequest(
+        name=spec.architecture,
+        architecture=spec.architecture,
+        weights=weights or ("closed-form" if spec.architecture == "scattering" else "imagenet"),
+        layer=spec.layer,
+        pooling=spec.pooling,
+        size_px=spec.size_px,
+        preprocessing=spec.preprocessing,
+        alpha=spec.alpha,
+    )
+
+
+def _height_and_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(height, width) < 1:
+        raise BackboneError(f"image_size is at least 1 pixel; found {height}x{width}")
+    return int(height), int(width)
+
+
+def _checked_engine(engine: str) -> str:
+    """Return an engine's name; ``"tensorflow"`` is the old word for ``"keras"``."""
+    if engine == "tensorflow":
+        message = "the engine 'tensorflow' is called 'keras' now, whatever Keras' back end is"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+        return "keras"
+    if engine not in ENGINES:
+        raise BackboneError(f"engine is one of {', '.join(ENGINES)}; found {engine!r}")
+    return engine
