@@ -136,7 +136,8 @@ def test_selected_rows_are_those_of_the_columns(index, table):
     np.testing.assert_array_equal(chosen.X, table.X[rows])
     np.testing.assert_array_equal(chosen.paths, table.paths[rows])
     np.testing.assert_array_equal(chosen.y, table.y[rows])
-    np.testing.assert_array_equal(chosen.splits(), table.splits()[rows])
+    by_hash = SplitRule(stratify=False)
+    np.testing.assert_array_equal(chosen.splits(by_hash), table.splits(by_hash)[rows])
 
 
 @pytest.mark.parametrize("index", [[20], [True, False], [[1, 2]], [0.5], "a"])
@@ -155,12 +156,13 @@ def test_splits_partition_the_table_and_given_ones_win(store, fill, make_catalog
     given = ["validation", *[None] * 59]
     store.write_catalog(make_catalog(60, splits=given))
     table = store.table()
-    parts = [table.split(name) for name in ("train", "validation", "test")]
+    rule = SplitRule(stratify=False)
+    parts = [table.split(name, rule) for name in ("train", "validation", "test")]
     assert sum(map(len, parts)) == 60
     assert len(np.unique(np.concatenate([part.paths for part in parts]))) == 60
     assert table.paths[0] in parts[1].paths
-    assert set(parts[0].splits().tolist()) == {"train"}
-    assert len(table.split("test", SplitRule(test=0.6))) > len(parts[2])
+    assert set(parts[0].splits(rule).tolist()) == {"train"}
+    assert len(table.split("test", SplitRule(test=0.6, stratify=False))) > len(parts[2])
 
 
 def test_splits_by_group_and_by_file_name(store, fill, make_catalog):
