@@ -141,8 +141,8 @@ def _check_known(head: Head, names: Iterable[str]) -> None:
 
 
 def _check_different(names: NDArray[np.str_], old: list[str]) -> None:
-    if "" in names.tolist():
-        raise HeadError(f"the class {old[names.tolist().index('')]!r} needs a name; found an empty one")
+    if blank := [was for was, name in zip(old, names.tolist(), strict=True) if not name.strip()]:
+        raise HeadError(f"the class {blank[0]!r} needs a name; found an empty one")
     found, counts = np.unique(names, return_counts=True)
     if (counts > 1).any():
         twice = str(found[counts > 1][0])

@@ -81,7 +81,8 @@ def load_head_factory(text: str) -> HeadInfo:
     'GaussianNB'
     """
     module, _, factory = text.partition(":")
-    if not module or not factory.isidentifier():
+    # A file's path would be taken for a relative import.
+    if not all(module.split(".")) or {*module} & {*"/\\"} or not factory.isidentifier():
         raise HeadError(
             f"a head of your own is named MODULE:FACTORY, for example my_heads:forest; found {text!r}"
         )

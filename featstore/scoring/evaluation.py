@@ -218,6 +218,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     chosen = labels != ""
     if split != "all":
         chosen &= np.asarray(table.splits(head.split_rule)) == split
+    chosen &= ~_are_removed(head, labels, chosen)
     rows = np.flatnonzero(chosen)
     if not len(rows):
         raise SplitError(
@@ -342,6 +343,23 @@ def score_images(
             for at in wrong[np.argsort(-sureness[wrong], kind="stable")]
         ],
     )
+
+
+def _are_removed(head: Head, labels: NDArray[np.str_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which images are of classes that were removed from a head, with a warning for those chosen."""
+    removed = [label for label, name in head.renamed.items() if not name]
+    removed = sorted({*removed, *(f"{label} (removed)" for label in removed)} - {*head.classes.tolist()})
+    if not removed:
+        return np.zeros(len(labels), np.bool_)
+    are_removed = np.isin(labels, removed)
+    if n_left_out := int((are_removed & chosen).sum()):
+        names = ", ".join(sorted({*labels[are_removed & chosen].tolist()}))
+        _logger.warning(
+            "left out %s of classes that were removed from the head: %s",
+            f"{n_left_out:,} image{'s' * (n_left_out > 1)}",
+            names,
+        )
+    return are_removed
 
 
 def check_labels_known(head: Head, labels: NDArray[np.str_], *, name: str | None = None) -> None:

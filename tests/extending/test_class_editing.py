@@ -163,6 +163,7 @@ def test_without_a_change_the_head_is_the_same():
         ([], {"class 0": "class 1"}, "would both be called 'class 1': renaming does not join classes"),
         (["class 0"], {"class 0": "a"}, "'class 0' is to be removed and renamed"),
         ([], {"class 0": ""}, "'class 0' needs a name"),
+        ([], {"class 0": " \t"}, "'class 0' needs a name"),
     ],
 )
 def test_what_cannot_be_done_is_said(remove, rename, says):
@@ -206,6 +207,15 @@ def test_a_label_whose_class_was_removed_is_not_the_class_that_has_its_name_now(
     assert labels_of(head)["class 0"] == "class 0 (removed)"
     assert labels_of(head)["class 1"] == "class 0"
     assert edit_classes(head, rename={"class 0": "last"}).renamed == {"class 0": "", "class 1": "last"}
+
+
+@pytest.mark.parametrize("rename", [{}, {"class 1": "class 0"}], ids=["gone", "its name taken"])
+def test_a_head_with_a_removed_class_is_evaluated_on_the_images_of_the_others(rename, caplog):
+    head = edit_classes(fit(TABLE, params={"C": 1.0}), remove=["class 0"], rename=rename)
+    others = TABLE.select(np.flatnonzero(TABLE.y != "class 0"))
+    found, wanted = evaluate(head, TABLE), evaluate(head, others)
+    assert (found.n, found.top1) == (wanted.n, wanted.top1)
+    assert "of classes that were removed from the head: class 0" in caplog.text
 
 
 def test_classes_renamed_twice_and_back_are_known_by_their_labels():

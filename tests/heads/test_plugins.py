@@ -155,6 +155,8 @@ def test_a_search_of_a_module_becomes_its_best_estimator(module, table):
         (":forest", "named MODULE:FACTORY"),
         ("my_heads:", "named MODULE:FACTORY"),
         ("my_heads:a.b", "named MODULE:FACTORY"),
+        ("./my_heads:forest", "named MODULE:FACTORY"),
+        ("my_heads.:forest", "named MODULE:FACTORY"),
         ("no_such_module:head", "the head no_such_module:head cannot be loaded: ModuleNotFoundError"),
         ("my_heads:nothing", "cannot be loaded: AttributeError"),
         ("my_heads:broken", "cannot be loaded: RuntimeError: no licence found"),
