@@ -38,7 +38,7 @@ class Prediction:
         The file, as it was given; None for an image that was given as bytes, picture or pixels.
     label : str or None
         The most probable class; None where the image could not be decoded, and for "unknown", where the class
-        is less probable than the head, or ``reject``, asks for.
+        is less probable than the threshold of the head, or ``reject``.
     probability : float or None
         The most probable class's probability, in [0, 1], whether it is the label or not; None where the image
         could not be decoded.
@@ -127,7 +127,7 @@ class Predictor:
     classes : ndarray of shape (n_classes,), str
         The labels that there are.
     rejects_below : float
-        The probability below which the answer is "unknown", where a call does not say otherwise.
+        The probability below which the answer is "unknown", unless a call overrides it.
 
     Raises
     ------
@@ -280,7 +280,7 @@ class Predictor:
                 f"stream takes several images, predict takes one; found one {type(images).__name__}"
             )
         if top < 1:
-            raise ValueError(f"top is the number of classes to list, at least 1; found {top}")
+            raise ValueError(f"top must be at least 1; found {top}")
         below = self.rejects_below if reject is None else checked_reject(reject)
         return self._stream(images, top, below, progress)
 

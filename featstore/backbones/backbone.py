@@ -157,8 +157,8 @@ class Backbone:
         WeightsError
             The weights file holds no classifier.
         BackboneError
-            The classifier is not one linear layer with softmax on these features; the message says what
-            stands between.
+            The classifier is not one linear layer with softmax on these features; the message names what
+            is between.
         """
         from featstore.backbones.keras.classifier import read_classifier
         from featstore.backbones.keras.models import device_names
@@ -188,7 +188,7 @@ class Backbone:
         from featstore.backbones.keras.models import build_network, device_names
 
         if self._built is not None and not half and device in (None, device_names()[0]):
-            # Where it lies now is where Keras puts what it is not told a place for.
+            # It is already on Keras' default device.
             return self._built
         built = build_network(replace(self._request, layer=self.spec.layer), half=half, device=device)
         if built.facts.weights_digest != self.spec.weights_digest:

@@ -78,7 +78,7 @@ def recall(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
             return dict(found["entry"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if not isinstance(error, FileNotFoundError):
-            _log.debug("ignoring a damaged entry of the memory of %s: %s", kind, error)
+            _log.debug("ignoring a damaged cache entry of %s: %s", kind, error)
     return None
 
 
@@ -91,7 +91,7 @@ def remember(kind: str, key: Mapping[str, Any], entry: Mapping[str, Any]) -> Non
         remove_stale(os.path.dirname(path))
         write_text(path, json.dumps(whole, indent=1) + "\n")
     except (OSError, StoreError) as error:
-        _log.debug("cannot remember in %s: %s", path, error)
+        _log.debug("cannot write the cache entry %s: %s", path, error)
 
 
 def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
@@ -115,7 +115,9 @@ def recall_network(key: Mapping[str, Any]) -> ConvertedNetwork | None:
     except (ValueError, KeyError, TypeError) as error:
         damaged = [f"manifest.json ({error})"]
     if damaged:
-        _log.info("the converted network in %s is damaged and is made again: %s", folder, damaged[0])
+        _log.info(
+            "the converted network in %s is damaged and will be converted again: %s", folder, damaged[0]
+        )
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return ConvertedNetwork(xml=contents["network.xml"], weights=contents["network.bin"], facts=facts)
@@ -127,7 +129,7 @@ def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[st
     try:
         return _kept(_building_folder(os.path.dirname(target)), target, key, convert)
     except OSError as error:
-        _log.info("the converted network is not kept: %s", error)
+        _log.info("the converted network is not cached: %s", error)
     return _kept(tempfile.mkdtemp(prefix="featstore-"), target, key, convert)
 
 
@@ -183,7 +185,7 @@ def _building_folder(parent: str) -> str:
     try:
         os.makedirs(folder)
     except OSError as error:
-        _log.debug("the converted network is not kept: %s", error)
+        _log.debug("the converted network is not cached: %s", error)
         return tempfile.mkdtemp(prefix="featstore-")
     return folder
 

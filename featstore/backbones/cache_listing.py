@@ -28,7 +28,7 @@ class CachedNetwork:
     Attributes
     ----------
     architecture, layer : str
-        Empty where the folder does not tell, after an interrupted conversion.
+        Empty if unknown, after an interrupted conversion.
     size_px : tuple of int
     n_bytes : int
     """

@@ -79,7 +79,7 @@ def compile_engine(
         except _ConversionError as error:
             if engine == "openvino":
                 raise BackboneError(f"{error}; use --engine keras") from error
-            _log.warning("%s; Keras runs it instead, which takes about twice as long", error)
+            _log.warning("%s; falling back to Keras, which takes about twice as long", error)
     from featstore.backbones.keras.models import device_names
 
     names = device_names() if devices is None else tuple(devices)
@@ -102,7 +102,7 @@ def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
             f"Keras has no device {', '.join(map(repr, unknown))} on this machine; it has {', '.join(known)}"
         )
     if not named or len(set(named)) < len(named):
-        raise BackboneError(f"devices are named once each, at least one; found {', '.join(named) or 'none'}")
+        raise BackboneError(f"devices must be distinct and at least one; found {', '.join(named) or 'none'}")
     return named
 
 
@@ -157,7 +157,7 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
     """Write the network to ``path`` in OpenVINO's format, and compare it with Keras on two images."""
     from featstore.backbones.keras.models import export_openvino, forward_once
 
-    _log.info("converting %s for OpenVINO; this is done once", spec.name)
+    _log.info("converting %s for OpenVINO (once)", spec.name)
     facts = {
         "feature_dim": built.facts.feature_dim,
         "keras": metadata.version("keras"),

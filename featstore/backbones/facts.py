@@ -35,7 +35,7 @@ def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]
         try:
             return NetworkFacts(**{**known, "size_px": tuple(known["size_px"])}), None
         except (KeyError, TypeError):
-            _log.debug("ignoring what is remembered of %s: it is not of this version", request.weights)
+            _log.debug("ignoring the cached facts of %s: they are of another version", request.weights)
     if request.file is not None:
         # Before Keras is imported, which takes seconds: what is no such file is refused at once.
         from featstore.backbones.sizing import check_size

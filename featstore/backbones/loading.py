@@ -75,7 +75,7 @@ def load_backbone(
         The arithmetic of the forward pass.
     preprocessing : {"tf", "torch", "caffe", "unit", "none"}, optional
         How pixels are scaled, see :class:`~featstore.backbones.BackboneSpec`. By default the network's own;
-        for a model of your own it must be said.
+        required for a model of your own.
     preprocess : str, optional
         The same, by the name of the command line's option.
     alpha : float, optional
@@ -125,11 +125,11 @@ def load_backbone(
     if is_keras_model(name):
         if preprocessing is None:
             raise BackboneError(
-                f"the model {name.name!r} does not say how its pixels are to be scaled; say it with "
+                f"the model {name.name!r} does not define how its pixels are scaled; set "
                 "preprocess=: 'tf' ([-1, 1]), 'torch', 'caffe', 'unit' ([0, 1]) or 'none' ([0, 255], the "
                 "model scales them itself)"
             )
-        # What the program runs already needs no trust.
+        # A model that the program holds runs already: it needs no trust.
         name, trust_model = keep_model(name), True
     elif not isinstance(name, str | os.PathLike):
         raise TypeError(
@@ -150,7 +150,7 @@ def load_backbone(
         trust_model=trust_model,
         imports=imports,
     )
-    # Wrong choices are refused before anything is built; the digest and the layer are stand-ins here.
+    # Reject invalid options before anything is built; digest and layer are placeholders here.
     draft = BackboneSpec(
         architecture=request.architecture,
         weights_digest="",
@@ -198,8 +198,7 @@ def backbone_from_spec(
         return Backbone(spec, feature_dim=feature_dim, request=request, engine=engine)
     if own and path is None:
         raise BackboneError(
-            f"the features are of a model of your own, {spec.architecture!r}; "
-            "say where its file is with --weights"
+            f"the features are of a model of your own, {spec.architecture!r}; name its file with --weights"
         )
     request = request_network(
         path if own and path is not None else spec.architecture,
@@ -236,7 +235,7 @@ def _height_and_width(image_size: int | tuple[int, int] | None) -> tuple[int, in
         return None
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(height, width) < 1:
-        raise BackboneError(f"image_size is at least 1 pixel; found {height}x{width}")
+        raise BackboneError(f"image_size must be at least 1 pixel; found {height}x{width}")
     return int(height), int(width)
 
 
@@ -247,5 +246,5 @@ def _checked_engine(engine: str) -> str:
         warnings.warn(message, DeprecationWarning, stacklevel=3)
         return "keras"
     if engine not in ENGINES:
-        raise BackboneError(f"engine is one of {', '.join(ENGINES)}; found {engine!r}")
+        raise BackboneError(f"engine must be one of {', '.join(ENGINES)}; found {engine!r}")
     return engine

@@ -81,7 +81,7 @@ class NetworkFacts:
     layer : str
         The layer that it is cut at.
     pooling : str
-        As asked for, or ``"none"`` where the layer's output has no height and width.
+        As requested, or ``"none"`` where the layer's output has no height and width.
     size_px : tuple of int
         Height and width of its input, in pixels.
     feature_dim : int
@@ -171,7 +171,7 @@ def _request_own(
         raise BackboneError(f"there is no model file at {path}")
     if preprocessing is None:
         raise BackboneError(
-            f"{path} does not say how its pixels are to be scaled; say it with --preprocess: "
+            f"{path} does not define how its pixels are scaled; set --preprocess: "
             "tf ([-1, 1]), torch, caffe, unit ([0, 1]) or none ([0, 255], the model scales them itself)"
         )
     for option, given in (("weights", weights), ("alpha", alpha)):

@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 SIZE_PX = (96, 96)
-"""Height and width of the input, in pixels, unless another is asked for."""
+"""Height and width of the input, in pixels, by default."""
 
 LAYER_NAME = "log_scattering"
 """Name of the layer that gives the features. It changes whenever their definition does."""

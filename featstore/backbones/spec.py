@@ -94,7 +94,7 @@ class BackboneSpec:
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 found = getattr(self, field)
-                raise BackboneError(f"{field} is one of {', '.join(allowed)}; found {found!r}")
+                raise BackboneError(f"{field} must be one of {', '.join(allowed)}; found {found!r}")
         if not isinstance(self.views, ViewRecipe | None):
             raise BackboneError(f"views is a ViewRecipe, or None; found {self.views!r}")
 

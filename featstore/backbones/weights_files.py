@@ -40,7 +40,7 @@ __all__ = [
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _LARGEST_CONFIG = 2**26
-_TRUST = "if you trust whoever made it, say so with --trust-model (trust_model=True)"
+_TRUST = "if you trust its author, pass --trust-model (trust_model=True)"
 
 _ENDINGS = "a .h5 file of Keras' ImageNet weights, a .weights.h5 file or a .keras file"
 

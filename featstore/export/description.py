@@ -106,7 +106,7 @@ class ModelDescription:
             "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,
         }
         if unfit := [name for name, is_fit in fit.items() if not is_fit]:
-            raise ExportError(f"it has an unfit {unfit[0]}: {str(getattr(self, unfit[0]))[:80]}")
+            raise ExportError(f"it has an invalid {unfit[0]}: {str(getattr(self, unfit[0]))[:80]}")
 
     @property
     def size_px(self) -> tuple[int, int]:

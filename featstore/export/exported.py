@@ -31,7 +31,7 @@ class ExportedModel:
     Attributes
     ----------
     description : ModelDescription
-        All that ``model.json`` says.
+        The content of ``model.json``.
     path : str
         The absolute path of its folder.
 

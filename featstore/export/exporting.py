@@ -185,7 +185,7 @@ def export_head(
 
 def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  # noqa: A002
     if format not in FORMATS:
-        raise ExportError(f"a format is one of {', '.join(FORMATS)}; found {format!r}")
+        raise ExportError(f"a format must be one of {', '.join(FORMATS)}; found {format!r}")
     if quantize is not None and quantize not in QUANTIZATIONS:
         raise ExportError(f"weights are quantized to {' or '.join(QUANTIZATIONS)}; found {quantize!r}")
     if quantize is not None and format != "tflite":
@@ -228,15 +228,15 @@ def _form_of_estimator(head: Head) -> LinearForm | None:
 def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
     if table is None:
         raise ExportError(
-            "int8 finds the ranges of the activations on training photos, and no store says where they are; "
+            "int8 finds the ranges of the activations on training photos, and no store locates them; "
             "name it with --store, or use float16"
         )
     chosen = choose(table, "train", head.split_rule, limit=_CALIBRATION_PHOTOS)
     samples = [photo.pixels for photo in read_photos(chosen)]
     if not samples:
         raise ExportError(
-            "int8 finds the ranges of the activations on training photos, and none is still where the "
-            "catalog says, with the same content; use float16"
+            "int8 finds the ranges of the activations on training photos, and none is unchanged at its "
+            "path in the catalog; use float16"
         )
     return samples
 
@@ -263,7 +263,7 @@ def _fused(
     except FingerprintMismatchError:
         raise
     except BackboneError as error:
-        raise type(error)(f"{error}; say with --weights where the weights are") from error
+        raise type(error)(f"{error}; pass the weights file with --weights") from error
     from featstore.export.composing import average_with_mirrored, join_networks
     from featstore.export.fusing import fuse
 
@@ -334,7 +334,7 @@ def _verified(
     progress: Callable[[int, int], Any] | None,
 ) -> dict[str, Any]:
     if not wanted:
-        return {"skipped": "it was not asked for"}
+        return {"skipped": "it was not requested"}
     if table is None:
         told: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
     else:

@@ -29,12 +29,13 @@ def check_place(place: str, *, overwrite: bool) -> None:
     if not os.path.lexists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
     if not overwrite:
-        raise ExportError(f"{place} is there; choose another folder, or replace it with --force")
+        raise ExportError(f"{place} exists; choose another folder, or replace it with --force")
     try:
         ours = {*read_description(place).files, LABELS, CARD, PHOTO, DESCRIPTION}
     except ExportError as error:
         raise ExportError(
-            f"{place} is there and is no exported model: --force replaces nothing else; choose another folder"
+            f"{place} exists and is not an exported model, and --force replaces nothing else; "
+            "choose another folder"
         ) from error
     if others := sorted({*files_below(place)} - ours):
         raise ExportError(
@@ -63,7 +64,9 @@ def new_folder(place: str, *, overwrite: bool) -> Iterator[str]:
     except OSError as error:
         if isinstance(error, FeatstoreError):
             raise
-        raise ExportError(f"cannot write {place}: {failure_reason(error)}; nothing is left behind") from error
+        raise ExportError(
+            f"cannot write {place}: {failure_reason(error)}; nothing was left behind"
+        ) from error
     finally:
         if os.path.isdir(old) and not os.path.lexists(place):
             os.rename(old, place)

@@ -20,7 +20,7 @@ def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
             "fitted on. Predict with the head itself, or fit one on spaces that differ in none of these"
         )
     if test_views < 1:
-        raise ExportError(f"test_views is a number of views, at least 1; found {test_views}")
+        raise ExportError(f"test_views must be at least 1; found {test_views}")
     if test_views == 1 or (test_views == 2 and all(map(_only_flips, parts))):
         return
     recipes = dict.fromkeys(map(_recipe, parts))

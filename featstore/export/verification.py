@@ -103,12 +103,12 @@ def check_tolerance(told: dict[str, Any]) -> None:
             continue
         words = name.replace("_", " ").replace("top1", "top-1")
         bound = "at least" if is_share else "at most"
-        advice = "Choose another format or, to have it all the same, --no-verify"
+        advice = "Choose another format, or skip the check with --no-verify"
         if "mean_difference" in told["tolerance"]:
-            advice = "Some networks do not bear such rounding: use float16 for int8, or none"
+            advice = "Some networks do not tolerate quantization: use float16 instead of int8, or none"
         raise VerificationError(
-            f"the exported model is not the head: on {told['n']:,} test photos the {words} is {found:.3g}, "
-            f"expected {bound} {allowed:g}; nothing was written. {advice}"
+            f"the exported model differs from the head: on {told['n']:,} test photos the {words} is "
+            f"{found:.3g}, expected {bound} {allowed:g}; nothing was written. {advice}"
         )
 
 
@@ -128,7 +128,7 @@ def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float
     parts = described.spec.parts
     if any(part.precision == "bfloat16" for part in parts):
         return {"largest_difference": _BFLOAT16}
-    # Of several spaces the table tells for each.
+    # A table of several spaces has the provenance of each.
     made_by = [table.provenance] if len(parts) == 1 else [*table.provenance.values()]
     on_gpu = any("gpu" in str(told.get("device", "")) for told in made_by)
     if on_gpu or (model.runtime in {"keras", "saved_model"} and gpu_in_sight()):
@@ -140,4 +140,4 @@ def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float
 def _why_none(n_photos: int) -> str:
     if not n_photos:
         return "the head's test split has no images"
-    return f"none of the {n_photos:,} test photos is still where the catalog says, with the same content"
+    return f"none of the {n_photos:,} test photos is unchanged at its path in the catalog"

@@ -64,7 +64,7 @@ def write_model(
         others = ", ".join(sorted({*RUNTIMES} - {runtime}))
         raise ExportError(
             f"the network cannot be written as {runtime}: {first_line(error)}; "
-            f"another format may do: {others}"
+            f"other formats may work: {others}"
         ) from error
 
 
@@ -103,7 +103,7 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
     import tf2onnx  # noqa: F401
 
     model = keras.models.clone_model(model, clone_function=_without_constants, recursive=True)
-    # Keras asks for a model that was called before, unless it is told the input.
+    # Keras needs a model that was called before, or its input signature.
     pixels = keras.InputSpec("uint8", shape=model.input.shape, name=INPUT)
     model.export(path, format="onnx", verbose=False, input_signature=[pixels])
     written = onnx.load(path)

@@ -106,8 +106,8 @@ def warn_of_lost_splits(catalog: Catalog, source: Source) -> None:
     n_given = len(catalog) - catalog.splits.count(None)
     if n_given and not any(record.split for record in source.records):
         _log.warning(
-            "%d images of the catalog %s had given splits, and this call gives none: a rule deals them now; "
-            "to keep the splits, give the lists again",
+            "%d images of the catalog %s had given splits, and this call gives none: the split rule decides "
+            "now; to keep the splits, give the lists again",
             n_given,
             catalog.name,
         )
@@ -137,7 +137,7 @@ def _readable(store: FeatureStore) -> Iterator[Catalog]:
         try:
             yield store.catalog(name)
         except StoreError as error:
-            _log.info("the catalog %s is not looked at: %s", name, error)
+            _log.info("the catalog %s is skipped: %s", name, error)
 
 
 def _keys(content_hash: NDArray[np.uint8]) -> NDArray[np.bytes_]:

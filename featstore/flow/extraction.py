@@ -165,7 +165,7 @@ def extract(
         :func:`featstore.load_backbone` returned.
     n_views : int
         How many views of each image, 0 to ``n_views - 1``, are to be there in the end. View 0 is the image
-        itself; the others are drawn as the backbone option ``views``, a :class:`~featstore.ViewRecipe`, says.
+        itself; the others are drawn by the backbone option ``views``, a :class:`~featstore.ViewRecipe`.
     catalog : str, optional
         Name for this source's paths and labels in the store; by default after the source. Where there is none
         of that name, and one whose source is gone has most of its images here, that one follows its images.
@@ -176,7 +176,7 @@ def extract(
     strict : bool
         Stop at the first image that cannot be decoded instead of recording its reason and going on.
     rehash : bool
-        Read every file again, also those that are unchanged by what the system says of them. Images whose
+        Read every file again, including those whose size, times and inode are unchanged. Images whose
         content is the same cost no forward pass.
     workers : int, optional
         Threads that read and decode; by default one for each core.
@@ -318,7 +318,7 @@ def _compact(store: FeatureStore, space: str) -> None:
     except DamagedError:
         raise
     except StoreError as error:
-        _log.warning("all features are kept, but not folded into fewer files: %s", error)
+        _log.warning("the features are stored, but not compacted: %s", error)
 
 
 def _remove_empty(store: FeatureStore, catalog: str) -> None:

@@ -213,7 +213,7 @@ class ExtractionRun:
         return sorted([*self.source.failures, *decoded], key=lambda failure: os.fsencode(failure[0]))
 
     def _catalog(self, name: str) -> Catalog:
-        # It can say something of a record that is settled now, or was in an earlier run.
+        # Only records that are done now, or were in an earlier run, have something to record.
         numbers = np.flatnonzero(self._is_settled | self._content_hash.any(axis=1)).tolist()
         told = [self.source.records[number] for number in numbers]
         failed = self.source.failures
@@ -391,5 +391,5 @@ class ExtractionRun:
 
 def _strict_error(path: str, reason: str) -> ExtractionError:
     return ExtractionError(
-        f"{path}: {reason}. Mend or remove it, or run without --strict to skip and list such images"
+        f"{path}: {reason}. Repair or remove it, or run without --strict to skip and list such images"
     )

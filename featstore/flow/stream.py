@@ -40,9 +40,9 @@ class Pass:
     ----------
     network : Network
     spec : BackboneSpec
-        Its ``size_px``, ``resize`` and ``views`` say what the pictures of an image are.
+        Its ``size_px``, ``resize`` and ``views`` determine the pixels of an image.
     is_known : callable, optional
-        Called with a content hash, from several threads: an image of which it says true gets no rows.
+        Called with a content hash, from several threads: an image for which it returns True gets no rows.
     """
 
     network: Network
@@ -59,7 +59,7 @@ class PassedImage:
     path : str or None
         As it was given; None for an image that is no file.
     content_hash : bytes
-        32 bytes; empty where nobody asked for it or the image could not be read.
+        32 bytes; empty if not needed or if the image could not be read.
     pictures : dict of int to list of ndarray of shape (height, width, 3), uint8
         The image's views, by the number of the pass that is to see them, and has not yet.
     computed : tuple of int

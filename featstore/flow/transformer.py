@@ -134,9 +134,9 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         _images(X)
         if not isinstance(self.store, str | os.PathLike | None):
-            raise TypeError(f"store is the path of a feature store, or None; found {self.store!r}")
+            raise TypeError(f"store must be the path of a feature store, or None; found {self.store!r}")
         if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers is a number of threads, at least 1; found {self.workers}")
+            raise ValueError(f"workers must be at least 1; found {self.workers}")
         network = load_backbone(
             self.backbone,
             weights=self.weights,
@@ -287,12 +287,12 @@ def _seal(
 def _images(X: Any) -> Sequence[GivenImage]:
     """Return ``X`` as a sequence of images, none of which is checked yet."""
     if is_one_image(X):
-        raise TypeError(f"X is a sequence of images; found one {type(X).__name__}: give [image]")
+        raise TypeError(f"X must be a sequence of images; found one {type(X).__name__}: give [image]")
     if hasattr(X, "to_numpy"):
         X = X.to_numpy()
     if not isinstance(X, np.ndarray):
         if not hasattr(X, "__len__"):
-            raise TypeError(f"X is a sequence of images; found {type(X).__name__}: give list(X)")
+            raise TypeError(f"X must be a sequence of images; found {type(X).__name__}: give list(X)")
         return X if isinstance(X, Sequence) else list(X)
     if X.dtype.kind in "OU" and X.ndim == 2 and X.shape[1] == 1:
         X = X[:, 0]

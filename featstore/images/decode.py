@@ -21,7 +21,7 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
 
     The format is recognised by the file's first bytes and not by its name: JPEG, PNG, GIF, BMP, TIFF, WebP,
     AVIF, JPEG 2000, TGA, DDS or PPM; and HEIC, with the package pillow-heif (``featstore[heif]``).
-    Of several frames the first is taken. It is turned upright as its EXIF says or, where that says nothing,
+    Of several frames the first is taken. It is turned upright by its EXIF or, without one,
     its XMP; broken EXIF is disregarded. Colours become 8-bit RGB as follows; embedded colour profiles are not
     applied, as in Keras:
 
@@ -35,8 +35,8 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
 
     It is resized bilinearly with a kernel that widens when it shrinks (antialiased; Pillow's ``BILINEAR``).
 
-    A JPEG at least four times as large as asked for is decoded at 1/2, 1/4 or 1/8 of its size from its DCT
-    coefficients, as long as twice the pixels asked for are left on both sides, so that the resize still
+    A JPEG at least four times as large as requested is decoded at 1/2, 1/4 or 1/8 of its size from its DCT
+    coefficients, as long as twice the pixels requested are left on both sides, so that the resize still
     decides. Measured at 224 px on photos of 12 megapixels, this changes the pixels by 0.2 of 255 on average
     and by 10 at most (PSNR 50 dB or better), and on mosaics of 192 small photos, full of detail, by 0.8 and
     14 (45 dB); it decodes two to five times as many a second.
@@ -93,9 +93,9 @@ def _pictures(
 ) -> Iterator[_Pixels]:
     height, width = size_px
     if height < 1 or width < 1:
-        raise ValueError(f"size_px is (height, width), each at least 1; found {size_px!r}")
+        raise ValueError(f"size_px must be (height, width), each at least 1; found {size_px!r}")
     if resize not in RESIZE_RULES:
-        raise ValueError(f"resize is one of {', '.join(RESIZE_RULES)}; found {resize!r}")
+        raise ValueError(f"resize must be one of {', '.join(RESIZE_RULES)}; found {resize!r}")
     image = None
     try:
         image = open_image(data)

@@ -77,7 +77,7 @@ def read_photo(
         Red, green and blue, each 0..255.
     """
     if resize not in RESIZE_RULES:
-        raise ValueError(f"resize is one of {', '.join(RESIZE_RULES)}; found {resize!r}")
+        raise ValueError(f"resize must be one of {', '.join(RESIZE_RULES)}; found {resize!r}")
     with contextlib.suppress(ImportError):
         import pillow_heif
 

@@ -73,7 +73,7 @@ def view_sheet(
     if sheet_size[0] * sheet_size[1] > MAX_PIXELS:
         raise ViewError(
             f"a sheet of {wanted:,} views of {width} x {height} pixels would have more than {MAX_PIXELS:,} "
-            "pixels; ask for fewer views, or a smaller image size"
+            "pixels; choose fewer views, or a smaller image size"
         )
     try:
         content = content_of(image)

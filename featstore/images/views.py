@@ -105,12 +105,12 @@ class ViewRecipe:
 
     def __post_init__(self) -> None:
         if not isinstance(self.flip, bool):
-            raise ViewError(f"flip is True or False; found {self.flip!r}")
+            raise ViewError(f"flip must be True or False; found {self.flip!r}")
         for name, largest in (("random_crop", 1000), ("random_scale", 1000), ("random_brightness", 100)):
             percent = getattr(self, name)
             is_number = isinstance(percent, int | float) and not isinstance(percent, bool)
             if not is_number or not 0 <= percent <= largest:
-                raise ViewError(f"{name} is a percentage from 0 to {largest}; found {percent!r}")
+                raise ViewError(f"{name} must be a percentage from 0 to {largest}; found {percent!r}")
             object.__setattr__(self, name, float(percent))
         if not self.to_dict():
             raise ViewError(
@@ -194,7 +194,7 @@ def checked_n_views(n_views: int, recipe: ViewRecipe | None) -> int:
     if recipe is None:
         if wanted > 1:
             raise ViewError(
-                f"{wanted:,} views are wanted and no recipe says how they differ; choose one or more of "
+                f"{wanted:,} views need a recipe that makes them differ; choose one or more of "
                 "flip, random_crop, random_scale and random_brightness (--flip, --random-crop, …)"
             )
     elif wanted == 1:

@@ -199,7 +199,7 @@ def _explained(error: OSError, folder: str) -> str:
     """Explain why a file could not be written into a folder, and what to do."""
     reason = failure_reason(error)
     if not os.path.isdir(folder or "."):
-        return f"{reason}; the folder {folder} is not there (any more)"
+        return f"{reason}; the folder {folder} no longer exists"
     advice = "what was written before is safe"
     if reason in _FULL:
         with suppress(OSError):

@@ -36,7 +36,7 @@ FILE_TYPES = {
 }
 
 _MAX_ATTRIBUTE_BYTES = 2**16
-# What HDF5 says where the system gives it no memory.
+# HDF5's messages when it runs out of memory.
 _NO_MEMORY = re.compile(r"memory allocation failed|unable to allocate", re.IGNORECASE)
 
 

@@ -9,7 +9,7 @@ _SECOND_NS = 10**9
 _LARGEST = 2**63 - 1
 
 # A file that was written this short a time before it was read may be written again within the same tick of
-# the file system's clock, so that its times would not tell.
+# the file system's clock, so that its times would not change.
 _FINE_TICK_NS = 50_000_000
 # FAT keeps times to two seconds, and HFS+, ext3 and many network file systems to one.
 _COARSE_TICK_NS = 2 * _SECOND_NS

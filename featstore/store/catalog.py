@@ -115,7 +115,9 @@ class Catalog:
         if None in self.paths:
             raise StoreError(f"image {self.paths.index(None)} has no path")
         if unknown := set(self.splits) - {None, *SPLITS}:
-            raise StoreError(f"a split is one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}")
+            raise StoreError(
+                f"a split must be one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}"
+            )
         for field, kind in (NUMBERS | OPTIONAL_NUMBERS).values():
             given = getattr(self, field)
             column = np.array(np.full(n_images, -1) if given is None else given, dtype=np.dtype(kind))

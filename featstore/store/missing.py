@@ -41,13 +41,13 @@ def check_views(space: "Space", is_there: NDArray[np.bool_]) -> None:
     recipe = space.spec.views
     if recipe is None:
         raise NotInStoreError(
-            f"{n_views} views of each image are asked for, and the space {space.name} has but the images "
-            f"themselves; run featstore extract on them with --views {n_views} and what the views are to be, "
+            f"{n_views} views of each image are requested, but the space {space.name} has only the images "
+            f"themselves; run featstore extract on them with --views {n_views} and a view recipe, "
             "such as --flip --random-crop 10: that makes a space of its own"
         )
     if n_views > recipe.n_distinct:
         raise NotInStoreError(
-            f"{n_views} views of each image are asked for, and images of the space {space.name} have "
+            f"{n_views} views of each image are requested, but images of the space {space.name} have "
             f"{recipe.n_distinct}: the image and its mirror image"
         )
     options = [

@@ -90,7 +90,7 @@ def _check(path: str, attributes: Mapping[str, str | int], checksums: Mapping[st
     """Check a file against what was written into it."""
     with h5py.File(path, locking=False) as file:
         if dict(file.attrs) != attributes:
-            raise ValueError("it describes itself otherwise")
+            raise ValueError("its description differs from what was written")
         for name, expected in checksums.items():
             dataset, checksum = file[name], 0
             step = _step(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))

@@ -74,7 +74,7 @@ def export_projector(
     ['features.bytes', 'metadata.tsv', 'projector_config.pbtxt']
     """
     if limit is not None and limit < 1:
-        raise StoreError(f"the number of images to write is at least 1; found {limit}")
+        raise StoreError(f"limit must be at least 1; found {limit}")
     if not len(table):
         raise NotInStoreError(f"the table {table.catalog_name} has no images to write")
     splits = table.splits(rule)

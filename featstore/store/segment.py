@@ -136,9 +136,9 @@ class Segment:
             n_wrong += len(damaged_rows(rows))
         if n_wrong:
             raise DamagedError(
-                f"{n_wrong:,} of the {len(numbers):,} rows that were asked of {self.path} do not agree with "
+                f"{n_wrong:,} of the {len(numbers):,} rows requested from {self.path} do not agree with "
                 "their checksums, and none was used; featstore verify --repair sets the file aside, keeps "
-                "its good rows and says what to extract again"
+                "its good rows and lists what to extract again"
             )
 
     def damaged_row_numbers(self) -> list[int]:
@@ -330,9 +330,9 @@ def segment_writer(
 def _check_sealed(path: str, segment: Segment, attributes: Mapping[str, str | int]) -> None:
     """Check a written file against its intended segment, and its rows against their checksums."""
     if open_segment(path, expected_fingerprint=segment.fingerprint) != replace(segment, path=path):
-        raise ValueError("it is laid out otherwise")
+        raise ValueError("its layout differs from what was written")
     if list(map(canonical_json, read_description(path))) != [attributes["spec"], attributes["provenance"]]:
-        raise ValueError("it describes itself otherwise")
+        raise ValueError("its description differs from what was written")
     found = replace(segment, path=path)
     if not found.is_frame_whole() or found.damaged_row_numbers():
         raise ValueError("it does not agree with its checksums")

@@ -36,7 +36,7 @@ class FeatureStore(StoreFolder):
     path : path
         The store's folder.
     create : bool
-        Make the store where there is none: the folder is missing or empty.
+        Make the store if the folder is missing or empty.
     repair : bool
         Where ``featstore.json`` is damaged, set it aside and write it anew, as :meth:`repair` does with what
         else is damaged.

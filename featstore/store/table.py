@@ -29,7 +29,7 @@ class FeatureTable:
 
     A row is an image, by its view 0; :meth:`with_views` has a row for each of several views of each image. Of
     several spaces, an image's features are put one after the other. Nothing is read from the segments before
-    ``X`` is asked for, and selecting rows costs no features. All arrays are read-only.
+    ``X`` is accessed, and selecting rows reads no features. All arrays are read-only.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class FeatureTable:
             ``n_views`` is below 1, or the table has views already.
         """
         if isinstance(n_views, bool) or not isinstance(n_views, int | np.integer) or n_views < 1:
-            raise StoreError(f"the number of views is a whole number, at least 1; found {n_views!r}")
+            raise StoreError(f"n_views must be an integer of at least 1; found {n_views!r}")
         if self._columns.views.any():
             raise StoreError("the table has views already; take those of a table with a row for each image")
         if n_views == 1:
@@ -319,7 +319,7 @@ class FeatureTable:
             There is no such split.
         """
         if name not in SPLITS:
-            raise SplitError(f"a split is one of {', '.join(SPLITS)}; found {name!r}")
+            raise SplitError(f"a split must be one of {', '.join(SPLITS)}; found {name!r}")
         return self.select(self.splits(rule) == name)
 
     def select(self, index: Any) -> "FeatureTable":

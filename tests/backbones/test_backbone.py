@@ -60,13 +60,13 @@ def test_the_same_weights_in_another_file_are_the_same_backbone(mobilenet_files)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "mean"}, "pooling is one of"),
-        ({"resize": "squash"}, "resize is one of"),
-        ({"dtype": "int8"}, "dtype is one of"),
-        ({"precision": "float16"}, "precision is one of"),
+        ({"pooling": "mean"}, "pooling must be one of"),
+        ({"resize": "squash"}, "resize must be one of"),
+        ({"dtype": "int8"}, "dtype must be one of"),
+        ({"precision": "float16"}, "precision must be one of"),
         ({"image_size": 0}, "at least 1 pixel"),
         ({"image_size": 31}, "at least 32x32"),
-        ({"preprocessing": "vgg"}, "preprocessing is one of"),
+        ({"preprocessing": "vgg"}, "preprocessing must be one of"),
     ],
 )
 def test_wrong_options_are_refused_before_any_weights_are_looked_for(options, message, monkeypatch):

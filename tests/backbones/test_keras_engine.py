@@ -48,7 +48,7 @@ def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(pixels):
 @pytest.mark.usefixtures("keras")
 def test_a_device_without_room_for_one_image_says_so(pixels):
     engine = KerasEngine(lambda device: Small(room=0), devices=["cpu:0"])
-    with pytest.raises(BackboneError, match="cpu:0 has not enough memory for one image; use a smaller"):
+    with pytest.raises(BackboneError, match="cpu:0 does not have enough memory for one image; use a smaller"):
         engine(pixels)
 
 

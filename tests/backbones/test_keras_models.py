@@ -252,7 +252,7 @@ def test_scattering_has_the_digest_that_is_known_without_building_it(build):
 
 class TestOwnModel:
     def test_its_preprocessing_must_be_said(self, tiny_keras_file):
-        with pytest.raises(BackboneError, match="say it with --preprocess: tf"):
+        with pytest.raises(BackboneError, match="set --preprocess: tf"):
             request_network(tiny_keras_file)
 
     def test_it_ends_at_its_output_unless_a_layer_is_named(self, build, tiny_keras_file, keras):
@@ -304,7 +304,7 @@ class TestOwnModel:
         path = str(tmp_path / "any.keras")
         inputs = keras.Input((None, None, 3))
         keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs)).save(path)
-        with pytest.raises(BackboneError, match="say which with --image-size"):
+        with pytest.raises(BackboneError, match="choose one with --image-size"):
             build(path, preprocessing="unit")
         assert build(path, preprocessing="unit", size_px=(9, 12)).facts.size_px == (9, 12)
 

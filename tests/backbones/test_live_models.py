@@ -89,7 +89,7 @@ def test_images_are_extracted_and_heads_predict(cache, model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"preprocess": None}, BackboneError, "does not say how its pixels .* preprocess="),
+        ({"preprocess": None}, BackboneError, "does not define how its pixels .* preprocess="),
         ({"preprocessing": "tf"}, TypeError, "one option; found 'unit' and 'tf'"),
         ({"weights": "x.h5"}, BackboneError, "whole model"),
     ],

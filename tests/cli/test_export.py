@@ -89,7 +89,7 @@ def test_a_store_that_was_named_has_to_be_there(place):
 
 
 def test_it_need_not_be_verified(place):
-    assert "verified  no: it was not asked for" in run("export ridge out --format keras --no-verify").stdout
+    assert "verified  no: it was not requested" in run("export ridge out --format keras --no-verify").stdout
 
 
 def test_what_is_there_is_replaced_by_force_alone(place):

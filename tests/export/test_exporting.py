@@ -143,7 +143,7 @@ def test_a_network_that_a_format_cannot_express_is_refused_and_others_named(orig
     featstore.extract(original / "land", store, backbone=path, preprocessing="none")
     own = featstore.fit(featstore.FeatureStore(store).table(), params={"C": 0.1})
     caplog.clear()
-    with pytest.raises(ExportError, match=r"cannot be written as onnx: .* another format may do: keras, "):
+    with pytest.raises(ExportError, match=r"cannot be written as onnx: .* other formats may work: keras, "):
         featstore.export_head(own, tmp_path / "model", format="onnx", verify=False)
 
     assert not (tmp_path / "model").exists()
@@ -206,17 +206,17 @@ def test_the_kernels_are_stored_rounded(rounded, quantize, dtype):
 
 
 def test_int8_needs_training_photos(head, land, tmp_path):
-    with pytest.raises(ExportError, match="no store says where they are"):
+    with pytest.raises(ExportError, match="no store locates them"):
         featstore.export_head(head, tmp_path / "out", format="tflite", quantize="int8")
     gone = land.select(land.splits(head.split_rule) == "test")
-    with pytest.raises(ExportError, match="none is still where the catalog says"):
+    with pytest.raises(ExportError, match="none is unchanged at its path in the catalog"):
         featstore.export_head(head, tmp_path / "out", format="tflite", quantize="int8", table=gone)
 
 
 @pytest.mark.parametrize(
     ("choices", "reason"),
     [
-        ({"format": "abacus"}, "a format is one of saved_model, keras|a format is one of keras"),
+        ({"format": "abacus"}, "a format must be one of saved_model, keras|a format must be one of keras"),
         ({"format": "tflite", "quantize": "int4"}, "float16 or int8; found 'int4'"),
         ({"format": "onnx", "quantize": "int8"}, "only the format tflite is quantized"),
     ],
@@ -265,7 +265,7 @@ def test_a_model_that_is_not_the_head_leaves_nothing_behind(head, shared_table, 
 def test_a_folder_that_is_there_is_kept(head, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "photo.jpg").write_bytes(b"mine")
-    with pytest.raises(ExportError, match="is there; choose another folder"):
+    with pytest.raises(ExportError, match="exists; choose another folder"):
         featstore.export_head(head, tmp_path / "out", format="keras")
     with pytest.raises(ExportError, match="is no exported model"):
         featstore.export_head(head, tmp_path / "out", format="keras", overwrite=True)
@@ -309,7 +309,7 @@ def test_a_label_with_a_line_break_is_refused(head, tmp_path):
 
 def test_weights_that_have_moved_are_asked_for(head, tiny_backbone, tmp_path):
     moved = replace(head, weights=str(tmp_path / "moved.keras"))
-    with pytest.raises(BackboneError, match=r"moved\.keras; say with --weights where the weights are"):
+    with pytest.raises(BackboneError, match=r"moved\.keras; pass the weights file with --weights"):
         featstore.export_head(moved, tmp_path / "out", format="keras")
     model = featstore.export_head(moved, tmp_path / "out", format="keras", weights=tiny_backbone)
     assert model.description.spec == head.spec

@@ -383,4 +383,4 @@ def test_features_are_kept_where_there_is_no_room_to_fold_them(photos, store, mo
 
     monkeypatch.setattr(featstore.FeatureStore, "compact", fail)
     assert featstore.extract(photos, store, backbone=CountingBackbone()).extracted == 12
-    assert "all features are kept, but not folded into fewer files: no space left" in caplog.text
+    assert "the features are stored, but not compacted: no space left" in caplog.text

@@ -277,7 +277,7 @@ def test_recipes_have_spaces_of_their_own(photos, store):
 @pytest.mark.parametrize(
     ("options", "n_views", "message"),
     [
-        ({"views": None}, 8, "8 views are wanted and no recipe says how they differ"),
+        ({"views": None}, 8, "8 views need a recipe that makes them differ"),
         ({}, 1, "ask for 2 or more"),
         ({"views": ViewRecipe(flip=True)}, 3, "but 2 different ones"),
         ({}, 0, "from 1 to 65,536 views"),

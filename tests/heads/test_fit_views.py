@@ -335,5 +335,5 @@ def test_more_views_than_the_store_has_are_refused(tmp_path, make_spec):
         )
     )
     assert fit(store.table(), head="centroid", views={"train": 2, "test": 2}).test_views == 2
-    with pytest.raises(NotInStoreError, match="3 views of each image are asked for"):
+    with pytest.raises(NotInStoreError, match="3 views of each image are requested"):
         fit(store.table(), head="centroid", views={"test": 3})

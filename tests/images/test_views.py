@@ -109,10 +109,10 @@ def test_a_recipe_is_told_in_a_line():
     [
         ({}, "does nothing: choose flip, or a percentage above 0"),
         ({"random_crop": 0, "flip": False}, "does nothing"),
-        ({"flip": "no"}, "flip is True or False; found 'no'"),
-        ({"random_crop": -1}, "random_crop is a percentage from 0 to 1000; found -1"),
-        ({"random_scale": 1001}, "random_scale is a percentage from 0 to 1000"),
-        ({"random_brightness": 101}, "random_brightness is a percentage from 0 to 100"),
+        ({"flip": "no"}, "flip must be True or False; found 'no'"),
+        ({"random_crop": -1}, "random_crop must be a percentage from 0 to 1000; found -1"),
+        ({"random_scale": 1001}, "random_scale must be a percentage from 0 to 1000"),
+        ({"random_brightness": 101}, "random_brightness must be a percentage from 0 to 100"),
         ({"random_crop": float("nan")}, "found nan"),
         ({"random_crop": 10**400}, "from 0 to 1000; found 1000"),
         ({"random_crop": True}, "found True"),
@@ -139,7 +139,7 @@ def test_a_view_has_a_number_of_16_bits(view):
 @pytest.mark.parametrize(
     ("n_views", "recipe", "message"),
     [
-        (8, None, "8 views are wanted and no recipe says how they differ.*--flip, --random-crop"),
+        (8, None, "8 views need a recipe that makes them differ.*--flip, --random-crop"),
         (1, RECIPE, r"recipe \(flip, random_crop 10%.*1 view is wanted; ask for 2 or more \(--views\)"),
         (3, ViewRecipe(flip=True), "3 views are wanted and there are but 2 different ones.*ask for 2"),
         (0, None, "from 1 to 65,536 views; found 0"),

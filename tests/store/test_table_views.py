@@ -156,7 +156,7 @@ def test_more_views_than_there_are_different_ones_is_said(store, make_spec, make
 
 @pytest.mark.parametrize("n_views", [0, -1, 1.5, True, "8"])
 def test_a_number_of_views_that_cannot_be_is_refused(n_views, table):
-    with pytest.raises(StoreError, match="whole number, at least 1"):
+    with pytest.raises(StoreError, match="an integer of at least 1"):
         table.with_views(n_views)
 
 

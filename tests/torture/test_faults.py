@@ -116,7 +116,7 @@ def test_a_store_removed_under_a_writer_is_one_clear_error_and_no_part_of_it_com
         store = shop.place()
         run = shop.extract(store, at=number, how="removal")
         assert run.status == 1
-        assert_one_line(run, "is not there (any more)")
+        assert_one_line(run, "no longer exists")
         assert not os.path.exists(store)
         shop.check_goes_on(store, n_rows=0)
 

@@ -183,7 +183,7 @@ def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwo
         stand = "they are pooled in another way"
     else:
         others = [] if operation.name == cut and facts.layer in names else ["others"]
-        stand = f"between them stand {', '.join([*others, *told][-4:])}"
+        stand = f"between them are {', '.join([*others, *told][-4:])}"
     dims = "x".join(str(side) for side in end.inputs.shape[1:])
     return (
         f"the features of {of} at layer {facts.layer} with pooling {facts.pooling} "

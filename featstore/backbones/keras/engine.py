@@ -118,12 +118,12 @@ class KerasEngine:
                         ) from error
                     if len(part) == 1:
                         raise BackboneError(
-                            f"{device} has not enough memory for one image; use a smaller --image-size, "
-                            "or the processor with --engine openvino"
+                            f"{device} does not have enough memory for one image; use a smaller "
+                            "--image-size, or the processor with --engine openvino"
                         ) from error
                     self._batch_size = min(self._batch_size, 1 << ((len(part) - 1).bit_length() - 1))
                     _log.info(
-                        "%s is out of memory; going on with %d images at once", device, self._batch_size
+                        "%s is out of memory; continuing with batches of %d images", device, self._batch_size
                     )
                     continue
                 start += len(part)

@@ -176,7 +176,7 @@ def _own_model(request: NetworkRequest) -> _Cut:
         )
     if request.layer is None:
         if len(model.outputs) != 1:
-            raise BackboneError(f"{file} has {len(model.outputs)} outputs; say which with --layer")
+            raise BackboneError(f"{file} has {len(model.outputs)} outputs; choose one with --layer")
         # Cut like at any other layer, so that its digest is the same when the layer is named.
         cut = keras.Model(inputs[0], model.outputs[0])
         layer = str(model.outputs[0]._keras_history.operation.name)
@@ -193,7 +193,7 @@ def _input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
     wanted = request.size_px
     if fixed is None and wanted is None:
         raise BackboneError(
-            f"{os.path.basename(request.name)} takes images of any size; say which with --image-size"
+            f"{os.path.basename(request.name)} takes images of any size; choose one with --image-size"
         )
     if fixed is not None and wanted is not None and fixed != wanted:
         raise BackboneError(

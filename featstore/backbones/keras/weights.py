@@ -168,7 +168,7 @@ def _load_layers(network: Any, path: str, kind: str, name: str, top_layers: int)
 
 def _load_variables(network: Any, path: str, name: str, top_layers: int) -> None:
     if not path.endswith(".weights.h5"):
-        raise WeightsError(f"{path} is laid out as a .weights.h5 file; give it a name that ends so")
+        raise WeightsError(f"{path} is laid out as a .weights.h5 file; rename it accordingly")
     with tempfile.TemporaryDirectory() as folder:
         expected = os.path.join(folder, "expected.weights.h5")
         network.save_weights(expected)
@@ -200,7 +200,7 @@ def _imagenet(info: BackboneInfo, request: NetworkRequest, *, top: bool) -> Any:
     # The MobileNets have weights of their own for some sizes; Keras chooses. Others have one file for all.
     own_size = info.module in ("mobilenet", "mobilenet_v2") and request.size_px is not None and not top
     size_px = request.size_px if own_size and request.size_px is not None else info.size_px
-    _log.info("fetching the ImageNet weights of %s, or finding them in Keras' folder", info.name)
+    _log.info("loading the ImageNet weights of %s from Keras' folder, or downloading them", info.name)
     try:
         return make_application(info, size_px, request.alpha, top=top, weights="imagenet")
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Which columns of a table say what of an image, by our names and by those of other tools."""
+"""Column names of tables of images: ours, and those of other tools."""
 
 from collections.abc import Sequence
 

@@ -40,7 +40,7 @@ class CsvListing:
     failures : list of (path, reason)
         The rows whose path is no regular file that can be seen, in the order of the list.
     unused : list of str
-        Names of columns that say nothing to us.
+        Names of unused columns.
     """
 
     records: list[ImageRecord] = field(default_factory=list)
@@ -162,7 +162,7 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
     """Return the positions of the known columns, and the names of unused ones."""
     if header is None:
         raise SourceError(
-            f"{location!r} is empty; its first line has to name the columns: path and, as you like, label, "
+            f"{location!r} is empty; its first line has to name the columns: path and, optionally, label, "
             "group, split"
         )
     names = [name.strip().lower() for name in header]
@@ -178,7 +178,7 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
         if any(is_image_name(name.strip()) for name in header):
             hint = ". It looks like an image's row: put a line above it with the names, such as path,label"
         raise SourceError(
-            f"{_at(location, line)}: the first line has to name the columns: path and, as you like, label, "
+            f"{_at(location, line)}: the first line has to name the columns: path and, optionally, label, "
             f"group, split; found {told}{hint}"
         )
     unused = [header[number].strip() for number in range(len(names)) if number not in places.values()]

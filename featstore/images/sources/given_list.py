@@ -85,7 +85,7 @@ def _rows(images: Any, unused: list[str]) -> Iterator[dict[str, Any]]:
     if "path" not in places:
         found = ", ".join(map(repr, names[:8])) or "none"
         raise SourceError(
-            "the table needs a column 'path' and, as you like, 'label', 'group', 'split'; found "
+            "the table needs a column 'path' and, optionally, 'label', 'group', 'split'; found "
             f"{found}: rename them, as in table.rename(columns={{{names[0] if names else 'file'!r}: 'path'}})"
         )
     unused += [name for place, name in enumerate(names) if place not in places.values()]

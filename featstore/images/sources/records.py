@@ -73,7 +73,7 @@ class Source:
     empty_folders : sequence of str
         Folders that would be classes and hold no image.
     unused_columns : sequence of str
-        Columns of a CSV that say nothing to us.
+        Unused columns of a CSV.
     """
 
     name: str

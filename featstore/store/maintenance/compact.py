@@ -92,7 +92,7 @@ def compact_space(
         try:
             report += _fold(space, group, advance)
         except StoreNotFoundError:
-            _log.info("another process is compacting %s: left to it", space.name)
+            _log.info("another process is compacting %s; skipped", space.name)
         seen += sum(segment.n_rows for segment in group)
     return report
 

@@ -67,7 +67,7 @@ def merge_stores(
 ) -> MergeReport:
     """Copy another store's contents; see :meth:`FeatureStore.merge`."""
     if on_conflict not in _CHOICES:
-        raise StoreError(f"on_conflict is one of {', '.join(_CHOICES)}; found {on_conflict!r}")
+        raise StoreError(f"on_conflict must be one of {', '.join(_CHOICES)}; found {on_conflict!r}")
     if os.path.realpath(ours.path) == os.path.realpath(other.path):
         raise StoreError(f"{other.path} is this very store; merge another one into it")
     theirs = [other.space(name) for name in other.space_names]

@@ -53,7 +53,7 @@ class MissingImages:
     images : int
         How many of its images have no features in the space, or not of all views.
     views : int or None
-        How many views an image had; None where nothing is left that tells.
+        How many views an image had; None if unknown.
     """
 
     space: str
