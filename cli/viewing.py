@@ -105,7 +105,7 @@ def views(
     --random-brightness, as for `featstore extract`, or by a store that has views: --store and --space.
     """
     import featstore
-    from featstore.images.given import content_of
+    from featstore.images.in_memory import content_of
     from featstore.images.sheet import check_sheet_path, save_sheet
 
     recipe = recipe_told(options)

@@ -14,9 +14,9 @@ from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_f
 from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore.export.exported import is_exported
-from featstore.flow.stream import Pass, PassedImage, PassedImages, stream_images
+from featstore.flow.stream import ImageGroup, Pass, StreamedImage, stream_images
 from featstore.heads import Head, checked_reject
-from featstore.images.given import GivenImage, is_one_image
+from featstore.images.in_memory import GivenImage, is_one_image
 
 if TYPE_CHECKING:
     from featstore.store import FeatureStore, Space
@@ -78,15 +78,15 @@ class Prediction:
         The keys are path, label, probability and top; ``rejected``, true, only where no class is probable
         enough, and ``reason`` only where there is one.
         """
-        told: dict[str, Any] = {
+        data: dict[str, Any] = {
             "path": self.path,
             "label": self.label,
             "probability": self.probability,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
         }
         if self.is_rejected:
-            told["rejected"] = True
-        return told if self.reason is None else {**told, "reason": self.reason}
+            data["rejected"] = True
+        return data if self.reason is None else {**data, "reason": self.reason}
 
 
 class Predictor:
@@ -310,7 +310,7 @@ class Predictor:
             if progress is not None:
                 progress(n_done)
 
-    def _probabilities(self, group: PassedImages) -> NDArray[Any]:
+    def _probabilities(self, group: ImageGroup) -> NDArray[Any]:
         """Return the probabilities of the images that could be decoded, of shape (n, n_classes)."""
         if isinstance(self.model, ExportedModel):
             return group.rows[0][:, 0] if group.rows else np.empty((0, len(self.classes)))
@@ -322,7 +322,7 @@ class Predictor:
         rows = [_block_probabilities(self.model, block, n_images) for block in blocks]
         return np.concatenate(rows) if rows else np.empty((0, len(self.classes)))
 
-    def _features(self, group: PassedImages, decoded: list[PassedImage], number: int) -> NDArray[Any]:
+    def _features(self, group: ImageGroup, decoded: list[StreamedImage], number: int) -> NDArray[Any]:
         """Return one backbone's features of images, of shape (n, n_views, feature_dim)."""
         n_columns = self._backbones[number].feature_dim
         features = np.empty((len(decoded), self._n_views, n_columns), self._passes[number].spec.dtype)

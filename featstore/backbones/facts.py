@@ -18,7 +18,7 @@ from featstore.errors import BackboneError, WeightsError
 if TYPE_CHECKING:
     from featstore.backbones.keras.models import BuiltNetwork
 
-__all__ = ["settle"]
+__all__ = ["network_facts"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _MEMORY_VERSION = 1
 
 
-def settle(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]":
+def network_facts(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork | None]":
     """Return a network's facts from the cache, or by building it."""
     if request.weights == "closed-form":
         return _settle_scattering(request), None
@@ -78,8 +78,8 @@ def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
     if request.file is None:
         weights = f"imagenet of keras {metadata.version('keras')}"
     else:
-        if told := describe_checkpoint(request.file):
-            raise WeightsError(told)
+        if problem := describe_checkpoint(request.file):
+            raise WeightsError(problem)
         if os.path.isdir(request.file):
             raise WeightsError(f"{describe_folder(request.file)}; expected a file of weights")
         try:

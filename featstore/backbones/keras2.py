@@ -44,16 +44,16 @@ def model_configuration(path: str) -> dict[str, Any]:
 
     try:
         with open_plain(path) as file:
-            told = file.attrs.get("model_config")
+            text = file.attrs.get("model_config")
     except (OSError, KeyError, ValueError) as error:
         raise BackboneError(f"{path} is no model in HDF5, or is damaged: {error}") from error
-    if told is None:
+    if text is None:
         raise BackboneError(
             f"{path} holds weights without the model that they belong to: give the network's name with "
             "--backbone and this file with --weights, or save the whole model with model.save('name.keras')"
         )
     try:
-        configuration = dict(json.loads(told))
+        configuration = dict(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
         raise BackboneError(f"the model's configuration in {path} is damaged: {error}") from error
     if not isinstance(configuration.get("config"), dict):

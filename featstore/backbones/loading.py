@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featstore.backbones.compiling import check_devices, converted_before
-from featstore.backbones.facts import settle
+from featstore.backbones.facts import network_facts
 from featstore.backbones.keras.live_models import is_keras_model, keep_model
 from featstore.backbones.known import known_backbones
 from featstore.backbones.openvino_engine import ENGINES
@@ -164,7 +164,7 @@ def load_backbone(
         dtype=dtype,
         views=views,
     )
-    facts, built = settle(request)
+    facts, built = network_facts(request)
     spec = replace(
         draft,
         weights_digest=facts.weights_digest,
@@ -211,7 +211,7 @@ def backbone_from_spec(
         trust_model=trust_model and own,
         imports=imports if own else (),
     )
-    facts, built = settle(request)
+    facts, built = network_facts(request)
     if facts.weights_digest != spec.weights_digest:
         raise weights_mismatch(request, facts.weights_digest, spec)
     return Backbone(spec, feature_dim=facts.feature_dim, request=request, engine=engine, built=built)

@@ -330,6 +330,6 @@ def _names(group: Any, attribute: str) -> list[str]:
 
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    told = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
-    more = f" and {len(told) - 8} more, as of a network in a model" if len(told) > 12 else ""
-    return ", ".join(told[:8] if more else told) + more
+    descriptions = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
+    more = f" and {len(descriptions) - 8} more, as of a network in a model" if len(descriptions) > 12 else ""
+    return ", ".join(descriptions[:8] if more else descriptions) + more

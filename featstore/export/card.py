@@ -126,8 +126,8 @@ def _classes(described: ModelDescription) -> str:
         lines.append(f"| {_cell(label)} | {row} |")
     totals = " | ".join(f"{sum(split.values()):,}" for split in counts.values())
     rule = ", ".join(f"{name} {value}" for name, value in described.head["split_rule"].items() if value)
-    told = f"Images were dealt {rule}; splits that the source gives win."
-    return "\n".join([*lines, f"| all | {totals} |", "", told, ""])
+    splits = f"Images were split {rule}; splits given by the source take precedence."
+    return "\n".join([*lines, f"| all | {totals} |", "", splits, ""])
 
 
 def _scores(described: ModelDescription) -> str:
@@ -145,8 +145,8 @@ def _scores(described: ModelDescription) -> str:
         )
         answered = (head["reject"] or {}).get("test", {})
         if answered.get("n_answered") and head["reject"]["below"] == described.rejects_below:
-            told = _accuracy(answered, answered["n_answered"])
-            lines.append(f"  Of the test images {answered['coverage']:.1%} are answered: {told}")
+            accuracy = _accuracy(answered, answered["n_answered"])
+            lines.append(f"  Of the test images {answered['coverage']:.1%} are answered: {accuracy}")
     else:
         lines.append("- There is always an answer, however small its probability.")
     return "\n".join([*lines, ""])
@@ -193,18 +193,18 @@ def _use(described: ModelDescription) -> str:
 
 
 def _verification(described: ModelDescription) -> str:
-    told = described.verification
-    if "skipped" in told:
-        return f"## Verification\n\nNone: {told['skipped']}.\n"
-    lost = f"; {told['n_lost']:,} more are gone or changed" if told["n_lost"] else ""
+    result = described.verification
+    if "skipped" in result:
+        return f"## Verification\n\nNone: {result['skipped']}.\n"
+    lost = f"; {result['n_lost']:,} more are gone or changed" if result["n_lost"] else ""
     lines = [
         "## Verification",
         "",
-        f"The file was run on {told['n']:,} test photos{lost}, and compared with the head:",
+        f"The file was run on {result['n']:,} test photos{lost}, and compared with the head:",
         "",
-        _difference(told),
+        _difference(result),
     ]
-    if encoded := told.get("encoded"):
+    if encoded := result.get("encoded"):
         of = f"{encoded['n']:,} files" + (
             f", {encoded['n_undecoded']:,} more could not be decoded" if encoded["n_undecoded"] else ""
         )
@@ -213,12 +213,12 @@ def _verification(described: ModelDescription) -> str:
     return "\n".join([*lines, ""])
 
 
-def _difference(told: Mapping[str, Any]) -> str:
+def _difference(result: Mapping[str, Any]) -> str:
     return (
-        f"- largest difference of a probability {told['largest_difference']:.2g}, mean over the photos "
-        f"{told['mean_difference']:.2g}\n"
-        f"- the same most probable class on {told['top1_agreement']:.1%}\n"
-        f"- accuracy {told['top1_model']:.1%}, of the head {told['top1_head']:.1%}"
+        f"- largest difference of a probability {result['largest_difference']:.2g}, mean over the photos "
+        f"{result['mean_difference']:.2g}\n"
+        f"- the same most probable class on {result['top1_agreement']:.1%}\n"
+        f"- accuracy {result['top1_model']:.1%}, of the head {result['top1_head']:.1%}"
     )
 
 

@@ -139,21 +139,21 @@ class ModelDescription:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild a description from :meth:`to_dict`, ignoring unknown keys."""
-        version = told.get("format_version") if isinstance(told, Mapping) else None
-        if not isinstance(version, int) or told.get("format") != FORMAT:
+        version = data.get("format_version") if isinstance(data, Mapping) else None
+        if not isinstance(version, int) or data.get("format") != FORMAT:
             raise ExportError(f"it is not the description of a {FORMAT}")
         refuse_newer("it", version, FORMAT_VERSION)
         try:
             # Models were written without test_views while there was but one.
-            values = {one.name: told[one.name] for one in fields(cls) if one.name != "test_views"}
-            values |= {"classes": tuple(told["classes"]), "spec": spec_from_dict(told["spec"])}
-            values["test_views"] = told.get("test_views", 1)
+            values = {one.name: data[one.name] for one in fields(cls) if one.name != "test_views"}
+            values |= {"classes": tuple(data["classes"]), "spec": spec_from_dict(data["spec"])}
+            values["test_views"] = data.get("test_views", 1)
             description = cls(**values)
         except (AttributeError, BackboneError, KeyError, TypeError) as error:
             raise ExportError(f"it is incomplete: {error}") from error
-        if description.spec.fingerprint != told.get("fingerprint"):
+        if description.spec.fingerprint != data.get("fingerprint"):
             raise ExportError("its fingerprint is not that of its backbone's specification")
         return description
 

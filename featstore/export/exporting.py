@@ -300,7 +300,7 @@ def _written(
         "fingerprint": head.fingerprint,
     }
     write_model(model, folder, runtime=runtime, essentials=essentials, quantize=quantize, samples=samples)
-    told = head.to_dict()
+    head_data = head.to_dict()
     kept = (
         *("params", "catalog", "created", "seed", "choice", "counts", "split_rule", "validation", "test"),
         *("train_views", "test_views"),
@@ -319,7 +319,7 @@ def _written(
         test_views=test_views,
         rejects_below=head.rejects_below,
         quantization=quantize,
-        head={"name": head.name, **{name: told[name] for name in kept}, "reject": head.reject},
+        head={"name": head.name, **{name: head_data[name] for name in kept}, "reject": head.reject},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"featstore": __version__, **{package: metadata.version(package) for package in packages}},
     )
@@ -336,10 +336,10 @@ def _verified(
     if not wanted:
         return {"skipped": "it was not requested"}
     if table is None:
-        told: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
+        result: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
     else:
-        told = verify(ExportedModel(described, path=folder), head, table, progress=progress)
-    if "skipped" in told:
-        _log.warning("the exported model is not verified: %s", told["skipped"])
-    check_tolerance(told)
-    return told
+        result = verify(ExportedModel(described, path=folder), head, table, progress=progress)
+    if "skipped" in result:
+        _log.warning("the exported model is not verified: %s", result["skipped"])
+    check_tolerance(result)
+    return result

@@ -10,14 +10,15 @@ def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
     """Raise ExportError if a head needs more than one image's pixels."""
     parts = spec.parts
     if len({(part.size_px, part.resize, _magnification(part)) for part in parts}) > 1:
-        told = "; ".join(
+        descriptions = "; ".join(
             f"{part.name} {part.size_px[0]} x {part.size_px[1]} px, {part.resize}, views {_recipe(part)}"
             for part in parts
         )
         raise ExportError(
             "a model takes an image in one size, and the backbones of this head see it in several ways "
-            f"({told}): resizing inside of the model would give other pixels than those that the head was "
-            "fitted on. Predict with the head itself, or fit one on spaces that differ in none of these"
+            f"({descriptions}): resizing inside of the model would give other pixels than those that the "
+            "head was fitted on. Predict with the head itself, or fit one on spaces that differ in none of "
+            "these"
         )
     if test_views < 1:
         raise ExportError(f"test_views must be at least 1; found {test_views}")

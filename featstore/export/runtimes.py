@@ -71,10 +71,10 @@ def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
 
     def forward(data: bytes) -> _Rows | None:
         try:
-            told = model.signatures[ENCODED_SIGNATURE](**{ENCODED: tf.constant([data])})
+            outputs = model.signatures[ENCODED_SIGNATURE](**{ENCODED: tf.constant([data])})
         except tf.errors.InvalidArgumentError:
             return None
-        return np.asarray(told[OUTPUT].numpy()[0], np.float32)
+        return np.asarray(outputs[OUTPUT].numpy()[0], np.float32)
 
     return forward
 

@@ -64,7 +64,7 @@ def verify(
         return {"skipped": _why_none(len(photos))}
     seen = photos.select(rows)
     wanted, labels = _probabilities(head, seen), head.labels_of(seen)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "split": "test",
         "n": len(rows),
         "n_lost": len(photos) - len(rows),
@@ -73,11 +73,11 @@ def verify(
     }
     if encoded is not None:
         there = [number for number, row in enumerate(of_files) if row is not None]
-        told["encoded"] = {"n": len(there), "n_undecoded": len(rows) - len(there)}
+        result["encoded"] = {"n": len(there), "n_undecoded": len(rows) - len(there)}
         if there:
             found = np.stack([row for row in of_files if row is not None])
-            told["encoded"] |= compare(wanted[there], found, labels[there], head.classes)
-    return told
+            result["encoded"] |= compare(wanted[there], found, labels[there], head.classes)
+    return result
 
 
 def compare(
@@ -95,19 +95,19 @@ def compare(
     }
 
 
-def check_tolerance(told: dict[str, Any]) -> None:
+def check_tolerance(result: dict[str, Any]) -> None:
     """Raise VerificationError if a model differs by more than the tolerance."""
-    for name, allowed in told.get("tolerance", {}).items():
-        found, is_share = told[name], name == "top1_agreement"
+    for name, allowed in result.get("tolerance", {}).items():
+        found, is_share = result[name], name == "top1_agreement"
         if found >= allowed if is_share else found <= allowed:
             continue
         words = name.replace("_", " ").replace("top1", "top-1")
         bound = "at least" if is_share else "at most"
         advice = "Choose another format, or skip the check with --no-verify"
-        if "mean_difference" in told["tolerance"]:
+        if "mean_difference" in result["tolerance"]:
             advice = "Some networks do not tolerate quantization: use float16 instead of int8, or none"
         raise VerificationError(
-            f"the exported model differs from the head: on {told['n']:,} test photos the {words} is "
+            f"the exported model differs from the head: on {result['n']:,} test photos the {words} is "
             f"{found:.3g}, expected {bound} {allowed:g}; nothing was written. {advice}"
         )
 
@@ -130,7 +130,7 @@ def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float
         return {"largest_difference": _BFLOAT16}
     # A table of several spaces has the provenance of each.
     made_by = [table.provenance] if len(parts) == 1 else [*table.provenance.values()]
-    on_gpu = any("gpu" in str(told.get("device", "")) for told in made_by)
+    on_gpu = any("gpu" in str(result.get("device", "")) for result in made_by)
     if on_gpu or (model.runtime in {"keras", "saved_model"} and gpu_in_sight()):
         return {"largest_difference": _GPU}
     is_half = any(part.dtype == "float16" for part in parts)

@@ -257,9 +257,9 @@ def extract(
     )
     try:
         try:
-            run.settle()
+            run.process()
         finally:
-            run.keep(name, is_named=catalog is not None)
+            run.save(name, is_named=catalog is not None)
         if run.extracted:
             _compact(store, network.spec.name)
     except KeyboardInterrupt as interruption:

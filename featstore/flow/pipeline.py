@@ -141,7 +141,7 @@ class ExtractionRun:
         self._space = store.space(network.spec.name) if network.spec.name in store.space_names else None
         self._recall()
 
-    def settle(self) -> None:
+    def process(self) -> None:
         """Bring every record to its row in the store, or to the reason why it has none."""
         self._report_progress()
         if self.strict and (failures := self.failures()):
@@ -150,15 +150,15 @@ class ExtractionRun:
         for number, rows in enumerate(self.network.run(self._batches(queue))):
             devices = self.network.devices
             device = devices[number % len(devices)]
-            self._take(device, queue.popleft(), rows)
+            self._collect(device, queue.popleft(), rows)
             self._report_progress()
         self._report_progress()
 
-    def keep(self, name: str, *, is_named: bool) -> None:
+    def save(self, name: str, *, is_named: bool) -> None:
         """Seal what is pending and write what is known of the source as its catalog."""
         interruption = None
         with self._writers:
-            keeping = self._writers.submit(self._keep, name, is_named)
+            keeping = self._writers.submit(self._save, name, is_named)
             while not keeping.done():
                 try:
                     wait([keeping])
@@ -168,7 +168,7 @@ class ExtractionRun:
         if interruption is not None:
             raise interruption
 
-    def _keep(self, name: str, is_named: bool) -> None:
+    def _save(self, name: str, is_named: bool) -> None:
         # All of them are tried, also where an earlier one failed.
         writing = [*self._sealing.values(), *(self._start_writing(device) for device in [*self._pending])]
         for sealing in writing:
@@ -178,9 +178,9 @@ class ExtractionRun:
             is_complete = bool(self._is_settled.all())
             self.catalog_name = find_moved(self.store, self._content_hash, is_complete=is_complete) or name
         # As it is by then: another run may have written it since this one began.
-        self.store.update_catalog(self.catalog_name, functools.partial(self._told, name))
+        self.store.update_catalog(self.catalog_name, functools.partial(self._merged, name))
 
-    def _told(self, name: str, current: Catalog | None) -> Catalog | None:
+    def _merged(self, name: str, current: Catalog | None) -> Catalog | None:
         """Return what this run makes of the catalog that is there, or None where it knows no better."""
         if current is None:
             catalog = self._catalog(name)
@@ -215,22 +215,22 @@ class ExtractionRun:
     def _catalog(self, name: str) -> Catalog:
         # Only records that are done now, or were in an earlier run, have something to record.
         numbers = np.flatnonzero(self._is_settled | self._content_hash.any(axis=1)).tolist()
-        told = [self.source.records[number] for number in numbers]
+        listed = [self.source.records[number] for number in numbers]
         failed = self.source.failures
         none = [None] * len(failed)
         hashes = np.concatenate([self._content_hash[numbers], np.zeros((len(failed), 32), np.uint8)])
         stamps = np.full((len(numbers) + len(failed), len(UNKNOWN)), UNKNOWN, np.int64)
-        for at, (number, record) in enumerate(zip(numbers, told, strict=True)):
+        for at, (number, record) in enumerate(zip(numbers, listed, strict=True)):
             if not self._is_racy[number]:
                 stamps[at] = record.stamp
         return Catalog(
             name=name,
             root=self.source.root,
             location=self.source.location,
-            paths=[*(record.path for record in told), *(path for path, _ in failed)],
-            labels=[*(record.label for record in told), *none],
-            groups=[*(record.group for record in told), *none],
-            splits=[*(record.split for record in told), *none],
+            paths=[*(record.path for record in listed), *(path for path, _ in failed)],
+            labels=[*(record.label for record in listed), *none],
+            groups=[*(record.group for record in listed), *none],
+            splits=[*(record.split for record in listed), *none],
             content_hash=hashes,
             sizes=stamps[:, 0],
             mtimes_ns=stamps[:, 1],
@@ -289,7 +289,7 @@ class ExtractionRun:
             is_last = loaded.rest is None
             if is_last:
                 self.read += 1
-                self._note(loaded)
+                self._record(loaded)
             if loaded.reason is not None:
                 continue
             # Looked up again: another file with the same content may have gone ahead since it was loaded.
@@ -310,7 +310,7 @@ class ExtractionRun:
             queue.append(batch)
             yield pixels[: len(batch.view)]
 
-    def _take(self, device: str, batch: _Batch, rows: NDArray[np.float32]) -> None:
+    def _collect(self, device: str, batch: _Batch, rows: NDArray[np.float32]) -> None:
         """Collect a device's computed rows, and seal them once there are enough."""
         pending = self._pending.get(device)
         if pending is not None and len(pending.view) + len(rows) > len(pending.features):
@@ -353,7 +353,7 @@ class ExtractionRun:
         space.append(features, hashes, views, provenance={**self.network.provenance, "device": device})
         self._on_the_way.difference_update(zip(pending.content_hash, pending.view, strict=True))
 
-    def _note(self, loaded: Loaded) -> None:
+    def _record(self, loaded: Loaded) -> None:
         """Record a worker's result in the record's row."""
         self._content_hash[loaded.number] = np.frombuffer(loaded.content_hash, np.uint8)
         self._is_racy[loaded.number] = loaded.racy

@@ -12,10 +12,10 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ImageError
 from featstore.hashing import content_hash
 from featstore.images.decode import decode_views
-from featstore.images.given import GivenImage, content_of, path_of
+from featstore.images.in_memory import GivenImage, content_of, path_of
 from featstore.images.reading import default_workers, map_ahead
 
-__all__ = ["Network", "Pass", "PassedImage", "PassedImages", "decode_for", "stream_images"]
+__all__ = ["ImageGroup", "Network", "Pass", "StreamedImage", "decode_for", "stream_images"]
 
 # Groups without a picture to compute that may wait for the network to be done with those before them.
 _MAX_IDLE = 8
@@ -51,7 +51,7 @@ class Pass:
 
 
 @dataclass(slots=True)
-class PassedImage:
+class StreamedImage:
     """One image after a worker thread has read it.
 
     Attributes
@@ -76,18 +76,18 @@ class PassedImage:
 
 
 @dataclass(slots=True)
-class PassedImages:
+class ImageGroup:
     """Consecutive images, and the rows that the networks computed for them.
 
     Attributes
     ----------
-    images : list of PassedImage
+    images : list of StreamedImage
     rows : dict of int to ndarray of shape (n_computed, n_views, n_columns), float32
         By the number of the pass, of the images that it is in ``computed`` of, in their order; none where
         there are no such images.
     """
 
-    images: list[PassedImage] = field(default_factory=list)
+    images: list[StreamedImage] = field(default_factory=list)
     rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -98,7 +98,7 @@ def stream_images(
     n_views: int = 1,
     once: bool = False,
     workers: int | None = None,
-) -> Iterator[PassedImages]:
+) -> Iterator[ImageGroup]:
     """Pass images through networks in order, as they arrive."""
     # An image is read once, and decoded once for all passes that need the same pixels. Only a few batches
     # of pixels are in memory before the first image's rows are yielded.
@@ -106,8 +106,8 @@ def stream_images(
     is_hashed = n_views > 1 or any(one.is_known is not None for one in passes)
     passed: set[bytes] = set()
 
-    def load(image: GivenImage) -> PassedImage:
-        loaded = PassedImage(path_of(image))
+    def load(image: GivenImage) -> StreamedImage:
+        loaded = StreamedImage(path_of(image))
         try:
             content = content_of(image)
             if is_hashed:
@@ -119,7 +119,7 @@ def stream_images(
             loaded.reason = str(error)
         return loaded
 
-    def settled() -> Iterator[PassedImage]:
+    def settled() -> Iterator[StreamedImage]:
         ahead = 2 * n_images + n_workers
         for loaded in map_ahead(load, images, workers=n_workers, ahead=ahead):
             if once and loaded.pictures:
@@ -167,24 +167,24 @@ def _pictures(
     return pictures
 
 
-def _groups(images: Iterator[PassedImage], n_images: int) -> Iterator[PassedImages]:
+def _groups(images: Iterator[StreamedImage], n_images: int) -> Iterator[ImageGroup]:
     """Group images into batches, or runs of the same length with nothing to compute."""
-    group, n_computed = PassedImages(), 0
+    group, n_computed = ImageGroup(), 0
     for image in images:
         group.images.append(image)
         n_computed += bool(image.computed)
         if n_computed == n_images or len(group.images) == 2 * n_images:
             yield group
-            group, n_computed = PassedImages(), 0
+            group, n_computed = ImageGroup(), 0
     if group.images:
         yield group
 
 
 def _through(
-    groups: Iterator[PassedImages], number: int, network: Network, n_views: int
-) -> Iterator[PassedImages]:
+    groups: Iterator[ImageGroup], number: int, network: Network, n_views: int
+) -> Iterator[ImageGroup]:
     """Run one network's pass over the groups as they arrive."""
-    waiting: deque[PassedImages] = deque()
+    waiting: deque[ImageGroup] = deque()
     more = True
 
     def batches() -> Iterator[NDArray[np.uint8]]:

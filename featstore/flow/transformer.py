@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from featstore.backbones import Backbone, backbone_from_spec, load_backbone
 from featstore.errors import ImageError
 from featstore.flow.pipeline import SEAL_BYTES, SEAL_SECONDS
-from featstore.flow.stream import Pass, PassedImages, stream_images
-from featstore.images.given import GivenImage, is_one_image
+from featstore.flow.stream import ImageGroup, Pass, stream_images
+from featstore.images.in_memory import GivenImage, is_one_image
 from featstore.store import FeatureStore, Space
 from featstore.store.keys import HASH_BYTES
 
@@ -185,7 +185,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.store is None:
             return self._computed(images)
         store = FeatureStore(self.store, create=True)
-        hashes = self._brought_into(store, images)
+        hashes = self._fill_store(store, images)
         space = store.space(self.spec_.name)
         return np.asarray(space.rows(space.lookup(hashes)), np.float32)
 
@@ -211,12 +211,12 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def _computed(self, images: Sequence[GivenImage]) -> NDArray[np.float32]:
         features = np.empty((len(images), self.feature_dim_), self.spec_.dtype)
-        for start, group in self._passed(images):
+        for start, group in self._streamed(images):
             if group.rows:
                 features[start + _computed_numbers(group)] = group.rows[0][:, 0]
         return features.astype(np.float32, copy=False)
 
-    def _brought_into(self, store: FeatureStore, images: Sequence[GivenImage]) -> NDArray[np.uint8]:
+    def _fill_store(self, store: FeatureStore, images: Sequence[GivenImage]) -> NDArray[np.uint8]:
         """Compute what the store lacks; return each image's content hash, of shape (n, 32)."""
         network = self._network()
         space = store.create_space(
@@ -226,7 +226,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         pending: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
         n_bytes, since, has_grown = 0, time.monotonic(), False
         try:
-            for start, group in self._passed(images, is_known=space.contains):
+            for start, group in self._streamed(images, is_known=space.contains):
                 for number, image in enumerate(group.images, start):
                     if image.content_hash:
                         hashes[number] = np.frombuffer(image.content_hash, np.uint8)
@@ -245,9 +245,9 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             store.compact(space.name)
         return hashes
 
-    def _passed(
+    def _streamed(
         self, images: Sequence[GivenImage], is_known: Callable[[bytes], bool] | None = None
-    ) -> Iterator[tuple[int, PassedImages]]:
+    ) -> Iterator[tuple[int, ImageGroup]]:
         """Yield computed blocks with the first image's number; then raise for unusable images."""
         start, n_failed, named = 0, 0, []
         groups = stream_images(
@@ -272,7 +272,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
 
 
-def _computed_numbers(group: PassedImages) -> NDArray[np.intp]:
+def _computed_numbers(group: ImageGroup) -> NDArray[np.intp]:
     return np.flatnonzero([bool(image.computed) for image in group.images])
 
 

@@ -168,8 +168,8 @@ def orientation(image: Image.Image) -> int:
     if found is None:
         xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp")
         text = xmp.decode("latin-1") if isinstance(xmp, bytes) else xmp
-        told = re.search(_XMP_ORIENTATION, text) if isinstance(text, str) else None
-        found = int(told[1]) if told else 1
+        declared = re.search(_XMP_ORIENTATION, text) if isinstance(text, str) else None
+        found = int(declared[1]) if declared else 1
     return found if 1 <= found <= 8 else 1
 
 
@@ -252,9 +252,9 @@ def _resizable_deep(image: Image.Image) -> tuple[Image.Image, Callable[[Image.Im
 def forget_deep_transparency(image: Image.Image) -> None:
     """Drop the transparent colour of 16-bit images: Pillow keeps 8 bits of each channel."""
     if image.format == "PNG" and isinstance(colour := image.info.get("transparency"), tuple | int):
-        told = colour if isinstance(colour, tuple) else (colour,)
+        declared = colour if isinstance(colour, tuple) else (colour,)
         tiles = getattr(image, "tile", None) or []
-        if image.mode in ("RGB", "L") and (max(told) > 255 or any("16" in str(one[3]) for one in tiles)):
+        if image.mode in ("RGB", "L") and (max(declared) > 255 or any("16" in str(one[3]) for one in tiles)):
             del image.info["transparency"]
 
 

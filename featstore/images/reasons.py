@@ -66,5 +66,5 @@ def reason_of(error: BaseException, kind: str | None) -> str:
     said = str(error)
     if isinstance(error, EOFError) or _ENDS_EARLY.search(said):
         return TRUNCATED
-    told = next((told for pattern, told in _KNOWN if pattern.search(said)), "")
-    return f"broken or unsupported {kind} image" + (f": {told}" if told else "")
+    explanation = next((explanation for pattern, explanation in _KNOWN if pattern.search(said)), "")
+    return f"broken or unsupported {kind} image" + (f": {explanation}" if explanation else "")

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from featstore.errors import ImageError, ViewError
 from featstore.hashing import content_hash
 from featstore.images.decode import decode_views
-from featstore.images.given import GivenImage, content_of, path_of
+from featstore.images.in_memory import GivenImage, content_of, path_of
 from featstore.images.reasons import MAX_PIXELS
 from featstore.images.views import ViewRecipe, checked_n_views
 from featstore.io.atomic import replacing

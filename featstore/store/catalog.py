@@ -148,8 +148,8 @@ class Catalog:
 
     def near_group_by_content(self) -> dict[bytes, str]:
         """Return the near-duplicate group of each content hash that is in one."""
-        told = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
-        return {content.tobytes(): name for content, name in told if name}
+        named = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
+        return {content.tobytes(): name for content, name in named if name}
 
     def equals(self, other: "Catalog") -> bool:
         """Return whether the other catalog has the same name, source, images and entries."""

@@ -85,9 +85,9 @@ def _describe_catalog(catalog: "Catalog", spaces: list["Space"]) -> dict[str, An
             for content, rows in copies.items()
         ],
         "label_conflicts": [
-            {"content_hash": content.hex(), "labels": told}
+            {"content_hash": content.hex(), "labels": by_label}
             for content, rows in copies.items()
-            if len(told := _paths_by_label(catalog, rows)) > 1
+            if len(by_label := _paths_by_label(catalog, rows)) > 1
         ],
         "spaces": {name: int(is_there.sum()) for name, is_there in present.items()},
         "complete": {
@@ -122,11 +122,11 @@ def _is_complete(
 
 
 def _paths_by_label(catalog: "Catalog", rows: list[int]) -> dict[str, list[str]]:
-    told = defaultdict(list)
+    by_label = defaultdict(list)
     for row in rows:
         if (label := catalog.labels[row]) is not None:
-            told[label].append(catalog.paths[row])
-    return dict(told)
+            by_label[label].append(catalog.paths[row])
+    return dict(by_label)
 
 
 def _describe_head(store: "StoreFolder", name: str) -> dict[str, Any]:

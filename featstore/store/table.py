@@ -107,8 +107,8 @@ class FeatureTable:
 
         Of several spaces, one for each.
         """
-        told = tuple(str(space.provenance.get("weights", "")) for space in self._spaces)
-        return told[0] if len(told) == 1 else told
+        entries = tuple(str(space.provenance.get("weights", "")) for space in self._spaces)
+        return entries[0] if len(entries) == 1 else entries
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -116,8 +116,8 @@ class FeatureTable:
 
         Of several spaces, such a dict for each, by the space's name.
         """
-        told = {space.name: dict(space.provenance) for space in self._spaces}
-        return told if len(told) > 1 else told[self.space_name]
+        entries = {space.name: dict(space.provenance) for space in self._spaces}
+        return entries if len(entries) > 1 else entries[self.space_name]
 
     @property
     def fingerprint(self) -> str:

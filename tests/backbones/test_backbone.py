@@ -71,7 +71,7 @@ def test_the_same_weights_in_another_file_are_the_same_backbone(mobilenet_files)
 )
 def test_wrong_options_are_refused_before_any_weights_are_looked_for(options, message, monkeypatch):
     monkeypatch.setattr(
-        "featstore.backbones.loading.settle", lambda _: pytest.fail("weights were looked for")
+        "featstore.backbones.loading.network_facts", lambda _: pytest.fail("weights were looked for")
     )
     with pytest.raises(BackboneError, match=message):
         load_backbone("vgg16", **options)

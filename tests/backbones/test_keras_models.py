@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from featstore.backbones.facts import settle
+from featstore.backbones.facts import network_facts
 from featstore.backbones.request import request_network
 from featstore.errors import BackboneError, UnknownBackboneError, WeightsError, WeightsUnavailableError
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_is_refused_before_anything_is_built(name, options, messa
 
 def test_a_file_that_is_missing_is_refused_before_anything_is_built():
     with pytest.raises(WeightsError, match=r"no weights file at .*nowhere\.h5"):
-        settle(request_network("mobilenet", weights="nowhere.h5"))
+        network_facts(request_network("mobilenet", weights="nowhere.h5"))
 
 
 def test_an_unknown_name_is_refused():
@@ -245,7 +245,7 @@ def test_an_unknown_name_is_refused():
 
 def test_scattering_has_the_digest_that_is_known_without_building_it(build):
     request = request_network("scattering", size_px=(32, 48))
-    facts, built = settle(request)
+    facts, built = network_facts(request)
     assert built is None
     assert build("scattering", size_px=(32, 48)).facts == facts
 
@@ -330,7 +330,7 @@ class TestOwnModel:
         inputs = keras.Input((16, 16, 3))
         keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(path)
         with pytest.raises(BackboneError, match=r"Python code that would run .* --trust-model"):
-            settle(request_network(path, preprocessing="none"))
+            network_facts(request_network(path, preprocessing="none"))
 
     def test_one_with_a_lambda_runs_where_it_is_trusted(self, build, pixels, tmp_path, keras):
         path = str(tmp_path / "lambda.keras")
@@ -363,7 +363,7 @@ class TestOwnModel:
 
         rewrite(tiny_keras_file, path, change)
         with pytest.raises(BackboneError, match=message):
-            settle(request_network(path, preprocessing="unit"))
+            network_facts(request_network(path, preprocessing="unit"))
 
     @pytest.mark.parametrize("name", ["eval", "system", "get_file"])
     def test_keras_itself_refuses_functions_that_are_no_layers(self, name, keras, tiny_keras_file, tmp_path):
@@ -391,7 +391,7 @@ class TestOwnModel:
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(member, "x")
         with pytest.raises(BackboneError, match="leads out of the folder"):
-            settle(request_network(str(path), preprocessing="unit"))
+            network_facts(request_network(str(path), preprocessing="unit"))
         assert not (tmp_path.parent / "canary").exists()
 
     def test_an_archive_that_unpacks_to_gigabytes_is_refused(self, tiny_keras_file, tmp_path):
@@ -399,7 +399,7 @@ class TestOwnModel:
         with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("assets/zeros", bytes(2**27))
         with pytest.raises(BackboneError, match="would unpack to far more"):
-            settle(request_network(str(path), preprocessing="unit"))
+            network_facts(request_network(str(path), preprocessing="unit"))
 
     def test_a_name_of_the_table_is_not_taken(self, tiny_keras_file, tmp_path):
         path = tmp_path / "vgg16.keras"

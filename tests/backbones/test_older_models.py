@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from featstore.backbones.facts import settle
+from featstore.backbones.facts import network_facts
 from featstore.backbones.keras.models import build_network, forward_once
 from featstore.backbones.keras2 import modern
 from featstore.backbones.request import request_network
@@ -156,7 +156,7 @@ def test_weights_alone_are_no_model(build, model, tmp_path):
     path = str(tmp_path / "alone.weights.h5")
     model.save_weights(path)
     with pytest.raises(BackboneError, match=r"weights without the model .* --backbone .* --weights"):
-        settle(request_network(path, **OWN))
+        network_facts(request_network(path, **OWN))
 
 
 def test_a_lambda_in_hdf5_is_refused(model, tmp_path):
@@ -164,7 +164,7 @@ def test_a_lambda_in_hdf5_is_refused(model, tmp_path):
         configuration["config"]["layers"][2].update(class_name="Lambda", config={"function": ["code"]})
 
     with pytest.raises(BackboneError, match=r"Python code that would run .* --trust-model"):
-        settle(request_network(keras2_h5(model, tmp_path / "lambda.h5", change), **OWN))
+        network_facts(request_network(keras2_h5(model, tmp_path / "lambda.h5", change), **OWN))
 
 
 def test_an_operation_of_tensorflow_is_named(build, model, tmp_path):
@@ -215,7 +215,7 @@ def test_a_saved_model_is_named_with_what_to_do(as_weights, tmp_path, monkeypatc
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BackboneError, match=r"is a SavedModel, .* model\.save\('name\.h5'\)"):
-        settle(
+        network_facts(
             request_network("mobilenet", weights="saved") if as_weights else request_network("saved", **OWN)
         )
 
@@ -225,7 +225,7 @@ def test_a_checkpoint_is_named_with_what_to_do(name, tmp_path):
     for ending in ("index", "data-00000-of-00001"):
         (tmp_path / f"ckpt.{ending}").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"is a TensorFlow checkpoint; .*save_weights"):
-        settle(request_network("mobilenet", weights=str(tmp_path / name)))
+        network_facts(request_network("mobilenet", weights=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def test_a_recipe_is_an_option_of_a_backbone_and_changes_its_fingerprint():
 def test_a_named_backbone_takes_its_recipe_from_the_options(photos, store):
     with pytest.raises(ViewError, match="ask for 2 or more"):
         featstore.extract(photos, store, backbone="scattering", views=RECIPE)
-    with pytest.raises(ViewError, match="no recipe"):
+    with pytest.raises(ViewError, match="need a recipe"):
         featstore.extract(photos, store, backbone="scattering", n_views=2)
 
 

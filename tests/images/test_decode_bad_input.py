@@ -20,7 +20,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from corpus import BOMBS, BROKEN_EXIF, VALID, encoded, picture, png_chunk
 from featstore.errors import ImageError
 from featstore.images.decode import decode_image
-from featstore.images.given import content_of
+from featstore.images.in_memory import content_of
 from featstore.images.photo import exif_orientation, orientation, read_photo
 
 FLOWERS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "flowers"

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 import featstore.images.photo as photo_module
 from featstore.images.decode import decode_image
-from featstore.images.given import content_of
+from featstore.images.in_memory import content_of
 from featstore.images.photo import read_photo
 from odd_images import ODD, XMP, jpeg, scene
 

@@ -141,7 +141,7 @@ def test_missing_views_are_counted_and_the_command_told(table):
 def test_views_of_a_space_without_any_name_the_command(store, fill, make_catalog):
     fill(store, n=3)
     store.write_catalog(make_catalog(3))
-    with pytest.raises(NotInStoreError, match=r"has but the images themselves.*extract.*--views 8.*--flip"):
+    with pytest.raises(NotInStoreError, match=r"has only the images themselves.*extract.*--views 8.*--flip"):
         store.table().with_views(8)
 
 

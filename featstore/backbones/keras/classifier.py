@@ -176,14 +176,14 @@ def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwo
     while operation.name != cut and len(inputs) == 1:
         passed.append(operation)
         operation, inputs = _source(inputs[0])
-    told = [f"{called.get(one.name, one.name)} ({type(one).__name__})" for one in reversed(passed)]
+    passed_names = [f"{called.get(one.name, one.name)} ({type(one).__name__})" for one in reversed(passed)]
     if not inputs:
         stand = "they are not taken on the way to it"
     elif all(type(one).__name__ == _POOLING for one in passed):
         stand = "they are pooled in another way"
     else:
         others = [] if operation.name == cut and facts.layer in names else ["others"]
-        stand = f"between them are {', '.join([*others, *told][-4:])}"
+        stand = f"between them are {', '.join([*others, *passed_names][-4:])}"
     dims = "x".join(str(side) for side in end.inputs.shape[1:])
     return (
         f"the features of {of} at layer {facts.layer} with pooling {facts.pooling} "

@@ -113,9 +113,9 @@ def _finalize(network: Any) -> None:
 
 
 def _listed(variables: Any) -> str:
-    told = [f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in variables]
-    more = f" and {len(told) - 4} more" if len(told) > 4 else ""
-    return (", ".join(told[:4]) or "none") + more
+    descriptions = [f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in variables]
+    more = f" and {len(descriptions) - 4} more" if len(descriptions) > 4 else ""
+    return (", ".join(descriptions[:4]) or "none") + more
 
 
 def _reason(error: BaseException, path: str) -> str:

@@ -62,10 +62,10 @@ def _held_stream() -> Iterator[None]:
             os.close(kept)
             held.seek(0)
             lines = held.readlines()
-            told = [line for line in lines if not (quiet and _CHATTER.match(line))]
-            if told:
+            shown = [line for line in lines if not (quiet and _CHATTER.match(line))]
+            if shown:
                 with contextlib.suppress(OSError):
-                    os.write(2, b"".join(told))
+                    os.write(2, b"".join(shown))
 
 
 _quiet = Shared(_held)

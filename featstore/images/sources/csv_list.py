@@ -173,13 +173,13 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
     except ValueError as error:
         raise SourceError(f"{_at(location, line)}: {error}") from error
     if "path" not in places:
-        told = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
+        shown = ", ".join(repr(name[:40]) for name in header[:8]) or "an empty line"
         hint = ""
         if any(is_image_name(name.strip()) for name in header):
             hint = ". It looks like an image's row: put a line above it with the names, such as path,label"
         raise SourceError(
             f"{_at(location, line)}: the first line has to name the columns: path and, optionally, label, "
-            f"group, split; found {told}{hint}"
+            f"group, split; found {shown}{hint}"
         )
     unused = [header[number].strip() for number in range(len(names)) if number not in places.values()]
     return places, [name for name in unused if not _ROW_NUMBERS.fullmatch(name.lower())]

@@ -98,15 +98,15 @@ class ListedFiles:
 
 def readings(text: str) -> list[str]:
     """Return the possible meanings of a path in a list, the literal one first."""
-    told = [text]
+    candidates = [text]
     stripped = text.strip()
     if match := _FILE_URL.match(stripped):
         stripped = unquote(stripped[match.end() :], errors="surrogateescape")
     if stripped != text and stripped:
-        told.append(stripped)
+        candidates.append(stripped)
     if "\\" in stripped and os.sep == "/":
-        told.append(stripped.replace("\\", "/"))
-    return told
+        candidates.append(stripped.replace("\\", "/"))
+    return candidates
 
 
 def normalised_path(path: str) -> str:

@@ -9,8 +9,8 @@ from featstore.class_names import normalised_name
 from featstore.errors import SourceError
 from featstore.images.sources.csv_list import read_csv_list
 from featstore.images.sources.folders import FolderListing, unusable_reason, walk_folder
-from featstore.images.sources.given_list import open_given_list
 from featstore.images.sources.image_names import IMAGE_SUFFIXES, is_image_name
+from featstore.images.sources.list_in_memory import open_list_in_memory
 from featstore.images.sources.records import ImageRecord, Source
 from featstore.images.sources.split_lists import with_split_lists
 
@@ -30,7 +30,7 @@ def open_source(
     """List the images of a folder, a CSV or a list in memory, without decoding them."""
     lists = {"train": train_list, "validation": validation_list, "test": test_list}
     is_path = isinstance(source, str | bytes | os.PathLike)
-    return with_split_lists(_open(os.fsdecode(source)) if is_path else open_given_list(source), lists)
+    return with_split_lists(_open(os.fsdecode(source)) if is_path else open_list_in_memory(source), lists)
 
 
 def _open(given: str) -> Source:

@@ -95,16 +95,16 @@ class Source:
 
     def doubts(self) -> list[str]:
         """Return warnings on likely mistakes: similar classes, unused columns."""
-        told = [look_alike_warning({record.label for record in self.records if record.label})]
+        sentences = [look_alike_warning({record.label for record in self.records if record.label})]
         if self.unused_columns:
             unused = ", ".join(map(repr, self.unused_columns[:_SHOWN]))
             more = f" and {len(self.unused_columns) - _SHOWN} more" * (len(self.unused_columns) > _SHOWN)
-            told.append(f"columns that are not used: {unused}{more}; path, label, group and split are")
-        told += [
+            sentences.append(f"columns that are not used: {unused}{more}; path, label, group and split are")
+        sentences += [
             f"{len(folders)} folders are the class {label!r}: their names differ only in Unicode form"
             for label, folders in self._forms().items()
         ]
-        return [sentence for sentence in told if sentence]
+        return [sentence for sentence in sentences if sentence]
 
     def _forms(self) -> dict[str, set[str]]:
         """Return the folders, from the root, of each class that has several in one place."""

@@ -185,7 +185,7 @@ class _Repair:
 
     def _mend_space(self, folder: str) -> None:
         """Rewrite the description from one of the segments, each of which holds it."""
-        told = None
+        recovered = None
         for path in sorted(segment_paths(folder)):
             try:
                 with _reading():
@@ -195,11 +195,11 @@ class _Repair:
             except (BackboneError, DamagedError, FormatVersionError, StoreNotFoundError):
                 continue
             if spec.name == os.path.basename(folder):
-                told = spec, segment.feature_dim, provenance
+                recovered = spec, segment.feature_dim, provenance
                 break
-        self._move(os.path.join(folder, "space.json"), copy=told is not None)
-        if told is not None:
-            spec, feature_dim, provenance = told
+        self._move(os.path.join(folder, "space.json"), copy=recovered is not None)
+        if recovered is not None:
+            spec, feature_dim, provenance = recovered
             write_space_description(folder, spec, feature_dim=feature_dim, provenance=provenance)
 
     def _mend_segment(self, path: str, space_name: str) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from featstore.errors import ImageError
 from featstore.images.decode import decode_image
-from featstore.images.given import content_of, path_of
+from featstore.images.in_memory import content_of, path_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 

@@ -13,13 +13,13 @@ from featstore.images.sources.listed_files import ListedFiles, normalised_path
 from featstore.images.sources.records import ImageRecord, Source, split_of_word
 from featstore.io.stamps import FileStamp
 
-__all__ = ["open_given_list"]
+__all__ = ["open_list_in_memory"]
 
 _NAME = "images"
 _MAX_CHARACTERS = 2000
 
 
-def open_given_list(images: Any) -> Source:
+def open_list_in_memory(images: Any) -> Source:
     """List images given as paths, or as a table such as a pandas DataFrame."""
     root = os.getcwd()
     files = ListedFiles(root)
@@ -41,8 +41,8 @@ def open_given_list(images: Any) -> Source:
         if path in seen:
             if seen[path] != fields:
                 raise SourceError(
-                    f"row {number}: {path!r} has {_told(fields)} here and {_told(seen[path])} before; "
-                    "keep one of the two rows"
+                    f"row {number}: {path!r} has {_described(fields)} here and "
+                    f"{_described(seen[path])} before; keep one of the two rows"
                 )
             continue
         seen[path] = fields
@@ -156,7 +156,7 @@ def _split(number: int, word: str | None) -> str | None:
     return split
 
 
-def _told(fields: tuple[str | None, ...]) -> str:
+def _described(fields: tuple[str | None, ...]) -> str:
     named = zip(COLUMNS[1:], fields, strict=True)
     return ", ".join(f"{name} {text!r}" for name, text in named if text is not None) or "no label"
 
