@@ -92,28 +92,24 @@ class Prediction:
 class Predictor:
     """Labels images with a head or an exported model; reusable and thread-safe.
 
-    A head that was made to look at several views of an image (:attr:`featstore.Head.test_views`) is shown
-    them all, and its probabilities are their mean; one that was fitted on several spaces has an image pass
-    all of their networks. Of either an image is read once. An exported model looks at what it is given.
+    A head with several test views (:attr:`featstore.Head.test_views`) averages its probabilities over them; a
+    head on several spaces passes an image through all of their networks. Each image is read once.
 
-    With OpenVINO neither TensorFlow nor Keras is imported where this machine has converted the network
-    before. The network is compiled when the first image passes, which takes longer than the others. There is
-    nothing to close.
+    The network is compiled when the first image passes. With OpenVINO, neither TensorFlow nor Keras is
+    imported if the network was converted on this machine before.
 
     Parameters
     ----------
     model : Head, ExportedModel or path
         A fitted head, the file that one was saved in, an exported model, or its folder or file.
     store : FeatureStore or path, optional
-        Where features may be already: an image whose content the head's space has there, with all views
-        that the head looks at, is not computed again. Of several spaces each is looked into. Nothing is
-        written.
+        A store to reuse features from: images whose features are in the head's space, with all views that
+        the head uses, are not computed again. Nothing is written.
     backbone : Backbone or sequence of Backbone, optional
-        By default those of the head's own specification are loaded.
+        Loaded by the head's specification by default.
     weights : path or sequence of path, optional
-        The backbone's weights file, where it is not at the place that the head remembers. Of a head on
-        several spaces, one file for all backbones; or one for each, in the order of ``head.spec.parts``, with
-        None for one that has not moved.
+        The backbone's weights file, if it has moved since the head was fitted. For a head on several spaces,
+        one file for all; or one for each of ``head.spec.parts``, None if it has not moved.
     engine : {"auto", "openvino", "keras"}
         What runs the backbone.
     trust_model, imports
@@ -125,7 +121,7 @@ class Predictor:
     ----------
     model : Head or ExportedModel
     classes : ndarray of shape (n_classes,), str
-        The labels that there are.
+        The labels that can be predicted.
     rejects_below : float
         The probability below which the answer is "unknown", unless a call overrides it.
 
@@ -136,7 +132,7 @@ class Predictor:
     HeadError
         The head file cannot be loaded.
     ExportError
-        The exported model cannot be loaded, or was given with what only a head has a use for.
+        The exported model cannot be loaded, or was given with options for heads only.
     BackboneError
         The backbone cannot be built, or the weights files are too few or too many.
 
@@ -251,20 +247,19 @@ class Predictor:
         ----------
         images : iterable of path, bytes, PIL.Image.Image or ndarray
             Each as for :meth:`predict`, in any mixture; an array of shape (n, height, width, 3) is n images.
-            A few batches are drawn before the first prediction is out: there may be any number of images.
+            Read lazily, a few batches ahead: there may be any number of images.
         top : int
             How many classes each prediction lists, at least 1.
         reject : float, optional
-            In [0, 1): where the most probable class has less than this probability, the label is None. By
-            default what the head was fitted with; 0 always answers.
+            In [0, 1): below this probability of the most probable class, the label is None. Default: the
+            head's own threshold; 0 always answers.
         progress : callable, optional
             Called with the number of images done.
 
         Yields
         ------
         Prediction
-            One for each image, in their order. An image that cannot be decoded has ``label`` None and a
-            reason; a rejected one has ``label`` None alone.
+            One for each image, in order. ``label`` is None for rejected and, with a reason, undecodable ones.
 
         Raises
         ------

@@ -56,7 +56,7 @@ class BackboneSpec:
     dtype : {"float32", "float16"}
         How the features are stored.
     views : ViewRecipe, optional
-        How views from number 1 on are drawn; None where there is but view 0, the image itself.
+        How views from number 1 on are drawn; None for view 0, the image itself, only.
 
     Raises
     ------

@@ -39,7 +39,7 @@ class ExtractionReport:
     images : int
         Files of the source, the failed ones included.
     views : int
-        How many views each image is to have: 1 where it is but the image itself.
+        Number of views of each image: 1 for the image itself only.
     extracted : int
         Images that passed the backbone, with all the views that they lacked.
     extracted_views : int
@@ -164,7 +164,7 @@ def extract(
         Name of a known backbone, path of a ``.keras`` model, a Keras model, or what
         :func:`featstore.load_backbone` returned.
     n_views : int
-        How many views of each image, 0 to ``n_views - 1``, are to be there in the end. View 0 is the image
+        Number of views of each image, 0 to ``n_views - 1``, that the store will have. View 0 is the image
         itself; the others are drawn by the backbone option ``views``, a :class:`~featstore.ViewRecipe`.
     catalog : str, optional
         Name for this source's paths and labels in the store; by default after the source. Where there is none

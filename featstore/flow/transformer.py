@@ -301,6 +301,6 @@ def _images(X: Any) -> Sequence[GivenImage]:
     if X.dtype == np.uint8 and X.ndim in (3, 4):
         return list(X)
     raise ValueError(
-        "X is a sequence of images: paths, bytes, PIL pictures, or uint8 pixels of shape "
+        "X must be a sequence of images: paths, bytes, PIL pictures, or uint8 pixels of shape "
         f"(n, height, width, 3) or (n, height, width); found an array of {X.dtype} and shape {X.shape}"
     )

@@ -84,7 +84,7 @@ def iter_views(
             data, size_px=size_px, resize=resize, views=drawn, magnification=recipe.magnification
         )
     if any(view != 0 for view in views):
-        raise ViewError(f"without a recipe there is but view 0; found {list(views)}")
+        raise ViewError(f"without a recipe there is only view 0; found {list(views)}")
     return _pictures(data, size_px=size_px, resize=resize, views=[WHOLE] * len(views), magnification=1.0)
 
 

@@ -204,7 +204,7 @@ def checked_n_views(n_views: int, recipe: ViewRecipe | None) -> int:
         )
     elif wanted > recipe.n_distinct:
         raise ViewError(
-            f"{wanted:,} views are wanted and there are but {recipe.n_distinct:,} different ones: the recipe "
+            f"{wanted:,} views were requested, but only {recipe.n_distinct:,} are distinct: the recipe "
             f"({recipe}) has no more; ask for {recipe.n_distinct:,}, or add random_crop, random_scale or "
             "random_brightness (--random-crop, …)"
         )

@@ -38,8 +38,7 @@ class FeatureStore(StoreFolder):
     create : bool
         Make the store if the folder is missing or empty.
     repair : bool
-        Where ``featstore.json`` is damaged, set it aside and write it anew, as :meth:`repair` does with what
-        else is damaged.
+        If ``featstore.json`` is damaged, set it aside and rewrite it, as :meth:`repair` does for all else.
     verify_reads : bool
         Compare every row with its checksum whenever features are read, and raise :class:`DamagedError` rather
         than give out a wrong one.
@@ -88,16 +87,16 @@ class FeatureStore(StoreFolder):
     ) -> int:
         """Record which images are near-duplicates, so that ``SplitRule(by="group")`` keeps them together.
 
-        They replace those noted before. The user's own groups stay as they are: images that share either are
-        in one group of the table. A later extraction keeps what is noted here, by content; images that are
-        new to the catalog are in no such group until they have been compared.
+        They replace the earlier near-duplicate groups. The user's own groups are kept: images that share
+        either are in one group of the table. A later extraction keeps these groups, by content; images that
+        are new to the catalog are in none until they have been compared.
 
         Parameters
         ----------
         content_groups : iterable of sequence of str
             The content hashes in each group, such as ``find_duplicates(table).content_groups``; each in one
-            group at most. None at all takes away what was noted before. A group that was there before keeps
-            its name, and so its split.
+            group at most. An empty iterable removes all such groups. An existing group keeps its name, and so
+            its split.
         catalog : str or sequence of str, optional
             As for :meth:`table`.
 
@@ -139,8 +138,8 @@ class FeatureStore(StoreFolder):
         Parameters
         ----------
         space : str or sequence of str, optional
-            As for :meth:`space`. Of several, an image's features are put one after the other in this order,
-            by its content hash.
+            As for :meth:`space`. The features of several spaces are concatenated in this order, by content
+            hash.
         catalog : str or sequence of str, optional
             One or more catalogs; may be left out where there is only one. Of several, a file with the same
             content and label is taken once.
@@ -217,9 +216,9 @@ class FeatureStore(StoreFolder):
     def repair(self, progress: _Progress | None = None) -> RepairReport:
         """Set damaged files aside, keep their good rows, and report what to extract again.
 
-        Damaged files go to the store's folder ``damaged``; nothing is deleted. Of a segment that can be
-        opened, the rows that agree with their checksums are sealed anew. A space's description is written
-        anew after one of its segments.
+        Damaged files are moved to the store's folder ``damaged``; nothing is deleted. The rows of a readable
+        segment that match their checksums are written to a new one. A space's description is restored from
+        one of its segments.
 
         Parameters
         ----------

@@ -27,8 +27,8 @@ __all__ = ["FeatureTable"]
 class FeatureTable:
     """Images that have features in a space, in their catalog's order; made by :meth:`FeatureStore.table`.
 
-    A row is an image, by its view 0; :meth:`with_views` has a row for each of several views of each image. Of
-    several spaces, an image's features are put one after the other. Nothing is read from the segments before
+    Each row is view 0 of an image; :meth:`with_views` gives a row for each of several views. The features of
+    several spaces are concatenated. Nothing is read from the segments before
     ``X`` is accessed, and selecting rows reads no features. All arrays are read-only.
 
     Attributes
@@ -150,8 +150,8 @@ class FeatureTable:
     def with_views(self, n_views: int) -> "FeatureTable":
         """Return the same images with a row for each of their views 0 … ``n_views`` - 1.
 
-        The views of one image follow each other, and have its label, group, path and content hash: whatever
-        goes by these, as splits and :class:`~featstore.HashKFold` do, keeps them together.
+        The views of an image are consecutive and share its label, group, path and content hash, so that
+        splits and :class:`~featstore.HashKFold` keep them together.
 
         Parameters
         ----------

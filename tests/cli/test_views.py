@@ -75,7 +75,7 @@ def test_without_views_the_report_is_as_ever(run):
     [
         ("--views 8", "no recipe says how they differ; choose one or more of flip, .*--random-crop"),
         ("--flip", "1 view is wanted; ask for 2 or more"),
-        ("--flip --views 3", "3 views are wanted and there are but 2 different ones"),
+        ("--flip --views 3", "3 views were requested, but only 2 are distinct"),
     ],
 )
 def test_views_and_recipe_must_go_together(options, message, run, folder):
@@ -168,7 +168,7 @@ def test_a_sheet_of_a_recipe_that_only_flips_has_two_views(run):
         ("photos/a/9.png --out x.png --flip", 1, "photos/a/9.png: no such file"),
         ("photos --out x.png --flip", 1, "photos: "),
         ("photos.fstore/featstore.json --out x.png --flip", 1, "featstore.json: "),
-        ("photos/a/0.png --out x.png --flip --views 3", 1, "but 2 different ones"),
+        ("photos/a/0.png --out x.png --flip --views 3", 1, "only 2 are distinct"),
         ("photos/a/0.png --out x.png --flip --store photos.fstore", 2, "leave --flip out"),
         ("photos/a/0.png --out x.png --image-size 9 --store photos.fstore", 2, "leave --image-size out"),
         ("photos/a/0.png --out x.png --store nothing.fstore", 1, "there is no store"),

@@ -279,7 +279,7 @@ def test_recipes_have_spaces_of_their_own(photos, store):
     [
         ({"views": None}, 8, "8 views need a recipe that makes them differ"),
         ({}, 1, "ask for 2 or more"),
-        ({"views": ViewRecipe(flip=True)}, 3, "but 2 different ones"),
+        ({"views": ViewRecipe(flip=True)}, 3, "only 2 are distinct"),
         ({}, 0, "from 1 to 65,536 views"),
     ],
 )

@@ -160,7 +160,7 @@ def test_many_bad_images_are_counted(backbone):
     ],
 )
 def test_what_is_no_sequence_of_images_is_refused(backbone, images, error):
-    with pytest.raises(error, match="X is a sequence of images"):
+    with pytest.raises(error, match="X must be a sequence of images"):
         featstore.BackboneFeatures().fit(images)
 
 

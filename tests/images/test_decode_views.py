@@ -179,7 +179,7 @@ def test_bad_bytes_are_told_as_ever():
 def test_without_a_recipe_there_is_but_the_image_itself():
     [pixels] = views_of(PHOTO, [0], recipe=None)
     np.testing.assert_array_equal(pixels, decode_image(PHOTO, size_px=(24, 20)))
-    with pytest.raises(ViewError, match=r"without a recipe there is but view 0; found \[0, 1\]"):
+    with pytest.raises(ViewError, match=r"without a recipe there is only view 0; found \[0, 1\]"):
         views_of(PHOTO, [0, 1], recipe=None)
 
 

@@ -141,7 +141,7 @@ def test_a_view_has_a_number_of_16_bits(view):
     [
         (8, None, "8 views need a recipe that makes them differ.*--flip, --random-crop"),
         (1, RECIPE, r"recipe \(flip, random_crop 10%.*1 view is wanted; ask for 2 or more \(--views\)"),
-        (3, ViewRecipe(flip=True), "3 views are wanted and there are but 2 different ones.*ask for 2"),
+        (3, ViewRecipe(flip=True), "3 views were requested, but only 2 are distinct.*ask for 2"),
         (0, None, "from 1 to 65,536 views; found 0"),
         (65537, RECIPE, "from 1 to 65,536 views; found 65537"),
         (2.5, RECIPE, "found 2.5"),
