@@ -2,7 +2,8 @@
 
 A block of console text shows commands after ``$``. Below a marker such as ``<!-- run: digits -->`` its commands are run in
 the folder that ``featstore demo`` makes (or, for ``flowers``, beside the real photos), and must print what is shown, but
-for durations and speeds. A line ``…`` stands for any lines. ``python tests/pages.py`` writes what they print today.
+for durations, speeds and dates. A line ``…`` stands for any lines. ``python tests/pages.py digits|flowers FOLDER``
+writes what they print today; FOLDER is what ``featstore demo`` made, or a new one for the flowers.
 """
 
 import os
@@ -18,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"(?:<!-- run: (?P<where>\w+) -->\n)?```console\n(?P<text>.*?)```\n", re.S)
-# Durations, and images per second.
-_TIMED = re.compile(r"\d[\d,.]* s\b|\d[\d,.]* (?:images|views)/s|\d[\d,.]* MB")
+# Durations, images per second, and when a head was saved.
+_TIMED = re.compile(r"\d[\d,.]* s\b|\d[\d,.]* (?:images|views)/s|\d[\d,.]* MB|\d{4}-\d\d-\d\dT[\d:+]+")
 
 
 @dataclass
