@@ -1,10 +1,14 @@
 """What every test runs with."""
 
 import logging
+import os
+import shutil
 import signal
 import threading
 
 import pytest
+from click.testing import CliRunner
+from filelock import FileLock
 
 from fake_tables import blobs, spec_of, table_of, viewed_table
 
@@ -56,3 +60,32 @@ def make_spec():
 @pytest.fixture
 def make_viewed_table():
     return viewed_table
+
+
+@pytest.fixture(scope="session")
+def features_of_the_digits(tmp_path_factory):
+    """The store that `featstore demo` fills, computed once for all processes of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "demo-of-all"
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "done").exists():
+            run_demo(shared)
+            (shared / "done").touch()
+    return shared / "digits.fstore"
+
+
+@pytest.fixture(scope="module")
+def demo(features_of_the_digits, tmp_path_factory):
+    """The folder that `featstore demo` makes, for one file of tests, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    shutil.copytree(features_of_the_digits / "spaces", folder / "digits.fstore" / "spaces")
+    shutil.copy(features_of_the_digits / "featstore.json", folder / "digits.fstore")
+    return folder, run_demo(folder)
+
+
+def run_demo(folder):
+    from featstore_cli.main import main
+
+    result = CliRunner().invoke(main, ["demo", str(folder)])
+    assert result.exit_code == 0, result.output
+    return result.stdout

@@ -15,15 +15,6 @@ import featstore
 from featstore_cli.main import main
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """Run the demo once; give its folder and what it printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    result = CliRunner().invoke(main, ["demo", str(folder)])
-    assert result.exit_code == 0, result.output
-    return folder, result.stdout
-
-
 @pytest.fixture
 def run(demo, monkeypatch):
     """Run a command line in the demo's folder and return the result."""

@@ -4,13 +4,16 @@ import os
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from featstore_cli.main import main
-from pages import PAGES, REAL, blocks, fits, make_flowers, run
+from pages import PAGES, REAL, ROOT, blocks, fits, make_flowers, run
 
 SHOWN = [(page, block) for page in PAGES for block in blocks(page)]
 LINES = sorted({command.line for _, block in SHOWN for command in block.commands if command.arguments})
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 9000
 
 
 def test_pages_show_commands():
@@ -35,11 +38,8 @@ def test_every_command_line_is_one_that_featstore_takes(line):
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    result = CliRunner().invoke(main, ["demo", str(folder)])
-    assert result.exit_code == 0, result.output
-    return folder
+def digits(demo):
+    return demo[0]
 
 
 @pytest.fixture(scope="module")
