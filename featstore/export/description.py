@@ -100,7 +100,7 @@ class ModelDescription:
             "runtime": self.runtime in RUNTIMES,
             "file": self.file in self.files,
             "files": all(isinstance(text, str) for text in texts) and all(map(_is_inside, self.files)),
-            "classes": len(set(self.classes)) == len(self.classes) > 1,
+            "classes": len({*self.classes} - {""}) == len(self.classes) > 1,
             "spec": len({(part.size_px, part.resize) for part in self.spec.parts}) == 1,
             "test_views": self.test_views in (1, 2),
             "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,
@@ -174,7 +174,7 @@ def read_description(folder: str) -> ModelDescription:
         return ModelDescription.from_dict(json.loads(text))
     except FormatVersionError as error:
         raise FormatVersionError(f"{path} cannot be used: {error}") from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ExportError(f"{path} cannot be used: {error}") from error
 
 

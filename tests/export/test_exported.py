@@ -152,6 +152,7 @@ def test_a_newer_version_asks_for_an_upgrade(onnx_folder):
         ({"format": "something"}, "not the description"),
         ({"runtime": "abacus"}, "invalid runtime"),
         ({"classes": ["fen", "fen", "moor"]}, "invalid classes"),
+        ({"classes": ["", "fen", "moor"]}, "invalid classes"),
         ({"classes": None}, "incomplete"),
         ({"rejects_below": 1.0}, "invalid rejects_below"),
         ({"files": {"model.onnx": "0", "../outside": "0"}}, "invalid files"),
@@ -165,8 +166,9 @@ def test_a_damaged_description_is_refused_by_what_is_wrong(onnx_folder, changes,
         ExportedModel.load(describe(onnx_folder, "onnx", "model.onnx", **changes))
 
 
-def test_a_description_cut_short_is_refused(onnx_folder):
+@pytest.mark.parametrize("change", [lambda text: text[:-20], lambda _: "[" * 100_000], ids=["short", "deep"])
+def test_a_description_that_is_no_json_is_refused(onnx_folder, change):
     text = (onnx_folder / "model.json").read_text()
-    (onnx_folder / "model.json").write_text(text[:-20])
+    (onnx_folder / "model.json").write_text(change(text))
     with pytest.raises(ExportError, match=r"model\.json cannot be used"):
         ExportedModel.load(onnx_folder)

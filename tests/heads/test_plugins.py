@@ -133,7 +133,7 @@ def test_an_unknown_name_lists_registered_ones_without_loading_them(package, cap
 
 
 def test_a_pipeline_of_ones_own_keeps_its_own_scaling(module, table):
-    head = fit(table, head=load_head_factory("my_heads:scaled"), params={"C": 0.5})
+    head = fit(table, head=load_head_factory("my_heads:scaled"), params={"C": 0.5}, refit=False)
 
     assert [type(step).__name__ for _, step in head.estimator.steps] == ["MinMaxScaler", "LogisticRegression"]
     train = table.splits() == "train"
