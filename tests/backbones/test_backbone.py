@@ -162,7 +162,7 @@ class TestFromSpec:
 
     def test_a_model_of_the_user_s_own_is_found_under_any_name(self, cache, tiny_keras_file, tmp_path):
         spec = load_backbone(tiny_keras_file, preprocessing="unit").spec
-        with pytest.raises(BackboneError, match=r"'tiny'; say where its \.keras file is"):
+        with pytest.raises(BackboneError, match=r"'tiny'; name its file with --weights"):
             backbone_from_spec(spec)
         renamed = shutil.copy(tiny_keras_file, tmp_path / "renamed.keras")
         assert backbone_from_spec(spec, weights=renamed).spec == spec

@@ -57,7 +57,7 @@ def test_a_gpu_gets_larger_batches(monkeypatch):
     ("named", "message"),
     [
         (["gpu:7"], "Keras has no device 'gpu:7' on this machine; it has cpu:0"),
-        (["cpu:0", "CPU:0 "], "named once each, at least one; found cpu:0, cpu:0"),
+        (["cpu:0", "CPU:0 "], "must be distinct and at least one; found cpu:0, cpu:0"),
         ([], "at least one; found none"),
     ],
 )

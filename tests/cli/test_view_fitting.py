@@ -102,7 +102,7 @@ def test_unused_views_are_noted(run, spaces):
 
 def test_views_that_are_not_there_are_told_with_the_command(run, spaces):
     said = run(f"fit --space {spaces[16]} --test-views 8", code=1).stderr
-    assert "has but the images themselves; run featstore extract on them with --views 8" in said
+    assert "has only the images themselves; run featstore extract on them with --views 8" in said
     said = run(f"fit --space {spaces[24]} --views train=4", code=1).stderr
     assert "90 of 90 images lack some of their views 0 to 3" in said
     assert "--views 4 --flip --random-crop 20" in said
@@ -134,7 +134,7 @@ def test_joined_spaces_have_the_views_that_all_have(run, spaces):
     told = json.loads(run(f"fit --head ridge {both} --views train=3,test=3 -o joined.head --json").stdout)
     assert (told["train_views"], told["feature_dim"]) == (3, 24 + 32)
     said = run(f"fit --space {spaces[24]} --space {spaces[16]} --test-views 3", code=1).stderr
-    assert f"the space {spaces[16]} has but the images themselves" in said
+    assert f"the space {spaces[16]} has only the images themselves" in said
 
 
 def test_heads_of_one_space_of_two_and_of_views_are_compared(run, spaces):

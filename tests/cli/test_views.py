@@ -73,7 +73,7 @@ def test_without_views_the_report_is_as_ever(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--views 8", "no recipe says how they differ; choose one or more of flip, .*--random-crop"),
+        ("--views 8", "need a recipe that makes them differ; choose one or more of flip, .*--random-crop"),
         ("--flip", "1 view is wanted; ask for 2 or more"),
         ("--flip --views 3", "3 views were requested, but only 2 are distinct"),
     ],

@@ -95,7 +95,7 @@ def test_a_full_disk_says_where_to_free_some_space(tmp_path):
 
 
 def test_a_folder_that_is_gone_is_said_to_be(tmp_path):
-    with pytest.raises(StoreError, match=r"the folder .*/gone is not there"):
+    with pytest.raises(StoreError, match=r"the folder .*/gone no longer exists"):
         write_text(str(tmp_path / "gone" / "a"), "x")
 
 

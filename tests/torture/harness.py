@@ -220,7 +220,7 @@ class Workshop:
         run = self.extract(store, at=at, how="full")
         [line] = run.stderr.splitlines()
         assert "no space left on device" in line
-        assert run.status == (0 if line.startswith("WARNING: all features are kept") else 1), run
+        assert run.status == (0 if line.startswith("WARNING: the features are stored") else 1), run
         n_rows = self.check_left(store, run)
         if os.path.exists(store):
             assert not [name for _, _, names in os.walk(store) for name in names if name.startswith(".tmp-")]

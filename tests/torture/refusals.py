@@ -111,7 +111,7 @@ class Refusals:
             assert run.status == 0, told
         elif calls in ("write", "fsync", "rename"):
             # The features are all there where they could only not be folded.
-            assert run.status == 1 or "all features are kept" in run.stderr, told
+            assert run.status == 1 or "the features are stored" in run.stderr, told
         if os.path.exists(os.path.join(store, "featstore.json")):
             self.check(name, store, run, before, told)
             if calls != "unlink":
