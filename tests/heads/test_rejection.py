@@ -51,7 +51,7 @@ def test_the_more_is_asked_the_less_is_answered(seed, one, other):
 
 def test_a_head_reports_what_its_threshold_costs_and_brings(hard):
     rule = SplitRule(test=0.3, validation=0.3)
-    head = fit(hard, head="svm", params={"C": 1.0}, reject=0.8, rule=rule)
+    head = fit(hard, head="svm", params={"C": 1.0}, reject=0.8, rule=rule, refit=False)
     splits = hard.splits(rule)
 
     for split in ("validation", "test"):

@@ -64,8 +64,9 @@ def test_eight_bytes_an_image_are_kept(table, tmp_path):
 
 def test_a_head_of_an_earlier_format_goes_by_the_catalogs_name(table, tmp_path):
     path = tmp_path / "a.head"
-    fit(table, refit=False).save(path)
-    _rewrite(path, seen=None, format_version=3)
+    head = fit(table, refit=False)
+    head.save(path)
+    _rewrite(path, seen=None, format_version=3, choice={**head.choice, "by": "validation"})
     head = Head.load(path)
     splits = table.splits(SplitRule())
     assert (head.seen, head.seen_by) == (None, "catalog")
