@@ -15,6 +15,7 @@ from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import ExportError, MissingExtraError, first_line
 from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
+from featstore.io.archive import allow_any_clock, member_info
 from featstore.process import Shared, logging_from, warnings_to
 
 with quiet_import():
@@ -39,6 +40,7 @@ def write_model(
             f"{keras.backend.backend()}; unset KERAS_BACKEND, or choose the format keras"
         )
     path = os.path.join(folder, RUNTIMES[runtime])
+    allow_any_clock()
     try:
         with _quiet():
             match runtime:
@@ -94,8 +96,8 @@ def _write_tflite(
     # As TensorFlow Lite's own metadata does: files in a zip behind the model, which its readers pass over.
     with zipfile.ZipFile(path, "a") as archive:
         labels = "".join(f"{label}\n" for label in essentials["classes"])
-        archive.writestr("labels.txt", labels.encode("utf-8", "surrogateescape"))
-        archive.writestr("featstore.json", json.dumps(essentials))
+        archive.writestr(member_info("labels.txt"), labels.encode("utf-8", "surrogateescape"))
+        archive.writestr(member_info("featstore.json"), json.dumps(essentials))
 
 
 def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:

@@ -3,24 +3,29 @@
 import io
 import os
 import struct
+import time
 import zipfile
 import zlib
+from types import SimpleNamespace
 from typing import BinaryIO
 
 from featstore.io.raw import RawFile
 
 __all__ = [
     "ARCHIVE_COMMENT",
+    "allow_any_clock",
     "check_archive",
     "check_contents",
     "check_members",
     "check_unpacking",
+    "member_info",
     "seal_archive",
 ]
 
 # The comment that ends the file: the CRC-32 of all bytes before its digits.
 ARCHIVE_COMMENT = b"featstore crc32 00000000"
 
+_FIRST_YEAR, _LAST_YEAR = 1980, 2107  # of the dates of MS-DOS, as zip has them
 _DIGITS = 8
 _BLOCK_BYTES = 2**20
 # Weights hardly compress: an archive that grows by more than this was made to exhaust its reader.
@@ -38,6 +43,27 @@ def seal_archive(path: str) -> None:
         checksum = _checksum(file)
         file.seek(-_DIGITS, os.SEEK_END)
         file.write(checksum)
+
+
+def allow_any_clock() -> None:
+    """Let zipfile date other libraries' members 1980 where the clock shows a year that zip cannot express."""
+    # Nothing is changed on any other machine; here zipfile would fail whoever calls it.
+    if not _FIRST_YEAR <= time.localtime(time.time()).tm_year <= _LAST_YEAR:
+        zipfile.time = SimpleNamespace(localtime=_within_zip, time=time.time)  # type: ignore[attr-defined]
+
+
+def _within_zip(seconds: float | None = None) -> time.struct_time:
+    told = time.localtime(seconds)
+    if _FIRST_YEAR <= told.tm_year <= _LAST_YEAR:
+        return told
+    return time.struct_time((_FIRST_YEAR, 1, 1, 0, 0, 0, 1, 1, 0))
+
+
+def member_info(name: str) -> zipfile.ZipInfo:
+    """Return the header of a new member, dated 1980 whatever the clock shows."""
+    member = zipfile.ZipInfo(name)
+    member.external_attr = 0o600 << 16
+    return member
 
 
 def check_archive(path: str) -> None:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -118,3 +120,10 @@ def test_both_names_of_the_scaling_mean_the_same(cache, model):
 def test_what_is_no_backbone_is_named():
     with pytest.raises(TypeError, match=r"keras\.Model or what load_backbone returned; found dict"):
         featstore.load_backbone({})
+
+
+@pytest.mark.parametrize("seconds", [10**8, 5 * 10**9])
+def test_a_wrong_clock_is_no_hindrance(cache, model, pixels, monkeypatch, seconds):
+    monkeypatch.setattr(zipfile, "time", time)
+    monkeypatch.setattr(time, "time", lambda: seconds)
+    assert np.isfinite(loaded(model).forward(pixels)).all()

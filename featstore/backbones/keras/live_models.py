@@ -9,6 +9,7 @@ from featstore.backbones.cache import cache_folder
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, first_line
 from featstore.hashing import content_hash
+from featstore.io.archive import allow_any_clock
 
 __all__ = ["frozen_model", "is_keras_model", "keep_model"]
 
@@ -65,5 +66,6 @@ def frozen_model(path: str) -> Any | None:
 def _save(model: Any, path: str) -> None:
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path), prefix=".tmp-") as folder:
         temporary = os.path.join(folder, os.path.basename(path))
+        allow_any_clock()
         model.save(temporary)
         os.replace(temporary, path)

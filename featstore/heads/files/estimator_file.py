@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, UntrustedTypeError, first_line
 from featstore.heads.calibration import class_scores
 from featstore.heads.files.estimators import build, decode, foreign_types, without_jobs, written_with
-from featstore.io.archive import check_members
+from featstore.io.archive import allow_any_clock, check_members
 from featstore.process import warnings_to
 
 __all__ = ["StoredEstimator", "dump_estimator", "read_array"]
@@ -50,6 +50,7 @@ def dump_estimator(estimator: Any) -> bytes:
     """
     import skops.io
 
+    allow_any_clock()
     try:
         data = bytes(skops.io.dumps(estimator))
         unknown = _foreign_types(data, _look_through(data))

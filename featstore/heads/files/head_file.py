@@ -42,6 +42,7 @@ from featstore.io.archive import (
     check_archive,
     check_contents,
     check_members,
+    member_info,
     seal_archive,
 )
 from featstore.io.atomic import replacing
@@ -150,9 +151,9 @@ def write_head_file(
     with replacing(path, verify=verify) as temporary:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
             archive.comment = ARCHIVE_COMMENT
-            archive.writestr(_MANIFEST, text)
+            archive.writestr(member_info(_MANIFEST), text)
             if not is_gated:
-                archive.writestr(_ESTIMATOR, estimator)
+                archive.writestr(member_info(_ESTIMATOR), estimator)
             for name, part in ((_GATED if is_gated else _LINEAR, form), (_SEEN, seen)):
                 if part is not None:
                     arrays: dict[str, Any] = {**part.arrays()}
