@@ -116,7 +116,7 @@ def test_an_unknown_image_says_so_in_json(photos, head):
 
 
 def test_an_unfit_threshold_is_refused(photos, head):
-    with pytest.raises(featstore.FeatstoreError, match="reject is a probability"):
+    with pytest.raises(featstore.FeatstoreError, match="reject must be a probability"):
         featstore.predict(head, paths_of(photos), backbone=CountingBackbone(), reject=1)
 
 

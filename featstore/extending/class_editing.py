@@ -1,4 +1,4 @@
-"""A head with fewer classes, or with other names for them, without fitting anything."""
+"""Removing and renaming classes of a head without fitting."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from featstore.stats.intervals import scored
 
 __all__ = ["edit_classes"]
 
-# What some linear classifiers keep of each class beside what they predict with.
+# Attributes of some linear classifiers with an entry for each class, unused by predictions.
 _OF_EACH_CLASS = ("means_", "priors_", "deviations_")
 
 _CHECKED_ROWS = 64
@@ -29,20 +29,20 @@ _TOLERANCE = 1e-5
 
 
 def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str, str] | None = None) -> Head:
-    """Remove and rename classes of a linear head.
+    """Remove and rename classes of a linear or extended head.
 
-    The probabilities of the classes that are left are the old ones, divided by their sum. What was measured
-    with more classes does not hold with fewer: after removing, the scores, what was tried, and the
-    near-duplicates of test images are empty. After renaming alone they stay.
+    The probabilities of the remaining classes are the old ones, renormalised. Measurements with more classes
+    do not hold with fewer: removing classes clears the scores, the sweep and the near-duplicates of test
+    images. Renaming alone keeps them.
 
     Parameters
     ----------
     head : Head
-        Any with a linear classifier.
+        A head with a linear classifier, or an extended one.
     remove : iterable of str
         Names of classes.
     rename : mapping of str to str, optional
-        From old names to new ones. Two may be exchanged, and a name that is removed may be given anew.
+        New names by old ones. Two names may be swapped, and the name of a removed class may be reused.
 
     Returns
     -------
@@ -51,29 +51,32 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
     Raises
     ------
     HeadError
-        The head has no such class; fewer than two are left; two would have one name; or the head is not
+        The head has no such class; fewer than two remain; two would have the same name; or the head is not
         linear.
 
     Examples
     --------
-    >>> head = featstore.edit_classes(head, remove=["tulips"], rename={"daisy": "bellis"})  # doctest: +SKIP
+    >>> import featstore
+    >>> head = featstore.fit(table, head="ridge")
+    >>> featstore.edit_classes(head, remove=["tulips"], rename={"daisy": "bellis"}).classes.tolist()
+    ['bellis', 'roses']
     """
     old = head.classes.tolist()
     rename = {matching_name(name, old): normalised_name(new) for name, new in (rename or {}).items()}
     removed = {matching_name(name, old) for name in remove}
     _check_known(head, [*removed, *rename])
     if both := sorted(removed & rename.keys()):
-        raise HeadError(f"the class {both[0]!r} is to be removed and renamed; do one of the two")
+        raise HeadError(f"the class {both[0]!r} is both removed and renamed; do only one")
     kept = [number for number, name in enumerate(old) if name not in removed]
     if len(kept) < 2:
         raise HeadError(
-            f"a head has at least 2 classes; of the {len(old):,} of {head.name}, {len(kept)} would be left"
+            f"a head needs at least 2 classes; of the {len(old):,} of {head.name}, {len(kept)} would be left"
         )
     names = np.array([rename.get(old[number], old[number]) for number in kept], dtype=np.str_)
     _check_different(names, [old[number] for number in kept])
     order = np.argsort(names)
     at, classes = np.array(kept, np.intp)[order], names[order]
-    # Names that were exchanged are the same, and of other classes.
+    # After a swap the names are the same, but of other classes.
     if classes.tolist() == old and at.tolist() == kept:
         return head
     new = {old[number]: str(name) for number, name in zip(at, classes, strict=True)}
@@ -110,19 +113,19 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
 
 
 def _extension(head: Head, new: Mapping[str, str], *, were_removed: bool) -> dict[str, Any]:
-    """Return what is said of an extension, by the classes' new names; without scores where some are gone."""
+    """Return the extension's report with the new names; without scores if classes were removed."""
     if not head.extension:
         return {}
-    # A class that is gone may have left its name to another.
+    # The name of a removed class may be in use again.
     gone = {name: f"{name} (removed)" for name in new.values() if name not in new}
     called = {label: new.get(name, gone.get(name, name)) for label, name in head.extension["labels"].items()}
-    told = {**head.extension, "labels": called}
-    told["new"] = [new[name] for name in head.extension["new"] if name in new]
-    return {**told, "scores": {}, "confused": [], "curve": []} if were_removed else told
+    report = {**head.extension, "labels": called}
+    report["new"] = [new[name] for name in head.extension["new"] if name in new]
+    return {**report, "scores": {}, "confused": [], "curve": []} if were_removed else report
 
 
 def _renamed(head: Head, new: Mapping[str, str]) -> dict[str, str]:
-    """Return what the labels that the head was fitted with are called now, where otherwise."""
+    """Return the current names of the labels that the head was fitted with, if different."""
     before = {name: name for name in head.classes.tolist()} | head.renamed
     return {label: new.get(name, "") for label, name in before.items() if new.get(name, "") != label}
 
@@ -132,10 +135,12 @@ def _check_known(head: Head, names: Iterable[str]) -> None:
     for name in names:
         if name in known:
             continue
-        spoken = {one.lower(): one for one in known}
-        close = [spoken[one] for one in difflib.get_close_matches(name.lower(), spoken, n=3)]
+        by_lower = {one.lower(): one for one in known}
+        close = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, n=3)]
         hint = (
-            f"near are {', '.join(close)}" if close else f"`featstore head classes` lists its {len(known):,}"
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"`featstore head classes` lists its {len(known):,}"
         )
         raise HeadError(f"the head {head.name} has no class {name!r}; {hint}")
 
@@ -148,8 +153,8 @@ def _check_different(names: NDArray[np.str_], old: list[str]) -> None:
         twice = str(found[counts > 1][0])
         merged = [was for was, name in zip(old, names.tolist(), strict=True) if name == twice]
         raise HeadError(
-            f"{' and '.join(merged)} would both be called {twice!r}: renaming does not join classes; relabel "
-            "the images and fit the head again"
+            f"{' and '.join(merged)} would both be named {twice!r}: classes cannot be merged by renaming; "
+            "relabel the images and fit the head again"
         )
 
 
@@ -173,17 +178,17 @@ def _without_scores(head: Head) -> Head:
 
 
 def _with_classes(estimator: Any, at: NDArray[np.intp], classes: NDArray[np.str_], *, name: str) -> Any:
-    """Return an estimator with some of its classes, in this order."""
+    """Return an estimator with some of its classes, in the given order."""
     edited = deepcopy(estimator)
     try:
         _select(getattr(edited, "steps", [("", edited)])[-1][1], at, classes)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise _cannot(name, "it is not linear, and each class's share depends on the others") from error
+        raise _cannot(name, "it is not linear, so that each class depends on the others") from error
     return edited
 
 
 def _check_probabilities(head: Head, edited: Head, at: NDArray[np.intp]) -> None:
-    """Refuse a head whose estimator does not give the old probabilities renormalised, on random features."""
+    """Raise unless the estimator gives the renormalised old probabilities, on random features."""
     estimator = head.plain_estimator
     first = getattr(estimator, "steps", [("", estimator)])[0][1]
     mean, scale = getattr(first, "mean_", None), getattr(first, "scale_", None)
@@ -209,7 +214,7 @@ def _select(classifier: Any, at: NDArray[np.intp], classes: NDArray[np.str_]) ->
     else:
         coef, intercept = np.atleast_2d(classifier.coef_), np.atleast_1d(classifier.intercept_)
         if len(coef) == 1:
-            # A binary classifier's one row is what the second class has more than the first.
+            # A binary classifier's single row is the difference of the two classes.
             coef, intercept = np.concatenate([0 * coef, coef]), np.concatenate([0 * intercept, intercept])
         coef, intercept = coef[at], np.broadcast_to(intercept, len(coef))[at]
         if len(at) == 2:
@@ -219,7 +224,7 @@ def _select(classifier: Any, at: NDArray[np.intp], classes: NDArray[np.str_]) ->
         if isinstance(getattr(classifier, name, None), np.ndarray):
             setattr(classifier, name, getattr(classifier, name)[at])
     if hasattr(classifier, "_label_binarizer"):
-        # Of scikit-learn's ridge classifiers, which in some versions have their classes there alone.
+        # scikit-learn's ridge classifiers have their classes only there in some versions.
         classifier._label_binarizer = deepcopy(classifier._label_binarizer).fit(classes)
     if not isinstance(getattr(type(classifier), "classes_", None), property):
         classifier.classes_ = classes

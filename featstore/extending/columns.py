@@ -1,4 +1,4 @@
-"""New columns beside the old ones of a linear head, which stay as they are."""
+"""Extension methods that add columns to a linear head, whose own columns stay unchanged."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.extending.naming import Naming
-from featstore.extending.photos import Photos
+from featstore.extending.samples import Samples
 from featstore.heads.forms.linear import LinearForm, row_lengths
 
 __all__ = ["Columns"]
 
-# The inverse of the penalty on standardised features.
+# Inverse regularisation strength, on standardised features.
 _C = 0.01
 
 _MOST_SYNTHETIC = 2000
@@ -20,27 +20,18 @@ _MOST_SYNTHETIC = 2000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Columns:
-    """The methods ``columns`` and ``imprinting``: one more column for each new class.
+    """The methods ``columns`` and ``imprinting``: one new column for each new class."""
 
-    The column of a class that is old and new takes the place of the old one.
-
-    Parameters
-    ----------
-    old : LinearForm
-    coef : ndarray of shape (n_new, feature_dim), float64
-    intercept : ndarray of shape (n_new,), float64
-    old_classes, new_classes : ndarray, int
-        The class that each score of :meth:`sides` is of.
-    """
+    # The column of a class that is both old and new replaces the old one.
 
     old: LinearForm
-    coef: NDArray[np.float64]
-    intercept: NDArray[np.float64]
-    old_classes: NDArray[np.intp]
+    coef: NDArray[np.float64]  # (n_new, feature_dim)
+    intercept: NDArray[np.float64]  # (n_new,)
+    old_classes: NDArray[np.intp]  # class of each score of :meth:`sides`
     new_classes: NDArray[np.intp]
 
     def with_offset(self, offset: float) -> LinearForm:
-        """Return the form of all classes with something added to the new scores."""
+        """Return the form of all classes with an offset to the new scores."""
         n_classes = len(np.union1d(self.old_classes, self.new_classes))
         coef, intercept = np.empty((n_classes, self.coef.shape[1])), np.empty(n_classes)
         coef[self.old_classes], intercept[self.old_classes] = self.old.coef, self.old.intercept
@@ -48,7 +39,7 @@ class Columns:
         return LinearForm(coef=coef, intercept=intercept, mean=self.old.mean, scale=self.old.scale)
 
     def sides(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give the scores of the old classes, minus infinity for those that are new too, and of the new."""
+        """Return the scores of the old classes (minus infinity if also new) and of the new."""
         scores = self.with_offset(0.0).scores(X)
         old = scores[:, self.old_classes]
         old[:, np.isin(self.old_classes, self.new_classes)] = -np.inf
@@ -56,30 +47,20 @@ class Columns:
 
     @classmethod
     def train(
-        cls, old: LinearForm, new_photos: Photos, old_photos: Photos, *, naming: Naming, seed: int
+        cls, old: LinearForm, new_samples: Samples, old_samples: Samples, *, naming: Naming, seed: int
     ) -> Self:
-        """Train new columns by softmax regression over all classes, the old columns frozen.
-
-        Old images are replayed. Where there are none, features are made up for the old classes: see
-        :func:`_synthetic`.
-
-        Parameters
-        ----------
-        old : LinearForm
-        new_photos, old_photos : Photos
-        naming : Naming
-        seed : int
-        """
-        new_classes, y_new = np.unique(naming.new[new_photos.y], return_inverse=True)
-        rows, old_y = _prepared(old, new_photos.X), old_photos.y
-        if len(old_photos):
-            replayed = _prepared(old, old_photos.X)
+        """Train new columns by softmax regression with frozen old columns, replaying old images."""
+        # Without old images, synthetic features of the old classes are replayed: see _synthetic.
+        new_classes, y_new = np.unique(naming.new[new_samples.y], return_inverse=True)
+        rows, old_y = _prepared(old, new_samples.X), old_samples.y
+        if len(old_samples):
+            replayed = _prepared(old, old_samples.X)
         else:
             replayed, old_y = _synthetic(old, rows, y_new, seed=seed)
-        # Frozen columns come into the softmax of all by one number: the logarithm of their sum.
+        # Frozen columns enter the softmax by one number: their log-sum-exp.
         is_kept = np.isin(naming.old, new_classes, invert=True)
         frozen = _log_sums(np.concatenate([rows, replayed]) @ old.coef[is_kept].T + old.intercept[is_kept])
-        # 0 for what is old alone: a replayed image of a joined class is one of the new column.
+        # 0 for old classes only: replayed images of a shared class belong to the new column.
         y_old = np.where(is_kept[old_y], 0, 1 + np.searchsorted(new_classes, naming.old[old_y]))
         coef, intercept = _regress(
             np.concatenate([rows, replayed]), frozen, np.concatenate([1 + y_new, y_old]), len(new_classes)
@@ -87,19 +68,11 @@ class Columns:
         return cls(old=old, coef=coef, intercept=intercept, old_classes=naming.old, new_classes=new_classes)
 
     @classmethod
-    def imprint(cls, old: LinearForm, new_photos: Photos, *, naming: Naming) -> Self:
-        """Take each new class's mean direction for its column, as long as the old columns are on average.
-
-        Qi, Brown & Lowe, "Low-shot learning with imprinted weights" (CVPR 2018), without fine-tuning.
-
-        Parameters
-        ----------
-        old : LinearForm
-        new_photos : Photos
-        naming : Naming
-        """
-        new_classes, y = np.unique(naming.new[new_photos.y], return_inverse=True)
-        rows = _prepared(old, new_photos.X)
+    def imprint(cls, old: LinearForm, new_samples: Samples, *, naming: Naming) -> Self:
+        """Use each new class's mean direction as its column, scaled to the old columns' mean norm."""
+        # Qi, Brown & Lowe, Low-shot learning with imprinted weights (CVPR 2018), without fine-tuning.
+        new_classes, y = np.unique(naming.new[new_samples.y], return_inverse=True)
+        rows = _prepared(old, new_samples.X)
         rows = rows / row_lengths(rows)
         means = np.stack([rows[y == number].mean(axis=0) for number in range(len(new_classes))])
         length = np.linalg.norm(old.coef, axis=1).mean() / np.linalg.norm(means, axis=1, keepdims=True)
@@ -115,7 +88,7 @@ class Columns:
 def _regress(
     rows: NDArray[np.float64], frozen: NDArray[np.float64], y: NDArray[np.intp], n_new: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit the scores of ``n_new`` classes beside a score that is given for each row."""
+    """Fit the scores of ``n_new`` classes beside a given score of each row."""
     from scipy.optimize import minimize
 
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
@@ -144,12 +117,10 @@ def _regress(
 def _synthetic(
     old: LinearForm, rows: NDArray[np.float64], y: NDArray[np.intp], *, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Make up features of the old classes, as linear discriminant analysis would have them.
-
-    There a column is the inverse of the covariance within classes times the class's mean, so that the means
-    are the covariance times the columns. It is taken from the new images, shrunk halfway to its diagonal;
-    the middle of all means is theirs, and each made-up row has what a new image differs by from its class.
-    """
+    """Generate features of the old classes under the model of linear discriminant analysis."""
+    # There a column is the inverse within-class covariance times the class mean, so that means are the
+    # covariance times the columns. The covariance is estimated from the new images and shrunk halfway to its
+    # diagonal; the grand mean is theirs, and each synthetic row has the residual of a new image.
     random = np.random.default_rng(seed)
     means = np.stack([rows[y == number].mean(axis=0) for number in range(int(y.max()) + 1)])
     residuals = rows - means[y]
@@ -162,7 +133,7 @@ def _synthetic(
 
 
 def _prepared(form: LinearForm, X: NDArray[Any]) -> NDArray[np.float64]:
-    """Bring features into what a form's columns are multiplied with."""
+    """Transform features into what a form's columns are multiplied with."""
     rows = np.asarray(X, np.float64)
     if form.mean is None or form.scale is None:
         return rows

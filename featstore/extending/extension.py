@@ -1,4 +1,4 @@
-"""One head over all classes of an old head and those of new images."""
+"""Extending a head with the classes of new images."""
 
 import logging
 import os
@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.extending.choosing import Seen, choose_offset, seen, trade_off
 from featstore.extending.columns import Columns
 from featstore.extending.gate import Gate
-from featstore.extending.gathering import gather_new, gather_old
-from featstore.extending.holding_out import Method, hold_out
+from featstore.extending.held_out import Method, hold_out
 from featstore.extending.naming import Naming, name_classes
-from featstore.extending.photos import N_FOLDS, Photos
+from featstore.extending.offset import OffsetScores, choose_offset, offset_scores, trade_off
 from featstore.extending.report import accuracy, calibration_scores, confusions, loss_scores
-from featstore.heads.data.partition import deal
+from featstore.extending.samples import N_FOLDS, Samples
+from featstore.extending.training_images import gather_new, gather_old
+from featstore.heads.data.partition import split_rows
 from featstore.heads.files.head_file import current_versions
 from featstore.heads.fitting.training import Progress, fit
 from featstore.heads.forms.estimator import form_estimator
@@ -37,7 +37,7 @@ __all__ = ["METHODS", "extend"]
 
 METHODS = ("gate", "columns", "imprinting")
 
-# The new classifier's form is all that is used of it: it need not agree with scikit-learn to the last digit.
+# Only the form of the new classifier is used: it need not match scikit-learn to the last digit.
 _TOLERANCE = 1e-2
 
 _C_OF_FEW = 0.01
@@ -60,80 +60,81 @@ def extend(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Head:
-    """Make one head over all classes of an old head and those of new images.
+    """Extend a head with the classes of new images.
 
-    Images of the old classes are welcome and not needed. Where there are any, the head's readiness to say
-    "new" is set such that at most ``max_loss`` of them lose the right label, and they say what the new
-    classes cost; without, such that 95% of the new images are taken for new, and what it costs is not known.
-    Everything is chosen on images held out, five folds in turn, and the images that a choice was made on are
-    not those that it is measured on.
+    Images of the old classes are optional. With them, the offset of the new classes is chosen such that at
+    most ``max_loss`` of the old images lose their correct label, and the cost for the old classes is
+    measured; without, such that 95% of the new images are recognised as new, at an unknown cost. Everything
+    is chosen by 5-fold cross-validation, and measured on other images than those it was chosen on.
 
     Parameters
     ----------
     old : Head or path
-        A linear head, an imported one, or one that was extended before. Where it averages over several views
-        of an image, the extended head does not: it looks at the image itself.
+        A linear, imported or extended head. If it averages over several views of an image, the extended head
+        does not: it predicts from the image itself.
     table : FeatureTable
-        Images of the new classes, in the old head's space; one class is enough. Images without a label are
-        left out.
+        Images of the new classes, at least one, in the old head's space. Images without a label are left out.
     method : {"gate", "columns", "imprinting"}
-        ``"gate"``: the old head stays as it is beside a classifier of the new classes; which of the two
-        answers depends on how near an image is to new training images, and to old ones where there are any,
-        and on the largest old score. ``"columns"``: new columns of a linear head are trained with the old
-        ones frozen, on new images and old ones or, without any, made-up features of the old classes.
-        ``"imprinting"``: the new columns are the classes' mean directions.
+        ``"gate"``: the unchanged old head beside a classifier of the new classes; which of the two decides
+        depends on the image's similarity to new training images (and to old ones, if any) and on the largest
+        old score. ``"columns"``: new columns of a linear head are trained with the old ones frozen, on new
+        images and on old ones or, without any, on synthetic features of the old classes. ``"imprinting"``:
+        the new columns are the mean directions of the classes.
     old_table : FeatureTable or sequence of FeatureTable, optional
-        Images of old classes. Those that the old head was fitted on are not measured on.
+        Images of old classes. Those that the old head was fitted on are not used for measurements.
     same : mapping of str to str, optional
-        New labels that are old classes, and which: ``{"daisy": "daisy"}``. Another label that an old class
-        has too is called after its catalog, ``"daisy (flowers)"``.
+        New labels that are old classes, with the class: ``{"daisy": "daisy"}``. Any other label that is also
+        an old class is named after its catalog, ``"daisy (flowers)"``.
     max_loss : float
-        In [0, 1): the share of old images that may lose the right label.
+        Share of old images that may lose their correct label, in [0, 1).
     rule : SplitRule, optional
-        How the new images are dealt; by default ``SplitRule()``. Train and validation are fitted on, and the
-        head is scored on test.
+        Rule that splits the new images; default ``SplitRule()``. The head is fitted on train and validation,
+        and scored on test.
     seed : int
-        In [0, 2**32), for what is drawn.
+        Random seed, in [0, 2**32).
     jobs, progress
         As for :func:`featstore.fit`, which fits the classifier of the new classes.
 
     Returns
     -------
     Head
-        Called as the method. ``extension`` says how it was made and what it gained and cost:
+        Named after the method. ``extension`` reports how it was made, and its gains and costs:
 
-        - ``method``, ``catalog``, ``labels`` (what the head calls each new label), ``new`` (its new classes),
+        - ``method``, ``catalog``, ``labels`` (the head's name of each new label), ``new`` (its new classes),
           ``same``, ``max_loss``;
         - ``old``: ``name``, ``created``, ``n_classes``, ``catalog`` of the old head; ``old_catalogs``;
         - ``chosen``: ``by``, ``"max_loss"`` or ``"kept"``, the ``offset``, and ``n_new``, ``n_old``, the
+          numbers of
           images that it was chosen on;
         - ``scores``: ``new``, the accuracy on the new test images over all classes, ``held_out``, on the
-          others by folds, and ``alone``, of the new classifier by itself on the test images: each ``{"n",
-          "top1", "top1_ci"}``; ``old``, None without old images: ``{"n", "top1_before", "top1_after",
-          "lost", "lost_ci", "n_lost", "n_gained"}``; ``calibration``, of images held out: ``{"n",
-          "log_loss", "calibration_error"}``;
-        - ``confused``: for each label that stays apart from an old class of this name, how often the two are
+          others by
+          cross-validation, and ``alone``, of the classifier of the new classes on the test images: each
+          ``{"n", "top1", "top1_ci"}``; ``old``, None without old images: ``{"n", "top1_before", "top1_after",
+          "lost", "lost_ci", "n_lost", "n_gained"}``; ``calibration``, on held-out images: ``{"n", "log_loss",
+          "calibration_error"}``;
+        - ``confused``: for each label that is kept apart from an old class of the same name, how often the
+          two are
           confused: ``{"new", "old", "n_new", "n_new_as_old", "n_old", "n_old_as_new"}``;
-        - ``curve``: what other limits on the loss would give, ``{"offset", "new_top1", "lost"}`` each;
-        - ``neighbors``: of a gate, the training features that it keeps, ``{"new", "old"}``.
+        - ``curve``: the trade-off for other limits on the loss, ``{"offset", "new_top1", "lost"}`` each;
+        - ``neighbors``: for a gate, the numbers of training features it keeps, ``{"new", "old"}``.
 
     Raises
     ------
     FingerprintMismatchError
         The images' features are of another backbone than the old head's.
     HeadError
-        The old head is not linear; there are no labels; ``same`` names what there is not; or old images have
-        labels that the old head does not know.
+        The old head is not linear; there are no labels; ``same`` has an unknown label or class; or old images
+        have labels that the old head does not know.
     SplitError
         A new class has no image in train.
 
     Examples
     --------
-    >>> imagenet = featstore.import_head("mobilenet_v2", weights="with_top.h5")  # doctest: +SKIP
-    >>> table = featstore.FeatureStore("flowers.fstore").table()  # doctest: +SKIP
-    >>> head = featstore.extend(imagenet, table, same={"daisy": "daisy"})  # doctest: +SKIP
-    >>> len(head.classes), head.extension["scores"]["new"]["top1"]  # doctest: +SKIP
-    (1004, 0.889)
+    >>> import featstore
+    >>> old = featstore.fit(table.select(table.y != "tulips"), head="logistic", params={"C": 0.1})
+    >>> head = featstore.extend(old, table.select(table.y == "tulips"))
+    >>> head.classes.tolist(), head.extension["new"]
+    (['daisy', 'roses', 'tulips'], ['tulips'])
     """
     if not isinstance(old, Head):
         old = Head.load(os.fspath(old))
@@ -141,7 +142,8 @@ def extend(
     old.check_fingerprint(table.fingerprint, spec=table.spec)
     if old.test_views > 1:
         _logger.warning(
-            "the old head judges an image by the mean over %d views; the extended one by the image itself",
+            "the old head averages over %d views of an image; the extended one predicts from the image "
+            "itself",
             old.test_views,
         )
     tables = [] if old_table is None else [*old_table] if isinstance(old_table, Sequence) else [old_table]
@@ -161,21 +163,21 @@ def extend(
     if len(known) > 1:
         alone = _alone(table, rule=rule, seed=seed, jobs=jobs, progress=progress)
         rule = alone.split_rule
-    rule, rows = deal(table, labels, rule, chooses=False)
+    rule, rows = split_rows(table, labels, rule, chooses=False)
     fitted_on = np.union1d(rows["train"], rows["validation"])
     new = gather_new(table, labels, fitted_on, known, rule)
     old_images = gather_old(old, tables, but=table)
-    old_photos = old_images.photos
-    if len(tables) and not (old_photos.folds >= 0).any():
-        _logger.warning("no old image is one that the old head was not fitted on: the loss is not known")
+    old_samples = old_images.samples
+    if len(tables) and not (old_samples.folds >= 0).any():
+        _logger.warning("the old head was fitted on all old images: the loss cannot be measured")
 
     method_of = _method(method, old, form, alone, known, naming, n_new=len(new), seed=seed)
-    held_out = hold_out(method_of, new, old_photos, naming)
+    held_out = hold_out(method_of, new, old_samples, naming)
     offset = choose_offset(held_out.new, held_out.old, max_loss=max_loss)
     temperature = held_out.temperature(offset, naming.classes)
-    fitted = method_of(new, old_photos)
+    fitted = method_of(new, old_samples)
     final = fitted.with_offset(offset)
-    test = _test_seen(fitted, table, labels, rows["test"], known, naming)
+    test = _test_scores(fitted, table, labels, rows["test"], known, naming)
     old_predicted = held_out.old_predicted(offset, max_loss=max_loss)
     is_known = held_out.old is not None
     extension: dict[str, Any] = {
@@ -258,18 +260,20 @@ def extend(
 
 def _checked(old: Head, *, method: str, max_loss: float) -> LinearForm | GatedForm:
     if method not in METHODS:
-        raise HeadError(f"a method is one of {', '.join(METHODS)}; found {method!r}")
+        raise HeadError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
     if isinstance(max_loss, bool) or not 0 <= max_loss < 1:
-        raise HeadError(f"max_loss is a share of the old images, at least 0 and below 1; found {max_loss!r}")
+        raise HeadError(
+            f"max_loss must be a share of old images of at least 0 and below 1; found {max_loss!r}"
+        )
     if old.form is None:
         raise HeadError(
-            f"the head {old.name} has no scores that new classes could be set beside; a linear head has "
-            "(featstore heads lists logistic, svm and others), and so have imported and extended ones: "
-            "extend one of these"
+            f"the head {old.name} cannot be extended, because it is not linear; use a linear head (such "
+            "as logistic or "
+            "svm, see `featstore heads`), or an imported or extended one"
         )
     if method != "gate" and isinstance(old.form, GatedForm):
         raise HeadError(
-            f"the head {old.name} has a gate, and {method} adds columns to a linear head; use the method gate"
+            f"the head {old.name} has a gate, but {method} adds columns to linear heads; use the method gate"
         )
     return old.form
 
@@ -277,14 +281,14 @@ def _checked(old: Head, *, method: str, max_loss: float) -> LinearForm | GatedFo
 def _alone(
     table: "FeatureTable", *, rule: SplitRule, seed: int, jobs: int | None, progress: Progress | None
 ) -> Head:
-    """Fit a classifier of the new classes by themselves."""
+    """Fit a classifier of the new classes alone."""
     try:
         head = fit(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
     except SplitError:
-        # Another reason than too few images for folds shows again.
+        # Errors other than too few images for folds occur again.
         fixed = {"C": _C_OF_FEW}
         head = fit(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
-        _logger.warning("the new images are too few to choose C by %d folds: it is %g", N_FOLDS, _C_OF_FEW)
+        _logger.warning("too few new images to choose C by %d folds: using C=%g", N_FOLDS, _C_OF_FEW)
     return head
 
 
@@ -299,52 +303,54 @@ def _method(
     n_new: int,
     seed: int,
 ) -> Method:
-    """Return what fits an extension on some images."""
+    """Return a function that fits the extension on given images."""
     temperature = old.temperature or 1.0
     if isinstance(form, GatedForm) or method == "gate":
 
-        def fit_gate(new: Photos, old_photos: Photos) -> Gate:
-            # Of more images than bounds are set by, the classifier has seen all.
+        def fit_gate(new: Samples, old_samples: Samples) -> Gate:
+            # With a sample of the images, the classifier has seen all of them.
             whole = alone.linear if alone is not None and len(new) == n_new else None
             classifier = whole or _classifier(alone, new, known)
-            return Gate.fit(form, classifier, new, old_photos, naming=naming, temperatures=(temperature, 1.0))
+            return Gate.fit(
+                form, classifier, new, old_samples, naming=naming, temperatures=(temperature, 1.0)
+            )
 
         return fit_gate
     scaled = replace(form, coef=form.coef / temperature, intercept=form.intercept / temperature)
     if method == "imprinting":
         return lambda new, _old: Columns.imprint(scaled, new, naming=naming)
-    return lambda new, old_photos: Columns.train(scaled, new, old_photos, naming=naming, seed=seed)
+    return lambda new, old_samples: Columns.train(scaled, new, old_samples, naming=naming, seed=seed)
 
 
-def _classifier(alone: Head | None, photos: Photos, known: list[str]) -> LinearForm:
-    """Fit a classifier of the new classes alone as the one that was chosen; one class needs none."""
-    dim = photos.X.shape[1]
+def _classifier(alone: Head | None, samples: Samples, known: list[str]) -> LinearForm:
+    """Fit a classifier of the new classes with the chosen parameters; a single class needs none."""
+    dim = samples.X.shape[1]
     if alone is None:
         return LinearForm(coef=np.zeros((1, dim)), intercept=np.zeros(1))
     from sklearn.base import clone
 
-    estimator = clone(alone.estimator).fit(photos.X, np.array(known)[photos.y])
+    estimator = clone(alone.estimator).fit(samples.X, np.array(known)[samples.y])
     form = linear_form(estimator, feature_dim=dim, tolerance=_TOLERANCE)
     if form is None:
-        raise HeadError("the classifier of the new classes is not linear in these features: they hardly vary")
+        raise HeadError("the classifier of the new classes has no linear form: these features hardly vary")
     return form
 
 
-def _test_seen(
+def _test_scores(
     fitted: Gate | Columns,
     table: "FeatureTable",
     labels: NDArray[np.str_],
     rows: NDArray[np.intp],
     known: list[str],
     naming: Naming,
-) -> Seen:
-    """Look at the test images, a block at a time."""
+) -> OffsetScores:
+    """Score the test images, block by block."""
     y = naming.new[np.searchsorted(known, labels[rows])]
     classes = fitted.old_classes, fitted.new_classes
     starts = range(0, max(1, len(rows)), _BLOCK_ROWS)
     blocks = [slice(start, start + _BLOCK_ROWS) for start in starts]
-    parts = [seen(fitted.sides(table.select(rows[at]).X), classes, y[at]) for at in blocks]
-    return Seen(
+    parts = [offset_scores(fitted.sides(table.select(rows[at]).X), classes, y[at]) for at in blocks]
+    return OffsetScores(
         **{
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in ("margin", "as_old", "as_new", "y")

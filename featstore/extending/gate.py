@@ -1,4 +1,4 @@
-"""A gate between the old classes and the new ones."""
+"""Extension method with a gate between old and new classes."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -7,43 +7,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.extending.naming import Naming
-from featstore.extending.photos import Photos
+from featstore.extending.samples import Samples
 from featstore.heads.forms.gated import GatedForm, evidence, unit_rows
 from featstore.heads.forms.linear import LinearForm
 
 __all__ = ["Gate"]
 
-# Without old images: per standard deviation of the new images' evidence. With, logistic regression finds
-# 1.6 and -0.7 for photos of flowers against ImageNet's classes (MobileNetV2); on other features it is the
-# deviation that makes weights comparable: cosines of scattering coefficients differ in the fourth digit.
+# Without old images, per standard deviation of the inputs on new images. With old images, logistic regression
+# finds 1.6 and -0.7 for flowers against ImageNet (MobileNetV2). Dividing by the deviation makes weights
+# comparable between features: cosines of scattering coefficients differ in the fourth digit.
 _DEFAULT_WEIGHTS = (2.0, -1.0, 0.0)
 
-# The inverse of the penalty. Larger ones get fewer new images right at the same loss of old ones, on flowers
-# against ImageNet's classes; on digits and on flowers against flowers there is no difference.
+# Inverse regularisation strength. On flowers against ImageNet, larger values get fewer new images right at
+# the same loss of old ones; on digits, and flowers against flowers, there is no difference.
 _C = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
-    """The method ``gate``: the old head as it is, a classifier of the new classes, and a gate between them.
-
-    Parameters
-    ----------
-    form : GatedForm
-    old_classes, new_classes : ndarray, int
-        The class that each score of :meth:`sides` is of.
-    """
+    """The method ``gate``: the old head, a classifier of the new classes, and a gate between them."""
 
     form: GatedForm
-    old_classes: NDArray[np.intp]
+    old_classes: NDArray[np.intp]  # class of each score of :meth:`sides`
     new_classes: NDArray[np.intp]
 
     def sides(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give the scores of the old classes and of the new ones."""
+        """Return the scores of the old and of the new classes."""
         return self.form.sides(X)
 
     def with_offset(self, offset: float) -> GatedForm:
-        """Return the form with something added to the new scores."""
+        """Return the form with an offset to the new scores."""
         return replace(self.form, offset=self.form.offset + np.float64(offset))
 
     @classmethod
@@ -51,37 +44,23 @@ class Gate:
         cls,
         old: LinearForm | GatedForm,
         new: LinearForm,
-        new_photos: Photos,
-        old_photos: Photos,
+        new_samples: Samples,
+        old_samples: Samples,
         *,
         naming: Naming,
         temperatures: tuple[float, float],
     ) -> Self:
-        """Fit a gate.
-
-        It goes by an image's mean cosine to the nearest new training images, by the largest old score and,
-        where there are old images, by the mean cosine to the nearest of them. With old images a logistic
-        regression finds the weights, both sides counting alike; each image's own row is passed over. Without,
-        the evidence is standardised by the new training images, and cosines count twice as much as old
-        scores.
-
-        Parameters
-        ----------
-        old : LinearForm or GatedForm
-        new : LinearForm
-            Fitted on the new images.
-        new_photos, old_photos : Photos
-            Of the second, perhaps none; those that the old head was fitted on are neighbours only.
-        naming : Naming
-        temperatures : tuple of float
-            What the old and the new scores are divided by.
-        """
-        bank, old_bank = unit_rows(new_photos.X), unit_rows(old_photos.X)
-        own = np.arange(len(new_photos))
-        of_new = evidence(new_photos.X, old.scores(new_photos.X), bank, old_bank, own=(own, None))
-        is_fair = np.flatnonzero(old_photos.folds >= 0)
+        """Fit a gate to images that the old head was not fitted on; others are used as neighbours only."""
+        # Its inputs are an image's mean cosine to the nearest new training images, the largest old score and,
+        # with old images, the mean cosine to the nearest of them. With old images, a class-balanced logistic
+        # regression finds the weights; each image's own row is skipped. Without, the inputs are standardised
+        # on the new training images, and cosines weigh twice as much as old scores.
+        bank, old_bank = unit_rows(new_samples.X), unit_rows(old_samples.X)
+        own = np.arange(len(new_samples))
+        of_new = evidence(new_samples.X, old.scores(new_samples.X), bank, old_bank, own=(own, None))
+        is_fair = np.flatnonzero(old_samples.folds >= 0)
         if len(is_fair):
-            fair = old_photos.some(is_fair)
+            fair = old_samples.subset(is_fair)
             of_old = evidence(fair.X, old.scores(fair.X), bank, old_bank, own=(None, is_fair))
             weights, offset = _logistic(of_new, of_old)
         else:
@@ -117,7 +96,7 @@ def _scale(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _members(naming: Naming) -> NDArray[np.int64]:
-    """Return for each class its columns among the old scores followed by the new ones, -1 for none."""
+    """Return each class's columns among the old scores followed by the new ones, -1 for none."""
     of_class = np.concatenate([naming.old, naming.new])
     by_class = np.argsort(of_class, kind="stable")
     starts = np.searchsorted(of_class[by_class], np.arange(len(naming.classes)))

@@ -1,12 +1,11 @@
 """ImageNet's 1,000 classes, as the networks of keras.applications have them.
 
-The order and the WordNet ids are those of the ILSVRC 2012 challenge: ids sorted. A name is the first lemma of
-the class's synset with underscores for spaces, which is how Keras spells them (``decode_predictions``). Four
-classes share two such names, and labels must differ; they say in brackets which they are: ``crane_(bird)``,
-``crane_(machine)``, ``maillot_(tights)`` and ``maillot_(tank_suit)``. ``Cardigan`` is the dog, ``cardigan``
-the garment.
+Order and WordNet ids are those of the ILSVRC 2012 challenge: ids sorted. A name is the first lemma of the
+class's synset with underscores for spaces, as in Keras (``decode_predictions``). Four classes share two names
+and have a disambiguation: ``crane_(bird)``, ``crane_(machine)``, ``maillot_(tights)`` and
+``maillot_(tank_suit)``. ``Cardigan`` is the dog, ``cardigan`` the garment.
 
-``imagenet_classes.tsv`` holds an id and a name a line. It was made of ``imagenet_synsets.txt`` and
+``imagenet_classes.tsv`` has an id and a name on each line. It was made from ``imagenet_synsets.txt`` and
 ``imagenet_synset_to_lemma.txt`` of the PyPI package timm 1.0.31 (Apache 2.0), whose lemmas are those of
 WordNet 3.0 (Princeton University).
 """
@@ -18,7 +17,11 @@ __all__ = ["imagenet_classes", "imagenet_ids"]
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """Return the 1,000 names, in the order of the classifiers of keras.applications.
+    """Return the names of ImageNet's 1,000 classes, in the order of keras.applications.
+
+    Returns
+    -------
+    tuple of str
 
     Examples
     --------
@@ -29,13 +32,7 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 def imagenet_ids() -> tuple[str, ...]:
-    """Return the WordNet ids of the 1,000 classes, in the same order.
-
-    Examples
-    --------
-    >>> imagenet_ids()[2]
-    'n01484850'
-    """
+    """Return the WordNet ids of the 1,000 classes, such as n01440764, in the same order."""
     return tuple(wordnet_id for wordnet_id, _ in _rows())
 
 

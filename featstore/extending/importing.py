@@ -1,4 +1,4 @@
-"""A network's own classifier as a head on the features that the same network gives."""
+"""Importing a network's own classifier as a head."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from featstore.stats.intervals import scored
 __all__ = ["IMAGENET", "NAME", "import_head"]
 
 NAME = "imported"
-"""What such a head is called where the others have the name of their kind."""
+"""Name of imported heads."""
 
 IMAGENET = "imagenet"
 
@@ -35,58 +35,73 @@ def import_head(
     classes: Sequence[str] | str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Head:
-    """Make a head of a network's own classifier, on the features that the network gives as a backbone.
+    """Import a network's own classifier as a head on the features of the same network.
 
-    The classifier is found in the network's graph, and taken only if, on random images, the softmax of the
-    head's scores is what the network itself says. The head gives the probabilities of the whole network. It
-    was fitted on no image of yours: ``featstore.evaluate(head, table, split="all")`` is a fair test.
+    The classifier is extracted from the network's graph, and accepted only if the softmax of the head's
+    scores equals the network's output on random images. The head gives the probabilities of the whole
+    network. It was fitted on none of your images: ``featstore.evaluate(head, table, split="all")`` is a fair
+    test.
 
     Parameters
     ----------
     backbone : str, path or Backbone
-        As for :func:`featstore.load_backbone`; or one that was loaded, such as that of a space.
+        As for :func:`featstore.load_backbone`; or a loaded backbone, such as that of a space.
     weights : path, optional
-        A file of weights **with** the classifier. Without it Keras downloads ImageNet's. Features that were
-        extracted with the same weights without the classifier have the same fingerprint.
+        Weights file **with** the classifier. By default Keras downloads ImageNet's. Features extracted with
+        the same weights without the classifier have the same fingerprint.
     classes : sequence of str, path or "imagenet", optional
-        The classes' names in the network's order, or a text file with one a line. By default ImageNet's
-        where a network of keras.applications has 1,000 classes: see
-        :func:`featstore.extending.imagenet_classes`.
+        Names of the classes in the network's order, or a text file with one on each line. Default:
+        ImageNet's, for networks of keras.applications with 1,000 classes; see
+        :func:`featstore.imagenet_classes`.
     **options
         As for :func:`featstore.load_backbone`: ``layer``, ``pooling``, ``image_size``, ``resize``, ``dtype``,
         ``precision``, ``preprocessing``, ``alpha``, ``views``, ``trust_model``, ``imports``. They must be
-        those of the features that the head is to be used on.
+        those of the features that the head is to be used with.
 
     Returns
     -------
     Head
-        Linear, and called ``"imported"``. Its classes are sorted, as those of every head.
+        A linear head named ``"imported"``. Its classes are sorted, as those of every head.
 
     Raises
     ------
     WeightsError
         The weights file has no classifier, is unreadable or of another architecture.
     WeightsUnavailableError
-        The weights are to be downloaded, and cannot be.
+        The weights cannot be downloaded.
     BackboneError
-        The network's classifier is not one linear layer with softmax on these features; the message says
-        what stands between, and which ``layer`` would do.
+        The network's classifier is not a single linear layer with softmax on these features; the message
+        names the layers between, and which ``layer`` would do.
     HeadError
-        The names of the classes are not as many as the classifier's classes, or not all different.
+        The number of class names differs from that of the classifier's classes, or names occur twice.
 
     Examples
     --------
-    >>> head = featstore.import_head("mobilenet_v2", weights="with_top.h5")  # doctest: +SKIP
-    >>> head.classes[:2].tolist()  # doctest: +SKIP
-    ['Afghan_hound', 'African_chameleon']
+    >>> import tempfile
+    >>> import featstore
+    >>> import keras
+    >>> network = keras.Sequential(
+    ...     [
+    ...         keras.Input((8, 8, 3)),
+    ...         keras.layers.GlobalAveragePooling2D(name="pooled"),
+    ...         keras.layers.Dense(3, activation="softmax"),
+    ...     ]
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     network.save(f"{folder}/land.keras")
+    ...     head = featstore.import_head(
+    ...         f"{folder}/land.keras", layer="pooled", preprocessing="unit", classes=["moor", "heath", "fen"]
+    ...     )
+    >>> head.classes.tolist(), head.feature_dim
+    (['fen', 'heath', 'moor'], 3)
     """
     if isinstance(backbone, Backbone):
         if weights is not None or options:
             given = ", ".join([*(["weights"] if weights is not None else []), *options])
-            raise TypeError(f"a backbone that was loaded has all its options; leave out: {given}")
+            raise TypeError(f"a loaded backbone has its options already; leave out: {given}")
     else:
         backbone = load_backbone(backbone, weights=weights, **options)
-    # A file of names is read before a network is built, which takes seconds.
+    # Read names first: building a network takes seconds.
     names = None if classes is None else _names(classes)
     classifier = backbone.classifier()
     n_classes = len(classifier.bias)
@@ -95,8 +110,9 @@ def import_head(
     if len(names) != n_classes:
         of = f" of {os.fspath(classes)}" if isinstance(classes, str | os.PathLike) else ""
         raise HeadError(
-            f"the classifier of {backbone.spec.name} has {n_classes:,} classes, and the names{of} are "
-            f"{len(names):,}; expected one for each, in the network's order"
+            f"the classifier of {backbone.spec.name} has {n_classes:,} classes, but there are "
+            f"{len(names):,} names{of}; "
+            f"expected one for each class, in the network's order"
         )
     kernel, bias = classifier.kernel.astype(np.float64), classifier.bias.astype(np.float64)
     order = np.argsort(names)
@@ -130,13 +146,15 @@ def _names(classes: Sequence[str] | str | os.PathLike[str]) -> NDArray[np.str_]:
     names = np.array(lines, dtype=np.str_)
     where = f" of {os.fspath(classes)}" if isinstance(classes, str | os.PathLike) else ""
     if len(names) < 2:
-        raise HeadError(f"a head has at least 2 classes; the names{where} are {len(names)}")
+        raise HeadError(f"a head needs at least 2 classes; found {len(names)} names{where}")
     if "" in lines:
-        raise HeadError(f"name {lines.index('') + 1} of the classes{where} is empty; expected one a line")
+        raise HeadError(
+            f"name {lines.index('') + 1} of the classes{where} is empty; expected one name on each line"
+        )
     found, counts = np.unique(names, return_counts=True)
     if (counts > 1).any():
         twice = str(found[counts > 1][0])
-        raise HeadError(f"the classes{where} have the name {twice!r} more than once; tell them apart")
+        raise HeadError(f"the classes{where} have the name {twice!r} more than once; make names unique")
     return names
 
 
@@ -148,7 +166,7 @@ def _lines(path: str) -> tuple[str, ...]:
         raise HeadError(f"the names of the classes cannot be read from {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise HeadError(
-            f"{path} is no text file in UTF-8; expected the classes' names, one a line"
+            f"{path} is not a text file in UTF-8; expected class names, one on each line"
         ) from error
 
 
@@ -156,19 +174,20 @@ def _default_names(backbone: Backbone, n_classes: int) -> NDArray[np.str_]:
     name = backbone.spec.name
     if n_classes != _N_IMAGENET:
         raise HeadError(
-            f"the classifier of {name} has {n_classes:,} classes, and ImageNet has {_N_IMAGENET:,}: say what "
-            "they are called with --classes FILE, one name a line in the network's order"
+            f"the classifier of {name} has {n_classes:,} classes, but ImageNet has {_N_IMAGENET:,}: name "
+            "them "
+            "with --classes FILE, one name on each line in the network's order"
         )
     if backbone.spec.architecture not in {info.name for info in known_backbones()}:
         raise HeadError(
-            f"{name} is a model of your own with {n_classes:,} classes: say what they are called with "
-            f"--classes FILE, one name a line in the network's order, or --classes {IMAGENET}"
+            f"{name} is your own model with {n_classes:,} classes: name them with "
+            f"--classes FILE, one name on each line in the network's order, or --classes {IMAGENET}"
         )
     return np.array(imagenet_classes(), dtype=np.str_)
 
 
 def _logistic_regression(linear: LinearForm, classes: NDArray[np.str_]) -> Any:
-    """Return scikit-learn's classifier with these scores, as if it had been fitted."""
+    """Return a fitted scikit-learn classifier with these scores."""
     from sklearn.linear_model import LogisticRegression
 
     coef, intercept = linear.coef, linear.intercept

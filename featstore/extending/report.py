@@ -1,13 +1,13 @@
-"""What an extension gained and what it cost, in numbers."""
+"""Gains and costs of an extension."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.extending.choosing import Seen
-from featstore.extending.holding_out import HeldOut
+from featstore.extending.held_out import HeldOut
 from featstore.extending.naming import Naming
+from featstore.extending.offset import OffsetScores
 from featstore.heads.calibration import softmax
 from featstore.stats.intervals import scored, wilson_interval
 from featstore.stats.metrics import calibration_bins, expected_calibration_error, log_loss
@@ -15,8 +15,8 @@ from featstore.stats.metrics import calibration_bins, expected_calibration_error
 __all__ = ["accuracy", "calibration_scores", "confusions", "loss_scores"]
 
 
-def loss_scores(old: Seen | None, predicted: NDArray[np.intp]) -> dict[str, Any] | None:
-    """Say what old images lose, by predictions after the extension; None where there are none."""
+def loss_scores(old: OffsetScores | None, predicted: NDArray[np.intp]) -> dict[str, Any] | None:
+    """Score old images by their predictions after the extension; None without old images."""
     if old is None:
         return None
     before, after, n = old.right_as_old, predicted == old.y, len(old)
@@ -35,7 +35,7 @@ def loss_scores(old: Seen | None, predicted: NDArray[np.intp]) -> dict[str, Any]
 def calibration_scores(
     held_out: HeldOut, *, offset: float, temperature: float, n_classes: int
 ) -> dict[str, Any]:
-    """Say how good the probabilities are for images held out, old and new."""
+    """Score the probabilities of held-out images, old and new."""
     probabilities = softmax(held_out.scores(offset, n_classes) / temperature)
     is_right = probabilities.argmax(axis=1) == held_out.y
     bins = calibration_bins(probabilities.max(axis=1), is_right)
@@ -51,19 +51,13 @@ def confusions(
     new: tuple[NDArray[np.intp], NDArray[np.intp]],
     old: tuple[NDArray[np.intp], NDArray[np.intp]],
 ) -> list[dict[str, Any]]:
-    """Say how often a new class and the old one of the same name are taken for each other.
-
-    Parameters
-    ----------
-    naming : Naming
-    new, old : tuple of ndarray of int
-        The classes of new images, and of old ones, and what they are taken for.
-    """
-    told = []
+    """Count confusions of each new class with the old class of the same name."""
+    # `new` and `old` are (classes, predictions) of new and old images.
+    found = []
     for label, called in naming.twins.items():
         own, twin = (int(np.searchsorted(naming.classes, name)) for name in (called, label))
         of_new, of_old = new[0] == own, old[0] == twin
-        told.append(
+        found.append(
             {
                 "new": called,
                 "old": label,
@@ -73,7 +67,7 @@ def confusions(
                 "n_old_as_new": int((old[1][of_old] == own).sum()),
             }
         )
-    return told
+    return found
 
 
 def accuracy(is_right: NDArray[np.bool_]) -> dict[str, Any]:

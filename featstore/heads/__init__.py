@@ -1,4 +1,4 @@
-"""Classifiers on stored features: which there are, how they are fitted, saved and loaded."""
+"""Heads: classifiers on stored features, and how they are fitted, saved and loaded."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What is known of a kind of head before one is fitted."""
+"""Description of a kind of head."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,32 +9,47 @@ __all__ = ["HeadInfo"]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadInfo:
-    """A head that can be asked for by name.
+    """A kind of head: a classifier, its parameters and how it is fitted.
 
     Parameters
     ----------
     name : str
-        What ``fit`` calls it.
+        Name, as passed to :func:`featstore.fit`.
     summary : str
-        One line: what it is and when to choose it.
+        One line: what it is, and when to choose it.
     make : callable
         Returns a new, unfitted scikit-learn ``Pipeline``: the scaling that suits the classifier, then the
         classifier as the last step.
     grid : mapping of str to tuple
-        The classifier's parameters that ``fit`` chooses, each with its values, the most regularised first.
-        Empty where there is nothing to choose.
+        The classifier's parameters that ``fit`` chooses, each with its values, the most regularised first;
+        empty if there is nothing to choose.
     settings : tuple of str
-        All of the classifier's parameters that may be set, those of the grid among them.
+        All of the classifier's parameters that may be set, including those of the grid.
     solver : {"plain", "warm", "margins", "moments", "descent", "neighbors"}
-        How it is fitted. ``"plain"``, which does for any: in memory, once for each setting. ``"warm"``: each
-        setting starts from the solution of the one before while it is chosen. The others are for certain
+        How it is fitted. ``"plain"``, for any classifier: in memory, once for each setting. ``"warm"``: each
+        setting starts from the previous solution while parameters are chosen. The others are for specific
         classifiers: all classes together, from sums of squares, by passes over blocks, and by one search for
         neighbours.
     is_calibrated : bool
-        Whether its probabilities are the softmax of its scores divided by a temperature even where the
+        Whether its probabilities are the softmax of its scores divided by a temperature even if the
         classifier has probabilities of its own.
     dtype : {"float32", "float64"}
-        What the scaled features are kept in for a solver that has them in memory.
+        Type of the scaled features, for a solver that holds them in memory.
+
+    Examples
+    --------
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.pipeline import Pipeline
+    >>> info = HeadInfo(
+    ...     name="bayes",
+    ...     summary="Gaussian naive Bayes",
+    ...     make=lambda: Pipeline([("classifier", GaussianNB())]),
+    ...     grid={"var_smoothing": (1e-1, 1e-3)},
+    ...     settings=("var_smoothing",),
+    ... )
+    >>> import featstore
+    >>> featstore.fit(table, head=info).name
+    'bayes'
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""In what two specifications of features differ, in words."""
+"""Differences between two feature specifications, for error messages."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,35 +10,22 @@ __all__ = ["differences"]
 
 
 def differences(own: "BackboneSpec | JoinedSpec", other: "BackboneSpec | JoinedSpec") -> list[str]:
-    """Say what is different in a head's specification and in that of what is at hand.
-
-    Of joined backbones, part by part; numbers of parts that differ are all that is said of them.
-
-    Parameters
-    ----------
-    own : BackboneSpec or JoinedSpec
-        The head's.
-    other : BackboneSpec or JoinedSpec
-
-    Returns
-    -------
-    list of str
-        ``"layer is a in the head and b here"`` for each field that differs.
-    """
+    """Describe each field that differs, as ``layer is a in the head and b here``."""
+    # Joined backbones are compared part by part, unless their numbers differ.
     if len(own.parts) != len(other.parts):
         return [f"the head joins {_backbones(len(own.parts))}, and here {_are(len(other.parts))}"]
     if {*own.parts} == {*other.parts}:
         return ["the backbones are the same and joined in another order"]
-    told = []
+    found = []
     for number, (ours, theirs) in enumerate(zip(own.parts, other.parts, strict=True), start=1):
         ahead = f"in part {number}, " if len(own.parts) > 1 else ""
         mine, yours = ours.to_dict(), theirs.to_dict()
-        told += [
+        found += [
             f"{ahead}{key} is {_short(mine.get(key))} in the head and {_short(yours.get(key))} here"
             for key in sorted({*mine, *yours})
             if mine.get(key) != yours.get(key)
         ]
-    return told
+    return found
 
 
 def _backbones(n: int) -> str:

@@ -1,4 +1,4 @@
-"""Heads of others: those that installed packages register, and those of a module that the user names.
+"""Heads from other packages and from the user's own modules.
 
 A package registers a head under the entry point group ``featstore.heads``, in its ``pyproject.toml``::
 
@@ -6,8 +6,7 @@ A package registers a head under the entry point group ``featstore.heads``, in i
     forest = "my_package.heads:forest"
 
 where ``forest()`` returns a :class:`featstore.HeadInfo`, or an unfitted scikit-learn classifier or
-``Pipeline``, which is then fitted as it is. Nothing of it is imported before it is asked for by name or heads
-are listed.
+``Pipeline``, which is then fitted as it is. Nothing is imported before the head is used or heads are listed.
 """
 
 import importlib
@@ -28,25 +27,19 @@ _logger = logging.getLogger(__name__)
 
 
 def plugin_names() -> tuple[str, ...]:
-    """Return the names that installed packages register, sorted; nothing of them is imported."""
+    """Return the sorted names that installed packages register, without importing anything."""
     return tuple(sorted(entry_points(group=_GROUP).names))
 
 
 def load_plugin(name: str) -> HeadInfo:
-    """Import one registered head.
-
-    Raises
-    ------
-    HeadError
-        It cannot be imported, or gives no head; the message names it.
-    """
+    """Import a registered head; raise HeadError if that fails."""
     found: Sequence[EntryPoint] = sorted(entry_points(group=_GROUP, name=name), key=lambda entry: entry.value)
     entry = found[0]
-    return _info(entry.load, name=name, told=f"the head {name} of the package {_package(entry)}")
+    return _info(entry.load, name=name, source=f"the head {name} of the package {_package(entry)}")
 
 
 def load_plugins() -> tuple[HeadInfo, ...]:
-    """Import all registered heads; one that cannot be is left out, with a warning that names it."""
+    """Import all registered heads; those that fail are skipped with a warning."""
     loaded = []
     for name in plugin_names():
         try:
@@ -57,23 +50,23 @@ def load_plugins() -> tuple[HeadInfo, ...]:
 
 
 def load_head_factory(text: str) -> HeadInfo:
-    """Load what makes a head from a module of the user's own. This runs the module's code.
+    """Load a head from the user's own module. This runs the module's code.
 
     Parameters
     ----------
     text : str
-        ``"module:factory"``; ``factory()`` returns a :class:`featstore.HeadInfo`, or an unfitted
-        scikit-learn classifier or ``Pipeline``.
+        ``"module:factory"``; ``factory()`` returns a :class:`featstore.HeadInfo`, or an unfitted scikit-learn
+        classifier or ``Pipeline``.
 
     Returns
     -------
     HeadInfo
-        Called as the factory is, unless it gives one with a name of its own.
+        Named after the factory, unless the factory returns a HeadInfo.
 
     Raises
     ------
     HeadError
-        There is no such module or factory, or it gives no head.
+        The module or factory does not exist, or does not return a head.
 
     Examples
     --------
@@ -84,38 +77,38 @@ def load_head_factory(text: str) -> HeadInfo:
     # A file's path would be taken for a relative import.
     if not all(module.split(".")) or {*module} & {*"/\\"} or not factory.isidentifier():
         raise HeadError(
-            f"a head of your own is named MODULE:FACTORY, for example my_heads:forest; found {text!r}"
+            f"your own head must be given as MODULE:FACTORY, for example my_heads:forest; found {text!r}"
         )
 
     def load() -> Any:
         return getattr(importlib.import_module(module), factory)
 
-    return _info(load, name=factory, told=f"the head {text}", keeps_name=True)
+    return _info(load, name=factory, source=f"the head {text}", keeps_name=True)
 
 
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else entry.module
 
 
-def _info(load: Callable[[], Any], *, name: str, told: str, keeps_name: bool = False) -> HeadInfo:
+def _info(load: Callable[[], Any], *, name: str, source: str, keeps_name: bool = False) -> HeadInfo:
     try:
         factory = load()
         made = factory() if callable(factory) else factory
-    except Exception as error:  # it is code of others, which may raise anything
-        raise HeadError(f"{told} cannot be loaded: {type(error).__name__}: {first_line(error)}") from error
+    except Exception as error:  # foreign code may raise anything
+        raise HeadError(f"{source} cannot be loaded: {type(error).__name__}: {first_line(error)}") from error
     if isinstance(made, HeadInfo):
         return made if keeps_name else replace(made, name=name)
-    return _as_info(factory, made, name=name, told=told)
+    return _as_info(factory, made, name=name, source=source)
 
 
-def _as_info(factory: Callable[[], Any], made: Any, *, name: str, told: str) -> HeadInfo:
+def _as_info(factory: Callable[[], Any], made: Any, *, name: str, source: str) -> HeadInfo:
     from sklearn.base import BaseEstimator, is_classifier
     from sklearn.pipeline import Pipeline
 
     if isinstance(made, type) or not isinstance(made, BaseEstimator) or not is_classifier(made):
         found = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
         raise HeadError(
-            f"{told} gives {found}; expected a featstore.HeadInfo or a scikit-learn classifier, not fitted"
+            f"{source} returns {found}; expected a featstore.HeadInfo or an unfitted scikit-learn classifier"
         )
 
     def make() -> Any:

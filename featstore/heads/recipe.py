@@ -1,4 +1,4 @@
-"""What to fit: an unfitted estimator, what is fixed of it, and what is to be chosen."""
+"""Recipe of a fit: an unfitted estimator with its fixed parameters, and the grid to choose from."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import normalised_name
+from featstore.class_names import listed, normalised_name
 from featstore.errors import HeadError, first_line
 from featstore.heads.info import HeadInfo
 from featstore.heads.registry import find_head, known_heads
@@ -25,97 +25,71 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to fit.
-
-    Parameters
-    ----------
-    name : str
-    estimator : Any
-        Unfitted, with all fixed parameters set: a ``Pipeline``, or the user's own classifier.
-    fixed : dict
-        Parameters that the user has set.
-    grid : dict
-        Those to be chosen, each with its values.
-    class_weight : "balanced", dict of str to float, or None
-    solver, dtype, is_calibrated
-        As :class:`featstore.HeadInfo` has them; the solver of a user's own instance is ``"own"``.
-    """
+    """What to fit."""
 
     name: str
-    estimator: Any
-    fixed: Params = field(default_factory=dict)
+    estimator: Any  # unfitted, with all fixed parameters set
+    fixed: Params = field(default_factory=dict)  # parameters set by the user
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     class_weight: Any = None
-    solver: str = "own"
+    solver: str = "own"  # as in HeadInfo; "own" for a user's own instance
     dtype: str = "float32"
     is_calibrated: bool = False
 
     @property
     def classifier(self) -> Any:
-        """The last step of the pipeline, unfitted."""
+        """The unfitted last step of the pipeline."""
         return self.estimator.steps[-1][1]
 
     @property
     def backend(self) -> str:
-        """What its fits run in at once: threads only where the solver is known to bear them."""
+        """Preference for joblib: threads only for solvers that are thread-safe."""
         return "processes" if self.solver in {"plain", "own"} else "threads"
 
     @property
     def settings(self) -> list[Params]:
-        """All settings of the grid, in its order; one without parameters where there is no grid."""
+        """All settings of the grid, in order; a single empty one without a grid."""
         return [
             dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
         ]
 
     @property
     def n_settings(self) -> int:
-        """How many settings there are to choose from."""
+        """Number of settings to choose from."""
         return math.prod(len(values) for values in self.grid.values())
 
     def middle(self) -> "Recipe":
-        """Return the recipe with the middle value alone of each of its grids."""
+        """Return the recipe with only the middle value of each grid."""
         return replace(self, grid={name: (values[len(values) // 2],) for name, values in self.grid.items()})
 
     def for_n_rows(self, n_rows: int) -> "Recipe":
-        """Return the recipe without those numbers of neighbours that so few rows cannot have."""
+        """Return the recipe without numbers of neighbours above the number of rows."""
         if self.solver != "neighbors":
             return self
         if "n_neighbors" in self.grid:
             most = self.grid["n_neighbors"]
             few = tuple(number for number in most if number <= n_rows) or (n_rows,)
             return replace(self, grid={**self.grid, "n_neighbors": few})
-        asked = self.fixed["n_neighbors"]
-        if isinstance(asked, int) and asked > n_rows:
+        given = self.fixed["n_neighbors"]
+        if isinstance(given, int) and given > n_rows:
             raise HeadError(
-                f"{self.name} is asked for {asked} neighbours and is fitted on {n_rows} rows; "
-                "choose n_neighbors below that"
+                f"{self.name} has n_neighbors={given}, but is fitted on {n_rows} rows; reduce n_neighbors"
             )
         return self
 
     def check_classes(self, classes: NDArray[np.str_]) -> None:
-        """Refuse weights for classes that there are not.
-
-        Raises
-        ------
-        HeadError
-        """
+        """Raise HeadError if there are weights for unknown classes."""
         if isinstance(self.class_weight, Mapping):
             unknown = sorted({*self.class_weight} - {*classes.tolist()})
             if unknown:
                 raise HeadError(
-                    f"class weights are given for {', '.join(unknown[:5])}, and no image has such a label"
+                    f"class weights are given for {listed(unknown)}, but no image has such a label"
                 )
 
     def weights(self, classes: NDArray[np.str_], codes: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return what an image of each class counts.
-
-        ``"balanced"`` is n / (n_classes * n_of_the_class), as in scikit-learn (after King & Zeng,
-        Political Analysis 9, 2001). A label that is not named counts 1.
-
-        Returns
-        -------
-        ndarray of shape (n_classes,), float64
-        """
+        """Return the weight of an image of each class, float64 of shape (n_classes,)."""
+        # "balanced" is n / (n_classes * n_of_the_class), as in scikit-learn (after King & Zeng, Political
+        # Analysis 9, 2001). Labels without a weight count 1.
         if self.class_weight is None:
             return np.ones(len(classes))
         if self.class_weight == "balanced":
@@ -127,26 +101,9 @@ class Recipe:
 def build_recipe(
     head: Any, *, params: Mapping[str, Any] | None = None, class_weight: Any = None, seed: int = 0
 ) -> Recipe:
-    """Check what the user asks for and bring it into one form.
-
-    Parameters
-    ----------
-    head : str, HeadInfo or scikit-learn classifier
-    params : mapping, optional
-        Parameters to fix, of a head that is no instance.
-    class_weight : "balanced" or mapping of str to float, optional
-    seed : int
-        Goes to every ``random_state`` that is not set.
-
-    Raises
-    ------
-    UnknownHeadError
-        No head has this name.
-    HeadError
-        Something is unfit.
-    """
+    """Validate the user's arguments and return a recipe."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= _LARGEST_SEED:
-        raise HeadError(f"a seed is a whole number from 0 to {_LARGEST_SEED}; found {seed!r}")
+        raise HeadError(f"seed must be an integer from 0 to {_LARGEST_SEED}; found {seed!r}")
     if isinstance(class_weight, Mapping):
         class_weight = {
             normalised_name(label) if isinstance(label, str) else label: weight
@@ -161,10 +118,12 @@ def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any
     fixed = _checked_params(info, params or {})
     if class_weight is not None:
         if "class_weight" in fixed:
-            raise HeadError("class weights are given twice; give class_weight or the parameter, not both")
+            raise HeadError("class weights are given twice; pass either class_weight or the parameter")
         if "class_weight" not in info.settings:
             able = [one.name for one in known_heads() if "class_weight" in one.settings]
-            raise HeadError(f"{info.name} has no class weights; heads that have are {', '.join(able)}")
+            raise HeadError(
+                f"{info.name} does not support class weights; heads that do are {', '.join(able)}"
+            )
         fixed |= {"class_weight": _checked_class_weight(class_weight)}
     if info.solver in {"moments", "margins", "descent"}:
         _checked_class_weight(fixed.get("class_weight"))
@@ -194,7 +153,7 @@ def _of_instance(head: Any, params: Mapping[str, Any] | None, class_weight: Any,
         names = ", ".join(info.name for info in known_heads())
         found = f"the class {head.__name__}" if isinstance(head, type) else type(head).__name__
         raise HeadError(
-            f"a head is one of {names}, or an instance of a scikit-learn classifier; found {found}"
+            f"head must be one of {names}, or an instance of a scikit-learn classifier; found {found}"
         )
     if named := [*(params or {}), *(["class_weight"] if class_weight is not None else [])]:
         raise HeadError(
@@ -221,7 +180,7 @@ def _checked_params(info: HeadInfo, params: Mapping[str, Any]) -> Params:
     try:
         json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise HeadError(f"parameters are numbers, texts and dicts of them; found {plain}") from error
+        raise HeadError(f"parameters must be numbers, strings or dicts of them; found {plain}") from error
     return plain
 
 
@@ -233,5 +192,5 @@ def _checked_class_weight(class_weight: Any) -> Any:
         if all(isinstance(w, int | float | np.number) and 0 < w < math.inf for w in plain.values()):
             return {label: float(weight) for label, weight in plain.items()}
     raise HeadError(
-        f'class weights are "balanced", or a number above 0 for each label; found {class_weight!r}'
+        f'class weights must be "balanced", or a number above 0 for each label; found {class_weight!r}'
     )

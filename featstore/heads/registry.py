@@ -1,7 +1,7 @@
-"""The heads by name: what each is, when to choose it, and the grid that its parameters are chosen from.
+"""Registry of heads by name, with the grids that their parameters are chosen from.
 
-Listing featstore's own imports no scikit-learn. Others can be added by packages, under the entry point group
-``featstore.heads`` (see :mod:`featstore.heads.plugins`).
+Listing featstore's own heads does not import scikit-learn. Packages can add others, under the entry point
+group ``featstore.heads`` (see :mod:`featstore.heads.plugins`).
 """
 
 import difflib
@@ -17,9 +17,13 @@ __all__ = ["find_head", "known_heads"]
 
 
 def known_heads() -> tuple[HeadInfo, ...]:
-    """List the heads, in the order of their names: featstore's own, and those that installed packages add.
+    """Return the available heads, sorted by name: featstore's own, and those of installed packages.
 
-    A package's head that cannot be loaded is left out, with a warning in the log that names it.
+    Heads of packages that cannot be loaded are skipped with a warning.
+
+    Returns
+    -------
+    tuple of HeadInfo
 
     Examples
     --------
@@ -31,20 +35,7 @@ def known_heads() -> tuple[HeadInfo, ...]:
 
 
 def find_head(name: str) -> HeadInfo:
-    """Look a head up by its name.
-
-    Raises
-    ------
-    UnknownHeadError
-        There is none of this name; the message lists those that there are.
-    HeadError
-        A package's head cannot be loaded.
-
-    Examples
-    --------
-    >>> find_head("svm").grid["C"][:3]
-    (0.01, 0.03, 0.1)
-    """
+    """Return a head by its name; raise UnknownHeadError or HeadError."""
     if name in _HEADS:
         return _HEADS[name]
     names = sorted({*_HEADS, *plugin_names()})
@@ -68,7 +59,7 @@ def _make_knn() -> Any:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import Normalizer
 
-    # Brute force: in a thousand dimensions a tree is no faster, and it could not be saved without pickle.
+    # Brute force: in a thousand dimensions trees are no faster, and they cannot be saved without pickle.
     return Pipeline([("normalizer", Normalizer()), ("classifier", KNeighborsClassifier(algorithm="brute"))])
 
 
@@ -105,7 +96,7 @@ def _make_sgd() -> Any:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import Normalizer, StandardScaler
 
-    # Rows of unit length: the learning rate's schedule supposes them.
+    # The learning rate's schedule assumes rows of unit length.
     classifier = SGDClassifier(average=True, tol=None)
     return Pipeline([("scaler", StandardScaler()), ("normalizer", Normalizer()), ("classifier", classifier)])
 
@@ -115,8 +106,8 @@ def _make_svm() -> Any:
     from sklearn.preprocessing import Normalizer, StandardScaler
     from sklearn.svm import LinearSVC
 
-    # Standardised first: features with large means, such as logarithms, are otherwise nearly parallel once
-    # they have unit length, which costs accuracy and takes many times as long.
+    # Without standardising first, features with large means, such as logarithms, are nearly parallel at unit
+    # length, which costs accuracy and takes many times as long.
     classifier = LinearSVC(dual="auto", max_iter=10_000)
     return Pipeline([("scaler", StandardScaler()), ("normalizer", Normalizer()), ("classifier", classifier)])
 

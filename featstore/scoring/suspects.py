@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError
 from featstore.heads.data.samples import Images
-from featstore.heads.data.view_counts import check_dealing, check_images, checked_views
+from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
 from featstore.heads.fitting.held_out import Judgement, judge
 from featstore.heads.fitting.sweep import limits
 from featstore.heads.recipe import Recipe, build_recipe
@@ -185,7 +185,7 @@ def find_suspects(
     named = [group or None for group in np.asarray(table.groups).tolist()]
     groups = np.array(join_groups(named, hashes.tolist()), np.str_)
     of_views = checked_views(views)
-    check_dealing(recipe.estimator, of_views)
+    check_search_folds(recipe.estimator, of_views)
     images = Images(
         table=table.with_views(of_views.most),
         at=rows,

@@ -185,5 +185,5 @@ def test_many_equal_names_are_noted_and_asked_about_at_once(store, monkeypatch, 
 def test_a_wrong_pair_is_refused(store):
     assert "is not of the form NEW=OLD" in run("extend old --catalog flowers --same daisy", code=2).stderr
     assert (
-        "no new image is labelled 'tulip'" in run("extend old --catalog flowers --same tulip=fen", 1).stderr
+        "no new image has the label 'tulip'" in run("extend old --catalog flowers --same tulip=fen", 1).stderr
     )

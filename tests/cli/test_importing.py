@@ -99,7 +99,7 @@ def test_a_space_of_views_is_met_by_the_same_options(run, tmp_path):
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        (NETWORK, 1, "has 2 classes, and ImageNet has 1,000: say what they are called with --classes FILE"),
+        (NETWORK, 1, "has 2 classes, but ImageNet has 1,000: name them with --classes FILE"),
         (f"{NETWORK} --classes nowhere.txt", 1, "nowhere.txt"),
         (f"{NETWORK} --classes names.txt -o nowhere/a.head", 1, "there is no folder"),
         ("--backbone land.keras --preprocess unit --classes names.txt", 1, "cut at --layer pooled"),

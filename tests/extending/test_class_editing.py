@@ -152,16 +152,16 @@ def test_without_a_change_the_head_is_the_same():
 @pytest.mark.parametrize(
     ("remove", "rename", "says"),
     [
-        (["Class1"], {}, "no class 'Class1'; near are class 1"),
+        (["Class1"], {}, "no class 'Class1'; did you mean class 1"),
         ([], {"tulip": "rose"}, "no class 'tulip'; `featstore head classes` lists its 4"),
         (
             ["class 0", "class 1", "class 2"],
             {},
             "at least 2 classes; of the 4 of logistic, 1 would be",
         ),
-        ([], {"class 0": "a", "class 1": "a"}, "class 0 and class 1 would both be called 'a'"),
-        ([], {"class 0": "class 1"}, "would both be called 'class 1': renaming does not join classes"),
-        (["class 0"], {"class 0": "a"}, "'class 0' is to be removed and renamed"),
+        ([], {"class 0": "a", "class 1": "a"}, "class 0 and class 1 would both be named 'a'"),
+        ([], {"class 0": "class 1"}, "would both be named 'class 1': classes cannot be merged by renaming"),
+        (["class 0"], {"class 0": "a"}, "'class 0' is both removed and renamed"),
         ([], {"class 0": ""}, "'class 0' needs a name"),
         ([], {"class 0": " \t"}, "'class 0' needs a name"),
     ],

@@ -222,7 +222,7 @@ def test_old_photos_among_the_new_ones_are_passed_over(old, caplog):
 def test_an_extended_head_looks_at_the_image_itself(old, caplog):
     head = featstore.extend(replace(old, test_views=4), new_photos())
     assert head.test_views == 1
-    assert "the mean over 4 views" in caplog.text
+    assert "averages over 4 views" in caplog.text
 
 
 def test_the_same_seed_gives_the_same_head(old):
@@ -244,10 +244,10 @@ def test_features_of_another_backbone_are_refused(old):
     ("options", "reason"),
     [
         ({"method": "magic"}, "gate, columns, imprinting; found 'magic'"),
-        ({"max_loss": 1.0}, "max_loss is a share"),
+        ({"max_loss": 1.0}, "max_loss must be a share"),
         (
             {"same": {"new 9": "old 0"}},
-            "no new image is labelled 'new 9'; the labels are new 0, new 1, new 2",
+            "no new image has the label 'new 9'; the labels are new 0, new 1, new 2",
         ),
         ({"same": {"new 0": "OLD"}}, "has no class 'OLD'; it has old 0, old 1"),
     ],
@@ -269,7 +269,7 @@ def test_old_photos_with_labels_that_the_old_head_does_not_know_are_refused(old)
 
 
 def test_a_head_without_a_form_is_refused():
-    with pytest.raises(HeadError, match="the head knn has no scores"):
+    with pytest.raises(HeadError, match="the head knn cannot be extended, because it is not linear"):
         featstore.extend(old_head("knn"), new_photos())
 
 
@@ -281,7 +281,7 @@ def test_columns_of_a_gated_head_are_refused(extended):
 def test_photos_of_one_content_each_cannot_be_held_out(old):
     table = new_photos(NEW[:1])
     one = np.repeat(table.content_hash_bytes[:1], len(table), axis=0)
-    with pytest.raises(HeadError, match="nothing can be held out"):
+    with pytest.raises(HeadError, match="none can be held out"):
         featstore.extend(
             old, table.but(content_hash_bytes=one), rule=featstore.SplitRule(test=0, validation=0)
         )

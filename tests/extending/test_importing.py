@@ -86,7 +86,7 @@ def test_two_classes_have_one_row_in_scikit_learn(tmp_path, store):
 def test_too_few_names_are_an_error_with_both_numbers(classes, network, tmp_path):
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     given = tmp_path / classes if isinstance(classes, str) else classes
-    with pytest.raises(HeadError, match=r"has 4 classes, and the names.* are 3; expected one for each"):
+    with pytest.raises(HeadError, match=r"has 4 classes, but there are 3 names.*; expected one for each"):
         import_land(network, classes=given)
 
 
@@ -114,7 +114,7 @@ def test_a_file_of_names_that_cannot_be_read_is_refused_by_its_name(content, say
 
 
 def test_other_classes_than_imagenet_s_have_to_be_named(network):
-    with pytest.raises(HeadError, match="has 4 classes, and ImageNet has 1,000: say what they are called"):
+    with pytest.raises(HeadError, match="has 4 classes, but ImageNet has 1,000: name them"):
         import_land(network, classes=None)
 
 
@@ -122,7 +122,7 @@ def test_a_model_of_one_s_own_with_a_thousand_classes_may_have_imagenet_s(tmp_pa
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.GlobalAveragePooling2D(name="pooled")(inputs)
     keras.Model(inputs, keras.layers.Dense(1000, activation="softmax")(x)).save(tmp_path / "own.keras")
-    with pytest.raises(HeadError, match=r"a model of your own with 1,000 classes: .* or --classes imagenet"):
+    with pytest.raises(HeadError, match=r"your own model with 1,000 classes: .* or --classes imagenet"):
         featstore.import_head(tmp_path / "own.keras", **OPTIONS)
     head = featstore.import_head(tmp_path / "own.keras", classes="imagenet", **OPTIONS)
     assert head.classes.tolist() == sorted(imagenet_classes())

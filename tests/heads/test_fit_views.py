@@ -285,7 +285,7 @@ def test_rejection_near_duplicates_leaks_and_conflicts_count_images(make_viewed_
     [
         (8, "given for train and test"),
         ({"validation": 2}, "given for train and test"),
-        ({"train": 0}, "views for train are a whole number, at least 1; found 0"),
+        ({"train": 0}, "number of views for train must be an integer of at least 1; found 0"),
         ({"test": 1.5}, "views for test"),
         ({"test": True}, "views for test"),
         ({"test": 2**17}, "views for test"),
@@ -305,7 +305,7 @@ def test_a_table_of_views_is_not_one_of_images(table):
     "search", [GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}), LogisticRegressionCV(Cs=2, cv=3)]
 )
 def test_a_search_that_would_tear_views_apart_is_refused(table, search):
-    with pytest.raises(HeadError, match=r"by cv=.*tear the views of an image apart.*HashKFold"):
+    with pytest.raises(HeadError, match=r"by cv=.*separate the views of an image.*HashKFold"):
         fit(table, head=search, views={"train": 2})
 
 

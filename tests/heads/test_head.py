@@ -152,20 +152,23 @@ def test_a_loaded_head_can_be_sent_to_another_process(head, table, tmp_path):
     ("linear", "message"),
     [
         (b"no archive", "linear.npz cannot be read"),
-        (npz(coef=np.zeros((3, 12))), "arrays of a linear classifier are not coef"),
+        (npz(coef=np.zeros((3, 12))), "unexpected arrays of a linear classifier: coef"),
         (
             npz(coef=np.zeros((3, 12)), intercept=np.zeros(3), more=np.zeros(3)),
-            "are not coef, intercept, more",
+            "unexpected arrays of a linear classifier: coef, intercept, more",
         ),
-        (npz(coef=np.zeros((3, 11)), intercept=np.zeros(3)), "do not agree"),
-        (npz(coef=np.zeros((3, 12)), intercept=np.zeros(2)), "do not agree"),
-        (npz(coef=np.zeros((3, 12)), intercept=np.zeros(3), mean=np.zeros(12)), "do not agree"),
+        (npz(coef=np.zeros((3, 11)), intercept=np.zeros(3)), "does not match"),
+        (npz(coef=np.zeros((3, 12)), intercept=np.zeros(2)), "inconsistent shapes"),
+        (
+            npz(coef=np.zeros((3, 12)), intercept=np.zeros(3), mean=np.zeros(12)),
+            "inconsistent shapes",
+        ),
         (npz(coef=np.full((3, 12), np.nan), intercept=np.zeros(3)), "finite float64"),
         (npz(coef=np.zeros((3, 12), np.float32), intercept=np.zeros(3)), "finite float64"),
         (npz(coef=np.array([Trap()]), intercept=np.zeros(3)), "linear.npz cannot be read"),
     ],
 )
-def test_an_unfit_linear_form_is_refused(saved, linear, message):
+def test_an_invalid_linear_form_is_refused(saved, linear, message):
     rewritten(saved, linear=linear)
     with pytest.raises(HeadError, match=message):
         Head.load(saved)
@@ -194,7 +197,7 @@ def test_labels_of_any_text_survive(make_table, make_blobs, tmp_path):
 
 def test_predictions_do_not_depend_on_the_size_of_blocks(head, table, monkeypatch):
     whole = head.predict_proba(table.X)
-    monkeypatch.setattr("featstore.heads.head._BLOCK_ROWS", 7)
+    monkeypatch.setattr("featstore.heads.classifier._BLOCK_ROWS", 7)
 
     np.testing.assert_allclose(head.predict_proba(table.X), whole, rtol=1e-5)
     assert len(head.predict(table.X)) == 240
@@ -236,10 +239,10 @@ def test_plain_lists_and_half_precision_can_be_predicted(head, table):
         (np.zeros((3, 11), dtype=np.float32), r"shape \(n, 12\); found \(3, 11\)"),
         (np.zeros(12, dtype=np.float32), r"found \(12,\)"),
         (np.full((2, 12), np.inf), "2 of 2 rows"),
-        (np.full((2, 12), "a"), "features are numbers"),
+        (np.full((2, 12), "a"), "features must be numbers"),
     ],
 )
-def test_unfit_features_are_refused(head, X, message):
+def test_invalid_features_are_refused(head, X, message):
     with pytest.raises(HeadError, match=message):
         head.predict(X)
     with pytest.raises(HeadError, match=message):
@@ -292,29 +295,29 @@ def test_a_newer_format_is_refused(saved):
     [
         ({"format": "other"}, "not a head file"),
         ({"format_version": "1"}, "not a head file"),
-        ({"classes": ["a", 3]}, "unfit classes"),
-        ({"classes": ["class 0", "class 1", "daisy"]}, "do not agree"),
-        ({"feature_dim": "12"}, "unfit feature_dim"),
-        ({"feature_dim": 13}, "do not agree"),
-        ({"feature_dim": True}, "unfit feature_dim"),
-        ({"temperature": 0.0}, "unfit temperature"),
-        ({"counts": {"train": {}}}, "unfit counts"),
-        ({"test": {"n": 3}}, "unfit test"),
+        ({"classes": ["a", 3]}, "invalid classes"),
+        ({"classes": ["class 0", "class 1", "daisy"]}, "does not match"),
+        ({"feature_dim": "12"}, "invalid feature_dim"),
+        ({"feature_dim": 13}, "do not match"),
+        ({"feature_dim": True}, "invalid feature_dim"),
+        ({"temperature": 0.0}, "invalid temperature"),
+        ({"counts": {"train": {}}}, "invalid counts"),
+        ({"test": {"n": 3}}, "invalid test"),
         ({"fingerprint": "0" * 64}, "fingerprint is not that of"),
         ({"spec": {"architecture": "vgg16"}}, "specification is incomplete"),
         ({"split_rule": {"test": 3}}, "test must be a fraction"),
-        ({"choice": {"by": "folds"}}, "unfit choice"),
-        ({"seed": "0"}, "unfit seed"),
-        ({"test_views": 0}, "unfit test_views"),
-        ({"test_views": 2**17}, "unfit test_views"),
-        ({"train_views": True}, "unfit train_views"),
-        ({"weights": ["a.h5", 3]}, "unfit weights"),
+        ({"choice": {"by": "folds"}}, "invalid choice"),
+        ({"seed": "0"}, "invalid seed"),
+        ({"test_views": 0}, "invalid test_views"),
+        ({"test_views": 2**17}, "invalid test_views"),
+        ({"train_views": True}, "invalid train_views"),
+        ({"weights": ["a.h5", 3]}, "invalid weights"),
         ({"spec": {"parts": []}}, "two or more different backbones"),
         ({"spec": {"parts": 3}}, "has parts and nothing else"),
-        ({"reject": {"below": 2}}, "unfit reject"),
+        ({"reject": {"below": 2}}, "invalid reject"),
     ],
 )
-def test_an_unfit_manifest_is_refused(saved, manifest, message):
+def test_an_invalid_manifest_is_refused(saved, manifest, message):
     rewritten(saved, manifest=manifest)
     with pytest.raises(HeadError, match=message):
         Head.load(saved)
@@ -380,7 +383,7 @@ def test_something_else_than_a_classifier_is_refused(saved):
     import skops.io
 
     rewritten(saved, estimator=skops.io.dumps({"classes_": [1, 2]}))
-    with pytest.raises(HeadError, match="do not agree"):
+    with pytest.raises(HeadError, match="does not match"):
         Head.load(saved)
 
 

@@ -55,7 +55,7 @@ def test_the_softmax_of_the_scores_of_views_is_the_mean_probability(head, X):
 
 def test_blocks_of_views_end_between_images(head, X, monkeypatch):
     whole = head.predict_proba(X)
-    monkeypatch.setattr("featstore.heads.head._BLOCK_ROWS", 10)
+    monkeypatch.setattr("featstore.heads.classifier._BLOCK_ROWS", 10)
     np.testing.assert_allclose(head.predict_proba(X), whole, rtol=1e-9)
 
 

@@ -82,7 +82,7 @@ def test_the_parts_as_they_are_are_read(load):
 @pytest.mark.parametrize(
     ("coef", "message"),
     [
-        (array((2**40, 2**20)), "not as large as it says"),
+        (array((2**40, 2**20)), "another size than its header states"),
         (array((-1, 4)), "has the shape"),
         (array((3, 4), "|O", b"\x80\x04."), "type object"),
         (array((2**60,), "|V0"), "which is not read"),
@@ -161,7 +161,7 @@ def test_a_deep_schema_and_a_deep_manifest_are_refused(load, members):
 def test_labels_that_would_take_gigabytes_are_refused(load, members):
     manifest = json.loads(members["manifest.json"])
     manifest["classes"] = ["x" * 100_000, *map(str, range(1000))]
-    with pytest.raises(HeadError, match="unfit classes"):
+    with pytest.raises(HeadError, match="invalid classes"):
         load(manifest_json=json.dumps(manifest).encode())
 
 
@@ -177,7 +177,7 @@ def test_an_estimator_whose_parts_do_not_fit_is_refused_when_it_is_loaded(load, 
 @pytest.mark.parametrize("name", ["a.pkl", "a.joblib", "a.pickle"])
 def test_a_pickle_is_refused_by_its_name_too(name, tmp_path):
     (tmp_path / name).write_bytes(b"BZh9 compressed by joblib")
-    with pytest.raises(HeadError, match="is a pickle: opening one runs whatever code it holds"):
+    with pytest.raises(HeadError, match="is a pickle: loading one runs any code in it"):
         Head.load(tmp_path / name)
 
 
@@ -268,8 +268,12 @@ def test_nor_are_they_in_a_head_whose_types_the_caller_trusts(table, tmp_path):
         (GaussianNB(), {"var_": np.zeros((3, 12))}, "not above 0"),
         (GaussianNB(), {"class_prior_": np.ones(4)}, "expected"),
         (MLPClassifier((4,), max_iter=5), {"coefs_": [np.zeros((12, 4)), np.zeros((5, 3))]}, "expected"),
-        (LogisticRegression(), {"classes_": np.array(["a", "b", "c"])}, "do not agree"),
-        (LogisticRegression(), {"n_features_in_": 10**12}, "do not agree"),
+        (
+            LogisticRegression(),
+            {"classes_": np.array(["a", "b", "c"])},
+            "not match",
+        ),
+        (LogisticRegression(), {"n_features_in_": 10**12}, "not match"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
@@ -301,7 +305,7 @@ def test_columns_that_are_only_claimed_take_no_memory(load_only, table):
 
 def test_a_width_that_is_only_claimed_takes_no_memory(load, members):
     manifest = {**json.loads(members["manifest.json"]), "feature_dim": 2**40}
-    with pytest.raises(HeadError, match="unfit feature_dim"):
+    with pytest.raises(HeadError, match="invalid feature_dim"):
         load(manifest_json=json.dumps(manifest).encode())
 
 
@@ -333,7 +337,7 @@ def test_a_linear_form_that_overflows_is_refused(load, members, table):
     file = io.BytesIO()
     np.save(file, np.full((3, 12), 1e308))
     head, _ = load(linear_npz=zipped({**linear, "coef.npy": file.getvalue()}))
-    with pytest.raises(HeadError, match="NaN or infinity instead of probabilities for 240 of 240"):
+    with pytest.raises(HeadError, match="NaN or infinity for 240 of 240"):
         head.answer(np.full_like(table.X, 100.0), reject=0.9)
 
 
@@ -400,7 +404,7 @@ def test_unions_that_follow_each_other_are_bounded_together(load_only, table):
 )
 def test_classes_that_cannot_be_told_apart_are_refused(classes, load, members):
     manifest = {**json.loads(members["manifest.json"]), "classes": classes}
-    with pytest.raises(HeadError, match="unfit classes"):
+    with pytest.raises(HeadError, match="invalid classes"):
         load(manifest_json=json.dumps(manifest).encode())
 
 

@@ -133,7 +133,7 @@ def test_the_scale_and_place_of_the_features_do_not_matter(make_table, make_blob
         ("ridge", {"alpha": -1.0}, "ridge cannot be fitted: The 'alpha' parameter"),
         ("ridge", {"solver": "svd"}, "ridge has no parameter solver"),
         ("lda", {"shrinkage": 2.0}, "lda cannot be fitted: The 'shrinkage' parameter"),
-        ("lda", {"shrinkage": "auto"}, "shrinkage of lda is a number from 0 to 1; found 'auto'"),
+        ("lda", {"shrinkage": "auto"}, "shrinkage of lda must be a number from 0 to 1; found 'auto'"),
     ],
 )
 def test_unfit_parameters_are_refused(table, name, params, message):

@@ -151,16 +151,19 @@ def test_a_search_of_a_module_becomes_its_best_estimator(module, table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("my_heads", "named MODULE:FACTORY, for example my_heads:forest; found 'my_heads'"),
-        (":forest", "named MODULE:FACTORY"),
-        ("my_heads:", "named MODULE:FACTORY"),
-        ("my_heads:a.b", "named MODULE:FACTORY"),
-        ("./my_heads:forest", "named MODULE:FACTORY"),
-        ("my_heads.:forest", "named MODULE:FACTORY"),
+        ("my_heads", "given as MODULE:FACTORY, for example my_heads:forest; found 'my_heads'"),
+        (":forest", "given as MODULE:FACTORY"),
+        ("my_heads:", "given as MODULE:FACTORY"),
+        ("my_heads:a.b", "given as MODULE:FACTORY"),
+        ("./my_heads:forest", "given as MODULE:FACTORY"),
+        ("my_heads.:forest", "given as MODULE:FACTORY"),
         ("no_such_module:head", "the head no_such_module:head cannot be loaded: ModuleNotFoundError"),
         ("my_heads:nothing", "cannot be loaded: AttributeError"),
         ("my_heads:broken", "cannot be loaded: RuntimeError: no licence found"),
-        ("my_heads:regression", "gives Ridge; expected a featstore.HeadInfo or a scikit-learn classifier"),
+        (
+            "my_heads:regression",
+            "returns Ridge; expected a featstore.HeadInfo or an unfitted scikit-learn classifier",
+        ),
         ("math:floor", "cannot be loaded: TypeError"),
     ],
 )

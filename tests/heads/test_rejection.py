@@ -101,7 +101,7 @@ def test_no_rows_have_no_answers(table):
 @pytest.mark.parametrize("below", [1, -0.1, float("nan"), True, "0.5"])
 def test_what_is_no_probability_is_refused(table, below):
     head = fit(table, params={"C": 1.0})
-    with pytest.raises(HeadError, match="reject is a probability, at least 0 and below 1"):
+    with pytest.raises(HeadError, match="reject must be a probability of at least 0 and below 1"):
         fit(table, reject=below)
-    with pytest.raises(HeadError, match="reject is a probability"):
+    with pytest.raises(HeadError, match="reject must be a probability"):
         head.answer(table.X, reject=below)

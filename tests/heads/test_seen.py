@@ -108,7 +108,7 @@ def test_a_copy_of_a_training_image_in_test_is_not_scored(make_table, make_blobs
     head = fit(table.but(content_hash_bytes=hashes))
     assert head.leaks == 7
     assert head.test["n"] == sum(head.counts["test"].values()) == len(test) - 7
-    assert "7 images occur in more than one split" in caplog.text
+    assert "7 images have identical copies in more than one split" in caplog.text
 
 
 def _rewrite(path, *, seen, **manifest):

@@ -35,7 +35,7 @@ def test_what_small_classes_lack_is_told_in_one_warning(make_small, caplog):
     [record] = caplog.records
     assert record.getMessage() == (
         "no image is in validation for small 0 (1), small 1 (2); no image is in test for small 0 (1); "
-        "--min-images leaves out classes that are too small"
+        "use --min-images to leave out small classes"
     )
 
 
@@ -50,7 +50,7 @@ def test_classes_of_fewer_images_are_left_out_by_name(make_small, caplog):
 
 @pytest.mark.parametrize("min_images", [0, 1.5, True])
 def test_an_unfit_number_of_images_is_refused(make_small, min_images):
-    with pytest.raises(HeadError, match="min_images is a whole number, at least 1"):
+    with pytest.raises(HeadError, match="min_images must be an integer of at least 1"):
         fit(make_small(), min_images=min_images)
 
 
@@ -62,7 +62,7 @@ def test_one_image_of_each_class_is_enough(make_table, make_blobs, caplog, name)
     assert head.counts["train"] == dict.fromkeys("abcde", 1)
     assert head.sweep == []
     if name == "logistic":
-        assert "it takes C=0.01, the middle of the range" in caplog.text
+        assert "using C=0.01, the middle of the range" in caplog.text
         assert head.params == {"C": 0.01}
 
 

@@ -66,7 +66,7 @@ def test_what_a_task_warns_about_in_a_thread_is_told_of_its_own_setting(hard, ca
 
 @pytest.mark.parametrize("jobs", [0, "many"])
 def test_unfit_jobs_are_refused(hard, jobs):
-    with pytest.raises(HeadError, match="jobs is a number of fits at once"):
+    with pytest.raises(HeadError, match="jobs must be a number of parallel fits"):
         fit(hard, folds=2, jobs=jobs)
 
 
@@ -184,7 +184,7 @@ def test_a_class_of_one_image_is_in_every_fit_and_judged_by_no_fold(hard, caplog
 
     n_used = sum(head.counts["train"].values()) + sum(head.counts["validation"].values())
     assert (head.choice["n"], head.counts["train"]["lonely"]) == (n_used - 1, 1)
-    assert "no fold judges lonely (1), of which all images stay together" in caplog.text
+    assert "no fold holds out lonely (1), whose images all stay together" in caplog.text
 
 
 def test_a_class_in_one_fold_has_an_image_moved_to_the_next(hard, caplog):
@@ -195,7 +195,7 @@ def test_a_class_in_one_fold_has_an_image_moved_to_the_next(hard, caplog):
     head = fit(hard.but(y=y), folds=2, rule=SplitRule(test=0, validation=0), params={"C": 0.1})
 
     assert head.choice["n"] == len(y)
-    assert "no fold judges" not in caplog.text
+    assert "no fold holds out" not in caplog.text
 
 
 def test_folds_without_an_image_are_left_out(make_table, make_blobs, caplog):

@@ -220,7 +220,7 @@ def test_copies_in_several_splits_are_counted_as_leaks(table, caplog):
     head = fit(table.but(content_hash_bytes=hashes, given_splits=given), params={"C": 0.1})
 
     assert head.leaks == 1
-    assert "1 images occur in more than one split" in caplog.text
+    assert "1 images have identical copies in more than one split" in caplog.text
 
 
 def test_copies_with_two_labels_are_counted_as_conflicts(table, caplog):
@@ -229,7 +229,7 @@ def test_copies_with_two_labels_are_counted_as_conflicts(table, caplog):
     head = fit(table.but(content_hash_bytes=hashes), params={"C": 0.1})
 
     assert (head.leaks, head.label_conflicts) == (0, 1)
-    assert "1 images occur with more than one label" in caplog.text
+    assert "1 images have identical copies with another label" in caplog.text
 
 
 class Silent(ClassifierMixin, BaseEstimator):
@@ -250,8 +250,8 @@ class Silent(ClassifierMixin, BaseEstimator):
         (LogisticRegression, "found the class LogisticRegression"),
         (3, "found int"),
         (None, "found NoneType"),
-        (Silent(), "neither probabilities nor decisions"),
-        (VotingClassifier([("ridge", RidgeClassifier())]), "neither probabilities nor decisions"),
+        (Silent(), "neither predict_proba nor decision_function"),
+        (VotingClassifier([("ridge", RidgeClassifier())]), "neither predict_proba nor decision_function"),
         (LogisticRegression(C=-1), "logisticregression cannot be fitted: The 'C' parameter"),
     ],
 )
@@ -270,8 +270,8 @@ def test_an_unknown_head_is_refused(table):
     [
         ({"c": 1}, "logistic has no parameter c; it has C, class_weight"),
         ({"C": -1.0}, "logistic cannot be fitted: The 'C' parameter"),
-        ({"C": object()}, "numbers, texts"),
-        ({"C": float("nan")}, "numbers, texts"),
+        ({"C": object()}, "numbers, strings"),
+        ({"C": float("nan")}, "numbers, strings"),
     ],
 )
 def test_unfit_parameters_are_refused(table, params, message):
@@ -290,7 +290,7 @@ def test_a_table_without_labels_is_refused(table):
 
 
 def test_a_single_class_is_refused(table):
-    with pytest.raises(HeadError, match="one class only, rose"):
+    with pytest.raises(HeadError, match="only one class, rose"):
         fit(table.but(y=np.full(240, "rose")))
 
 
@@ -314,5 +314,5 @@ def test_a_sweep_without_validation_is_refused(table):
 def test_features_that_are_no_numbers_are_refused(table, split):
     row = np.flatnonzero(table.splits(SplitRule()) == split)[0]
     table.X[row, 3] = np.nan
-    with pytest.raises(HeadError, match=f"in {split}, 1 of .* rows of features hold NaN"):
+    with pytest.raises(HeadError, match=f"in {split}, 1 of .* rows of features contain NaN"):
         fit(table)

@@ -1,1 +1,1 @@
-"""The images that heads are fitted, chosen and tested on."""
+"""Images for fitting, choosing and testing heads: splits, folds and blocks of features."""

@@ -1,4 +1,4 @@
-"""Which images a head is fitted, chosen and tested on, and what is wrong with that division."""
+"""Assignment of labelled images to train, validation and test, with checks of the result."""
 
 import logging
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.class_names import listed
 from featstore.errors import HeadError, SplitError
 from featstore.splits import SPLITS, SplitRule
 
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "checked_classes",
     "counted_names",
-    "deal",
-    "kept_together",
-    "listed",
     "report_leaks",
+    "row_groups",
+    "split_rows",
     "without_small_classes",
 ]
 
@@ -32,17 +32,11 @@ _SHOWN = 3
 
 
 def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> NDArray[np.str_]:
-    """Return labels without those that fewer images have: these become ``""``.
-
-    Raises
-    ------
-    HeadError
-        The number is below 1.
-    """
+    """Return the labels with those of fewer than ``min_images`` images replaced by ``""``."""
     if min_images is None:
         return labels
     if isinstance(min_images, bool) or not isinstance(min_images, int | np.integer) or min_images < 1:
-        raise HeadError(f"min_images is a whole number, at least 1; found {min_images!r}")
+        raise HeadError(f"min_images must be an integer of at least 1; found {min_images!r}")
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     is_small = (counts < min_images) & (classes != "")
     if not is_small.any():
@@ -56,31 +50,12 @@ def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> N
     return np.where(is_small[codes], "", labels)
 
 
-def deal(
+def split_rows(
     table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, *, chooses: bool
 ) -> tuple[SplitRule, _Rows]:
-    """Divide the labelled images.
-
-    Parameters
-    ----------
-    table : FeatureTable
-    labels : ndarray of shape (n,), str
-    rule : SplitRule
-    chooses : bool
-        Whether validation images are needed. Where the given splits have none, the rule's share of those
-        that are given to train is taken, and the rule that is returned says so.
-
-    Returns
-    -------
-    rule : SplitRule
-    rows : dict of str to ndarray of int
-        The rows of each split.
-
-    Raises
-    ------
-    SplitError
-        Given splits tear apart what the rule keeps together.
-    """
+    """Split the labelled images by a rule; return the rule that was used and the rows of each split."""
+    # If parameters are to be chosen and the given splits have no validation images, the rule's share of those
+    # given to train is taken, and the returned rule has validation_from_train.
     given = np.where(labels == "", "", np.asarray(table.given_splits))
     rows = _rows_by_split(table, labels, rule)
     if chooses and not len(rows["validation"]) and (given == "train").any():
@@ -89,8 +64,8 @@ def deal(
         if n_taken := len(wider_rows["validation"]):
             rule, rows = wider, wider_rows
             _logger.warning(
-                "no image is given to validation, which is needed to choose parameters: %d of the %d images "
-                "given to train are used for it",
+                "no image is given to validation, which is needed to choose parameters: using %d of the %d "
+                "images given to train",
                 n_taken,
                 (given == "train").sum(),
             )
@@ -99,8 +74,8 @@ def deal(
         n_more = len(rows[split]) - n_given
         if n_given and n_more:
             _logger.warning(
-                "%d of the %d images in %s have no given split and are there by the rule; --%s 0 keeps such "
-                "images out",
+                "%d of the %d images in %s have no given split and are there by the rule; use --%s 0 to keep "
+                "them out",
                 n_more,
                 len(rows[split]),
                 split,
@@ -116,7 +91,7 @@ def _rows_by_split(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitR
 
 
 def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRule, rows: _Rows) -> None:
-    """Refuse groups that given splits tear apart, and tell of those that the rule pays no heed to."""
+    """Refuse groups that given splits tear apart, and warn of groups that the rule ignores."""
     by_content = rule.by == "content"
     keys = np.asarray(table.groups if by_content else table.group_keys(rule))
     grouped = (keys != "") & (labels != "")
@@ -125,7 +100,7 @@ def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRu
     n_labelled, n_grouped = int((labels != "").sum()), int(grouped.sum())
     if n_grouped < n_labelled and not by_content:
         _logger.warning(
-            "%d of %d images have no %s: they are dealt by content",
+            "%d of %d images have no %s: they are split by content",
             n_labelled - n_grouped,
             n_labelled,
             "match for the pattern" if rule.by == "pattern" else rule.by,
@@ -143,29 +118,23 @@ def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRu
     n_groups = int((counts > 0).any(axis=1).sum())
     if by_content:
         _logger.warning(
-            "%d of the catalog's %d groups have images in more than one split; --split-by group keeps each "
-            "together",
+            "%d of the catalog's %d groups have images in more than one split; use --split-by group to keep "
+            "each together",
             len(torn),
             n_groups,
         )
         return
-    told = [f"{str(names[at])!r} ({_counts(counts[at])})" for at in torn[:_SHOWN]]
+    shown = [f"{str(names[at])!r} ({_counts(counts[at])})" for at in torn[:_SHOWN]]
     more = f" and {len(torn) - _SHOWN} more" if len(torn) > _SHOWN else ""
     raise SplitError(
         f"{len(torn)} of {n_groups} groups by {rule.by} have images in more than one split, because the "
-        f"catalog gives their images different splits: {', '.join(told)}{more}; mend the given splits, or "
-        "take them as they are with --split-by content"
+        f"catalog gives their images different splits: {', '.join(shown)}{more}; correct the given splits, "
+        "or use them as they are with --split-by content"
     )
 
 
-def kept_together(table: "FeatureTable", rule: SplitRule) -> NDArray[Any]:
-    """Return what the rule keeps each image together with: the groups of folds.
-
-    Returns
-    -------
-    ndarray of shape (n, 32), uint8, or of shape (n,), str
-        The content hashes, or texts.
-    """
+def row_groups(table: "FeatureTable", rule: SplitRule) -> NDArray[Any]:
+    """Return each image's group: content hashes, uint8 of shape (n, 32), or str of shape (n,)."""
     return np.asarray(table.content_hash_bytes if rule.by == "content" else table.group_keys(rule))
 
 
@@ -176,15 +145,7 @@ def _counts(counts: NDArray[np.intp]) -> str:
 def checked_classes(
     table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]], rule: SplitRule
 ) -> NDArray[np.str_]:
-    """Return the classes, str of shape (n_classes,), or say why no head can tell them apart.
-
-    Raises
-    ------
-    HeadError
-        There are no labels, or one class only.
-    SplitError
-        A class is missing from train.
-    """
+    """Return the classes; raise if there are fewer than two, or one is missing from train."""
     catalog = table.catalog_name
     classes, totals = np.unique(labels[labels != ""], return_counts=True)
     if not len(classes):
@@ -194,7 +155,7 @@ def checked_classes(
         )
     if len(classes) == 1:
         raise HeadError(
-            f"the catalog {catalog} has one class only, {classes[0]} ({totals[0]} images); "
+            f"the catalog {catalog} has only one class, {classes[0]} ({totals[0]} images); "
             "a head needs at least 2"
         )
     missing = {split: np.isin(classes, labels[at], invert=True) for split, at in rows.items()}
@@ -203,44 +164,39 @@ def checked_classes(
         named = [f"{c} ({n} in all)" for c, n in zip(classes[absent], totals[absent], strict=True)]
         given = np.asarray(table.given_splits)[np.isin(labels, classes[absent])]
         if (given != "").all():
-            remedy = "the catalog gives all of these other splits: mend its lists or its column split"
+            remedy = "the catalog gives all of them other splits: correct its lists or its column split"
         else:
             remedy = "add images, make --test and --validation smaller, or try another --salt"
             if rule.by == "retrain":
                 remedy = "add images, or make --test and --validation smaller"
             elif rule.by != "content":
-                remedy += f"; the split goes by {rule.by}, which may hold a whole class together"
+                remedy += f"; the split is by {rule.by}, which may keep a whole class together"
         raise SplitError(f"no image is in train for {listed(named)}; {remedy}")
-    told = []
+    problems = []
     for split in ("validation", "test"):
         if not len(rows[split]):
-            told.append(f"no labelled image is in {split}")
+            problems.append(f"no labelled image is in {split}")
         elif missing[split].any():
             absent = missing[split]
-            told.append(
+            problems.append(
                 f"no image is in {split} for {listed(counted_names(classes[absent], totals[absent]))}"
             )
-    if told:
+    if problems:
         if any(missing[split].any() and len(rows[split]) for split in ("validation", "test")):
-            told.append("--min-images leaves out classes that are too small")
-        _logger.warning("%s", "; ".join(told))
+            problems.append("use --min-images to leave out small classes")
+        _logger.warning("%s", "; ".join(problems))
     return classes
 
 
 def counted_names(classes: NDArray[np.str_], counts: NDArray[np.intp]) -> list[str]:
-    """Return each class with how many images it has, as ``roses (3)``."""
+    """Return each class with its number of images, as ``roses (3)``."""
     return [f"{name} ({n})" for name, n in zip(classes.tolist(), counts.tolist(), strict=True)]
-
-
-def listed(names: list[str]) -> str:
-    """Return the first five of some names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def report_leaks(
     table: "FeatureTable", labels: NDArray[np.str_], rows: Mapping[str, NDArray[np.intp]]
 ) -> tuple[int, int]:
-    """Return how many contents are in more than one split, and how many have more than one label."""
+    """Return the number of contents in more than one split, and with more than one label."""
     used = np.concatenate([rows[split] for split in SPLITS])
     split_of = np.repeat(np.arange(len(SPLITS)), [len(rows[split]) for split in SPLITS])
     hashes = np.ascontiguousarray(np.asarray(table.content_hash_bytes)[used])
@@ -248,17 +204,17 @@ def report_leaks(
     leaks = _n_mixed(content, split_of)
     if leaks:
         _logger.warning(
-            "%d images occur in more than one split under the same bytes: the copies of images that the head "
-            "is fitted on are not scored",
+            "%d images have identical copies in more than one split: copies of images that the head is "
+            "fitted on are not scored",
             leaks,
         )
     conflicts = _n_mixed(content, np.unique(labels[used], return_inverse=True)[1])
     if conflicts:
-        _logger.warning("%d images occur with more than one label under the same bytes", conflicts)
+        _logger.warning("%d images have identical copies with another label", conflicts)
     return leaks, conflicts
 
 
 def _n_mixed(content: NDArray[np.intp], mark: NDArray[np.intp]) -> int:
-    """Count the contents that carry more than one mark."""
+    """Count the contents with more than one mark."""
     n_marks = int(mark.max()) + 1
     return int((np.bincount(np.unique(content * n_marks + mark) // n_marks) > 1).sum())

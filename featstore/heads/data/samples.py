@@ -1,4 +1,4 @@
-"""Labelled images of a table, as fits are given them."""
+"""Labelled images of a table, as solvers take them."""
 
 import os
 import tempfile
@@ -23,23 +23,11 @@ __all__ = ["Images", "shared_images"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """Labelled images of a table, by number, with their labels and what must stay together of them.
+    """Labelled images of a table, with the groups that stay together."""
 
-    Parameters
-    ----------
-    table : FeatureTable
-        With ``views.most`` rows for each image.
-    at : ndarray of shape (n,), int
-        Numbers of images.
-    y : ndarray of shape (n,), str
-    groups : ndarray of length n
-    name : str
-    views : Views
-    """
-
-    table: "FeatureTable"
-    at: NDArray[np.intp]
-    y: NDArray[np.str_]
+    table: "FeatureTable"  # with views.most rows for each image
+    at: NDArray[np.intp]  # (n,): numbers of images
+    y: NDArray[np.str_]  # (n,)
     groups: NDArray[Any]
     name: str
     views: Views = field(default_factory=Views)
@@ -49,12 +37,12 @@ class Images:
 
     @property
     def n_fitted(self) -> int:
-        """How many rows a fit on these images has."""
+        """Number of rows in a fit on these images."""
         return len(self) * self.views.train
 
     @property
     def to_fit(self) -> tuple[Rows, NDArray[np.str_], NDArray[Any]]:
-        """What a fit is given: the features of all views for training, their labels and groups."""
+        """Features of all training views, with their labels and groups."""
         rows, n_views = self._rows(self.views.train), self.views.train
         if n_views == 1:
             return rows, self.y, self.groups
@@ -62,15 +50,15 @@ class Images:
 
     @property
     def to_judge(self) -> Rows:
-        """The features that the images are judged by."""
+        """Features of the test views, by which the images are predicted."""
         return self._rows(self.views.test, are_one=True)
 
     def some(self, at: NDArray[np.intp]) -> "Images":
-        """Return some of them."""
+        """Return a subset."""
         return replace(self, at=self.at[at], y=self.y[at], groups=self.groups[at])
 
     def joined(self, other: "Images") -> "Images":
-        """Return these and others, in the table's order."""
+        """Return the union with other images, in the table's order."""
         at = np.concatenate([self.at, other.at])
         order = np.argsort(at, kind="stable")
         return replace(
@@ -90,18 +78,9 @@ class Images:
 def shared_images(
     *images: Images, jobs: int | None, n_tasks: int, prefer: str
 ) -> AbstractContextManager[tuple[Images, ...]]:
-    """Give the same images in a form that all tasks can read from.
-
-    Threads share what there is. For other processes the features are written once to a temporary file, which
-    each of them maps into its memory while the block lasts.
-
-    Parameters
-    ----------
-    images : Images
-        All of one table.
-    jobs, n_tasks, prefer
-        As for :func:`featstore.heads.solvers.parallel.is_sequential`.
-    """
+    """Provide images that parallel tasks can share."""
+    # Threads share memory. For processes the features are written once to a temporary file, which each of
+    # them maps into memory while the context lasts.
     if is_sequential(jobs, n_tasks, prefer=prefer) or not has_own_memory(prefer=prefer):
         return nullcontext(images)
     return _dumped(images)
@@ -109,7 +88,7 @@ def shared_images(
 
 @contextmanager
 def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
-    """Write features to a temporary file, which other processes map into their memory."""
+    """Write features to a temporary file for other processes to map into memory."""
     with tempfile.TemporaryDirectory(prefix="featstore-") as folder:
         path = os.path.join(folder, "X.npy")
         rows = [part._rows(part.views.most) for part in images]
@@ -130,7 +109,7 @@ def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
 
 
 class _MappedTable:
-    """As much of a table as :class:`Rows` needs, on one memory map, which joblib sends as a file's name."""
+    """What :class:`Rows` needs of a table, on a memory map, which joblib pickles by file name."""
 
     def __init__(self, X: NDArray[Any]) -> None:
         self.X = X

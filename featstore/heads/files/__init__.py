@@ -1,1 +1,1 @@
-"""The head file: how heads are written, and read without trusting them."""
+"""The head file format, read without trusting its content."""

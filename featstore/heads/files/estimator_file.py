@@ -1,8 +1,7 @@
 """The estimator within a head file, as skops writes it: without pickle.
 
-It is read without skops, and without running anything of it: :mod:`featstore.heads.files.estimators` knows
-which types may be there, and checks each against itself. Only where the caller trusts others does skops read
-it.
+It is read without skops and without running any of its code: :mod:`featstore.heads.files.estimators` knows
+which types may occur and validates each. Only types that the caller trusts are read by skops.
 """
 
 import ast
@@ -29,31 +28,25 @@ __all__ = ["StoredEstimator", "dump_estimator", "read_array"]
 
 _SCHEMA = "schema.json"
 _LARGEST_SCHEMA = 32 * 2**20
-# Objects that are there once and used n times count n times, as skops walks them: a chain of forty lists that
-# each hold the one before twice would keep it busy for ever.
+# Objects used n times count n times, as skops walks them: a chain of forty lists that each hold the one
+# before twice would keep it busy for ever.
 _MOST_NODES = 2**22
 # As NumPy's own limit, max_header_size.
 _LARGEST_HEADER = 10_000
-# SciPy compresses its matrices within.
+# SciPy's matrices are compressed within.
 _LARGEST_MATRIX = 2**28
 
 _logger = logging.getLogger(__name__)
 
 
 def dump_estimator(estimator: Any) -> bytes:
-    """Write a fitted estimator.
-
-    Raises
-    ------
-    HeadError
-        It cannot be saved without pickle.
-    """
+    """Serialise a fitted estimator; raise HeadError if that takes pickle."""
     import skops.io
 
     allow_any_clock()
     try:
         data = bytes(skops.io.dumps(estimator))
-        unknown = _foreign_types(data, _look_through(data))
+        unknown = _foreign_types(data, _checked_schema(data))
     except Exception as error:  # an estimator of the user's own may raise anything
         name = type(estimator).__name__
         raise HeadError(f"{name} cannot be saved without pickle: {first_line(error)}") from error
@@ -64,70 +57,49 @@ def dump_estimator(estimator: Any) -> bytes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredEstimator:
-    """An estimator in a file, which is rebuilt when it is called.
-
-    Parameters
-    ----------
-    data : bytes
-        As :func:`dump_estimator` writes it.
-    path : str
-        The head file, for messages.
-    trusted : tuple of str or type
-        Types that may be created beyond those that are always trusted.
-    versions : mapping
-        The head's.
-    classes : ndarray of shape (n_classes,), str
-    feature_dim : int
-    """
+    """A serialised estimator, which is rebuilt when called."""
 
     data: bytes
     path: str
     trusted: tuple[str | type, ...]
     versions: Mapping[str, str]
-    classes: NDArray[np.str_]
+    classes: NDArray[np.str_]  # (n_classes,)
     feature_dim: int
 
     def __call__(self) -> Any:
-        """Rebuild the estimator.
-
-        Raises
-        ------
-        HeadError
-            It is damaged, or not of this head.
-        UntrustedTypeError
-            It holds types that are not trusted.
-        """
+        """Rebuild the estimator; raise HeadError or UntrustedTypeError."""
         allowed = [
             entry if isinstance(entry, str) else f"{entry.__module__}.{entry.__qualname__}"
             for entry in self.trusted
         ]
         try:
-            schema = _look_through(self.data)
+            schema = _checked_schema(self.data)
             foreign = _foreign_types(self.data, schema)
             unknown = sorted({*foreign} - {*allowed})
             if not unknown:
                 estimator = self._trusted(allowed) if foreign else self._checked(schema)
                 self._note_version(schema)
-                # Parts that do not fit together show when they are first used.
+                # Inconsistent parts only fail when they are used.
                 with warnings_to(lambda _text: None):
                     estimator.predict(np.ones((1, self.feature_dim)))
                     class_scores(estimator, np.ones((1, self.feature_dim)))
-        except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+        except Exception as error:  # a file that was tampered with may raise anything
             raise HeadError(
                 f"{self.path} is damaged: its estimator cannot be read: {first_line(error)}"
             ) from error
         if unknown:
-            listed = ", ".join(map(repr, foreign))
+            names = ", ".join(map(repr, foreign))
             raise UntrustedTypeError(
-                f"{self.path} holds types that are not trusted, for what is in them cannot be checked: "
-                f"{', '.join(unknown)}; if you trust their code and whoever wrote the file, load it with "
-                f"trusted=[{listed}]"
+                f"{self.path} contains types that are not trusted, because their content cannot be "
+                "validated: "
+                f"{', '.join(unknown)}; if you trust their code and the author of the file, load it with "
+                f"trusted=[{names}]"
             )
         return estimator
 
     def _checked(self, schema: Any) -> Any:
         with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
-            # One that is there twice is read once: the file's size bounds the memory.
+            # Each member is read once, so that the file's size bounds the memory.
             array = functools.cache(lambda name: read_array(archive.read(name)))
             stored = decode(schema, array)
         return build(stored, feature_dim=self.feature_dim, classes=self.classes)
@@ -141,7 +113,7 @@ class StoredEstimator:
         known = np.asarray(getattr(estimator, "classes_", ()))
         n_features = getattr(estimator, "n_features_in_", self.feature_dim)
         if n_features != self.feature_dim or not np.array_equal(known, self.classes):
-            raise ValueError("its estimator and its manifest do not agree")
+            raise ValueError("its estimator does not match its manifest")
         return estimator
 
     def _note_version(self, schema: Any) -> None:
@@ -153,13 +125,7 @@ class StoredEstimator:
 
 
 def read_array(data: bytes) -> NDArray[Any]:
-    """Read a ``.npy`` file whose array is exactly as large as it says, and holds no objects.
-
-    Raises
-    ------
-    ValueError
-        The message says what was found.
-    """
+    """Read a ``.npy`` file whose size matches its header and which holds no objects."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
@@ -168,26 +134,22 @@ def read_array(data: bytes) -> NDArray[Any]:
     header = file.read(int.from_bytes(file.read(width), "little"))
     if len(header) > _LARGEST_HEADER:
         raise ValueError(f"an array has a header of {len(header):,} bytes")
-    told = ast.literal_eval(header.decode("utf-8" if version == (3, 0) else "latin1").strip())
-    dtype, shape = np.lib.format.descr_to_dtype(told["descr"]), told["shape"]
+    described = ast.literal_eval(header.decode("utf-8" if version == (3, 0) else "latin1").strip())
+    dtype, shape = np.lib.format.descr_to_dtype(described["descr"]), described["shape"]
     if dtype.hasobject or dtype.itemsize == 0:
         raise ValueError(f"an array has the type {dtype}, which is not read")
     if not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"an array has the shape {shape}")
     if file.tell() + math.prod(shape) * dtype.itemsize != len(data):
-        raise ValueError(f"an array of shape {shape} and type {dtype} is not as large as it says")
+        raise ValueError(
+            f"an array of shape {shape} and type {dtype} has another size than its header states"
+        )
     array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     return array
 
 
-def _look_through(data: bytes) -> Any:
-    """Return the schema of a skops file; refuse one that would take much more time or memory than its size.
-
-    Raises
-    ------
-    ValueError
-        The message says why; also for a file that is no zip.
-    """
+def _checked_schema(data: bytes) -> Any:
+    """Return the schema of a skops file; refuse decompression bombs and unknown members."""
     file = io.BytesIO(data)
     check_members(file)
     with zipfile.ZipFile(file) as archive:
@@ -199,7 +161,7 @@ def _look_through(data: bytes) -> Any:
                     if sum(part.file_size for part in matrix.infolist()) > _LARGEST_MATRIX:
                         raise ValueError("a matrix in it would unpack to more than 256 MiB")
             elif member.filename != _SCHEMA and not member.filename.endswith(".bin"):
-                raise ValueError(f"it holds {member.filename[:80]!r}, which skops does not write")
+                raise ValueError(f"it contains {member.filename[:80]!r}, which skops does not write")
         if archive.getinfo(_SCHEMA).file_size > _LARGEST_SCHEMA:
             raise ValueError(f"its {_SCHEMA} is larger than {_LARGEST_SCHEMA // 2**20} MiB")
         schema = json.loads(archive.read(_SCHEMA))
@@ -209,7 +171,7 @@ def _look_through(data: bytes) -> Any:
 
 
 def _n_nodes(schema: Any) -> int:
-    """Count the nodes of a schema as often as they are used: one that is there again is known by its id."""
+    """Count the nodes of a schema as often as they are used; repeated nodes are found by their id."""
     found: dict[Any, list[Any]] = {}
 
     def collect(value: Any) -> None:
@@ -234,7 +196,7 @@ def _n_nodes(schema: Any) -> int:
             return 1 + sum(map(count, value.values()))
         if number not in counts:
             counts[number] = 1  # for what holds itself
-            counts[number] = max(1 + sum(map(count, told.values())) for told in found[number])
+            counts[number] = max(1 + sum(map(count, node.values())) for node in found[number])
         return counts[number]
 
     collect(schema)
@@ -242,7 +204,7 @@ def _n_nodes(schema: Any) -> int:
 
 
 def _foreign_types(data: bytes, schema: Any) -> list[str]:
-    """Return the names of the types that are in a file beyond those that are checked."""
+    """Return the names of the types in a file that are not validated."""
     foreign = foreign_types(schema)
     if foreign:
         import skops.io

@@ -1,16 +1,17 @@
-"""The file that a head is kept in.
+"""The head file: writing and reading.
 
-A zip, uncompressed, of these members:
+An uncompressed zip with these members:
 
-- ``manifest.json``: ``format`` (``"featstore head"``), ``format_version`` and all that :class:`Head` holds
-  but the estimator;
+- ``manifest.json``: ``format`` (``"featstore head"``), ``format_version`` and everything in :class:`Head`
+  except the estimator;
 - ``estimator.skops``: the fitted estimator as skops writes it (JSON and ``.npy`` arrays; no pickle);
 - ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
-  its version. The estimator beside it is read only when it is asked for;
-- ``gated.npz``, of gated heads and in the place of the estimator: their :class:`GatedForm`;
-- ``seen.npz``, of heads that know it: the :class:`SeenImages` that they were fitted and chosen on.
+  its version. The estimator beside it is read on demand only;
+- ``gated.npz``, of gated heads and instead of the estimator: their :class:`GatedForm`;
+- ``seen.npz``, if known: the :class:`SeenImages` that the head was fitted and chosen on.
 
-Its comment holds a checksum over all the rest. ``docs/FORMAT.md`` describes it byte for byte.
+The archive comment holds a checksum of everything else. ``docs/FORMAT.md`` describes the format byte for
+byte.
 """
 
 import errno
@@ -53,11 +54,9 @@ from featstore.version import __version__
 
 __all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "write_head_file"]
 
-# 2: heads may answer "unknown", and their probabilities may be those of smoothed votes.
-# 3: probabilities may be the mean over several views, backbones may be joined, and heads may have a gate
-# between old classes and new ones, and no estimator.
-# 4: heads know by content which images they have seen, and what labels of their catalog they call otherwise;
-# split rules may stratify.
+# 2: rejection ("unknown"); probabilities of smoothed votes.
+# 3: mean probabilities over views, joined backbones, and gated heads, which have no estimator.
+# 4: content hashes of seen images, renamed classes, stratified split rules.
 FORMAT_VERSION = 4
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -99,9 +98,9 @@ _LINEAR = "linear.npz"
 _GATED = "gated.npz"
 _SEEN = "seen.npz"
 _LARGEST_MANIFEST = 16 * 2**20
-# All labels are kept as long as the longest: one that is a book would take that much for each of the others.
+# NumPy pads all labels to the longest.
 _MOST_LETTERS = 2**26
-# A hundred times a whole map of Inception's; memory for one row is asked for before anything is known of it.
+# A hundred times Inception's largest feature map; memory for a row is allocated before it is validated.
 _MOST_FEATURES = 2**24
 _Form = TypeVar("_Form", LinearForm, GatedForm)
 
@@ -109,7 +108,7 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 def current_versions() -> dict[str, str]:
-    """Return the versions of what makes a head here, as a head's file notes them."""
+    """Return the installed versions that a head file records."""
     packages = {name: metadata.version(name) for name in ("numpy", "scikit-learn", "skops")}
     return {"featstore": __version__, **packages}
 
@@ -121,25 +120,8 @@ def write_head_file(
     form: LinearForm | GatedForm | None,
     seen: SeenImages | None,
 ) -> None:
-    """Write a head whole, or not at all.
-
-    Parameters
-    ----------
-    path : str
-        Absolute; a file that is there is replaced.
-    manifest : mapping
-        JSON values, one for each of ``FIELDS``.
-    estimator : bytes
-        A fitted estimator as :func:`dump_estimator` writes it; not looked at where the form is gated.
-    form : LinearForm, GatedForm or None
-        What it comes to.
-    seen : SeenImages or None
-
-    Raises
-    ------
-    StoreError
-        The file cannot be written.
-    """
+    """Write a head file atomically, replacing an existing file."""
+    # The estimator, as dump_estimator returns it, is ignored for a gated form.
     described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
     text = json.dumps(described, indent=1, allow_nan=False)
     is_gated = isinstance(form, GatedForm)
@@ -163,30 +145,10 @@ def write_head_file(
 
 
 def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str, Any]:
-    """Read what a head is made of; nothing in the file is run.
-
-    Parameters
-    ----------
-    path : str
-        Absolute.
-    trusted : sequence of str or type
-        Types that may be created beyond those that are always trusted.
-
-    Returns
-    -------
-    dict
-        One for each of ``FIELDS``: checked, with the spec, the split rule and the classes as objects; and
-        ``linear``, ``gated``, ``seen`` and ``load_estimator``. The latter raises HeadError where the
-        estimator is damaged or not of this head, and UntrustedTypeError where it holds types that are not
-        trusted.
-
-    Raises
-    ------
-    HeadError
-        There is no such file, or it is no head, or is damaged.
-    FormatVersionError
-        A newer version of featstore wrote it.
-    """
+    """Read and validate the contents of a head file, running none of it."""
+    # Returns one entry for each of FIELDS, with the spec, the split rule and the classes as objects, and
+    # "linear", "gated", "seen" and "load_estimator". The latter raises HeadError or UntrustedTypeError when
+    # called.
     manifest, members = _read_members(path)
     try:
         values = _checked_values(manifest)
@@ -251,7 +213,7 @@ def _members_of(path: str, file: BinaryIO) -> tuple[dict[str, Any], dict[str, by
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if _MANIFEST not in names or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
-            raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of fit size")
+            raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of valid size")
         manifest = json.loads(archive.read(_MANIFEST))
         _check_format(manifest, path=path)
         kept = {*names} - {_SEEN}
@@ -264,25 +226,25 @@ def _members_of(path: str, file: BinaryIO) -> tuple[dict[str, Any], dict[str, by
 
 
 def _no_head(path: str, beginning: bytes) -> str:
-    # A pickle begins with its protocol's mark; joblib's may be compressed: those are told by their names.
+    # Pickles begin with their protocol; joblib's may be compressed and are recognised by name.
     if path.lower().endswith(_PICKLES) or beginning in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return (
-            f"{path} is a pickle: opening one runs whatever code it holds, so featstore never does. If you "
-            "trust whoever wrote it, load it in a program of your own and fit it anew on the features: "
+            f"{path} is a pickle: loading one runs any code in it, so featstore never does. If you trust its "
+            "author, load it in your own program and fit it again on the features: "
             "featstore.fit(table, head=joblib.load(path)).save(...)"
         )
-    return f"{path} is not a head file; featstore fit writes one"
+    return f"{path} is not a head file; `featstore fit` writes one"
 
 
 def _check_format(manifest: Any, *, path: str) -> None:
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if not isinstance(version, int) or manifest.get("format") != _FORMAT:
-        raise HeadError(f"{path} is not a head file: its {_MANIFEST} is not one of a head")
+        raise HeadError(f"{path} is not a head file: its {_MANIFEST} does not describe a head")
     refuse_newer(path, version, FORMAT_VERSION)
 
 
 def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what earlier versions did not have: the first chose on validation, and drew with seed 0."""
+    """Add the fields that earlier versions did not have: the first chose on validation, with seed 0."""
     if manifest["format_version"] < 4:
         manifest = {"renamed": {}, **manifest}
     if manifest["format_version"] < 3:
@@ -290,12 +252,12 @@ def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
     if manifest["format_version"] > 1:
         return dict(manifest)
     scores = manifest.get("validation")
-    told = scores if manifest.get("sweep") and isinstance(scores, dict) else {}
+    chosen = scores if manifest.get("sweep") and isinstance(scores, dict) else {}
     choice = {
-        "by": "validation" if told else None,
+        "by": "validation" if chosen else None,
         "folds": None,
-        "n": told.get("n", 0),
-        "top1": told.get("top1"),
+        "n": chosen.get("n", 0),
+        "top1": chosen.get("top1"),
         "fitted_on": ["train"],
     }
     return {"choice": choice, "seed": 0, "reject": None, "near_duplicates": {}, "steps": [], **manifest}
@@ -307,9 +269,9 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         if name not in manifest:
             raise HeadError(f"its {_MANIFEST} lacks {name}")
         if not isinstance(manifest[name], kind) or isinstance(manifest[name], bool):
-            raise HeadError(f"its {_MANIFEST} has an unfit {name}: {str(manifest[name])[:80]}")
+            raise HeadError(f"its {_MANIFEST} has an invalid {name}: {str(manifest[name])[:80]}")
     values = {name: manifest[name] for name in FIELDS}
-    fit = {
+    checks = {
         "classes": _are_labels(values["classes"]),
         "feature_dim": 1 <= values["feature_dim"] <= _MOST_FEATURES,
         "counts": sorted(values["counts"]) == sorted(SPLITS)
@@ -324,8 +286,8 @@ def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "test_views": 1 <= values["test_views"] <= MAX_VIEWS,
         "weights": isinstance(values["weights"], str) or all(isinstance(w, str) for w in values["weights"]),
     }
-    if unfit := [name for name, is_fit in fit.items() if not is_fit]:
-        raise HeadError(f"its {_MANIFEST} has an unfit {unfit[0]}: {str(values[unfit[0]])[:80]}")
+    if invalid := [name for name, is_valid in checks.items() if not is_valid]:
+        raise HeadError(f"its {_MANIFEST} has an invalid {invalid[0]}: {str(values[invalid[0]])[:80]}")
     values["classes"] = np.array(values["classes"], dtype=np.str_)
     values["spec"] = spec_from_dict(values["spec"])
     if isinstance(values["weights"], list):
@@ -346,10 +308,10 @@ def _read_form(
         form = kind.from_arrays(arrays)
     except FeatstoreError:
         raise
-    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+    except Exception as error:  # a file that was tampered with may raise anything
         raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
     if (form.n_classes, form.feature_dim) != (len(values["classes"]), values["feature_dim"]):
-        raise HeadError(f"its {name} and its {_MANIFEST} do not agree")
+        raise HeadError(f"its {name} does not match its {_MANIFEST}")
     return form
 
 
@@ -362,7 +324,7 @@ def _read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
             }
     except FeatstoreError:
         raise
-    except Exception as error:  # what can go wrong in a file that was tampered with is no closed set
+    except Exception as error:  # a file that was tampered with may raise anything
         raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
 
 

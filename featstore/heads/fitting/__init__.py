@@ -1,1 +1,1 @@
-"""From a table of features to a fitted head: choosing parameters, calibrating, scoring."""
+"""Fitting heads: choosing parameters, calibration and scoring."""

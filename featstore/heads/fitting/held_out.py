@@ -1,4 +1,4 @@
-"""What a fitted estimator says of images: all predictions, and scores of as many as memory should hold."""
+"""Predictions of a fitted estimator, with scores of as many images as fit into memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,45 +22,29 @@ from featstore.heads.solvers.solver import Solution
 
 __all__ = ["Judgement", "judge", "most_kept", "spread"]
 
-# Scores that are kept, 128 MB: of 100,000 images those of all with 167 classes, of every 24th with 4,000.
+# 128 MB of scores: of 100,000 images all with 167 classes, every 24th with 4,000.
 _MOST_SCORES = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judgement:
-    """What an estimator says of images that it was, or was not, fitted on.
+    """An estimator's predictions, and its scores for a sample of the images."""
 
-    Parameters
-    ----------
-    predicted : ndarray of shape (n,), int
-        Places in ``classes``: of several views, the most probable class in the mean.
-    scores : ndarray of shape (n_kept * n_views, n_classes), float64
-        Of the images that are kept, image by image.
-    kept : ndarray of shape (n_kept,), int
-        Which of the images these are.
-    labels : ndarray of shape (n_kept,), str
-        Of these.
-    n_views : int
-    has_own : bool
-        Whether the softmax of the scores are probabilities already.
-    classes : ndarray of shape (n_classes,), str
-    """
-
-    predicted: NDArray[np.intp]
-    scores: NDArray[np.float64]
-    kept: NDArray[np.intp]
-    labels: NDArray[np.str_]
+    predicted: NDArray[np.intp]  # (n,): positions in classes, by the mean over views
+    scores: NDArray[np.float64]  # (n_kept * n_views, n_classes): image by image
+    kept: NDArray[np.intp]  # (n_kept,): the sampled images
+    labels: NDArray[np.str_]  # (n_kept,)
     n_views: int
-    has_own: bool
-    classes: NDArray[np.str_]
+    has_own: bool  # whether scores are log-probabilities
+    classes: NDArray[np.str_]  # (n_classes,)
 
     @cached_property
     def temperature(self) -> float:
-        """What scores are divided by, found on these same images; 1 where they need not be."""
+        """Temperature fitted to these same images; 1 if scores are log-probabilities."""
         return 1.0 if self.has_own else _temperature(self.scores, self.labels, self.classes, self.n_views)
 
     def probabilities(self, temperature: float | None = None) -> NDArray[np.float64]:
-        """Return the kept images' probabilities, by their own temperature or another."""
+        """Return the sampled images' probabilities, by their own temperature or another."""
         return _means(self.scores, self.temperature if temperature is None else temperature, self.n_views)
 
 
@@ -74,27 +58,9 @@ def judge(
     kept: NDArray[np.intp] | None = None,
     temperature: float | None = None,
 ) -> Judgement:
-    """Predict as the head will.
-
-    Parameters
-    ----------
-    solution : Solution
-    rows : Rows
-        Of n images.
-    classes : ndarray of shape (n_classes,), str
-    labels : ndarray of shape (n,), str
-        Of the images; those that are no classes are passed over where a temperature is found.
-    is_calibrated : bool
-    kept : ndarray of int, optional
-        Ascending: of which images the scores are kept. By default of all.
-    temperature : float, optional
-        By which views are averaged; by default that which suits the images kept.
-
-    Raises
-    ------
-    HeadError
-        The estimator does not give one score for each class.
-    """
+    """Predict images as the head will."""
+    # Labels that are no classes are ignored when fitting a temperature. By default the scores of all images
+    # are kept, and views are averaged by the temperature that suits the images kept.
     estimator, n_views = solution.estimator, rows.n_views
     has_own = not is_calibrated and hasattr(estimator, "predict_proba")
     kept = np.arange(len(labels)) if kept is None else kept
@@ -123,7 +89,7 @@ def judge(
         if len(kept) == len(labels):
             by_row = _means(scores, temperature, n_views).argmax(axis=1)
         else:
-            # Once more: by what views are averaged is known only now.
+            # A second pass: the temperature to average views by is known only now.
             by_row = np.concatenate(
                 [_means(scores_of(block), temperature, n_views).argmax(axis=1) for _, block in rows.blocks()]
             )
@@ -139,24 +105,12 @@ def judge(
 
 
 def most_kept(n_classes: int, *, n_views: int = 1) -> int:
-    """Say of how many images the scores fit well into memory: of so many that they are 2**24 numbers.
-
-    Examples
-    --------
-    >>> most_kept(5), most_kept(4000)
-    (3355443, 4194)
-    """
+    """Return the number of images whose scores fit into memory: 2**24 numbers."""
     return max(1, _MOST_SCORES // (n_classes * n_views))
 
 
 def spread(n: int, at_most: int) -> NDArray[np.intp]:
-    """Return all numbers below n, or so many of them, evenly spread.
-
-    Examples
-    --------
-    >>> spread(9, 3)
-    array([0, 4, 8])
-    """
+    """Return at most ``at_most`` evenly spaced numbers below n."""
     return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))
 
 
@@ -169,7 +123,7 @@ def _scorer(
         found: NDArray[np.float64] = form.scores(block) if form is not None else scores_of(estimator, block)
         if found.shape[1] != len(classes):
             raise HeadError(
-                f"{type(estimator).__name__} gives {found.shape[1]} decisions for {len(classes)} classes; "
+                f"{type(estimator).__name__} returns {found.shape[1]} decisions for {len(classes)} classes; "
                 "expected one each"
             )
         return found

@@ -1,4 +1,4 @@
-"""Choosing a head's parameters: on the validation split, or by folds."""
+"""Choosing a head's parameters on the validation split or by cross-validation."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.calibration import fit_temperature, helpful_temperature, mean_over_views, softmax
-from featstore.heads.data.folding import divisions
+from featstore.heads.data.folds import fold_divisions
 from featstore.heads.data.samples import Images, shared_images
 from featstore.heads.fitting.held_out import Judgement, judge, most_kept, spread
 from featstore.heads.fitting.sweep_scores import sweep_scores
@@ -27,70 +27,42 @@ __all__ = ["HeldOut", "Outcome", "Progress", "choose_by_folds", "choose_on_valid
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 
-# Multiplications in one pass over the features, below which the threads of the linear algebra wait for each
-# other longer than they work: 1,000 x 1,280 features of 5 classes are fitted twenty times as fast by one,
-# 10,000 x 2,048 of 101 still somewhat faster; with 40,000 two are faster.
+# Multiplications in one pass over the features, below which a single thread is faster: twenty times for
+# 1,000 x 1,280 features of 5 classes, slightly for 10,000 x 2,048 of 101; for 40,000 rows two threads win.
 _ONE_THREAD_BELOW = 4 * 10**9
 
-# Of how many views of images the scores are kept for every setting, where folds choose: one number, the
-# temperature, is fitted to them.
+# Views whose scores are kept for every setting with folds, to fit one number, the temperature.
 _CALIBRATED_ON = 20_000
 
-# On how many of the images that a setting was fitted on its accuracy is measured.
+# Number of training images that a setting's training accuracy is measured on.
 _TRAIN_SCORED_ON = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """What an estimator, or one for each fold, said of images that it was not fitted on.
+    """Results on images that the estimator, or that of each fold, was not fitted on."""
 
-    Parameters
-    ----------
-    n_right, n : int
-        Of all of them.
-    y : ndarray of shape (n_scored,), str
-    scores : ndarray of shape (n_scored * n_views, n_classes), float
-        Of as many images as fit into memory, and with folds of at most 20,000 views, evenly spread; image by
-        image.
-    n_views : int
-    """
-
-    n_right: int
+    n_right: int  # of all n images
     n: int
-    y: NDArray[np.str_]
-    scores: NDArray[Any]
+    y: NDArray[np.str_]  # (n_scored,): of a sample of them
+    scores: NDArray[Any]  # (n_scored * n_views, n_classes): image by image
     n_views: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """What was chosen, and what was fitted.
-
-    Parameters
-    ----------
-    solution : Solution
-    sweep : list of dict
-        ``{"params", "top1", "cross_entropy"}`` for each setting that was tried; chosen on validation, with
-        the rest of what :func:`~featstore.heads.fitting.sweep_scores.sweep_scores` says of it.
-    steps : list of dict
-        Of the chosen setting of a head that is fitted by passes, ``{"step", "top1", …}`` for each pass, as
-        for the sweep.
-    held_out : HeldOut
-        Of the chosen setting.
-    temperature : float or None
-        None where the estimator's own probabilities are used as they are.
-    """
+    """The chosen setting and the fitted estimator."""
 
     solution: Solution
-    sweep: list[dict[str, Any]]
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    sweep: list[dict[str, Any]]  # {"params", "top1", "cross_entropy", …} of each setting
+    steps: list[dict[str, Any]] = field(default_factory=list)  # {"step", "top1", …} of each pass
     held_out: HeldOut
-    temperature: float | None
+    temperature: float | None  # None if the estimator's own probabilities are used
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Tried:
-    """What one setting got right of the held-out rows, and its scores on some of them."""
+    """Results of one setting on held-out rows."""
 
     params: Params
     n_right: int
@@ -106,7 +78,7 @@ class _Tried:
 
     @property
     def loss(self) -> float:
-        """The cross entropy that settings are chosen by; infinite where it is not known."""
+        """Cross entropy that settings are chosen by; infinite if unknown."""
         loss = self.more.get("cross_entropy", math.inf)
         return loss if math.isfinite(loss) else math.inf
 
@@ -121,12 +93,10 @@ def choose_on_validation(
     jobs: int | None,
     progress: Progress | None,
 ) -> Outcome:
-    """Fit each setting on train, keep that with the least cross entropy on validation, the first of equals.
-
-    Of a head that is fitted warm, the best setting is then fitted afresh, so that it is the same as if the
-    setting had been fixed, and the sweep says what that fit got right. The temperature is found on validation
-    with what was fitted on train, and kept where the head is then refitted on both.
-    """
+    """Fit each setting on train and choose the one with the least cross entropy on validation."""
+    # Of a head that is fitted warm, the best setting is then fitted from scratch, so that it equals a fit
+    # with that setting fixed, and the sweep reports that fit. The temperature is fitted on validation with
+    # the fit on train, and kept if the head is then refitted on both.
     recipe = recipe.for_n_rows(train.n_fitted)
     settings = recipe.settings
     is_split = recipe.solver in {"plain", "descent"}
@@ -179,17 +149,9 @@ def choose_by_folds(
     jobs: int | None,
     progress: Progress | None,
 ) -> Outcome:
-    """Fit each setting K times, each time without one fold; keep that with the least cross entropy.
-
-    That is of what the K fits say of the images that they were not fitted on, all together, and so is the
-    temperature. The best setting is then fitted on all of the images.
-
-    Raises
-    ------
-    SplitError
-        All images are in one fold.
-    """
-    divided = divisions(images, folds)
+    """Choose the setting with the least cross entropy over K held-out folds, and fit it on all images."""
+    # The predictions of all folds are pooled, for the cross entropy and for the temperature.
+    divided = fold_divisions(images, folds)
     judged_rows = np.sort(np.concatenate([outside for _, outside in divided]))
     recipe = recipe.for_n_rows(min(len(inside) for inside, _ in divided) * images.views.train)
     settings, n_views = recipe.settings, images.views.test
@@ -250,7 +212,7 @@ def _pooled(
     images: Images,
     classes: NDArray[np.str_],
 ) -> tuple[HeldOut, bool]:
-    """Put together what the folds' fits say, and whether their scores are probabilities' logarithms."""
+    """Pool the folds' results; also return whether their scores are log-probabilities."""
     n_views = images.views.test
     scores = np.empty((len(scored) * n_views, len(classes)), np.float32)
     for one, (_, outside) in zip(tried, divided, strict=True):
@@ -261,7 +223,7 @@ def _pooled(
 
 
 def _entropy(held: HeldOut, has_own: bool, classes: NDArray[np.str_]) -> float:
-    """Return the cross entropy, calibrated on these same images where the scores are no probabilities."""
+    """Return the cross entropy, calibrated on these same images unless scores are log-probabilities."""
     by = 1.0 if has_own else fit_temperature(held.scores, held.y, classes, n_views=held.n_views)
     probabilities = mean_over_views(softmax(held.scores / by), held.n_views)
     loss = log_loss(probabilities, np.searchsorted(classes, held.y))
@@ -292,7 +254,7 @@ def _temperature(
 ) -> float | None:
     if recipe.is_calibrated or not hasattr(solution.estimator, "predict_proba"):
         return fit_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
-    # Its probabilities can be divided where they are the softmax of scores that a head keeps.
+    # A temperature applies only if probabilities are the softmax of scores that the head keeps.
     n_columns = getattr(solution.estimator, "n_features_in_", 0)
     if linear_form(solution.estimator, feature_dim=n_columns) is None:
         return None
@@ -312,7 +274,7 @@ def _try(
     seen: Images | None = None,
     report: Callable[[Params, float], None] | None = None,
 ) -> tuple[list[_Tried], Solution | None]:
-    """Fit each setting and look at the held-out rows; of the solutions only the best is kept."""
+    """Fit each setting and score it on the held-out rows; keep only the best solution."""
     y = np.searchsorted(classes, held_out.y)
     tried: list[_Tried] = []
     best: Solution | None = None
@@ -411,10 +373,8 @@ def _collect(
 
 @contextmanager
 def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterator[WarningNotes]:
-    """Catch warnings, and let as many threads into the linear algebra as do good.
-
-    How many does not depend on how many tasks run at once: results could differ in their last bits.
-    """
+    """Collect warnings, and limit the threads of linear algebra to what pays off."""
+    # The limit does not depend on the number of parallel tasks: results could differ in their last bits.
     work = images.n_fitted * images.table.feature_dim * len(classes)
     threads = one_thread if n_tasks > 1 or work < _ONE_THREAD_BELOW else nullcontext()
     with threads, WarningNotes() as notes:

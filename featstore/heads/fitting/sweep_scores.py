@@ -1,4 +1,4 @@
-"""What is measured of each setting that a sweep tries, beside the accuracy that it is chosen by."""
+"""Scores of each setting in a sweep."""
 
 from typing import TYPE_CHECKING
 
@@ -24,27 +24,10 @@ def sweep_scores(
     *,
     train: "Images",
 ) -> dict[str, float]:
-    """Measure a fitted estimator on what it was fitted on, and its probabilities on the images held out.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    solution : Solution
-    judged : Judgement
-        What it says of the images held out, at least one.
-    y : ndarray of shape (n,), int
-        Their classes' places in ``judged.classes``.
-    train : Images
-        That it was fitted on.
-
-    Returns
-    -------
-    dict
-        ``cross_entropy``, in nats on the images held out, at least 0: scores that are no probabilities are
-        calibrated on these same images, which flatters it a little. And ``train_top1``, the accuracy on the
-        training images in [0, 1]; left out where it would need another search for neighbours.
-    """
-    told = {"cross_entropy": log_loss(judged.probabilities(), y[judged.kept])}
+    """Return a setting's cross entropy on held-out images, in nats, and its accuracy on training images."""
+    # Scores that are not log-probabilities are calibrated on these same images, which is slightly optimistic.
+    # train_top1 is left out if it takes another search for neighbours.
+    scores = {"cross_entropy": log_loss(judged.probabilities(), y[judged.kept])}
     if solution.scores is None:
         seen = judge(
             solution,
@@ -55,5 +38,5 @@ def sweep_scores(
             kept=np.empty(0, np.intp),
             temperature=judged.temperature if train.to_judge.n_views > 1 else None,
         )
-        told["train_top1"] = float((judged.classes[seen.predicted] == train.y).mean())
-    return told
+        scores["train_top1"] = float((judged.classes[seen.predicted] == train.y).mean())
+    return scores

@@ -1,4 +1,4 @@
-"""From a table of features to a fitted head."""
+"""Fitting a head to a table of features."""
 
 import logging
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from featstore.errors import SplitError
 from featstore.heads.calibration import mean_over_views, softmax
 from featstore.heads.data.partition import (
     checked_classes,
-    deal,
-    kept_together,
     report_leaks,
+    row_groups,
+    split_rows,
     without_small_classes,
 )
 from featstore.heads.data.samples import Images
-from featstore.heads.data.view_counts import check_dealing, check_images, checked_views
+from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
 from featstore.heads.files.head_file import current_versions
 from featstore.heads.fitting.held_out import most_kept, spread
 from featstore.heads.fitting.sweep import (
@@ -63,64 +63,64 @@ def fit(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Head:
-    """Fit a classifier on a table of features, and score it.
+    """Fit a classifier to a table of features, choose its parameters and score it.
 
-    A head known by its name is fitted once for each setting of its grid, and the setting with the least cross
-    entropy on images held out is kept, of equal ones the most regularised. (Scores that are no probabilities
-    are calibrated for that on these same images.) What it is chosen on:
+    A named head is fitted once for each setting of its grid, and the setting with the least cross entropy on
+    held-out images is kept, ties going to the most regularised. (Scores that are not probabilities are
+    calibrated on these same images for the comparison.) The held-out images are:
 
-    - without ``folds``, the validation split. The head is fitted on train and then, but with
-      ``refit=False``, again on train and validation;
-    - with ``folds``, folds dealt by a hash, in train and validation together. The head is then fitted on
-      both; with ``refit=False``, folds and fit are in train alone, and validation is left untouched.
+    - without ``folds``, the validation split. The head is fitted on train and then, unless ``refit=False``,
+      again on train and validation;
+    - with ``folds``, hash-based folds of train and validation together. The head is then fitted on both; with
+      ``refit=False``, folds and fit use train alone, and validation is not touched.
 
-    Where the classifier has no probabilities of its own, its scores are divided by a temperature, which is
-    found on images that it was not fitted on: validation, before the head is refitted, or each fold by the
-    fit without it. So are those of ``logistic``, where that lowers the cross entropy on images that the
-    temperature was not found on. The test split is looked at once, at the end. The same table, rule,
-    parameters and seed give the same head, bit for bit, on one machine, whatever ``jobs`` is.
+    If the classifier has no probabilities, its scores are divided by a temperature, fitted on images that it
+    was not fitted on: validation, before the head is refitted, or each fold by the fit without it. So are
+    those of ``logistic``, if that lowers the cross entropy on images that the temperature was not fitted on.
+    The test split is used once, at the end. The same table, rule, parameters and seed give the same head, bit
+    for bit, on one machine, for any ``jobs``. Near-duplicates of training images are not looked for; see
+    :func:`featstore.leakage`.
 
     Parameters
     ----------
     table : FeatureTable
         Images without a label are left out.
     head : str, HeadInfo or scikit-learn classifier
-        A name that :func:`featstore.known_heads` lists, or a classifier of your own, of which a copy is
-        fitted as it is. A search such as ``GridSearchCV`` gets what the rule keeps together as its groups
-        where its ``cv`` is a :class:`featstore.HashKFold`, and its best estimator becomes the head's.
+        A name from :func:`featstore.known_heads`, or your own classifier, of which a copy is fitted as it is.
+        A search such as ``GridSearchCV`` gets the rule's groups if its ``cv`` is a
+        :class:`featstore.HashKFold`, and its best estimator becomes the head's.
     params : mapping, optional
-        Parameters to fix, such as ``{"C": 0.3}``; what stays open in the grid is still chosen.
+        Parameters to fix, such as ``{"C": 0.3}``; the rest of the grid is still chosen.
     rule : SplitRule, optional
-        Default: ``SplitRule()``. A split that the catalog gives wins over it. Where the catalog gives none to
-        validation and there is something to choose, the rule's share of the images given to train is taken;
-        the head's own rule then says ``validation_from_train``.
+        Default: ``SplitRule()``. Splits given by the catalog override it. If the catalog gives none to
+        validation and there is something to choose, the rule's share of the images given to train is used;
+        the head's own rule then has ``validation_from_train``.
     views : mapping, optional
-        Of how many views of each image, number 0 and those after it: ``"train"``, that the head is fitted on,
-        each as a row of its own, and ``"test"``, over which probabilities are averaged wherever images are
-        judged, here and by the head from then on. By default 1 each, the image itself: views for test cost
-        each new image so many passes of the network, and those for training alone have not made heads on
-        frozen features better (``benchmarks/views.py``). Splits and folds are dealt, and images counted, as
-        without views: those of one image are always on the same side.
+        Numbers of views of each image, view 0 and those after it: ``"train"``, that the head is fitted on,
+        each as a row of its own, and ``"test"``, over which probabilities are averaged whenever images are
+        predicted, here and by the head from then on. Default: 1 each, the image itself. Views for test cost
+        each new image as many passes of the network, and views for training alone have not improved heads on
+        frozen features (``benchmarks/views.py``). Splits, folds and counts are those of images: views of one
+        image are always on the same side.
     class_weight : "balanced" or mapping of str to float, optional
-        What an image of each class counts: ``"balanced"`` makes all classes count alike. Of ``lda`` it is the
-        classes' priors that are weighted. Not for ``centroid`` and ``knn``, which fit no such sum.
+        Weight of an image of each class; ``"balanced"`` gives all classes the same total. For ``lda`` it
+        weights the class priors. Not supported by ``centroid`` and ``knn``.
     seed : int
-        In [0, 2**32). Goes to every ``random_state`` that is not set.
+        Random seed, in [0, 2**32), for every ``random_state`` that is not set.
     folds : int, optional
-        Choose by this many folds, at least 2. What the split rule keeps together is in one fold.
+        Choose by this many folds, at least 2. Groups of the split rule stay in one fold.
     refit : bool, optional
-        Whether the head is fitted on validation too, once its parameters are chosen. Default: True.
+        Whether to fit the head on validation too, once its parameters are chosen. Default: True.
     min_images : int, optional
         Leave out classes with fewer labelled images than this, at least 1.
     reject : float, optional
-        In [0, 1). The head answers "unknown" where its most probable class is less probable.
+        In [0, 1). The head answers "unknown" if its most probable class is less probable.
     jobs : int, optional
-        How many fits run at once, -1 for one on each core; by default what ``joblib.parallel_config`` says,
-        or 1. They share the features; each fold has a scaled copy of its own where the head needs one in
-        memory.
+        Number of parallel fits, -1 for one on each core; by default that of ``joblib.parallel_config``, or 1.
+        They share the features; each fold has a scaled copy of its own if the head needs one in memory.
     progress : callable, optional
         Called as ``progress(done, total, {"params": {…}, "top1": accuracy})`` after each fit; with several
-        jobs, after each of these.
+        jobs, after each job.
 
     Returns
     -------
@@ -129,15 +129,24 @@ def fit(
     Raises
     ------
     UnknownHeadError
-        No head has this name.
+        There is no head of this name.
     HeadError
-        There are no labels, or one class only; parameters or features are unfit; ``head`` is no classifier,
-        or a search whose folds would tear the views of an image apart; the table's rows are views.
+        There are fewer than two classes; parameters or features are invalid; ``head`` is not a classifier, or
+        is a search whose folds would separate the views of an image; the table's rows are views.
     NotInStoreError
         Images lack some of the views.
     SplitError
         A class is missing from train or, with folds, outside a fold; the validation split is empty while
-        there is something to choose on it; or given splits tear apart what the rule keeps together.
+        there is something to choose on it; or given splits tear apart a group of the rule.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> head = featstore.fit(table, head="svm", folds=3)
+    >>> head.classes.tolist(), head.test["n"]
+    (['daisy', 'roses', 'tulips'], 11)
+    >>> head.predict(table.X[:1]).tolist()
+    ['daisy']
     """
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
     below = None if reject is None else checked_reject(reject)
@@ -145,28 +154,28 @@ def fit(
     refit = True if refit is None else bool(refit)
     check_images(table)
     of_views = checked_views(views)
-    check_dealing(recipe.estimator, of_views)
+    check_search_folds(recipe.estimator, of_views)
     divider = None if folds is None else HashKFold(folds, salt=rule.salt, stratify=True)
     labels = np.asarray(table.y)
     n_unlabelled = int((labels == "").sum())
     labels = without_small_classes(labels, min_images)
     chooses = divider is None and recipe.n_settings > 1
-    rule, rows = deal(table, labels, rule, chooses=chooses)
+    rule, rows = split_rows(table, labels, rule, chooses=chooses)
     classes = checked_classes(table, labels, rows, rule)
-    if told := look_alike_warning(classes.tolist()):
-        _logger.warning("%s", told)
+    if warning := look_alike_warning(classes.tolist()):
+        _logger.warning("%s", warning)
     recipe.check_classes(classes)
     leaks, label_conflicts = report_leaks(table, labels, rows)
-    # Copies of one image may be in several splits, by their groups or by given splits.
+    # Copies of an image may be in several splits, by their groups or by given splits.
     hashes = np.asarray(table.content_hash_bytes)
     is_trained_on = SeenImages.of(hashes[rows["train"]]).have_fitted(hashes)
     rows["validation"] = rows["validation"][~is_trained_on[rows["validation"]]]
     if chooses and not len(rows["validation"]):
         recipe = _without_choice(recipe, rule)
-    together = kept_together(table, rule)
-    viewed = table.with_views(of_views.most)
+    groups = row_groups(table, rule)
+    view_table = table.with_views(of_views.most)
     images = {
-        split: Images(table=viewed, at=at, y=labels[at], groups=together[at], name=split, views=of_views)
+        split: Images(table=view_table, at=at, y=labels[at], groups=groups[at], name=split, views=of_views)
         for split, at in rows.items()
     }
     train, validation = images["train"], images["validation"]
@@ -246,20 +255,20 @@ def _itself(estimator: Any) -> Any:
 
 
 def _without_choice(recipe: Recipe, rule: SplitRule) -> Recipe:
-    """Return a recipe for images that are too few to choose by: with the middle of each grid."""
+    """Return the recipe with the middle of each grid, if too few validation images are left to choose by."""
     if not rule.validation:
         fixed = " ".join(f"--param {name}=…" for name in recipe.grid)
         raise SplitError(
-            f"no labelled image is in validation, and {recipe.name} chooses its parameters there; make "
+            f"no labelled image is in validation, where {recipe.name} chooses its parameters; make "
             f"--validation larger than {rule.validation:g}, choose with --folds, or fix them with {fixed}"
         )
     middle = recipe.middle()
-    told = ", ".join(f"{name}={values[0]}" for name, values in middle.grid.items())
+    values_used = ", ".join(f"{name}={values[0]}" for name, values in middle.grid.items())
     _logger.warning(
-        "too few images for validation, where %s chooses its parameters: it takes %s, the middle of the "
+        "too few validation images for %s to choose its parameters: using %s, the middle of the "
         "range; add images, or choose with --folds",
         recipe.name,
-        told,
+        values_used,
     )
     return middle
 
@@ -271,18 +280,18 @@ def _counts(classes: NDArray[np.str_], y: NDArray[np.str_]) -> dict[str, int]:
 
 def _choice(recipe: Recipe, outcome: Outcome, folds: int | None) -> dict[str, Any]:
     by = "cross_entropy" if recipe.n_settings > 1 else None
-    is_told = by is not None or folds is not None
+    is_chosen = by is not None or folds is not None
     return {
         "by": by,
         "folds": folds,
-        "n": outcome.held_out.n if is_told else 0,
-        "top1": outcome.held_out.n_right / outcome.held_out.n if is_told and outcome.held_out.n else None,
+        "n": outcome.held_out.n if is_chosen else 0,
+        "top1": outcome.held_out.n_right / outcome.held_out.n if is_chosen and outcome.held_out.n else None,
     }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
-    """What a head gets right of images that it was not fitted on, and its probabilities for some of them."""
+    """A head's accuracy on images that it was not fitted on, and its probabilities for a sample of them."""
 
     n_right: int
     n: int
@@ -296,7 +305,7 @@ def _seen(held_out: HeldOut, head: Head) -> _Seen:
 
 
 def _look_at(head: Head, images: Images) -> _Seen:
-    """Predict images that the head was not fitted on, a block at a time."""
+    """Predict images that the head was not fitted on, block by block."""
     n_classes = len(head.classes)
     kept = spread(len(images), most_kept(n_classes))
     n_right = 0

@@ -1,1 +1,1 @@
-"""What a fitted head comes to: matrices and vectors, and the estimators around them."""
+"""Forms: fitted classifiers as plain arrays, which predict without scikit-learn."""

@@ -1,4 +1,4 @@
-"""scikit-learn's classifiers of forms that no scikit-learn fitted."""
+"""Fitted scikit-learn classifiers made from forms."""
 
 from typing import Any
 
@@ -12,19 +12,7 @@ __all__ = ["form_estimator"]
 
 
 def form_estimator(form: LinearForm | GatedForm, classes: NDArray[np.str_], temperature: float | None) -> Any:
-    """Return a classifier with a form's scores, as if it had been fitted.
-
-    Parameters
-    ----------
-    form : LinearForm or GatedForm
-    classes : ndarray of shape (n_classes,), str
-    temperature : float or None
-        What a gated form's scores are divided by before the softmax.
-
-    Returns
-    -------
-    LogisticRegression, Pipeline or FormClassifier
-    """
+    """Return a fitted LogisticRegression, Pipeline or FormClassifier with a form's scores."""
     if isinstance(form, GatedForm):
         from featstore.heads.form_classifier import FormClassifier
 

@@ -1,4 +1,4 @@
-"""Old classes and new ones behind a gate that says which of the two an image is of."""
+"""Gated form: old and new classes, with a gate that decides between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from featstore.heads.forms.linear import LinearForm, row_lengths
 __all__ = ["N_NEIGHBORS", "GatedForm", "evidence", "neighbor_cosine", "unit_rows"]
 
 N_NEIGHBORS = 3
-"""How many nearest neighbours an image's cosine is the mean of."""
+"""Number of nearest neighbours whose cosines are averaged."""
 
-# Heads that were extended more often than this are not read: each holds the one before it.
+# Maximum number of extensions: each head contains the one before it.
 _DEEPEST = 16
 
 _ARRAYS = ("members", "neighbors", "offset", "old_neighbors", "temperatures", "weights")
@@ -23,49 +23,29 @@ _ARRAYS = ("members", "neighbors", "offset", "old_neighbors", "temperatures", "w
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GatedForm:
-    """The scores of a head that was extended by new classes: two classifiers and a gate between them.
+    """Scores of an extended head: two classifiers and a gate between them.
 
-    With the old head's scores ``z``, the new classifier's ``v``, and temperatures ``T`` of each, an image's
-    features ``x`` have the scores::
+    With the old head's scores ``z``, the new classifier's ``v``, and temperatures ``T`` of each, an image
+    with features ``x`` has the scores::
 
         z_j / T_old                                              for an old class j
         log softmax(v / T_new)_k + max(z) / T_old + gate(x)      for a new class k
         gate(x) = weights . (near_new(x), max z, near_old(x)) + offset
 
     where ``near_new`` and ``near_old`` are the mean cosine of ``x`` to its 3 nearest rows of two banks of
-    training features: where the gate is 0, the new classes together are as likely as the likeliest old one.
-    An old class keeps its score, so that a gated head may be the old head of another. A class that is among
-    the old and the new ones has the larger of its two scores.
-
-    Parameters
-    ----------
-    old : LinearForm or GatedForm
-    new : LinearForm
-        One class is enough: its row of ``coef`` may be zero.
-    temperatures : ndarray of shape (2,), float64
-        Of the old scores and of the new ones, above 0.
-    weights : ndarray of shape (3,), float64
-    offset : ndarray of shape (), float64
-    neighbors, old_neighbors : ndarray of shape (n_rows, feature_dim), float32
-        The banks: rows of unit length, ``old_neighbors`` perhaps none.
-    members : ndarray of shape (n_classes, n_members), int64
-        For each class the columns that are its own of the old scores followed by the new ones; -1 stands for
-        none. The first of a class is one.
-
-    Raises
-    ------
-    HeadError
-        Shapes or types do not agree, or a value is not finite.
+    training features: where the gate is 0, the new classes together are as likely as the likeliest old class.
+    Old classes keep their scores, so that a gated head may be the old head of another. A class that is both
+    old and new has the larger of its two scores.
     """
 
     old: "LinearForm | GatedForm"
-    new: LinearForm
-    temperatures: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    offset: NDArray[np.float64]
-    neighbors: NDArray[np.float32]
-    old_neighbors: NDArray[np.float32]
-    members: NDArray[np.int64]
+    new: LinearForm  # of a single class, coef may be a zero row
+    temperatures: NDArray[np.float64]  # (2,): of the old and the new scores
+    weights: NDArray[np.float64]  # (3,)
+    offset: NDArray[np.float64]  # ()
+    neighbors: NDArray[np.float32]  # (n_rows, feature_dim): bank of unit rows
+    old_neighbors: NDArray[np.float32]  # (n_rows, feature_dim): may be empty
+    members: NDArray[np.int64]  # (n_classes, n_members): each class's columns in (old, new); -1 for none
 
     def __post_init__(self) -> None:
         own = {name: getattr(self, name) for name in _ARRAYS}
@@ -83,30 +63,32 @@ class GatedForm:
             or small != {"temperatures": (2,), "weights": (3,), "offset": ()}
             or self.members.ndim != 2
         ):
-            raise HeadError(f"the arrays of a gated classifier do not agree: {shapes}")
+            raise HeadError(f"the arrays of a gated classifier have inconsistent shapes: {shapes}")
         numbers = [own[name] for name in small]
         if any(array.dtype != np.float64 for array in numbers) or self.members.dtype != np.int64:
-            raise HeadError("the arrays of a gated classifier are float64, its banks float32, members int64")
+            raise HeadError(
+                "the arrays of a gated classifier must be float64, its banks float32, members int64"
+            )
         if not all(np.isfinite(own[name]).all() for name in _ARRAYS) or not (self.temperatures > 0).all():
-            raise HeadError("the arrays of a gated classifier are finite, and its temperatures above 0")
+            raise HeadError("the arrays of a gated classifier must be finite, and its temperatures above 0")
         n_columns = self.old.n_classes + self.new.n_classes
         if self.members.size == 0 or self.members.min() < -1 or self.members.max() >= n_columns:
-            raise HeadError(f"the classes of a gated classifier are columns of {n_columns}")
+            raise HeadError(f"the members of a gated classifier must be below {n_columns}")
         if self.members[:, 0].min() < 0:
             raise HeadError("a class of a gated classifier has no column")
 
     @property
     def n_classes(self) -> int:
-        """How many classes it has."""
+        """Number of classes."""
         return len(self.members)
 
     @property
     def feature_dim(self) -> int:
-        """The number of features of an image."""
+        """Number of features of an image."""
         return self.new.feature_dim
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by their names; those of the classifiers begin with ``old.`` and ``new.``."""
+        """Return the arrays by name, those of the classifiers prefixed with ``old.`` and ``new.``."""
         inside = {"old": self.old.arrays(), "new": self.new.arrays()}
         return {
             **{name: getattr(self, name) for name in _ARRAYS},
@@ -115,15 +97,9 @@ class GatedForm:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, depth: int = 1) -> Self:
-        """Rebuild a form from :meth:`arrays`.
-
-        Raises
-        ------
-        HeadError
-            One is missing, unknown or unfit, or heads are nested more than 16 deep.
-        """
+        """Create a form from the output of :meth:`arrays`."""
         if depth > _DEEPEST:
-            raise HeadError(f"a head that was extended more than {_DEEPEST} times is not read")
+            raise HeadError(f"a head that was extended more than {_DEEPEST} times cannot be read")
         sides: dict[str, dict[str, NDArray[Any]]] = {"old": {}, "new": {}, "": {}}
         for name, array in arrays.items():
             side, dot, rest = name.partition(".")
@@ -131,7 +107,7 @@ class GatedForm:
                 raise HeadError(f"a gated classifier has no array {name!r}")
             sides[side if dot else ""][rest if dot else name] = array
         if set(sides[""]) != {*_ARRAYS}:
-            raise HeadError(f"the arrays of a gated classifier are not {', '.join(sorted(sides['']))}")
+            raise HeadError(f"unexpected arrays of a gated classifier: {', '.join(sorted(sides['']))}")
         old: LinearForm | GatedForm
         if "weights" in sides["old"]:
             old = GatedForm.from_arrays(sides["old"], depth=depth + 1)
@@ -140,44 +116,17 @@ class GatedForm:
         return cls(old=old, new=LinearForm.from_arrays(sides["new"]), **sides[""])
 
     def with_classes(self, at: NDArray[np.intp]) -> Self:
-        """Return the form of some classes, in the order given: their scores stay as they are.
-
-        Parameters
-        ----------
-        at : ndarray of shape (n,), int
-            The classes' numbers.
-        """
+        """Return the form of some classes, in the given order, with unchanged scores."""
         return replace(self, members=self.members[at])
 
     def gate(self, X: NDArray[Any], old_scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the logarithm of the odds of the new classes together against the likeliest old one.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, feature_dim), float
-        old_scores : ndarray of shape (n, n_old), float64
-            The old head's of the same images.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-        """
+        """Return the log odds of all new classes against the likeliest old one, float64 of shape (n,)."""
         return np.asarray(
             evidence(X, old_scores, self.neighbors, self.old_neighbors) @ self.weights + self.offset
         )
 
     def sides(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give the scores of the old classes and of the new ones, before a class of both takes the larger.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, feature_dim), float
-
-        Returns
-        -------
-        ndarray of shape (n, n_old), float64
-        ndarray of shape (n, n_new), float64
-        """
+        """Return the scores of the old and of the new classes, before classes in both take the larger."""
         old = self.old.scores(X)
         gate = self.gate(X, old)
         old = old / self.temperatures[0]
@@ -185,17 +134,7 @@ class GatedForm:
         return old, new + (gate + old.max(axis=1) - _log_sum(new))[:, np.newaxis]
 
     def scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Give each class's score for images by their features.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, feature_dim), float
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), float64
-            Their softmax are the probabilities.
-        """
+        """Return scores of shape (n, n_classes), whose softmax are the probabilities."""
         columns = np.concatenate(self.sides(X), axis=1)
         best = columns[:, self.members[:, 0]]
         for member in self.members.T[1:]:
@@ -212,23 +151,9 @@ def evidence(
     *,
     own: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = (None, None),
 ) -> NDArray[np.float64]:
-    """Return what a gate goes by.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, feature_dim), float
-    old_scores : ndarray of shape (n, n_old), float64
-    neighbors, old_neighbors : ndarray of shape (n_rows, feature_dim), float32
-        The banks, rows of unit length.
-    own : tuple of ndarray of shape (n,), int, optional
-        For images that are in a bank themselves, their rows there, which are passed over.
-
-    Returns
-    -------
-    ndarray of shape (n, 3), float64
-        The mean cosine to the nearest rows of the first bank, the largest old score, and the mean cosine to
-        the nearest of the second bank, 0 where that is empty.
-    """
+    """Return the gate's inputs, float64 of shape (n, 3): near_new, the largest old score, and near_old."""
+    # Banks hold rows of unit length. For images that are in a bank, `own` gives their rows there, which are
+    # skipped.
     rows = unit_rows(X)
     near, near_old = (
         neighbor_cosine(rows, bank, own=at) for bank, at in zip((neighbors, old_neighbors), own, strict=True)
@@ -239,17 +164,8 @@ def evidence(
 def neighbor_cosine(
     rows: NDArray[np.float32], bank: NDArray[np.float32], *, own: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64]:
-    """Return the mean cosine of rows to their 3 nearest in a bank; 0 where it has none for them.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n, feature_dim), float32
-        Of unit length.
-    bank : ndarray of shape (n_rows, feature_dim), float32
-        Of unit length.
-    own : ndarray of shape (n,), int, optional
-        The row of the bank that each is itself, which is passed over.
-    """
+    """Return the mean cosine of unit rows to their 3 nearest in a bank; 0 if it has none."""
+    # `own` gives each row's own position in the bank, which is skipped.
     n_others = len(bank) - (own is not None)
     count = min(N_NEIGHBORS, n_others)
     if count < 1:
@@ -266,12 +182,13 @@ def neighbor_cosine(
 
 
 def unit_rows(X: NDArray[Any]) -> NDArray[np.float32]:
-    """Divide rows by their length, float32; a row without length stays as it is."""
+    """Normalise rows to unit length, float32; zero rows stay unchanged."""
     rows = np.asarray(X, np.float64)
     return np.asarray(rows / row_lengths(rows), np.float32)
 
 
 def _log_sum(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithm of each row's sum of exponentials."""
+    """Return the log-sum-exp of each row."""
+    # Not scipy.special.logsumexp, whose last bits differ: saved heads would score otherwise.
     largest = scores.max(axis=1)
     return np.asarray(largest + np.log(np.exp(scores - largest[:, np.newaxis]).sum(axis=1)))

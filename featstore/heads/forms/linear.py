@@ -1,4 +1,4 @@
-"""What a linear classifier comes to: one matrix and one vector, which need no scikit-learn."""
+"""Linear form: a classifier as a matrix and a vector."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from featstore.heads.calibration import class_scores, is_nearest_centroid, softm
 
 __all__ = ["LinearForm", "linear_form", "row_lengths"]
 
-# Between the form's scores and the estimator's, relative to the largest: rounding gives 1e-12.
+# Relative to the largest score; rounding errors are about 1e-12.
 _TOLERANCE = 1e-8
 
 _CHECKED_ROWS = 64
@@ -20,28 +20,12 @@ _CHECKED_ROWS = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearForm:
-    """The scores of a linear classifier as ``X @ coef.T + intercept``, its scaling folded in.
+    """Scores ``X @ coef.T + intercept``; with ``mean`` and ``scale``, of standardised rows of unit length."""
 
-    Where the classifier looks at features of unit length, ``X`` is first standardised and divided by its
-    length: ``mean`` and ``scale`` are not None.
-
-    Parameters
-    ----------
-    coef : ndarray of shape (n_classes, feature_dim), float64
-    intercept : ndarray of shape (n_classes,), float64
-    mean, scale : ndarray of shape (feature_dim,), float64, optional
-        Both or neither.
-
-    Raises
-    ------
-    HeadError
-        Shapes or types do not agree, or a value is not finite.
-    """
-
-    coef: NDArray[np.float64]
-    intercept: NDArray[np.float64]
-    mean: NDArray[np.float64] | None = None
-    scale: NDArray[np.float64] | None = None
+    coef: NDArray[np.float64]  # (n_classes, feature_dim)
+    intercept: NDArray[np.float64]  # (n_classes,)
+    mean: NDArray[np.float64] | None = None  # (feature_dim,)
+    scale: NDArray[np.float64] | None = None  # (feature_dim,)
 
     def __post_init__(self) -> None:
         arrays = self.arrays()
@@ -50,59 +34,38 @@ class LinearForm:
         if self.mean is not None or self.scale is not None:
             wanted |= dict.fromkeys(("mean", "scale"), self.coef.shape[1:])
         if self.coef.ndim != 2 or shapes != wanted:
-            raise HeadError(f"the arrays of a linear classifier do not agree: {shapes}")
+            raise HeadError(f"the arrays of a linear classifier have inconsistent shapes: {shapes}")
         if any(array.dtype != np.float64 or not np.isfinite(array).all() for array in arrays.values()):
-            raise HeadError("the arrays of a linear classifier are finite float64")
+            raise HeadError("the arrays of a linear classifier must be finite float64")
 
     @property
     def n_classes(self) -> int:
-        """How many classes it has."""
+        """Number of classes."""
         return len(self.coef)
 
     @property
     def feature_dim(self) -> int:
-        """The number of features of an image."""
+        """Number of features of an image."""
         return int(self.coef.shape[1])
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
-        """Return the arrays by their names, without those that are None."""
+        """Return the arrays by name, without those that are None."""
         named = {"coef": self.coef, "intercept": self.intercept, "mean": self.mean, "scale": self.scale}
         return {name: array for name, array in named.items() if array is not None}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild a form from :meth:`arrays`.
-
-        Raises
-        ------
-        HeadError
-            One is missing, unknown or unfit.
-        """
+        """Create a form from the output of :meth:`arrays`."""
         if not {"coef", "intercept"} <= set(arrays) <= {"coef", "intercept", "mean", "scale"}:
-            raise HeadError(f"the arrays of a linear classifier are not {', '.join(sorted(arrays))}")
+            raise HeadError(f"unexpected arrays of a linear classifier: {', '.join(sorted(arrays))}")
         return cls(**arrays)
 
     def with_classes(self, at: NDArray[np.intp]) -> Self:
-        """Return the form of some classes, in the order given: their scores stay as they are.
-
-        Parameters
-        ----------
-        at : ndarray of shape (n,), int
-            The classes' numbers.
-        """
+        """Return the form of some classes, in the given order, with unchanged scores."""
         return replace(self, coef=self.coef[at], intercept=self.intercept[at])
 
     def scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Give each class's score for images by their features.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, feature_dim), float
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), float64
-        """
+        """Return scores of shape (n, n_classes)."""
         rows = np.asarray(X, np.float64)
         if self.mean is None or self.scale is None:
             return rows @ self.coef.T + self.intercept
@@ -111,10 +74,7 @@ class LinearForm:
 
 
 def row_lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what rows are divided by to have unit length, of shape (n, 1): 1 for those without length.
-
-    As scikit-learn's ``Normalizer``, which leaves these as they are.
-    """
+    """Return the norms of rows, of shape (n, 1), 1 for zero rows as in scikit-learn's ``Normalizer``."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.where(lengths > 0, lengths, 1.0)
 
@@ -122,27 +82,10 @@ def row_lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def linear_form(
     estimator: Any, *, feature_dim: int, is_calibrated: bool = False, tolerance: float = _TOLERANCE
 ) -> LinearForm | None:
-    """Bring a fitted classifier into its linear form, if it has one.
-
-    Parameters
-    ----------
-    estimator : Any
-        A linear scikit-learn classifier, or a ``Pipeline`` of a ``StandardScaler``, a ``Normalizer`` and one,
-        the first two optional.
-    feature_dim : int
-        Columns of its features.
-    is_calibrated : bool
-        Whether the head's probabilities are the softmax of its scores divided by a temperature, so that the
-        estimator's own do not matter.
-    tolerance : float
-        What scores, relative to the largest, and probabilities may differ by.
-
-    Returns
-    -------
-    LinearForm or None
-        None where the form would not give the estimator's scores, as :func:`class_scores` has them, and its
-        probabilities, where they matter, as the softmax of these: both are compared on random features.
-    """
+    """Return the linear form of a fitted classifier, or None if it has none."""
+    # The estimator is a linear classifier or a Pipeline of a StandardScaler, a Normalizer and one, the first
+    # two optional. On random features the form must give its class_scores and, unless is_calibrated, its
+    # probabilities.
     steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
     kinds = [type(step).__name__ for step in steps[:-1]]
     if kinds not in ([], ["StandardScaler"], ["Normalizer"], ["StandardScaler", "Normalizer"]):

@@ -1,1 +1,1 @@
-"""Fitting classifiers, many settings at a time."""
+"""Solvers: fitting a classifier for many settings at a time."""

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent over blocks of rows, so that the features never have to be in memory."""
+"""Stochastic gradient descent over blocks of rows, for features larger than memory."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,28 +11,26 @@ from featstore.heads.data.blocks import Rows
 
 __all__ = ["descend", "fit_scaler", "n_epochs"]
 
-# Neighbours in a store are often of one class, and reading single rows is slow from a disk: so short runs of
-# rows are drawn from all over the store, enough of them at once to mix the classes.
+# Adjacent rows of a store are often of one class, and reading single rows from disk is slow: draw short runs
+# of rows from all over the store, enough at once to mix the classes.
 _RUN_ROWS = 32
 _BLOCK_RUNS = 128
 
 _UPDATES = 10**6
 
-# So many coefficients are updated on all cores at once; for fewer, handing them out takes longer.
+# Number of coefficients above which updating classes in parallel pays off.
 _ALL_CORES_FROM = 2**17
 
 
 def n_epochs(n_rows: int) -> int:
-    """Give the number of passes over the rows where none is asked for: a million updates, 5 to 20 passes.
-
-    A million is what scikit-learn's user guide finds enough ("Stochastic gradient descent, tips on practical
-    use"); with averaging, 20 passes do for small stores.
-    """
+    """Return the default number of passes: a million updates, 5 to 20 passes."""
+    # A million is scikit-learn's recommendation (user guide, "Stochastic gradient descent, tips on practical
+    # use"); with averaging, 20 passes are enough for small stores.
     return int(np.clip(np.ceil(_UPDATES / max(1, n_rows)), 5, 20))
 
 
 def fit_scaler(scaler: Any, X: Rows) -> None:
-    """Fit a ``StandardScaler`` in one pass over the blocks of all rows."""
+    """Fit a ``StandardScaler`` in one pass over the blocks."""
     for _, block in X.blocks():
         scaler.partial_fit(block)
 
@@ -46,39 +44,16 @@ def descend(
     *,
     after_pass: Callable[[int], None] | None = None,
 ) -> Any:
-    """Fit a ``SGDClassifier`` by ``max_iter`` passes over the rows, in an order drawn from its seed.
-
-    Each pass draws the order of runs of 32 rows, takes 128 runs together (fewer where these are more than 32
-    MB) and shuffles their rows. The learning rate follows the classifier's schedule; scikit-learn's "optimal"
-    is ``1 / (alpha (t + t0))`` in update ``t`` (Bottou, Stochastic Gradient Descent Tricks, 2012). Where the
-    classes are many, they are updated on all cores at once, which changes no result.
-
-    Parameters
-    ----------
-    preparation : Any
-        A fitted transformer.
-    classifier : SGDClassifier
-        Unfitted; its ``class_weight`` is not looked at. It is fitted in place.
-    X : Rows
-    y : ndarray of shape (n,), str
-    weights : ndarray of shape (n_classes,), float64
-        What an image of each class counts.
-    after_pass : callable, optional
-        Called with the number of each pass, from 1, when the classifier is as that pass leaves it.
-
-    Returns
-    -------
-    SGDClassifier
-
-    Raises
-    ------
-    HeadError
-        The learning rate is "adaptive", which needs the loss of whole passes.
-    """
+    """Fit an ``SGDClassifier`` in place by ``max_iter`` passes over the rows."""
+    # Each pass draws the order of runs of 32 rows, takes 128 runs together (fewer if they exceed 32 MB) and
+    # shuffles their rows. The learning rate follows the classifier's schedule; "optimal" is 1 / (alpha (t +
+    # t0)) in update t (Bottou, Stochastic Gradient Descent Tricks, 2012). Many classes are updated in
+    # parallel, which does not change the result. `weights` are the classes' weights; the classifier's
+    # class_weight is ignored.
     if classifier.learning_rate == "adaptive":
         raise HeadError(
-            "sgd sees the features a block at a time and cannot adapt its learning rate to a whole pass; "
-            "choose learning_rate optimal, invscaling or constant"
+            "sgd reads the features in blocks and does not support an adaptive learning rate; "
+            "set learning_rate to optimal, invscaling or constant"
         )
     classes, codes = np.unique(y, return_inverse=True)
     generator = np.random.default_rng(classifier.random_state)

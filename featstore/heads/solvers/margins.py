@@ -1,7 +1,7 @@
-"""Linear support vector machines, all classes and settings together.
+"""Linear support vector machines, for all classes and settings together.
 
-liblinear takes the classes one at a time, and each of its steps reads all of the features. Here a step of all
-classes is one product of matrices, which is what processors are best at.
+liblinear fits one class at a time, and each of its steps reads all features. Here a step of all classes is
+one matrix product.
 """
 
 import warnings
@@ -15,7 +15,7 @@ __all__ = ["can_solve", "svm_path"]
 
 _Matrix = NDArray[np.float64]
 
-# So that a block stays in the cache from one product to the next.
+# A block stays in the cache from one product to the next.
 _BLOCK_ROWS = 1024
 
 _LINE_SEARCH_STEPS = 20
@@ -23,9 +23,9 @@ _ROUNDING = 1e-14
 
 
 def can_solve(classifier: Any) -> bool:
-    """Say whether a ``LinearSVC`` asks for what :func:`svm_path` minimises."""
-    asked = (classifier.penalty, classifier.loss, classifier.multi_class)
-    return asked == ("l2", "squared_hinge", "ovr") and classifier.dual is not True
+    """Return whether a ``LinearSVC`` has the objective of :func:`svm_path`."""
+    objective = (classifier.penalty, classifier.loss, classifier.multi_class)
+    return objective == ("l2", "squared_hinge", "ovr") and classifier.dual is not True
 
 
 def svm_path(
@@ -35,33 +35,15 @@ def svm_path(
     settings: Sequence[Mapping[str, Any]],
     weights: _Matrix,
 ) -> Iterator[Any]:
-    """Fit linear support vector machines, each setting from the solution of the one before.
-
-    For each class, against all others, that is the minimum of ``|w|^2 / 2 + C sum s max(0, 1 - t m)^2`` where
-    ``m = w x`` is a row's margin, ``t`` its target of +1 or -1 and ``s`` its class's weight; the intercept
-    counts as the weight of a feature that is 1 everywhere, as in liblinear. The minimum is found by Newton
-    steps of exact length (Keerthi & DeCoste, J. Mach. Learn. Res. 6, 2005), each by conjugate gradients to a
-    tenth of the gradient, and ends by liblinear's rule: where the gradient is below
-    ``tol min(n_positive, n_negative) / n`` of that at 0 (Fan et al., J. Mach. Learn. Res. 9, 2008). Gradients
-    and margins are in double precision, the conjugate gradients in that of ``X``.
-
-    Parameters
-    ----------
-    classifier : LinearSVC
-        Unfitted, with all other parameters set; one that :func:`can_solve`.
-    X : ndarray of shape (n, feature_dim), float
-    y : ndarray of shape (n,), str
-    settings : sequence of mapping
-        Parameters of the classifier.
-    weights : ndarray of shape (n_classes,), float64
-        What an image of each class counts; of more than two classes, as in liblinear, only where it is the
-        class in question and not one of the others.
-
-    Yields
-    ------
-    LinearSVC
-        Fitted, one for each setting. ``n_iter_`` is the largest number of Newton steps of a class.
-    """
+    """Yield a fitted LinearSVC for each setting, each from the previous solution."""
+    # For each class against all others, minimise |w|^2 / 2 + C sum s max(0, 1 - t m)^2, where m = w x is a
+    # row's margin, t its target of +1 or -1 and s its class's weight; the intercept is the weight of a
+    # constant feature, as in liblinear. Newton steps of exact length (Keerthi & DeCoste, J. Mach. Learn. Res.
+    # 6, 2005), each by conjugate gradients to a tenth of the gradient, until liblinear's criterion holds: a
+    # gradient below tol min(n_positive, n_negative) / n of that at 0 (Fan et al., J. Mach. Learn. Res. 9,
+    # 2008). Gradients and margins are float64, the conjugate gradients of X's type. As in liblinear, with
+    # more than two classes `weights` only apply to the class in question, not to the others. n_iter_ is the
+    # largest number of Newton steps of a class.
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
 
@@ -71,15 +53,15 @@ def svm_path(
     coef = np.zeros((X.shape[1] + 1, len(columns)))
     margins = np.zeros((len(X), len(columns)))
     for setting in settings:
-        # To rows of nothing: scikit-learn checks the parameters and sets what is not learnt.
+        # On dummy rows: scikit-learn validates the parameters and sets attributes that are not learnt.
         one = clone(classifier).set_params(**setting).fit(np.zeros((len(classes), 1)), classes)
         scale = float(one.intercept_scaling) if one.fit_intercept else 0.0
         machines = _Machines(X, codes, columns, one.C * weights[columns], one.C * against, scale)
         one.n_iter_ = machines.descend(coef, margins, tol=one.tol, max_steps=one.max_iter)
         if one.n_iter_ is None:
             one.n_iter_ = one.max_iter
-            told = f"the support vector machine has not converged after {one.max_iter} steps; raise max_iter"
-            warnings.warn(told, ConvergenceWarning, stacklevel=2)
+            message = f"the SVM has not converged after {one.max_iter} steps; increase max_iter"
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         one.n_features_in_ = X.shape[1]
         one.coef_ = coef[:-1].T.copy()
         one.intercept_ = scale * coef[-1] if one.fit_intercept else 0.0
@@ -87,7 +69,7 @@ def svm_path(
 
 
 class _Machines:
-    """What is minimised, for several classes at once: a column each, the intercept in the last row."""
+    """The objective of several classes at once: a column each, the intercept in the last row."""
 
     def __init__(
         self,
@@ -103,13 +85,7 @@ class _Machines:
         self._blocks = [slice(at, at + _BLOCK_ROWS) for at in range(0, len(X), _BLOCK_ROWS)]
 
     def descend(self, coef: _Matrix, margins: _Matrix, *, tol: float, max_steps: int) -> int | None:
-        """Bring coefficients to the minimum, and the rows' margins with them, both in place.
-
-        Returns
-        -------
-        int or None
-            The steps that were needed; None where ``max_steps`` were too few.
-        """
+        """Minimise in place; return the number of steps, or None if ``max_steps`` were not enough."""
         n = len(self._X)
         n_positive = np.bincount(self._codes, minlength=int(self._columns.max()) + 1)[self._columns]
         share = np.maximum(np.minimum(n_positive, n - n_positive), 1) / n
@@ -131,20 +107,20 @@ class _Machines:
             step *= step_length
             coef[:, live] += step
             margins[:, live] += step_length * change
-            # Below rounding the gradient gets no smaller.
+            # Steps below rounding no longer reduce the gradient.
             moves = np.abs(step).max(axis=0) > _ROUNDING * np.abs(coef[:, live]).max(axis=0)
             live = live[moves]
         return None
 
     def _targets(self, block: slice, columns: NDArray[np.intp]) -> tuple[_Matrix, _Matrix]:
-        """Return the targets of some rows, and what the rows cost."""
+        """Return the targets of some rows, and their costs."""
         is_own = self._codes[block, None] == self._columns[columns]
         return np.where(is_own, 1.0, -1.0), np.where(is_own, self._positive[columns], self._negative[0])
 
     def _gradient(
         self, coef: _Matrix, margins: _Matrix, columns: NDArray[np.intp]
     ) -> tuple[_Matrix, NDArray[np.floating[Any]]]:
-        """Return the gradient, and of each row the second derivative by its margin."""
+        """Return the gradient, and each row's second derivative with respect to its margin."""
         gradient = coef.copy()
         curvature = np.empty(margins.shape, self._X.dtype)
         for block in self._blocks:
@@ -157,7 +133,7 @@ class _Machines:
         return gradient, curvature
 
     def _newton_step(self, gradient: _Matrix, curvature: NDArray[np.floating[Any]]) -> _Matrix:
-        """Solve for the step by conjugate gradients, each column until a tenth of its gradient is left."""
+        """Solve for the step by conjugate gradients, each column to a tenth of its gradient."""
         size = np.linalg.norm(gradient, axis=0)
         step = np.zeros(gradient.shape, self._X.dtype)
         rest = (-gradient / size).astype(self._X.dtype)
@@ -182,7 +158,7 @@ class _Machines:
     def _bend(
         self, ahead: NDArray[np.floating[Any]], curvature: NDArray[np.floating[Any]]
     ) -> NDArray[np.floating[Any]]:
-        """Multiply by the second derivative."""
+        """Multiply by the Hessian."""
         bent = ahead.copy()
         scale = self._X.dtype.type(self._scale)
         for block in self._blocks:
@@ -203,7 +179,7 @@ class _Machines:
     def _length(
         self, coef: _Matrix, step: _Matrix, margins: _Matrix, change: _Matrix, columns: NDArray[np.intp]
     ) -> _Matrix:
-        """Find how far along the step the minimum lies, by Newton's method in one dimension."""
+        """Return the step lengths to the minimum, by Newton's method in one dimension."""
         length = np.ones(step.shape[1])
         along, own = (coef * step).sum(axis=0), (step * step).sum(axis=0)
         for _ in range(_LINE_SEARCH_STEPS):

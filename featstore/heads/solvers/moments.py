@@ -1,9 +1,9 @@
-"""Ridge regression and linear discriminants, exactly, from sums gathered in one pass over the features.
+"""Exact ridge regression and linear discriminants from moments gathered in one pass over the features.
 
-Both need of standardised rows ``z`` only their classes' means and one matrix of squares ``A``; every setting
-of the penalty is then a division by ``A``'s eigenvalues, so that the whole grid costs one eigendecomposition.
-With fewer rows than features the eigenvectors lie in the span of the rows, and are found from their inner
-products instead. In memory are min(n, feature_dim) x feature_dim numbers in double precision, a few times.
+Of standardised rows ``z`` both need only the class means and one matrix of squares ``A``; every setting of
+the penalty is then a division by ``A``'s eigenvalues, so that the whole grid costs one eigendecomposition.
+With fewer rows than features, the eigenvectors lie in the span of the rows and are found from their inner
+products. Memory holds min(n, feature_dim) x feature_dim float64 numbers, a few times.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Sums:
-    """What one pass over the rows gives; ``squares`` is None where there are fewer rows than features."""
+    """Moments of one pass over the rows; ``squares`` is None if there are fewer rows than features."""
 
     scaler: Any
     counts: _Matrix
@@ -33,7 +33,7 @@ class _Sums:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Spectrum:
-    """The eigenvalues above 0 of the matrix of squares, and its eigenvectors as columns."""
+    """Positive eigenvalues of the matrix of squares, and its eigenvectors as columns."""
 
     values: _Matrix
     vectors: _Matrix
@@ -47,29 +47,10 @@ def ridge_path(
     settings: Sequence[Mapping[str, Any]],
     weights: _Matrix,
 ) -> Iterator[tuple[Any, Any]]:
-    """Fit ridge classifiers that differ in alpha alone.
-
-    With targets ``t`` of +1 for the own class and -1 for others, and weighted means ``z'`` and ``t'``, the
-    coefficients are ``(A + alpha I)^-1 sum w (z - z') t``, ``A = sum w (z - z')(z - z')^T`` (Hoerl & Kennard,
-    Technometrics 12, 1970, equation 2.1); for all alphas from one eigendecomposition of ``A``.
-
-    Parameters
-    ----------
-    classifier : RidgeClassifier
-        Unfitted, with all other parameters set.
-    X : Rows
-    y : ndarray of shape (n,), str
-    settings : sequence of mapping
-        ``{"alpha": number}`` each, or nothing for the classifier's own.
-    weights : ndarray of shape (n_classes,), float64
-        What an image of each class counts.
-
-    Yields
-    ------
-    scaler : StandardScaler
-    classifier : RidgeClassifier
-        Fitted, one for each setting.
-    """
+    """Fit ridge classifiers that differ in alpha; yield the scaler and a fitted RidgeClassifier each."""
+    # With targets t of +1 for the own class and -1 for others, and weighted means z' and t', the coefficients
+    # are (A + alpha I)^-1 sum w (z - z') t, A = sum w (z - z')(z - z')^T (Hoerl & Kennard, Technometrics 12,
+    # 1970, equation 2.1); for all alphas from one eigendecomposition of A.
     from sklearn.base import clone
 
     classes, codes = np.unique(y, return_inverse=True)
@@ -91,7 +72,7 @@ def ridge_path(
     turned = pull @ spectrum.vectors
     for one in fitted:
         alpha = float(one.alpha)
-        # As least squares of least length where alpha is 0.
+        # For alpha = 0 the least-norm solution.
         coef = (turned / (spectrum.values + alpha)) @ spectrum.vectors.T
         one.intercept_ = target_mean - coef @ centre if is_centred else 0.0
         one.coef_ = coef.reshape(*one.coef_.shape[:-1], X.feature_dim)
@@ -106,42 +87,19 @@ def lda_path(
     settings: Sequence[Mapping[str, Any]],
     weights: _Matrix,
 ) -> Iterator[tuple[Any, Any]]:
-    """Fit linear discriminants that differ in shrinkage alone.
-
-    The classes' covariance, averaged by their priors, is shrunk towards a multiple of the identity with the
-    same trace, as scikit-learn's ``LinearDiscriminantAnalysis(solver="lsqr")`` does (Duda, Hart & Stork,
-    Pattern Classification, 2nd edition, 2001, section 2.6.2; Friedman, J. Am. Stat. Assoc. 84, 1989,
-    equation 18).
-
-    Parameters
-    ----------
-    classifier : LinearDiscriminantAnalysis
-        Unfitted, with all other parameters set; its priors are not looked at.
-    X : Rows
-    y : ndarray of shape (n,), str
-    settings : sequence of mapping
-        ``{"shrinkage": number}`` each, in [0, 1], or nothing for the classifier's own.
-    weights : ndarray of shape (n_classes,), float64
-        The priors are proportional to these times the classes' counts.
-
-    Yields
-    ------
-    scaler : StandardScaler
-    classifier : LinearDiscriminantAnalysis
-        Fitted, one for each setting; without ``covariance_``, which no prediction needs.
-
-    Raises
-    ------
-    HeadError
-        The shrinkage is no number.
-    """
+    """Fit linear discriminants that differ in shrinkage; yield the scaler and a fitted classifier each."""
+    # The classes' covariance, averaged by their priors, is shrunk towards a multiple of the identity with the
+    # same trace, as scikit-learn's LinearDiscriminantAnalysis(solver="lsqr") does (Duda, Hart & Stork,
+    # Pattern Classification, 2nd edition, 2001, section 2.6.2; Friedman, J. Am. Stat. Assoc. 84, 1989,
+    # equation 18). Priors are proportional to `weights` times the class counts. covariance_, which
+    # predictions do not need, is not set.
     from sklearn.base import clone
 
     classes, codes = np.unique(y, return_inverse=True)
     unfitted = [clone(classifier).set_params(**setting) for setting in settings]
     for one in unfitted:
         if isinstance(one.shrinkage, str):
-            raise HeadError(f"the shrinkage of lda is a number from 0 to 1; found {one.shrinkage!r}")
+            raise HeadError(f"the shrinkage of lda must be a number from 0 to 1; found {one.shrinkage!r}")
     fitted = [_dummy_fit(one, classes) for one in unfitted]
     sums = _gather(X, codes, weights)
     priors = weights * sums.counts / (weights * sums.counts).sum()
@@ -167,7 +125,7 @@ def lda_path(
 
 
 def _dummy_fit(classifier: Any, classes: NDArray[np.str_]) -> Any:
-    """Fit to two rows of each class: scikit-learn checks the parameters and sets what is not learnt."""
+    """Fit to two dummy rows of each class: scikit-learn validates parameters and sets unlearnt attributes."""
     n_rows = 2 * len(classes)
     return classifier.fit(np.arange(n_rows, dtype=np.float64)[:, None], np.repeat(classes, 2))
 
@@ -185,7 +143,7 @@ def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix) -> _Sums:
     for at, block in X.blocks():
         scaler.partial_fit(block)
         wide = block.astype(np.float64)
-        # Near the mean, so that the squares do not drown what is left when it is taken off.
+        # Shifted near the mean, to avoid cancellation in the squares.
         shift = wide.mean(axis=0) if shift is None else shift
         wide -= shift
         order = np.argsort(codes[at], kind="stable")
@@ -217,7 +175,7 @@ def _spectrum(
     centres: _Matrix,
     one_centre: bool,
 ) -> _Spectrum:
-    """Decompose the sum of ``w (z - centre)(z - centre)^T``, where each class has its centre."""
+    """Decompose the sum of ``w (z - centre)(z - centre)^T``, with a centre for each class."""
     from scipy.linalg import eigh
 
     mass = weights * sums.counts

@@ -1,4 +1,4 @@
-"""Nearest neighbours: one search serves every number of them, and both ways of counting their votes."""
+"""Nearest neighbours: one search for all numbers of neighbours and both kinds of weights."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,25 +15,9 @@ __all__ = ["neighbor_scores"]
 def neighbor_scores(
     preparation: Any, fitted: Sequence[Any], codes: NDArray[np.intp], held_out: Rows
 ) -> Iterator[NDArray[np.float64]]:
-    """Give the scores of classifiers that differ in ``n_neighbors`` and ``weights`` alone.
-
-    The neighbours of each image are looked up once, the most that any of them asks for.
-
-    Parameters
-    ----------
-    preparation : Any
-        A fitted transformer.
-    fitted : sequence of KNeighborsClassifier
-        All fitted on the same rows.
-    codes : ndarray of shape (n_train,), int
-        The class of each of these rows, as its place in ``classes_``.
-    held_out : Rows
-
-    Yields
-    ------
-    ndarray of shape (n_held_out, n_classes), float64
-        For each classifier, as :func:`featstore.heads.calibration.class_scores` gives them.
-    """
+    """Yield the scores of classifiers that differ in ``n_neighbors`` and ``weights`` only."""
+    # The neighbours of each image are searched once, as many as any classifier needs. `codes` are the classes
+    # of the training rows, as positions in classes_.
     widest = max(fitted, key=lambda one: int(one.n_neighbors))
     distances = np.empty((len(held_out), widest.n_neighbors))
     labels = np.empty((len(held_out), widest.n_neighbors), np.intp)
@@ -42,17 +26,17 @@ def neighbor_scores(
         labels[at] = codes[nearest]
     for one in fitted:
         n_classes, k = len(one.classes_), one.n_neighbors
-        counted = _counted(distances[:, :k], one.weights)
+        counted = _vote_weights(distances[:, :k], one.weights)
         places = labels[:, :k] + np.arange(len(labels))[:, None] * n_classes
         votes = np.bincount(places.ravel(), counted.ravel(), minlength=len(labels) * n_classes)
         votes = votes.reshape(len(labels), n_classes)
         yield smoothed_votes(votes / votes.sum(axis=1, keepdims=True), k)
 
 
-def _counted(distances: NDArray[np.float64], weights: str) -> NDArray[np.float64]:
+def _vote_weights(distances: NDArray[np.float64], weights: str) -> NDArray[np.float64]:
     if weights == "uniform":
         return np.ones_like(distances)
-    # As scikit-learn: where a neighbour is the image itself, only such neighbours count.
+    # As scikit-learn: if some neighbours are at distance 0, only these count.
     with np.errstate(divide="ignore"):
         counted = 1 / distances
     same = np.isinf(counted)

@@ -1,4 +1,4 @@
-"""Several fits at once, with the same results as one after the other."""
+"""Parallel fits with the same results as sequential ones."""
 
 import os
 import threading
@@ -13,11 +13,9 @@ __all__ = ["WarningNotes", "has_own_memory", "is_sequential", "run_tasks"]
 
 
 class WarningNotes:
-    """What some threads are warned about while it is entered, thread by thread.
+    """Collects the warnings of the entering thread, and of others through :meth:`in_thread`."""
 
-    It notes the thread that enters it, and others through :meth:`in_thread`; in another process it has to be
-    entered anew. The warnings of all other threads go their usual way.
-    """
+    # Warnings of all other threads are shown as usual. In another process it must be entered again.
 
     def __init__(self) -> None:
         self._process = 0
@@ -41,11 +39,11 @@ class WarningNotes:
         return self._process == os.getpid()
 
     def in_thread(self) -> AbstractContextManager[None]:
-        """Note what the current thread is warned about as well."""
+        """Also collect the warnings of the current thread."""
         return warnings_to(self._note)
 
     def take(self) -> list[str]:
-        """Return, and forget, the first lines of what this thread was warned about."""
+        """Return, and forget, the first lines of this thread's warnings."""
         return sorted(self._by_thread.pop(threading.get_ident(), set()))
 
     def _note(self, text: str) -> None:
@@ -54,58 +52,34 @@ class WarningNotes:
 
 
 def is_sequential(jobs: int | None, n_tasks: int, *, prefer: str) -> bool:
-    """Say whether tasks would run one after the other.
-
-    Parameters
-    ----------
-    jobs : int or None
-        As joblib's ``n_jobs``: None is what ``joblib.parallel_config`` says, or 1; -1 is one for each core.
-    n_tasks : int
-    prefer : {"threads", "processes"}
-        Tasks that prefer processes are not run in threads, even where the caller configured joblib so:
-        liblinear draws its random numbers from one state that all threads share.
-
-    Raises
-    ------
-    HeadError
-        ``jobs`` is 0.
-    """
+    """Return whether tasks would run one after the other."""
+    # `jobs` is joblib's n_jobs. Tasks that prefer processes are not run in threads, even if joblib is
+    # configured so: liblinear draws its random numbers from one state that all threads share.
     from joblib import effective_n_jobs
 
     try:
         n_jobs = int(effective_n_jobs(jobs))
     except (TypeError, ValueError) as error:
         raise HeadError(
-            f"jobs is a number of fits at once, or -1 for one on each core; found {jobs!r}"
+            f"jobs must be a number of parallel fits, or -1 for one on each core; found {jobs!r}"
         ) from error
     return min(n_tasks, n_jobs) < 2 or (prefer == "processes" and not has_own_memory(prefer=prefer))
 
 
 def has_own_memory(*, prefer: str) -> bool:
-    """Say whether joblib would run tasks in other processes: preferred so, or configured by the caller."""
+    """Return whether joblib would run tasks in other processes, by preference or by configuration."""
     from joblib.parallel import get_active_backend
 
-    # As joblib reads it: backends without the attribute share nothing.
+    # As in joblib, backends without the attribute share no memory.
     return not getattr(get_active_backend(prefer=prefer)[0], "supports_sharedmem", False)
 
 
 def run_tasks(
     tasks: Sequence[Callable[[WarningNotes], Any]], notes: WarningNotes, *, jobs: int | None, prefer: str
 ) -> Iterator[Any]:
-    """Run tasks by joblib and yield their results in order.
-
-    Threads share the features; other processes get large arrays as memory maps.
-
-    Parameters
-    ----------
-    tasks : sequence of callable
-        Each is called with the notes.
-    notes : WarningNotes
-        Entered.
-    jobs : int or None
-    prefer : {"threads", "processes"}
-        As for :func:`is_sequential`; a backend that the caller configured wins.
-    """
+    """Run tasks by joblib and yield their results in order."""
+    # Threads share the features; other processes get large arrays as memory maps. A backend configured by the
+    # caller takes precedence.
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=jobs, prefer=prefer, return_as="generator")
@@ -121,10 +95,8 @@ _before: str | None = None
 
 @contextmanager
 def _safe_children() -> Iterator[None]:
-    """Have Python processes that start meanwhile import nothing from the current folder.
-
-    joblib's do by `python -m` and `python -c`. Where they are to find modules is told them by this process.
-    """
+    """Prevent Python processes started meanwhile from importing modules of the current folder."""
+    # joblib starts them by `python -m` and `python -c`; this process passes its own module path on to them.
     global _before, _n_entered
     with _entering:
         if not _n_entered:
@@ -145,6 +117,6 @@ def _run(task: Callable[[WarningNotes], Any], notes: WarningNotes) -> Any:
     if notes.is_active:
         with notes.in_thread():
             return task(notes)
-    # In another process: neither the warnings nor the limit on threads came along.
+    # Another process inherits neither the collection of warnings nor the limit on threads.
     with notes, one_thread:
         return task(notes)

@@ -1,4 +1,4 @@
-"""Fitting a head's classifier on some rows: one estimator for each setting."""
+"""Fitting a head's classifier on some rows, once for each setting."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,53 +25,28 @@ Watch = Callable[[Any, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """Rows to fit on, and what does not depend on the setting.
+    """Rows to fit on, and what is the same for all settings."""
 
-    Parameters
-    ----------
-    y : ndarray of shape (n,), str
-    groups : ndarray of length n
-        What must stay together, for searches of the user's own.
-    rows : Rows
-    preparation : Any
-        The fitted steps before the classifier; None where the solver fits them itself.
-    X : ndarray of shape (n, feature_dim) or None
-        The features after these steps; None where the solver reads the rows.
-    """
-
-    y: NDArray[np.str_]
-    groups: NDArray[Any]
+    y: NDArray[np.str_]  # (n,)
+    groups: NDArray[Any]  # for the user's own searches
     rows: Rows
-    preparation: Any = None
-    X: NDArray[Any] | None = None
+    preparation: Any = None  # fitted steps before the classifier; None if the solver fits them
+    X: NDArray[Any] | None = None  # (n, feature_dim): features after these steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solution:
-    """A fitted estimator.
+    """A fitted estimator, with its setting and the warnings of scikit-learn."""
 
-    Parameters
-    ----------
-    setting : dict
-        What was chosen of the grid.
-    params : dict
-        All parameters that were set, the chosen ones included.
-    estimator : Any
-    notes : list of str
-        What scikit-learn warned about.
-    scores : ndarray of shape (n_held_out, n_classes) or None
-        Of the rows that were held out, where the solver has found them on its way.
-    """
-
-    setting: Params
-    params: Params
+    setting: Params  # chosen from the grid
+    params: Params  # all parameters set, chosen or fixed
     estimator: Any
     notes: list[str] = field(default_factory=list)
-    scores: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64] | None = None  # (n_held_out, n_classes): of held-out rows, if known already
 
 
 def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[Any]) -> Prepared:
-    """Do what is the same for all settings: scale the features, and gather them where they have to be."""
+    """Scale the features, and load them if the solver needs them in memory."""
     from sklearn.base import clone
 
     known = Prepared(y=y, groups=groups, rows=rows)
@@ -88,7 +63,7 @@ def prepare(recipe: Recipe, rows: Rows, y: NDArray[np.str_], groups: NDArray[Any
         if type(step).__name__ == "StandardScaler":
             fit_scaler(step, rows)
         else:
-            # It learns nothing but the number of features.
+            # A Normalizer only learns the number of features.
             step.fit(np.ones((1, rows.feature_dim), rows.dtype))
     if recipe.solver == "descent":
         return replace(known, preparation=preparation)
@@ -107,25 +82,9 @@ def solve(
     held_out: Rows | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Solution]:
-    """Fit the classifier once for each setting, one at a time.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    prepared : Prepared
-    settings : sequence of dict
-    notes : WarningNotes
-        Entered.
-    held_out : Rows, optional
-        Rows that :func:`featstore.heads.fitting.held_out.judge` will be asked about.
-    watch : callable, optional
-        Where the head is fitted by passes, called as ``watch(estimator, number)`` after each.
-
-    Raises
-    ------
-    HeadError
-        scikit-learn refuses the parameters or the data.
-    """
+    """Fit the classifier once for each setting, lazily."""
+    # `held_out` are rows that will be predicted; neighbours find their scores while fitting. `watch` is
+    # called after each pass of a solver that makes passes.
     try:
         yield from _SOLVERS[recipe.solver](
             _Task(
@@ -145,7 +104,7 @@ def solve(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Task:
-    """What :func:`solve` is asked for, as all solvers get it."""
+    """The arguments of :func:`solve`, as solvers take them."""
 
     recipe: Recipe
     prepared: Prepared
@@ -162,7 +121,7 @@ def _plain(task: _Task) -> Iterator[Solution]:
 
 
 def _warm(task: _Task) -> Iterator[Solution]:
-    """Start each setting from the solution of the one before; a single one from nothing."""
+    """Start each setting from the previous solution; a single setting from scratch."""
     from copy import deepcopy
 
     if len(task.settings) == 1:
@@ -274,8 +233,8 @@ def _pipeline(recipe: Recipe, preparation: Any, classifier: Any) -> Any:
 def _usable(estimator: Any) -> Any:
     if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "decision_function"):
         raise HeadError(
-            f"{type(estimator).__name__} gives neither probabilities nor decisions; "
-            "use a classifier that has predict_proba or decision_function"
+            f"{type(estimator).__name__} has neither predict_proba nor decision_function; "
+            "use a classifier with one of them"
         )
     return estimator
 

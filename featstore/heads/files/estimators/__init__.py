@@ -1,4 +1,4 @@
-"""Estimators of files that may come from anyone: which types are read, and how each is checked."""
+"""Validation of estimators from untrusted files: the types that are read, with a check for each."""
 
 from featstore.heads.files.estimators.building import build
 from featstore.heads.files.estimators.decoding import decode, foreign_types, written_with

@@ -1,4 +1,4 @@
-"""From stored estimators to scikit-learn's: of types whose parts are checked, and of no others."""
+"""Construction of scikit-learn estimators from validated parts."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ from featstore.heads.files.estimators.parts import Parts, Stored, is_plain
 
 __all__ = ["build"]
 
-# One that calls more others than this would take minutes for each image.
+# More nested estimators than this would take minutes for each image.
 _MOST_ESTIMATORS = 2**14
 # Wider, the features of some thousand images would not be in memory at once.
 _WIDEST = 2**16
@@ -19,30 +19,12 @@ _TIMES_WIDER = 8
 
 
 def build(stored: Any, *, feature_dim: int, classes: NDArray[Any]) -> Any:
-    """Rebuild a classifier whose fitted attributes fit each other.
-
-    Parameters
-    ----------
-    stored : Stored
-        Anything else is refused.
-    feature_dim : int
-    classes : ndarray of shape (n_classes,), str
-
-    Returns
-    -------
-    Any
-        With its parameters, and of its fitted attributes those that it predicts with.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Something does not fit; the message says what.
-    """
+    """Rebuild a classifier with the attributes it predicts with; raise if inconsistent."""
     if not isinstance(stored, Stored):
-        raise TypeError("it holds no estimator: it and its manifest do not agree")
+        raise TypeError("it contains no estimator: it does not match its manifest")
     classifier, n_columns = _Builder(feature_dim).build(stored, feature_dim, classes)
     if n_columns != len(classes) or not hasattr(classifier, "predict"):
-        raise ValueError(f"{type(classifier).__name__} is no classifier of {len(classes)} classes")
+        raise ValueError(f"{type(classifier).__name__} is not a classifier of {len(classes)} classes")
     return classifier
 
 
@@ -66,7 +48,7 @@ class _Builder:
                 parts.params[param] = value
         if stored.values.get("n_features_in_", width) != width:
             found = str(stored.values["n_features_in_"])[:80]
-            raise parts.wrong(f"{found} features, not {width}: its parts and its manifest do not agree")
+            raise parts.wrong(f"{found} features, not {width}: its parts do not match its manifest")
         n_columns = kind.check(parts)
         estimator = made(**parts.params)
         if hasattr(made, "_parameter_constraints"):

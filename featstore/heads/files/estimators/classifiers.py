@@ -1,4 +1,4 @@
-"""Classifiers: what of each is read, and how its parts have to fit each other."""
+"""Checks of stored classifiers: the attributes that are read of each, and their consistency."""
 
 import itertools
 from typing import Any
@@ -25,7 +25,7 @@ _METRICS = ("chebyshev", "cityblock", "cosine", "euclidean", "l1", "l2", "manhat
 
 
 def check_linear(parts: Parts) -> int:
-    """Check a classifier of coefficients and intercepts."""
+    """Check a classifier with coefficients and intercepts."""
     parts.labels()
     coef = parts.stored.values.get("coef_")
     is_one_row = parts.n_rows == 1 and isinstance(coef, np.ndarray) and coef.ndim == 1
@@ -141,7 +141,7 @@ def check_bernoulli(parts: Parts) -> int:
 
 
 def check_network(parts: Parts) -> int:
-    """Check an ``MLPClassifier``: each layer takes what the one before gives."""
+    """Check an ``MLPClassifier``, whose layers must fit each other."""
     parts.labels()
     found = parts.stored.values.get("coefs_")
     if not isinstance(found, list) or not found:
@@ -164,7 +164,7 @@ def _columns(layer: Any) -> int | None:
 
 
 def check_dummy(parts: Parts) -> int:
-    """Check a ``DummyClassifier`` that always answers the same."""
+    """Check a ``DummyClassifier`` with a constant prediction."""
     n_classes = len(parts.classes)
     parts.labels()
     strategy = parts.one_of("strategy", ("prior", "most_frequent"))
@@ -174,7 +174,7 @@ def check_dummy(parts: Parts) -> int:
 
 
 def _label_binarizer(parts: Parts, **params: Any) -> Any:
-    """Return what turns labels into columns: it is known from the classes alone."""
+    """Return the label binarizer, which the classes determine."""
     from sklearn.preprocessing import LabelBinarizer
 
     return LabelBinarizer(**params).fit(parts.classes)

@@ -1,4 +1,4 @@
-"""Estimators that hold others."""
+"""Checks of stored estimators that contain others."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["check_one_vs_rest", "check_pipeline", "check_power", "check_union"]
 
 
 def check_pipeline(parts: Parts) -> int:
-    """Check a ``Pipeline``: each step takes what the one before gives."""
+    """Check a ``Pipeline``, whose steps must fit each other."""
     width, steps = parts.width, []
     for name, step in _named(parts, "steps"):
         if isinstance(step, Stored):
@@ -23,7 +23,7 @@ def check_pipeline(parts: Parts) -> int:
 
 
 def check_union(parts: Parts) -> int:
-    """Check a ``FeatureUnion``, whose width is bounded before anything of it is computed."""
+    """Check a ``FeatureUnion``, whose width is bounded before anything is computed."""
     width, built = 0, []
     for name, transformer in _named(parts, "transformer_list"):
         columns = parts.width if transformer == "passthrough" else 0
@@ -55,7 +55,7 @@ def _named(parts: Parts, param: str) -> list[tuple[str, Any]]:
 
 
 def check_power(parts: Parts) -> int:
-    """Check a ``PowerTransformer``, which standardises with a scaler within."""
+    """Check a ``PowerTransformer``, which contains a scaler."""
     parts.one_of("method", ("yeo-johnson", "box-cox"))
     parts.array("lambdas_", parts.width)
     if parts.one_of("standardize", (True, False)):
@@ -67,7 +67,7 @@ def check_power(parts: Parts) -> int:
 
 
 def check_one_vs_rest(parts: Parts) -> int:
-    """Check a ``OneVsRestClassifier``: one classifier of two classes for each row of coefficients."""
+    """Check a ``OneVsRestClassifier``: one binary classifier for each row of coefficients."""
     from sklearn.preprocessing import LabelBinarizer
 
     parts.labels()

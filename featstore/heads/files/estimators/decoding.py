@@ -1,4 +1,4 @@
-"""The schema of a skops file: plain values, arrays, and estimators of known types. Nothing of it is run."""
+"""Decoding of a skops schema into plain values, arrays and estimators of known types, running none of it."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ _NUMPY = frozenset(
         *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     )
 )
-# What holds values and no code; estimators of known types hold only dicts, lists, tuples and arrays.
+# Nodes with values and no code; estimators of known types contain only dicts, lists, tuples and arrays.
 _PLAIN: Mapping[str, frozenset[str]] = {
     "BytesNode": frozenset({"builtins.bytes"}),
     "DictNode": frozenset({"builtins.dict"}),
@@ -30,7 +30,7 @@ _PLAIN: Mapping[str, frozenset[str]] = {
     "TupleNode": frozenset({"builtins.tuple"}),
     "TypeNode": frozenset({"builtins.bool", "builtins.float", "builtins.int", "builtins.str"}) | _NUMPY,
 }
-# Who trusts the trees trusts what only calls them.
+# Trusting trees implies trusting the estimators that only call them.
 _TREE = "sklearn.tree._tree.Tree"
 _OF_TREES = frozenset(
     {
@@ -43,13 +43,7 @@ _OF_TREES = frozenset(
 
 
 def foreign_types(schema: Any) -> set[str]:
-    """Return the names of the types in what is read of a schema that are not known.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError
-        It is no schema of skops.
-    """
+    """Return the names of unknown types in the parts of a schema that are read."""
     found = _foreign(schema)
     return found - _OF_TREES if _TREE in found else found
 
@@ -64,7 +58,7 @@ def _foreign(node: Any) -> set[str]:
 
 
 def _nodes(node: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the nodes right within one."""
+    """Yield the direct child nodes."""
     left = list(node.values())
     while left:
         value = left.pop()
@@ -75,25 +69,7 @@ def _nodes(node: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def decode(node: Any, array: Callable[[str], NDArray[Any]]) -> Any:
-    """Return what a node of known types stands for.
-
-    Parameters
-    ----------
-    node : dict
-        One in which there are no :func:`foreign_types`.
-    array : callable
-        Reads a member of the file.
-
-    Returns
-    -------
-    Any
-        Plain values, arrays and :class:`Stored`.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        It is no schema of skops.
-    """
+    """Decode a node without :func:`foreign_types`; ``array`` reads a member of the file."""
     match node["__loader__"]:
         case "JsonNode":
             return json.loads(node["content"])
@@ -114,7 +90,7 @@ def decode(node: Any, array: Callable[[str], NDArray[Any]]) -> Any:
 
 
 def _attributes(node: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return the nodes of an estimator's attributes that are read: parameters, and what it predicts with."""
+    """Return the nodes of an estimator's attributes that are read: parameters, and those used to predict."""
     fitted = KINDS[path].fitted
     return {
         name: value
@@ -134,7 +110,7 @@ def _dict(node: Mapping[str, Any], array: Callable[[str], NDArray[Any]]) -> dict
 
 
 def written_with(node: Mapping[str, Any]) -> str:
-    """Return the version of scikit-learn that wrote an estimator; empty where it does not say."""
+    """Return the version of scikit-learn that wrote an estimator; empty if unknown."""
     attributes = node["content"]["content"] if "content" in node else {}
-    told = attributes.get("_sklearn_version") if isinstance(attributes, dict) else None
-    return "" if told is None else str(json.loads(told["content"]))
+    version = attributes.get("_sklearn_version") if isinstance(attributes, dict) else None
+    return "" if version is None else str(json.loads(version["content"]))

@@ -1,4 +1,4 @@
-"""Estimators that compute in one process, whatever a file asks for."""
+"""Removal of parallelism and side effects from loaded estimators."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _VALUES = {"n_jobs": None, "memory": None, "backend": None, "verbose": 0}
 
 
 def without_jobs(estimator: Any) -> None:
-    """Clear what would start processes, write files or print, of an estimator and all within it, in place."""
+    """Clear, in place and recursively, what would start processes, write files or print."""
     seen: set[int] = set()
     left = [estimator]
     while left:

@@ -1,7 +1,7 @@
-"""The types that a head file may hold: an allow-list, with a check for each.
+"""Allow-list of the estimator types that a head file may contain, with a check for each.
 
-What is not here is refused by name: trees, kernel machines and neighbour trees hand numbers of the file to C
-code as indices, and others run code, or start processes.
+Other types are refused by name: trees, kernel machines and neighbour trees pass numbers of the file to C code
+as indices, and others run code or start processes.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from featstore.heads.files.estimators.parts import Parts
 
 __all__ = ["KINDS", "NOT_READ", "Kind"]
 
-# Of any estimator: they would start processes or threads, write files or print, or matter to fitting only.
+# Parameters that start processes or threads, write files or print, or only matter to fitting.
 NOT_READ = frozenset(
     {
         "covariance_estimator",
@@ -30,22 +30,11 @@ NOT_READ = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A type of estimator.
+    """A type of estimator that is read."""
 
-    Parameters
-    ----------
-    check : callable
-        Takes over what fits of its parts, and returns how many columns come out: classes, of a classifier.
-        Raises ValueError where something does not fit.
-    fitted : frozenset of str
-        The fitted attributes that are read; all others are left in the file.
-    has_width : bool
-        Whether ``n_features_in_`` is an attribute of its own.
-    """
-
-    check: Callable[[Parts], int]
-    fitted: frozenset[str]
-    has_width: bool = True
+    check: Callable[[Parts], int]  # takes over valid parts; returns the number of output columns
+    fitted: frozenset[str]  # fitted attributes that are read
+    has_width: bool = True  # whether n_features_in_ is an attribute of its own
 
 
 def _kind(check: Callable[[Parts], int], fitted: str = "", *, has_width: bool = True) -> Kind:

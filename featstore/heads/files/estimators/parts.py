@@ -1,4 +1,4 @@
-"""One estimator's parameters and fitted attributes, before anything is made of them."""
+"""Parameters and fitted attributes of a stored estimator, before it is rebuilt."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,76 +14,41 @@ _LARGEST = 1e150
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """An estimator as a file holds it: the name of its type, and its attributes.
+    """An estimator as stored in a file."""
 
-    Parameters
-    ----------
-    kind : str
-        ``"module.Class"``.
-    values : dict
-        Plain values, arrays and further :class:`Stored`.
-    """
-
-    kind: str
-    values: dict[str, Any]
+    kind: str  # "module.Class"
+    values: dict[str, Any]  # plain values, arrays and nested Stored
 
 
 @dataclass(kw_only=True)
 class Parts:
-    """What an estimator is rebuilt from; each check takes over what it has found sound.
-
-    Parameters
-    ----------
-    stored : Stored
-    width : int
-        Columns of the features that it is given.
-    widest : int
-        How many columns may come out of it.
-    classes : ndarray of shape (n_classes,)
-        Those of a classifier.
-    build : callable
-        Rebuilds an estimator within this one: called with it, its width and its classes, returns it and how
-        many columns come out.
-    params : dict
-        Those that it is constructed with.
-    fitted : dict
-        Attributes that are set afterwards.
-    """
+    """Validated parts to rebuild an estimator from, collected by its check."""
 
     stored: Stored
-    width: int
+    width: int  # number of input features
     widest: int
-    classes: NDArray[Any]
+    classes: NDArray[Any]  # (n_classes,)
     build: Callable[[Stored, int, NDArray[Any]], tuple[Any, int]]
-    params: dict[str, Any] = field(default_factory=dict)
-    fitted: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)  # constructor parameters
+    fitted: dict[str, Any] = field(default_factory=dict)  # attributes set afterwards
 
     @property
     def n_rows(self) -> int:
-        """Rows of the coefficients of a linear classifier: one for two classes."""
+        """Number of rows of coefficients of a linear classifier: one for two classes."""
         return 1 if len(self.classes) == 2 else len(self.classes)
 
     def wrong(self, what: str) -> ValueError:
-        """Return the error of a part that does not fit."""
+        """Return the error for an inconsistent part."""
         return ValueError(f"{self.stored.kind.rpartition('.')[2]} has {what}")
 
     def array(self, name: str, *shape: int | None, above: float | None = None) -> NDArray[Any]:
-        """Take over an array of finite floats.
-
-        Parameters
-        ----------
-        name : str
-        *shape : int or None
-            None stands for any length but 0.
-        above : float, optional
-            What all of it is above.
-        """
+        """Take over an array of finite floats; None in the shape stands for any positive length."""
         array = self._floats(name, self.stored.values.get(name), shape, above)
         self.fitted[name] = array
         return array
 
     def optional(self, name: str, *shape: int | None, above: float | None = None) -> None:
-        """Take over an array that may be absent or None."""
+        """Take over an array that may be missing or None."""
         if self.stored.values.get(name) is None:
             self.fitted[name] = None
         else:
@@ -103,14 +68,14 @@ class Parts:
         return list(self.fitted[name])
 
     def labels(self) -> None:
-        """Take over ``classes_``, which are those expected."""
+        """Take over ``classes_``, which must be the expected ones."""
         found = self.stored.values.get("classes_", self.classes)
         if not (
             isinstance(found, np.ndarray)
             and found.dtype.kind == self.classes.dtype.kind
             and np.array_equal(found, self.classes)
         ):
-            raise self.wrong("other classes: its estimator and its manifest do not agree")
+            raise self.wrong("other classes: its estimator does not match its manifest")
         self.fitted["classes_"] = found
 
     def intercepts(self, name: str, count: int) -> None:
@@ -124,7 +89,7 @@ class Parts:
             self.array(name, count)
 
     def one_of(self, name: str, choices: Iterable[Any]) -> Any:
-        """Return a parameter, which is one of some values."""
+        """Return a parameter that must have one of the given values."""
         value = self.params.get(name)
         if not any(type(value) is type(choice) and value == choice for choice in choices):
             raise self.wrong(f"{name}={str(value)[:80]!r}, which is not read")
@@ -142,7 +107,7 @@ class Parts:
         if not fits:
             wanted = ", ".join("n" if length is None else str(length) for length in shape)
             raise self.wrong(f"a {name} of shape {array.shape}; expected ({wanted})")
-        # Beyond this even double precision would overflow when it is multiplied by a feature.
+        # Larger numbers overflow even double precision when multiplied by a feature.
         if not float(np.abs(array).max(initial=0.0)) < _LARGEST:
             raise self.wrong(f"a {name} with NaN, infinity or numbers beyond {_LARGEST:g}")
         if above is not None and not (array > above).all():
@@ -151,13 +116,13 @@ class Parts:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is one finite number."""
+    """Return whether a value is a finite number."""
     is_real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     return is_real and bool(abs(value) < _LARGEST)
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether a value holds no estimator."""
+    """Return whether a value contains no estimator."""
     if isinstance(value, Mapping):
         return all(map(is_plain, value.values()))
     if isinstance(value, list | tuple):

@@ -1,7 +1,4 @@
-"""Transformers: what of each is read, and how its parts have to fit each other.
-
-Every check returns how many columns come out.
-"""
+"""Checks of stored transformers, each returning the number of output columns."""
 
 import numpy as np
 
@@ -67,20 +64,20 @@ def check_max_abs(parts: Parts) -> int:
 
 
 def check_normalizer(parts: Parts) -> int:
-    """Check a ``Normalizer``, which has learnt nothing."""
+    """Check a ``Normalizer``."""
     parts.one_of("norm", ("l1", "l2", "max"))
     return parts.width
 
 
 def check_binarizer(parts: Parts) -> int:
-    """Check a ``Binarizer``, which has learnt nothing."""
+    """Check a ``Binarizer``."""
     if not is_number(parts.params.get("threshold")):
         raise parts.wrong("a threshold that is no number")
     return parts.width
 
 
 def check_function(parts: Parts) -> int:
-    """Check a ``FunctionTransformer`` without a function, which unions have for "passthrough"."""
+    """Check a ``FunctionTransformer`` without a function, which unions use for "passthrough"."""
     if parts.params.get("func") is not None or parts.params.get("inverse_func") is not None:
         raise parts.wrong("a function")
     return parts.width
@@ -98,7 +95,7 @@ def check_pca(parts: Parts) -> int:
 
 
 def check_components(parts: Parts) -> int:
-    """Check rows that features are projected on: a ``TruncatedSVD``."""
+    """Check the components of a ``TruncatedSVD``, or of another linear projection."""
     return int(parts.array("components_", None, parts.width).shape[0])
 
 

@@ -100,7 +100,7 @@ def test_groups_within_given_splits_are_fine(listed, caplog):
     head = fit(table, rule=SplitRule(by="group", validation=0.3))
     assert head.test["n"] == 40
     assert head.validation["n"] % 10 == 0
-    assert "dealt by content" not in caplog.text
+    assert "split by content" not in caplog.text
 
 
 def test_images_without_labels_tear_no_group_apart(listed):
@@ -115,13 +115,15 @@ def test_labelled_images_without_a_group_are_told_of(make_table, make_blobs, cap
     y[:50] = ""
     groups = np.array([f"plant {number // 4}" if number < 200 else "" for number in range(240)])
     fit(make_table(X, y).but(groups=groups), rule=SplitRule(by="group"))
-    assert "40 of 190 images have no group: they are dealt by content" in caplog.text
+    assert "40 of 190 images have no group: they are split by content" in caplog.text
 
 
 def test_groups_that_a_rule_pays_no_heed_to_are_told_of(make_table, make_blobs, caplog):
     groups = np.array([f"plant {number // 4}" for number in range(240)])
     fit(make_table(*make_blobs()).but(groups=groups))
-    assert "of the catalog's 60 groups have images in more than one split; --split-by group" in caplog.text
+    assert (
+        "of the catalog's 60 groups have images in more than one split; use --split-by group" in caplog.text
+    )
 
 
 def test_a_class_that_is_given_to_test_only_is_named(make_table, make_blobs):
@@ -136,7 +138,7 @@ def test_a_class_that_is_given_to_test_only_is_named(make_table, make_blobs):
 def test_a_class_whose_folder_is_not_in_train_is_explained(make_table, make_blobs):
     X, y = make_blobs()
     table = make_table(X, y).but(groups=y)
-    with pytest.raises(SplitError, match="the split goes by group, which may hold a whole class together"):
+    with pytest.raises(SplitError, match="the split is by group, which may keep a whole class together"):
         fit(table, rule=SplitRule(by="group", test=0.6, stratify=False), params={"C": 1})
 
 

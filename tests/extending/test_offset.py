@@ -1,18 +1,20 @@
-"""Where old classes end and new ones begin."""
+"""The offset between old and new classes."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featstore.extending.choosing import Seen, choose_offset, trade_off
+from featstore.extending.offset import OffsetScores, choose_offset, trade_off
 
 
 def seen(margins, *, n_right=None, is_new):
     n = len(margins)
     right = np.zeros(n, np.intp)
     y = np.where(np.arange(n) < (n if n_right is None else n_right), 0, 9)
-    return Seen(margin=np.array(margins, float), as_old=right + is_new, as_new=right + (not is_new), y=y)
+    return OffsetScores(
+        margin=np.array(margins, float), as_old=right + is_new, as_new=right + (not is_new), y=y
+    )
 
 
 margins = st.lists(st.floats(-50, 50), min_size=1, max_size=60)
