@@ -1,4 +1,4 @@
-"""What a head is worth: scores with intervals, comparisons, learning curves, suspect labels and plots."""
+"""Evaluation of heads: scores with intervals, comparisons, learning curves, suspect labels and plots."""
 
 import lazy_loader
 

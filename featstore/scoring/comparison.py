@@ -1,4 +1,4 @@
-"""Which of several heads is better, on the same images, and whether that is more than chance."""
+"""Comparison of heads on the same images, with significance tests."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.evaluation import check_labels_known, predictions, resampling_units
+from featstore.scoring.predictions import check_labels_known, predict_images, resampling_units
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
@@ -28,30 +28,29 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How several heads do on the same images.
+    """Scores of several heads on the same images, and tests of their differences.
 
     Parameters
     ----------
     split : {"test", "validation"}
     n : int
-        Number of images, copies of one file counting once, that are in the split for every head.
+        Number of images, copies counting once, that are in the split for every head.
     heads : list of dict
-        ``{"name", "head", "space", "catalog", "test_views", "n", "top1", "top1_ci"}`` for each head; over how
-        many views of each image it averages, accuracy on the common images and its 95% Wilson interval.
+        ``{"name", "head", "space", "catalog", "test_views", "n", "top1", "top1_ci"}`` for each head: number
+        of views averaged over, accuracy on the common images and its 95% Wilson interval.
     pairs : list of dict
-        For each two heads ``a`` and ``b``, by their names: ``both_right``, ``only_a``, ``only_b`` and
-        ``both_wrong``, numbers of images; ``difference``, the accuracy of b less that of a, and
-        ``difference_ci``, its 95% interval by paired resampling; ``p``, how likely so large a difference is
-        where the two are equally good, and ``p_adjusted``, the same by Holm's method for all pairs together;
-        ``verdict``, the same in words.
+        For each pair of heads ``a`` and ``b``, by name: ``both_right``, ``only_a``, ``only_b`` and
+        ``both_wrong``, numbers of images; ``difference``, the accuracy of b minus that of a, and
+        ``difference_ci``, its 95% interval by paired resampling; ``p``, the p-value of no difference, and
+        ``p_adjusted``, by Holm's method over all pairs; ``verdict``, the result in words.
     test : {"mcnemar", "sign flips"}
-        What p comes from; see :func:`mcnemar_exact` and :func:`sign_flip_test`.
+        The test behind p: McNemar's exact test, or a sign-flip test for images in groups.
     rules_differ : bool
-        Whether the heads deal the splits by different rules.
+        Whether the heads have different split rules.
     left_out : dict
-        ``{"seen", "absent", "conflicting"}``: images that are in the split for one head and not compared:
-        another head was trained or chosen on them, or on images of the same group where a rule goes by that;
-        another has no features or no label for them; they have several labels.
+        ``{"seen", "absent", "conflicting"}``: images in the split for one head that are not compared, because
+        another head was trained or chosen on them (or on images of their group, if a rule uses groups), has
+        no features or label for them, or they have several labels.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
     """
@@ -82,7 +81,7 @@ class Comparison:
         return heads + pairs
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; these keys stay the same."""
+        """Return the fields as JSON values; the keys are stable."""
         return asdict(self)
 
 
@@ -93,25 +92,24 @@ def compare(
     split: str = "test",
     names: Sequence[str] | None = None,
 ) -> Comparison:
-    """Score heads on the images that none of them was trained on, and test their differences.
+    """Score heads on images that none of them was trained on, and test their differences.
 
-    The heads may be of different backbones, stores and split rules. An image, known by its content hash, is
-    compared on where it is in the split for every head, by the rule of each and in the table of each; under
-    several paths it must be so under all of them. What a head was fitted on is left out, whatever the
-    catalogs are called. Where a rule goes by group or file name, the same holds for
-    all images that it keeps together.
+    The heads may have different backbones, stores and split rules. An image, identified by its content hash,
+    is compared on if it is in the split for every head, by the rule and in the table of each; if it has
+    several paths, under all of them. Images that a head was fitted on are left out, in any catalog. If a rule
+    splits by group or file name, the same holds for all images of a group.
 
     Parameters
     ----------
     heads : sequence of Head
         At least two.
     tables : FeatureTable or sequence of FeatureTable
-        Of each head's space, and of the catalog that it was fitted on: the splits are dealt in it. One table
-        does for heads of one space.
+        For each head a table of its space, and of the catalog that it was fitted on. A single table is used
+        for all heads of one space.
     split : {"test", "validation"}
-        The accuracy on the validation images is too good for heads that were chosen by it.
+        Accuracy on validation images is optimistic for heads that were chosen on them.
     names : sequence of str, optional
-        What to call the heads; by default their own names, with their spaces where these are the same.
+        Names of the heads. Default: their own, with their spaces if these are equal.
 
     Returns
     -------
@@ -124,26 +122,34 @@ def compare(
     NotInStoreError
         Images lack some of the views that a head averages over.
     SplitError
-        There is no such split, or no image is in it for every head.
+        The split is unknown, or contains no image for every head.
     HeadError
-        There are fewer than two heads, the tables or names are not one for each, or images have labels that
-        a head does not know.
+        There are fewer than two heads, their number differs from that of tables or names, or images have
+        labels that a head does not know.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> heads = [featstore.fit(table, head=name) for name in ("ridge", "centroid")]
+    >>> result = featstore.compare(heads, table)
+    >>> result.n, result.test, [one["name"] for one in result.heads]
+    (10, 'mcnemar', ['ridge', 'centroid'])
     """
     if len(heads) < 2:
         raise HeadError(f"a comparison needs at least two heads; found {len(heads)}")
     if split not in _SPLITS:
-        raise SplitError(f"heads are compared on the split {' or '.join(_SPLITS)}; found {split!r}")
+        raise SplitError(f"split must be {' or '.join(_SPLITS)}; found {split!r}")
     of_each: list[FeatureTable] = list(tables) if isinstance(tables, Sequence) else [tables for _ in heads]
     if len(of_each) != len(heads):
-        raise HeadError(f"each of the {len(heads)} heads needs its table; found {len(of_each)}")
+        raise HeadError(f"expected a table for each of the {len(heads)} heads; found {len(of_each)}")
     called = _names(heads) if names is None else list(names)
     if len(set(called)) != len(heads):
-        raise HeadError(f"each of the {len(heads)} heads needs a name of its own; found {', '.join(called)}")
+        raise HeadError(f"expected {len(heads)} different names; found {', '.join(called)}")
     for head, table in zip(heads, of_each, strict=True):
         head.check_fingerprint(table.fingerprint, spec=table.spec)
-    told = [_tell(head, table, split) for head, table in zip(heads, of_each, strict=True)]
+    contents = [_contents(head, table, split) for head, table in zip(heads, of_each, strict=True)]
     fitted_on = {content for head in heads for table in of_each for content in _seen(head, table, split)}
-    common, left_out = _common(told, fitted_on)
+    common, left_out = _common(contents, fitted_on)
     if not common:
         raise SplitError(
             f"no image is in {split} for all of {', '.join(called)}: of those that are in it for one, "
@@ -153,13 +159,13 @@ def compare(
             + (", and without refitting on validation" if split == "validation" else "")
         )
     is_right = np.empty((len(common), len(heads)), np.bool_)
-    for column, (name, head, table, one) in enumerate(zip(called, heads, of_each, told, strict=True)):
+    for column, (name, head, table, one) in enumerate(zip(called, heads, of_each, contents, strict=True)):
         rows = np.array([one.first_row[content] for content in common], np.intp)
         labels = head.labels_of(table)[rows]
         check_labels_known(head, labels, name=name)
-        is_right[:, column] = predictions(head, table, rows)[0] == labels
-    unit, units = _units(heads, of_each, told, common)
-    told_of_each = [
+        is_right[:, column] = predict_images(head, table, rows)[0] == labels
+    unit, units = _units(heads, of_each, contents, common)
+    summaries = [
         {
             "name": name,
             "head": head.name,
@@ -181,7 +187,7 @@ def compare(
     return Comparison(
         split=split,
         n=len(common),
-        heads=told_of_each,
+        heads=summaries,
         pairs=pairs,
         test="mcnemar" if unit == "image" else "sign flips",
         rules_differ=any(head.split_rule != heads[0].split_rule for head in heads),
@@ -191,51 +197,21 @@ def compare(
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Say how likely so uneven a count is where both heads are equally good: McNemar's exact test.
+    """Return the two-sided p-value of McNemar's exact test."""
+    # McNemar (Psychometrika 12, 1947, p. 153); exact form as in Fagerlund, Lydersen & Laake (BMC Medical
+    # Research Methodology 13:91, 2013). Conservative.
+    from scipy.stats import binomtest
 
-    The two-sided binomial test of the images that only one of two gets right (McNemar, Psychometrika 12,
-    1947, p. 153; its exact form as in Fagerlund, Lydersen & Laake, BMC Medical Research Methodology 13:91,
-    2013). It is never too sure of a difference, rather the contrary.
-
-    Parameters
-    ----------
-    only_a, only_b : int
-        Images that only one of the two gets right.
-
-    Returns
-    -------
-    float
-        In (0, 1].
-
-    Examples
-    --------
-    >>> round(mcnemar_exact(1, 7), 4)
-    0.0703
-    """
-    from scipy.stats import binom
-
-    return min(1.0, 2 * float(binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+    n = only_a + only_b
+    return float(binomtest(only_a, n).pvalue) if n else 1.0
 
 
 def sign_flip_test(differences: NDArray[np.int64], *, flips: int = _FLIPS, seed: int = _SEED) -> float:
-    """Say how likely so large a sum is where each term might as well have the other sign.
-
-    For images that come in groups: the differences are those of whole groups, which are independent where
-    images are not. With groups of one image it comes to McNemar's test. The p-value counts the observed signs
-    among the random ones, and so is never 0 (Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9:39, 2010).
-
-    Parameters
-    ----------
-    differences : ndarray of shape (n_units,), int
-    flips : int
-        Number of random sign patterns.
-    seed : int
-
-    Returns
-    -------
-    float
-        In (0, 1].
-    """
+    """Return the p-value of the sum of differences under random signs, in (0, 1]."""
+    # For images in groups: the differences are those of whole groups, which are independent where images are
+    # not. With groups of one image it equals McNemar's test. The observed signs count among the random ones,
+    # so that p is never 0 (Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9:39, 2010). Not
+    # scipy.stats.permutation_test, whose other random numbers would change published p-values.
     differences = differences[differences != 0]
     if not len(differences):
         return 1.0
@@ -249,13 +225,7 @@ def sign_flip_test(differences: NDArray[np.int64], *, flips: int = _FLIPS, seed:
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for being several (Holm, Scandinavian Journal of Statistics 6, 1979, p. 65).
-
-    Examples
-    --------
-    >>> holm_adjusted([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
+    """Adjust p-values for multiple tests (Holm, Scandinavian Journal of Statistics 6, 1979, p. 65)."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
@@ -265,11 +235,11 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Told:
-    """What one table says about contents, known by their hashes."""
+class _Contents:
+    """Contents of a table, identified by their hashes."""
 
     first_row: dict[bytes, int]
-    # Only where the head's rule keeps more together than copies of one file.
+    # Only if the head's rule keeps more than copies together.
     units: dict[bytes, int]
     labels: dict[bytes, set[str]]
     splits: dict[bytes, set[str]]
@@ -279,7 +249,7 @@ class _Told:
         return self.split in self.splits.get(content, ())
 
 
-def _tell(head: Head, table: "FeatureTable", split: str) -> _Told:
+def _contents(head: Head, table: "FeatureTable", split: str) -> _Contents:
     labels = np.asarray(table.y)
     splits = np.asarray(table.splits(head.split_rule))
     rows = np.flatnonzero(labels != "")
@@ -288,12 +258,12 @@ def _tell(head: Head, table: "FeatureTable", split: str) -> _Told:
     if head.split_rule.by != "content":
         codes = resampling_units(table, rows, head.split_rule)[1]
         units = dict(zip(hashes, codes.tolist(), strict=True))
-    told = _Told(first_row={}, units=units, labels={}, splits={}, split=split)
+    found = _Contents(first_row={}, units=units, labels={}, splits={}, split=split)
     for row, content in zip(rows.tolist(), hashes, strict=True):
-        told.first_row.setdefault(content, row)
-        told.labels.setdefault(content, set()).add(str(labels[row]))
-        told.splits.setdefault(content, set()).add(str(splits[row]))
-    return told
+        found.first_row.setdefault(content, row)
+        found.labels.setdefault(content, set()).add(str(labels[row]))
+        found.splits.setdefault(content, set()).add(str(splits[row]))
+    return found
 
 
 def _seen(head: Head, table: "FeatureTable", split: str) -> set[bytes]:
@@ -303,22 +273,22 @@ def _seen(head: Head, table: "FeatureTable", split: str) -> set[bytes]:
     return {row.tobytes() for row in np.asarray(table.content_hash_bytes)[is_seen]}
 
 
-def _common(told: Sequence[_Told], fitted_on: set[bytes]) -> tuple[list[bytes], dict[str, int]]:
-    """Return the contents to compare on, sorted, and why others are left out."""
+def _common(contents: Sequence[_Contents], fitted_on: set[bytes]) -> tuple[list[bytes], dict[str, int]]:
+    """Return the sorted contents to compare on, and counts of those left out by reason."""
     common, left_out = [], {"seen": 0, "absent": 0, "conflicting": 0}
-    seen = {content for one in told for content, splits in one.splits.items() if splits != {one.split}}
+    seen = {content for one in contents for content, splits in one.splits.items() if splits != {one.split}}
     seen |= fitted_on
-    for one in told:
-        spoilt = {unit for content, unit in one.units.items() if content in seen}
-        seen |= {content for content, unit in one.units.items() if unit in spoilt}
+    for one in contents:
+        seen_units = {unit for content, unit in one.units.items() if content in seen}
+        seen |= {content for content, unit in one.units.items() if unit in seen_units}
     for content in sorted(
-        {content for one in told for content in one.first_row if one.is_candidate(content)}
+        {content for one in contents for content in one.first_row if one.is_candidate(content)}
     ):
         if content in seen:
             left_out["seen"] += 1
-        elif any(content not in one.first_row for one in told):
+        elif any(content not in one.first_row for one in contents):
             left_out["absent"] += 1
-        elif len(set().union(*(one.labels[content] for one in told))) > 1:
+        elif len(set().union(*(one.labels[content] for one in contents))) > 1:
             left_out["conflicting"] += 1
         else:
             common.append(content)
@@ -326,11 +296,14 @@ def _common(told: Sequence[_Told], fitted_on: set[bytes]) -> tuple[list[bytes], 
 
 
 def _units(
-    heads: Sequence[Head], tables: Sequence["FeatureTable"], told: Sequence[_Told], common: list[bytes]
+    heads: Sequence[Head],
+    tables: Sequence["FeatureTable"],
+    contents: Sequence[_Contents],
+    common: list[bytes],
 ) -> tuple[str, NDArray[np.intp]]:
-    """Return the units of the first head whose rule keeps more together than copies of one file."""
+    """Return the resampling units of the first head whose rule keeps groups together."""
     at = next((at for at, head in enumerate(heads) if head.split_rule.by != "content"), 0)
-    rows = np.array([told[at].first_row[content] for content in common], np.intp)
+    rows = np.array([contents[at].first_row[content] for content in common], np.intp)
     return resampling_units(tables[at], rows, heads[at].split_rule)
 
 

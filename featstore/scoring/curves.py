@@ -1,14 +1,13 @@
-"""How accuracy grows with the number of training images, and whether more of them would help.
+"""Learning curves: accuracy by the number of training images, with a forecast.
 
-Which training images a smaller training set holds is decided by a hash, so that it stays the same when
-images are added, and smaller sets lie within larger ones. With the key of an image's content or group as the
-cross-validators of ``featstore.splits`` have it, and the salt of the repeat, the split rule's own followed by
-``"#"`` and the repeat's number, from 0::
+Smaller training sets are chosen by a hash, so that they stay the same when images are added and lie within
+larger ones. With the key of an image's content or group as for the cross-validators of ``featstore.splits``,
+and the salt of the repeat, the split rule's own followed by ``"#"`` and the repeat's number, from 0::
 
     digest = SHA-256(salt in UTF-8 + key)
     u      = the digest's bytes 16 to 23 as a big-endian unsigned integer, in [0, 2**64)
 
-an image is in the set of a fraction f where u < floor(f * 2**64).
+an image is in the set of a fraction f if u < floor(f * 2**64).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.evaluation import predictions, resampling_units
+from featstore.scoring.predictions import predict_images, resampling_units
 from featstore.scoring.warning_once import each_warning_once
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
@@ -39,47 +38,46 @@ DEFAULT_FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 _SPLITS = ("validation", "test")
 _SEED = 0
-# A curve of three unknowns needs more points than these to be checked by any of them.
+# A law with three parameters needs at least one further point to be testable.
 _FEWEST_SIZES = 4
 _FEWEST_MISTAKES = 5
-# Shares of all images: what is worth collecting twice as many for, and what is hardly so.
+# Gains in accuracy that are, and that are hardly, worth collecting twice as many images.
 _HELP, _HARDLY = 0.005, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
-    """The accuracy of a head by the number of training images.
+    """Accuracy of a head by the number of training images.
 
     Parameters
     ----------
     head, space, catalog : str
-        What was fitted, and on what.
+        Names of the head, the space and the catalog.
     split : {"test", "validation"}
-        Where the accuracy was measured.
+        Split that the accuracy was measured on.
     n : int
-        Number of images that it was measured on.
+        Number of images in it.
     points : list of dict
-        For each size, from the smallest, ``{"fraction", "n_train", "top1", "top1_ci", "fits"}``: the share of
-        the training split; the number of images, the mean of the repeats; the mean accuracy in [0, 1] and its
-        95% interval, the wider at each end of Wilson's and that by resampling images and repeats; and
-        ``{"n_train", "top1", "params"}`` for each repeat. All images are one fit, since there is but one
-        such set.
+        For each size, in increasing order, ``{"fraction", "n_train", "top1", "top1_ci", "fits"}``: the share
+        of the training split; the mean number of images over repeats; the mean accuracy in [0, 1] and its 95%
+        interval, the wider at each end of Wilson's and of that by resampling images and repeats; and
+        ``{"n_train", "top1", "params"}`` for each repeat. All images are a single fit.
     left_out : list of dict
         ``{"fraction", "classes"}`` for each size that is too small: the classes without a training image.
     law : dict or None
         ``{"floor", "slope", "exponent"}`` of ``error = floor + slope * (n_train / N) ** -exponent`` for N
         training images in all; None with fewer than 4 sizes.
     forecast : dict or None
-        ``{"n_train", "top1", "top1_ci", "gain", "gain_ci"}`` with twice as many training images, by the law,
-        with nominal 95% intervals by resampling. They hold as far as the law does, and say nothing of images
-        of another kind. Even where it does, that of the gain is a little too short: of curves simulated from
-        known laws it held the true gain in 87 to 97 of 100, least where errors fall towards 0, and where it
-        missed there the true gain was nearly always larger.
+        ``{"n_train", "top1", "top1_ci", "gain", "gain_ci"}`` for twice as many training images, by the law,
+        with nominal 95% intervals by resampling. They assume that the law holds and that further images are
+        of the same kind. The interval of the gain is slightly too short: on curves simulated from known laws
+        it contained the true gain in 87 to 97 of 100, least where errors approach 0, and there the true gain
+        was nearly always larger.
     helps : bool or None
-        Whether twice as many images would help: True where the interval of the gain begins at half a point or
-        more, False where it ends at a point or less, None where it cannot be told.
+        Whether twice as many images would help: True if the interval of the gain starts at half a point or
+        more, False if it ends at a point or less, None if undecided.
     verdict : str
-        The same in words.
+        The result in words.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
     """
@@ -112,7 +110,7 @@ class LearningCurve:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; these keys stay the same."""
+        """Return the fields as JSON values; the keys are stable."""
         return asdict(self)
 
 
@@ -128,11 +126,11 @@ def learning_curve(
     split: str = "test",
     progress: Callable[[int, int], None] | None = None,
 ) -> LearningCurve:
-    """Fit a head on ever more of the training images, and forecast what twice as many would bring.
+    """Fit a head on increasing parts of the training images, and forecast the gain from twice as many.
 
-    Parameters of the head are chosen anew for each set, on all validation images; that flatters small sets a
-    little. The forecast assumes that accuracy goes on as it did; its interval takes in which images it was
-    measured on and which training images were drawn.
+    Parameters of the head are chosen for each set, on all validation images, which is slightly optimistic for
+    small sets. The forecast extrapolates a power law; its interval accounts for the images that were measured
+    on and for the training images that were drawn.
 
     Parameters
     ----------
@@ -140,11 +138,11 @@ def learning_curve(
     head, params, rule, views
         As for :func:`featstore.fit`.
     fractions : sequence of float
-        Shares of the training split, in (0, 1]; 1 is always among them.
+        Fractions of the training split, in (0, 1]; 1 is always included.
     repeats : int
-        How many different sets to draw for each fraction below 1, at least 1.
+        Number of different sets for each fraction below 1, at least 1.
     split : {"test", "validation"}
-        Where to measure.
+        Split to measure on.
     progress : callable, optional
         Called as ``progress(done, total)`` after each fit.
 
@@ -157,16 +155,23 @@ def learning_curve(
     HeadError
         ``fractions`` or ``repeats`` are out of range; or as for :func:`featstore.fit`.
     SplitError
-        The split is unknown or holds no labelled image; or as for :func:`featstore.fit`.
+        The split is unknown or contains no labelled image; or as for :func:`featstore.fit`.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> curve = featstore.learning_curve(table, head="ridge", fractions=[0.5], repeats=2)
+    >>> [point["fraction"] for point in curve.points], curve.forecast
+    ([0.5, 1.0], None)
     """
     sizes = _checked_fractions(fractions)
     if repeats < 1:
-        raise HeadError(f"the number of repeats is at least 1; found {repeats}")
+        raise HeadError(f"repeats must be at least 1; found {repeats}")
     if split not in _SPLITS:
-        raise SplitError(f"a learning curve is measured on {' or '.join(_SPLITS)}; found {split!r}")
+        raise SplitError(f"split must be {' or '.join(_SPLITS)}; found {split!r}")
     rule = SplitRule() if rule is None else rule
     labels, splits = np.asarray(table.y), np.asarray(table.splits(rule))
-    # Copies of one image may be in several splits, by their groups or by given splits.
+    # Copies of an image may be in several splits, by their groups or by given splits.
     hashes = np.asarray(table.content_hash_bytes)
     is_train = (labels != "") & (splits == "train")
     is_seen = SeenImages.of(hashes[is_train]).have_fitted(hashes)
@@ -181,8 +186,8 @@ def learning_curve(
     is_right: list[list[NDArray[np.bool_]]] = []
     n_done, n_fits = 0, sum(map(len, sets.values()))
     held = np.flatnonzero((labels != "") & (splits != "train"))
-    # Small classes of a part of the images would be dealt otherwise than those of all.
-    dealt = table.with_splits(splits)
+    # Small classes of a subset would be stratified differently.
+    fixed = table.with_splits(splits)
     with each_warning_once():
         for drawn in sets.values():
             fits.append([])
@@ -190,14 +195,14 @@ def learning_curve(
             for rows in drawn:
                 at = np.sort(np.concatenate([rows, held]))
                 fitted = fit(
-                    dealt.select(at),
+                    fixed.select(at),
                     head=head,
                     params=params,
                     rule=rule,
                     views=views,
                     refit=False,
                 )
-                is_right[-1].append(predictions(fitted, table, scored)[0] == labels[scored])
+                is_right[-1].append(predict_images(fitted, table, scored)[0] == labels[scored])
                 fits[-1].append(
                     {"n_train": len(rows), "top1": float(is_right[-1][-1].mean()), "params": fitted.params}
                 )
@@ -211,7 +216,7 @@ def _checked_fractions(fractions: Sequence[float]) -> list[float]:
     sizes = sorted({float(fraction) for fraction in fractions} | {1.0})
     if not all(0 < size <= 1 for size in sizes):
         raise HeadError(
-            "fractions are shares of the training images, above 0 and up to 1; "
+            "fractions of the training images must be above 0 and at most 1; "
             f"found {', '.join(f'{size:g}' for size in sizes)}"
         )
     return sizes
@@ -225,7 +230,7 @@ def _training_sets(
     sizes: Sequence[float],
     repeats: int,
 ) -> tuple[dict[float, list[NDArray[np.intp]]], list[dict[str, Any]]]:
-    """Return the rows of each size's sets, and the sizes of which a set lacks a class."""
+    """Return the rows of each size's sets, and the sizes with a set that lacks a class."""
     train = np.flatnonzero((labels != "") & (splits == "train"))
     keys = [label_key(key) for key in np.asarray(table.group_keys(rule))[train].tolist()]
     drawn_by = [draws(keys, salt=f"{rule.salt}#{repeat}", first_byte=16) for repeat in range(repeats)]
@@ -290,11 +295,9 @@ def _curve(
 def _resampled_accuracies(
     units: NDArray[np.intp], is_right: list[list[NDArray[np.bool_]]]
 ) -> NDArray[np.float64]:
-    """Resample the units of images and the repeats, and return the mean accuracy at each size.
-
-    One draw is the same images and repeats at all sizes: what a curve rises by is less uncertain than where
-    it lies.
-    """
+    """Resample units of images and repeats; return the mean accuracy at each size."""
+    # A draw has the same images and repeats at all sizes: the rise of a curve is less uncertain than its
+    # level.
     columns = [np.bincount(units, weights=right) for runs in is_right for right in runs]
     sums = np.stack([*columns, np.bincount(units)], axis=1).astype(np.int64)
     kinds, multiplicity = np.unique(sums, axis=0, return_counts=True)
@@ -336,15 +339,15 @@ def _forecast(
 def _verdict(
     forecast: dict[str, Any] | None, n_wrong: int, n_images: int, split: str
 ) -> tuple[bool | None, str]:
-    untold = "whether twice as many images would help cannot be told"
+    unknown = "whether twice as many images would help cannot be determined"
     if forecast is None:
-        return None, f"{untold} from fewer than {_FEWEST_SIZES} sizes"
+        return None, f"{unknown} from fewer than {_FEWEST_SIZES} sizes"
     if n_wrong < _FEWEST_MISTAKES:
-        return None, f"{untold}: only {n_wrong} of {n_images:,} {split} images are mistaken now"
+        return None, f"{unknown}: only {n_wrong} of {n_images:,} {split} images are misclassified now"
     (low, high), gain = forecast["gain_ci"], forecast["gain"]
     by = f"{100 * gain:.1f} points (nominal 95% interval {100 * low:.1f} to {100 * high:.1f})"
     if low >= _HELP:
         return True, f"twice as many images would help: by about {by}"
     if high <= _HARDLY:
         return False, f"twice as many images would hardly help: by about {by}"
-    return None, f"{untold} from {n_images:,} {split} images: by about {by}"
+    return None, f"{unknown} from {n_images:,} {split} images: by about {by}"

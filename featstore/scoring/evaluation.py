@@ -1,7 +1,6 @@
-"""How good a head is, always with n and an interval."""
+"""Evaluation of a head on the labelled images of a split."""
 
 import logging
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import HeadError, SplitError
-from featstore.heads.data.blocks import rows_of_images
-from featstore.heads.data.view_counts import check_images
+from featstore.errors import SplitError
 from featstore.heads.head import Head
 from featstore.notebook_table import html_table, percent
-from featstore.splits import SPLITS, SplitRule
+from featstore.scoring.predictions import check_labels_known, predict_images, resampling_units
+from featstore.splits import SPLITS
 from featstore.stats.intervals import (
     REPLICATES,
     bootstrap_scores,
@@ -41,10 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluation",
-    "check_labels_known",
     "evaluate",
-    "predictions",
-    "resampling_units",
     "score_images",
 ]
 
@@ -55,70 +50,68 @@ _SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a head gets right and wrong on the labelled images of one split.
+    """Scores of a head on the labelled images of one split.
 
-    An image is predicted by as many of its views as the head averages over. Intervals hold the true value in
-    95 of 100 such experiments. Those called Wilson's take the images as independent; the others resample
-    units of images, see ``resampling``.
+    Images are predicted by as many views as the head averages over. Intervals are 95% confidence intervals.
+    Wilson intervals assume independent images; the others resample units of images, see ``resampling``.
 
     Parameters
     ----------
     split : str
-        ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+        ``"train"``, ``"validation"``, ``"test"``, ``"all"`` or ``"cross-validation"``.
     n : int
         Number of images.
     top1 : float
-        Accuracy: the fraction whose label is predicted, in [0, 1].
+        Accuracy, in [0, 1].
     top1_ci : tuple of float
         Its Wilson interval.
     top5 : float or None
-        The fraction whose label is among the five most probable; None with five classes or fewer.
+        Fraction whose label is among the five most probable; None with five classes or fewer.
     classes : list of dict
-        ``{"label", "n", "precision", "recall", "recall_ci", "f1"}`` for each class; n is how many images have
-        the label. Precision is None where the label was never predicted, recall and its Wilson interval
-        where n is 0, F1 where both are so.
+        ``{"label", "n", "precision", "recall", "recall_ci", "f1"}`` for each class, n being the number of
+        images with the label. Precision is None if the label was never predicted, recall and its Wilson
+        interval if n is 0, F1 if both.
     confusion : list of list of int
-        Row: the label; column: the prediction; both in the order of ``classes``.
+        Confusion matrix, labels in rows and predictions in columns, in the order of ``classes``.
     misclassified : list of dict
-        ``{"path", "label", "predicted", "probability"}``; the probability is that of the prediction, and
-        the surest mistakes come first.
+        ``{"path", "label", "predicted", "probability"}``, with the probability of the prediction, in
+        decreasing probability.
     top5_ci : tuple of float or None
         Its Wilson interval.
     top1_bootstrap_ci : tuple of float
-        The interval of the accuracy by resampling: the one to trust where units hold several images.
+        Interval of the accuracy by resampling, to be preferred if units contain several images.
     macro_f1, balanced_accuracy : float
-        F1 and recall, averaged over classes; see :func:`featstore.stats.metrics.macro_f1` and
-        :func:`featstore.stats.metrics.balanced_accuracy`.
+        F1 and recall, averaged over classes, in [0, 1].
     macro_f1_ci, balanced_accuracy_ci : tuple of float
         Their intervals by resampling.
     log_loss, brier_score, calibration_error : float
-        How good the probabilities are: cross entropy in nats, Brier's score in [0, 2], and the expected
-        calibration error in [0, 1]; the smaller the better. See :mod:`featstore.stats.metrics`.
+        Quality of the probabilities: cross entropy in nats, Brier score in [0, 2], and expected calibration
+        error in [0, 1]; lower is better.
     calibration : list of CalibrationBin
         The 15 bins of equal width of the calibration error.
     baseline : dict
-        ``{"label", "n", "top1", "top1_ci"}`` of always saying the class with the most training images, or,
-        of a head that was fitted on none, with the most of these.
+        ``{"label", "n", "top1", "top1_ci"}`` of always predicting the most frequent class of the training
+        images, or, for a head that was fitted on none, of these.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``: what was resampled (``"image"``, or what the head's split
-        rule goes by: ``"group"``, ``"folder"`` …), how many of them there are, how often.
+        rule splits by: ``"group"``, ``"folder"`` …), the number of units, and the number of draws.
     test_views : int
-        Over how many views of each image the probabilities are averaged.
+        Number of views of each image that probabilities are averaged over.
     parts : list of dict
-        ``{"part", "n", "top1", "top1_ci"}`` of the split's images by how the head has seen them, the most
-        honest first: ``"held_out"``; ``"chosen_on"``, that its parameters were chosen on; ``"fitted_on"``.
+        ``{"part", "n", "top1", "top1_ci"}`` of the split's images by how the head has seen them:
+        ``"held_out"``; ``"chosen_on"``, that its parameters were chosen on; ``"fitted_on"``.
     scored : list of str
-        Which of these parts all other figures are of. Images that the head was fitted on are left out, but
-        where they are asked for: of ``"train"``, and of ``"validation"`` where it was fitted on all of that.
+        The parts that all other figures are of. Images that the head was fitted on are left out, except in
+        ``"train"``, and in ``"validation"`` if it was fitted on all of it.
     seen_by : str
-        How the head knows which images it was fitted on: :attr:`featstore.Head.seen_by`.
+        How the head identifies the images that it was fitted on: :attr:`featstore.Head.seen_by`.
     folds : list of dict
-        Of :func:`featstore.cross_evaluate`, ``{"n", "top1", "n_fitted", "params"}`` of each head.
+        For :func:`featstore.cross_evaluate`, ``{"n", "top1", "top1_ci", "n_fitted", "params"}`` of each fold.
     unjudged : dict of str to int
-        Of the same, images that no fold could judge, by their class.
+        For the same, number of images of each class that no fold could hold out.
     together : dict
-        Of the same, ``{"by", "n_near", "skipped"}``: what was kept in one fold, how many images were kept
-        with a near-duplicate, and why these were not looked for, or None.
+        For the same, ``{"by", "n_near", "skipped"}``: what was kept in one fold, the number of images kept
+        with a near-duplicate, and the reason why near-duplicates were not looked for, or None.
     """
 
     split: str
@@ -166,10 +159,10 @@ class Evaluation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; ``top5`` is left out where it is None.
+        """Return the fields as JSON values; ``top5`` is left out if None.
 
-        ``precision@1`` and ``recall@5`` are the same as ``top1`` and ``top5``, under the names that
-        Inception's evaluation prints (TensorFlow models, ``inception_eval.py``).
+        ``precision@1`` and ``recall@5`` equal ``top1`` and ``top5``, under the names that Inception's
+        evaluation prints (TensorFlow models, ``inception_eval.py``).
         """
         values = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
@@ -183,16 +176,16 @@ class Evaluation:
 
 
 def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evaluation:
-    """Score a head on the labelled images of one split, as its own split rule deals them.
+    """Evaluate a head on the labelled images of one split, as assigned by its own split rule.
 
-    Images that the head was fitted on are left out, whatever their catalog is called, and counted in
-    ``parts``; only ``"train"`` and ``"validation"`` are scored where it was fitted on them.
+    Images that the head was fitted on are left out, in any catalog, and counted in ``parts``; only
+    ``"train"``, and ``"validation"`` if it was fitted on all of it, are scored nevertheless, with a warning.
 
     Parameters
     ----------
     head : Head
     table : FeatureTable
-        Of the space that the head was fitted on; the catalog may be another.
+        A table of the head's space, of any catalog.
     split : {"test", "validation", "train", "all"}
         ``"all"`` is every labelled image, for a catalog that the head has never seen.
 
@@ -207,13 +200,20 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     NotInStoreError
         Images lack some of the views that the head averages over.
     SplitError
-        The split holds no labelled image, or none that the head was not fitted on.
+        The split contains no labelled image, or none that the head was not fitted on.
     HeadError
-        Images have labels that the head does not know, or their features are unfit.
+        Images have labels that the head does not know, or invalid features.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> result = featstore.evaluate(featstore.fit(table, head="ridge"), table)
+    >>> result.split, result.n, [one["label"] for one in result.classes]
+    ('test', 11, ['daisy', 'roses', 'tulips'])
     """
     head.check_fingerprint(table.fingerprint, spec=table.spec)
     if split not in (*SPLITS, "all"):
-        raise SplitError(f"a split is one of {', '.join(SPLITS)} or all; found {split!r}")
+        raise SplitError(f"split must be one of {', '.join(SPLITS)} or all; found {split!r}")
     labels = head.labels_of(table)
     chosen = labels != ""
     if split != "all":
@@ -226,7 +226,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
             "choose another split, or fit with a larger fraction for it"
         )
     check_labels_known(head, labels[rows])
-    predicted, probabilities = predictions(head, table, rows)
+    predicted, probabilities = predict_images(head, table, rows)
     is_fitted, is_chosen = head.was_fitted_on(table)[rows], head.was_chosen_on(table)[rows]
     masks = {"held_out": ~is_fitted & ~is_chosen, "chosen_on": is_chosen, "fitted_on": is_fitted}
     is_right = predicted == labels[rows]
@@ -239,7 +239,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     if split == "train" or (split == "validation" and is_fitted.all()):
         is_scored = np.ones(len(rows), np.bool_)
         _logger.warning(
-            "the head %s was fitted on %d of the %d images in %s: scores on them are too good",
+            "the head %s was fitted on %d of the %d images in %s: scores on them are optimistic",
             head.name,
             is_fitted.sum(),
             len(rows),
@@ -248,8 +248,8 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     elif not is_scored.any():
         raise SplitError(
             f"the head {head.name} was fitted on all {len(rows)} labelled images in {split} of the catalog "
-            f"{table.catalog_name}: they say nothing of others; score it on images that it has not seen, or "
-            "by folds with cross_evaluate (`featstore evaluate --folds`)"
+            f"{table.catalog_name}: evaluate it on images that it has not seen, or by cross-validation "
+            "with cross_evaluate (`featstore evaluate --folds`)"
         )
     unit, units = resampling_units(table, rows[is_scored], head.split_rule)
     return score_images(
@@ -281,23 +281,9 @@ def score_images(
     often: Mapping[str, int],
     **more: Any,
 ) -> Evaluation:
-    """Score predictions.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,), str
-        Sorted.
-    labels, predicted, paths : ndarray of shape (n,), str
-        Of images, at least one.
-    probabilities : ndarray of shape (n, n_classes), float64
-    unit : str
-    units : ndarray of shape (n,), int
-        What is resampled together: :func:`resampling_units`.
-    often : mapping of str to int
-        Of each label how many images were fitted on.
-    **more
-        Further fields of the evaluation.
-    """
+    """Score predictions of images, at least one."""
+    # classes are sorted; images of the same number in units are resampled together; often counts each label's
+    # training images; more are further fields of the evaluation.
     true, guess = np.searchsorted(classes, labels), np.searchsorted(classes, predicted)
     n_images, n_classes = len(labels), len(classes)
     is_right = true == guess
@@ -360,86 +346,6 @@ def _are_removed(head: Head, labels: NDArray[np.str_], chosen: NDArray[np.bool_]
             names,
         )
     return are_removed
-
-
-def check_labels_known(head: Head, labels: NDArray[np.str_], *, name: str | None = None) -> None:
-    """Refuse images whose labels a head does not know.
-
-    Parameters
-    ----------
-    head : Head
-    labels : ndarray of shape (n,), str
-    name : str, optional
-        What the user calls it.
-
-    Raises
-    ------
-    HeadError
-        The message names the labels.
-    """
-    unknown = sorted(set(labels.tolist()) - set(head.classes.tolist()))
-    if unknown:
-        n_unknown = int(np.isin(labels, unknown).sum())
-        named = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
-        called = name or head.name
-        idle = sorted({*head.classes.tolist()} - {*labels.tolist()})
-        # One class without an image beside one label without a class: it is likely to have a new name.
-        pair = f"{idle[0]}={unknown[0]}" if len(idle) == len(unknown) == 1 else "OLD=NEW"
-        raise HeadError(
-            f"{n_unknown} of {len(labels)} images have labels that the head {called} does not know: "
-            f"{named}; where the catalog calls its classes otherwise now, `featstore head classes` with "
-            f"--rename {shlex.quote(pair)} renames them; else fit a head on a catalog that has these labels"
-        )
-
-
-def predictions(
-    head: Head, table: "FeatureTable", at: NDArray[np.intp]
-) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
-    """Predict some images' labels and probabilities, each by as many views as the head asks for.
-
-    They are read in blocks: a memory map is never gathered whole.
-
-    Raises
-    ------
-    HeadError
-        The table's rows are views.
-    NotInStoreError
-        An image lacks some of these views.
-    """
-    check_images(table)
-    rows = rows_of_images(table, at, n_views=head.test_views, name="the table")
-    predicted: list[NDArray[np.str_]] = []
-    probabilities: list[NDArray[np.float64]] = []
-    for _, block in rows.image_blocks():
-        labels, likely = head.predict_with_proba(block)
-        predicted.append(labels)
-        probabilities.append(likely)
-    return np.concatenate(predicted), np.concatenate(probabilities)
-
-
-def resampling_units(
-    table: "FeatureTable", rows: NDArray[np.intp], rule: SplitRule
-) -> tuple[str, NDArray[np.intp]]:
-    """Say which images are to be resampled together: those that a split rule keeps together.
-
-    Copies of one file tell nothing new, and neither do ten images of one patient tell as much as ten
-    patients.
-
-    Parameters
-    ----------
-    table : FeatureTable
-    rows : ndarray of shape (n,), int
-    rule : SplitRule
-
-    Returns
-    -------
-    unit : str
-        ``"image"``, or what the rule goes by.
-    units : ndarray of shape (n,), int
-        Each image's unit.
-    """
-    keys = np.asarray(table.group_keys(rule))[rows]
-    return "image" if rule.by == "content" else rule.by, np.unique(keys, return_inverse=True)[1]
 
 
 def _resampled(

@@ -1,11 +1,7 @@
-"""Drawings of evaluations, sweeps and learning curves, with matplotlib.
-
-Figures are made without pyplot: nothing global is touched, and no window is opened.
-"""
+"""Plots of evaluations, sweeps and learning curves, with matplotlib but without pyplot or global state."""
 
 import logging
 import os
-import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +13,10 @@ from featstore.heads.head import Head
 from featstore.io.atomic import replacing
 from featstore.io.outputs import check_output
 from featstore.process import warnings_to
+from featstore.scoring.curve_plots import plot_curve, plot_trade_off
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
+from featstore.scoring.figures import BLUE, GRAY, ORANGE, error_lengths, new_figure
 from featstore.stats.intervals import wilson_interval
 
 __all__ = ["check_plot_path", "plot", "save_plot"]
@@ -27,20 +25,18 @@ _ENDINGS = (".pdf", ".png", ".svg")
 _DOTS_PER_INCH = 150
 _LONGEST_LABEL = 24
 _MANY_IN_BIN = 20
-_BLUE, _ORANGE, _GRAY = "#1f77b4", "#ff7f0e", "#7f7f7f"
 
 _logger = logging.getLogger(__name__)
 
 
 def plot(result: Evaluation | Head | LearningCurve) -> Any:
-    """Draw a result.
+    """Plot a result.
 
     Parameters
     ----------
     result : Evaluation, Head or LearningCurve
-        The confusion matrix and the reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML
-        2005); what a head's sweep measured of each setting, or what an extended head gains for each loss of
-        old images; a learning curve with its power law.
+        Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005); the
+        sweep of a head, or the trade-off of an extended head; a learning curve with its power law.
 
     Returns
     -------
@@ -51,29 +47,32 @@ def plot(result: Evaluation | Head | LearningCurve) -> Any:
     MissingExtraError
         matplotlib is not installed.
     PlotError
-        The head tried no settings, or was extended without images of old classes, or ``result`` is of another
-        kind.
+        The head has no sweep, or was extended without images of old classes, or ``result`` is of another
+        type.
 
     Examples
     --------
-    >>> featstore.plot(featstore.evaluate(head, table)).savefig("scores.png")  # doctest: +SKIP
+    >>> import featstore
+    >>> figure = featstore.plot(featstore.fit(table, head="ridge"))
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['accuracy', 'cross entropy on validation, nats']
     """
     _check_matplotlib()
     if isinstance(result, Evaluation):
         return _plot_evaluation(result)
     if isinstance(result, LearningCurve):
-        return _plot_curve(result)
+        return plot_curve(result)
     if isinstance(result, Head):
-        return _plot_trade_off(result) if result.extension else _plot_sweep(result)
+        return plot_trade_off(result) if result.extension else _plot_sweep(result)
     raise PlotError(
-        f"what can be drawn is an Evaluation, a Head or a LearningCurve; found {type(result).__name__}"
+        f"expected an Evaluation, a Head or a LearningCurve to plot; found {type(result).__name__}"
     )
 
 
 def save_plot(
     result: Evaluation | Head | LearningCurve, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
-    """Draw a result into a file, whole or not at all.
+    """Plot a result to a file, written atomically.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def save_plot(
     path : path_like
         Ends in ``.png``, ``.svg`` or ``.pdf``.
     overwrite : bool
-        Whether a file that is there may be replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
@@ -93,11 +92,21 @@ def save_plot(
         The file exists or lies in a store, or its folder does not exist.
     StoreError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> import featstore
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     featstore.save_plot(featstore.fit(table, head="ridge"), os.path.join(folder, "sweep.svg"))
+    ...     os.listdir(folder)
+    ['sweep.svg']
     """
     target = check_plot_path(path, overwrite=overwrite)
     ending = os.path.splitext(target)[1].lower()
     figure = plot(result)
-    # The same result gives the same bytes.
+    # Without dates, the same result gives the same bytes.
     undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
     texts: set[str] = set()
     with warnings_to(texts.add), replacing(target) as temporary:
@@ -109,30 +118,10 @@ def save_plot(
 def check_plot_path(
     path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str] = ()
 ) -> str:
-    """Refuse a file that nothing can be drawn into, before there is anything to draw.
-
-    Parameters
-    ----------
-    path, overwrite, inputs
-        As for :func:`featstore.io.outputs.check_output`.
-
-    Returns
-    -------
-    str
-        Its absolute path.
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
-    PlotError
-        The path has another ending than ``.png``, ``.svg`` or ``.pdf``.
-    OutputError
-        The file exists, is an input or lies in a store, or its folder does not exist.
-    """
+    """Return the absolute path of a plot; raise before plotting if it cannot be written."""
     if os.path.splitext(os.fspath(path))[1].lower() not in _ENDINGS:
         found = os.path.basename(os.fspath(path))
-        raise PlotError(f"a drawing's file ends in {', '.join(_ENDINGS)}; found {found}")
+        raise PlotError(f"the path of a plot must end in {', '.join(_ENDINGS)}; found {found}")
     target = check_output(path, overwrite=overwrite, inputs=inputs)
     _check_matplotlib()
     return target
@@ -143,14 +132,8 @@ def _check_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            'drawing needs matplotlib, which is not installed; run: pip install "featstore[plot]"'
+            'plotting needs matplotlib, which is not installed; run: pip install "featstore[plot]"'
         ) from error
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _plot_evaluation(evaluation: Evaluation) -> Any:
@@ -164,7 +147,7 @@ def _plot_evaluation(evaluation: Evaluation) -> Any:
     square = max(3.0, cell * n_shown)
     margin = max(map(len, labels)) * 0.6 * size_pt / 72 + 0.6
     height = max(5.4, square + margin + 1.6)
-    figure = _figure(square + margin + 4.8, height)
+    figure = new_figure(square + margin + 4.8, height)
     left, right = figure.subfigures(1, 2, width_ratios=[square + margin, 4.8])
     _draw_confusion(left.subplots(), evaluation, labels, every, size_pt)
     if height > 6.5:
@@ -215,25 +198,25 @@ def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
     ends = np.array(
         [wilson_interval(round(one["n"] * part), one["n"]) for one, part in zip(bins, accuracy, strict=True)]
     )
-    lengths = _lengths(accuracy, ends)
+    lengths = error_lengths(accuracy, ends)
     for at, one in enumerate(bins):
-        # A bin of few images catches the eye by its distance from the line, which is chance.
+        # Fade bins of few images, whose distance from the line is chance.
         weight = 1.0 if one["n"] >= _MANY_IN_BIN else 0.25 + 0.5 * one["n"] / _MANY_IN_BIN
-        axes.bar(middle[at], accuracy[at], width=0.92 * width, color=_BLUE, alpha=0.45 * weight)
+        axes.bar(middle[at], accuracy[at], width=0.92 * width, color=BLUE, alpha=0.45 * weight)
         axes.errorbar(
             one["confidence"],
             accuracy[at],
             yerr=lengths[:, at : at + 1],
             fmt="o",
             markersize=4,
-            color=_BLUE,
+            color=BLUE,
             alpha=weight,
             elinewidth=1,
             label="accuracy, 95% interval" if at == len(bins) - 1 else None,
         )
     if any(one["n"] < _MANY_IN_BIN for one in bins):
-        axes.bar([], [], color=_BLUE, alpha=0.2, label=f"fainter: fewer than {_MANY_IN_BIN} images")
-    axes.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
+        axes.bar([], [], color=BLUE, alpha=0.2, label=f"fainter: fewer than {_MANY_IN_BIN} images")
+    axes.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=1, label="perfectly calibrated")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     axes.set_title(
         f"calibration error {evaluation.calibration_error:.1%}\n"
@@ -250,14 +233,14 @@ def _draw_histogram(axes: Any, evaluation: Evaluation) -> None:
         [(one["low"] + one["high"]) / 2 for one in bins],
         [one["n"] for one in bins],
         width=0.92 * width,
-        color=_GRAY,
+        color=GRAY,
     )
     axes.set(xlabel="probability of the prediction", ylabel="images")
 
 
 def _plot_sweep(head: Head) -> Any:
     if not head.sweep:
-        raise PlotError(f"the head {head.name} tried no settings: there is nothing to draw")
+        raise PlotError(f"the head {head.name} has no sweep: there is nothing to plot")
     names = list(head.sweep[0]["params"])
     values = [step["params"][names[0]] for step in head.sweep]
     is_scale = len(names) == 1 and all(
@@ -265,32 +248,36 @@ def _plot_sweep(head: Head) -> Any:
     )
     x = np.array(values, dtype=np.float64) if is_scale else np.arange(len(values), dtype=np.float64)
     has_loss = all("cross_entropy" in step for step in head.sweep)
-    figure = _figure(max(6.4, 0.2 * len(values)), 6.4 if has_loss else 4.0)
+    figure = new_figure(max(6.4, 0.2 * len(values)), 6.4 if has_loss else 4.0)
     panels = figure.subplots(2 if has_loss else 1, 1, sharex=True, squeeze=False)[:, 0]
     accuracy, lowest = panels[0], panels[-1]
     _draw_validation(accuracy, head, x)
     if all("train_top1" in step for step in head.sweep):
-        accuracy.plot(x, [step["train_top1"] for step in head.sweep], "s--", color=_ORANGE, label="train")
+        accuracy.plot(x, [step["train_top1"] for step in head.sweep], "s--", color=ORANGE, label="train")
     chosen = next(
         (at for at, step in enumerate(head.sweep) if step["params"].items() <= head.params.items()), None
     )
     for panel in panels:
         if chosen is not None:
-            panel.axvline(x[chosen], color=_GRAY, linewidth=1, linestyle=":", label="chosen")
+            panel.axvline(x[chosen], color=GRAY, linewidth=1, linestyle=":", label="chosen")
         panel.grid(alpha=0.3)
     accuracy.set_ylabel("accuracy")
     accuracy.legend(fontsize=9)
     if has_loss:
-        lowest.plot(x, [step["cross_entropy"] for step in head.sweep], "o-", color=_BLUE)
+        lowest.plot(x, [step["cross_entropy"] for step in head.sweep], "o-", color=BLUE)
         where = f"in {head.choice['folds']} folds" if head.choice.get("folds") else "on validation"
         lowest.set_ylabel(f"cross entropy {where}, nats")
     if is_scale:
         lowest.set_xscale("log")
         lowest.set_xlabel(names[0], parse_math=False)
     else:
-        told = [", ".join(_setting(value) for value in step["params"].values()) for step in head.sweep]
-        every = -(-len(told) // 40)
-        lowest.set_xticks(x[::every], labels=told[::every], rotation=90, fontsize=8, parse_math=False)
+        names_of_settings = [
+            ", ".join(_setting(value) for value in step["params"].values()) for step in head.sweep
+        ]
+        every = -(-len(names_of_settings) // 40)
+        lowest.set_xticks(
+            x[::every], labels=names_of_settings[::every], rotation=90, fontsize=8, parse_math=False
+        )
         lowest.set_xlabel(", ".join(names), parse_math=False)
     figure.suptitle(f"{head.name} on {head.spec.name}", parse_math=False)
     return figure
@@ -298,113 +285,10 @@ def _plot_sweep(head: Head) -> Any:
 
 def _draw_validation(axes: Any, head: Head, x: NDArray[np.float64]) -> None:
     top1 = np.array([step["top1"] for step in head.sweep])
-    axes.plot(x, top1, "o-", color=_BLUE, label=f"validation, 95% interval (n = {head.validation['n']:,})")
+    axes.plot(x, top1, "o-", color=BLUE, label=f"validation, 95% interval (n = {head.validation['n']:,})")
     if n_images := head.validation["n"]:
         ends = np.array([wilson_interval(round(value * n_images), n_images) for value in top1])
-        axes.fill_between(x, ends[:, 0], ends[:, 1], color=_BLUE, alpha=0.15, linewidth=0)
-
-
-def _plot_curve(curve: LearningCurve) -> Any:
-    figure = _figure(7.2, 5.0)
-    axes = figure.subplots()
-    sizes = np.array([point["n_train"] for point in curve.points])
-    top1 = np.array([point["top1"] for point in curve.points])
-    ends = np.array([point["top1_ci"] for point in curve.points])
-    for point in curve.points:
-        if len(point["fits"]) > 1:
-            n_train, each = zip(*((one["n_train"], one["top1"]) for one in point["fits"]), strict=True)
-            axes.plot(n_train, each, ".", color=_BLUE, alpha=0.35, zorder=1)
-    axes.errorbar(
-        sizes,
-        top1,
-        yerr=_lengths(top1, ends),
-        fmt="o",
-        color=_BLUE,
-        capsize=3,
-        label="measured, 95% interval",
-    )
-    ticks = sizes.tolist()
-    if curve.law is not None and curve.forecast is not None:
-        n_twice = curve.forecast["n_train"]
-        ticks.append(n_twice)
-        line = np.geomspace(sizes[0], n_twice, 100)
-        law = curve.law
-        axes.plot(
-            line,
-            1 - law["floor"] - law["slope"] * (line / sizes[-1]) ** -law["exponent"],
-            color=_GRAY,
-            linewidth=1,
-            label="power law",
-        )
-        forecast = np.array([curve.forecast["top1"]])
-        axes.errorbar(
-            [n_twice],
-            forecast,
-            yerr=_lengths(forecast, np.array([curve.forecast["top1_ci"]])),
-            fmt="D",
-            color=_ORANGE,
-            capsize=3,
-            label="forecast for twice as many",
-        )
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, labels=[f"{tick:,.0f}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set(xlabel="training images", ylabel=f"{curve.split} accuracy (n = {curve.n:,})")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=9)
-    axes.set_title(f"{curve.head} on {curve.space}", parse_math=False)
-    figure.supxlabel("\n".join(textwrap.wrap(curve.verdict, 95)), fontsize=8)
-    return figure
-
-
-def _plot_trade_off(head: Head) -> Any:
-    told = head.extension
-    scores, points = told["scores"], told["curve"]
-    if not points or not scores:
-        raise PlotError(
-            f"the head {head.name} was extended without images of old classes, or has lost some since: there "
-            "is no trade-off to draw"
-        )
-    new = scores["new"] if scores["new"]["n"] else scores["held_out"]
-    figure = _figure(7.2, 5.0)
-    axes = figure.subplots()
-    axes.plot(
-        [100 * one["lost"] for one in points],
-        [100 * one["new_top1"] for one in points],
-        ".-",
-        color=_BLUE,
-        label="by where old ends and new begins",
-    )
-    if scores["alone"]["n"]:
-        axes.axhline(
-            100 * scores["alone"]["top1"], color=_GRAY, linestyle="--", label="new classes by themselves"
-        )
-    lost, top1 = 100 * np.array([scores["old"]["lost"]]), 100 * np.array([new["top1"]])
-    axes.errorbar(
-        lost,
-        top1,
-        xerr=_lengths(lost, 100 * np.array([scores["old"]["lost_ci"]])),
-        yerr=_lengths(top1, 100 * np.array([new["top1_ci"]])),
-        fmt="o",
-        color=_ORANGE,
-        capsize=3,
-        label=f"chosen for at most {told['max_loss']:.1%} lost, measured, 95% intervals",
-    )
-    axes.set(
-        xlabel=f"old images that lose their right label, % (n = {scores['old']['n']:,})",
-        ylabel=f"accuracy on new images, % (n = {new['n']:,})",
-    )
-    # Where most old images are lost nobody would go.
-    axes.set_xlim(-0.5, max(10.0, 3 * float(lost[0]), 150 * told["max_loss"]))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=9)
-    axes.set_title(f"{head.name} on {head.space or head.spec.name}", parse_math=False)
-    return figure
-
-
-def _lengths(middle: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far intervals reach below and above, as error bars take it."""
-    return np.stack([middle - ends[:, 0], ends[:, 1] - middle]).clip(0)
+        axes.fill_between(x, ends[:, 0], ends[:, 1], color=BLUE, alpha=0.15, linewidth=0)
 
 
 def _short(label: str) -> str:

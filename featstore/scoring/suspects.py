@@ -1,4 +1,4 @@
-"""Which labels are likely wrong, by what a head says of images that it was not trained on."""
+"""Detection of likely label errors by cross-validated predictions."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -31,23 +31,23 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suspect:
-    """An image whose label is contradicted by a head that was not trained on it.
+    """An image whose label contradicts the prediction of a head that was not trained on it.
 
     Parameters
     ----------
     row : int
-        Its row in the table.
+        Row in the table.
     path : str
-        Absolute.
+        Absolute path.
     label : str
     suggested : str
-        The most probable label.
+        Most probable label.
     label_probability, probability : float
-        Of the label and of the suggested one, in [0, 1].
+        Probabilities of the label and of the suggested one, in [0, 1].
     margin : float
-        The first less the second, in [-1, 0): the lower, the more suspect.
+        The first minus the second, in [-1, 0): the lower, the more suspect.
     content_hash : str
-        64 hexadecimal digits.
+        SHA-256 of the file's content, 64 hexadecimal digits.
     """
 
     row: int
@@ -62,22 +62,22 @@ class Suspect:
 
 @dataclass(frozen=True, kw_only=True)
 class Suspects:
-    """What :func:`find_suspects` found.
+    """Result of :func:`find_suspects`.
 
     Parameters
     ----------
     head : str
     params : dict
-        The classifier's parameters that were fixed or chosen.
+        Parameters of the classifier, fixed or chosen.
     folds : int
     n_images : int
-        Labelled images that were judged.
+        Number of labelled images that were predicted.
     n_unjudged : int
-        Labelled images that could not be: all images of their class are in one fold.
+        Number of labelled images that could not be, because all images of their class are in one fold.
     top1 : float
-        The fraction of the judged images whose label is predicted, in [0, 1].
+        Accuracy on the predicted images, in [0, 1].
     suspects : tuple of Suspect
-        The others, the most suspect first.
+        Misclassified images, the most suspect first.
     """
 
     head: str
@@ -106,7 +106,7 @@ class Suspects:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; these keys stay the same."""
+        """Return the fields as JSON values; the keys are stable."""
         return {**self.__dict__, "suspects": [asdict(suspect) for suspect in self.suspects]}
 
 
@@ -122,16 +122,16 @@ def find_suspects(
 ) -> Suspects:
     """Rank the images whose labels are likely wrong.
 
-    The images are dealt into folds by a hash (:class:`featstore.HashKFold`), images of one group or with the
-    same bytes into the same; each fold is judged by a head fitted on the others. An image is a suspect where
-    another label than its own is the most probable. Suspects are ranked by the normalised margin,
-    p(label) - max p(another label), of Northcutt, Jiang & Chuang (Confident learning, J. Artificial
-    Intelligence Research 70, 2021, section 3.2); within one class that is what their "prune by noise rate"
-    ranks by. A suspect is not a proven error: many are hard images with the right label.
+    Images are assigned to folds by a hash (:class:`featstore.HashKFold`), groups and copies together; each
+    fold is predicted by a head fitted on the others. An image is a suspect if another label than its own is
+    the most probable. Suspects are ranked by the normalised margin, p(label) - max p(another label), of
+    Northcutt, Jiang & Chuang (Confident learning, J. Artificial Intelligence Research 70, 2021, section 3.2);
+    within a class that equals the ranking of their "prune by noise rate". A suspect is not a proven error:
+    many are hard images with the correct label.
 
-    The head's parameters are chosen once and stay the same for all folds: those with the least cross entropy
-    (for a head without probabilities: the fewest errors) on the first fold when fitted on the others. No
-    image's label goes into the fit of the head that judges it. The same table gives the same suspects.
+    The head's parameters are chosen once for all folds: those with the least cross entropy (for a head
+    without probabilities: the fewest errors) on the first fold when fitted on the others. No image's label is
+    used to fit the head that predicts it. The same table gives the same suspects.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ def find_suspects(
     class_weight : "balanced" or mapping of str to float, optional
         As for :func:`featstore.fit`.
     views : mapping, optional
-        As for :func:`featstore.fit`: an image is judged by the mean of its views for test.
+        As for :func:`featstore.fit`: predictions average over an image's views for test.
     folds : int
-        At least 2.
+        Number of folds, at least 2.
     progress : callable, optional
         Called as ``progress(done, total)`` with numbers of fits.
 
@@ -157,17 +157,18 @@ def find_suspects(
     Raises
     ------
     UnknownHeadError
-        No head has this name.
+        There is no head of this name.
     HeadError
-        There are fewer than two classes, or parameters or features are unfit.
+        There are fewer than two classes, or parameters or features are invalid.
     SplitError
         There are fewer than two folds, or one would be empty.
 
     Examples
     --------
-    >>> table = featstore.FeatureStore("flowers.fstore").table()  # doctest: +SKIP
-    >>> found = featstore.find_suspects(table)  # doctest: +SKIP
-    >>> [(suspect.path, suspect.suggested) for suspect in found.suspects[:10]]  # doctest: +SKIP
+    >>> import featstore
+    >>> found = featstore.find_suspects(table, head="ridge", params={"alpha": 10}, folds=3)
+    >>> found.n_images, found.top1 > 0.9
+    (90, True)
     """
     check_images(table)
     labels = np.asarray(table.y)
@@ -175,13 +176,12 @@ def find_suspects(
     classes, y = np.unique(labels[rows], return_inverse=True)
     if len(classes) < 2:
         raise HeadError(
-            f"the catalog {table.catalog_name} has {len(classes)} classes; labels can be doubted where there "
-            "are at least 2"
+            f"the catalog {table.catalog_name} has {len(classes)} classes; finding suspects needs at least 2"
         )
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=0)
     recipe.check_classes(classes)
     hashes = np.asarray(table.content_hash)
-    # Copies of one file may be in several groups, or one of them in none.
+    # Copies of a file may be in different groups.
     named = [group or None for group in np.asarray(table.groups).tolist()]
     groups = np.array(join_groups(named, hashes.tolist()), np.str_)
     of_views = checked_views(views)
@@ -202,12 +202,12 @@ def find_suspects(
         chosen = _choose(recipe, images, parts[0], notes, lambda done: progress and progress(done, total))
         temperature = chosen.judged.temperature
         for number, (train, test) in enumerate(parts):
-            told = chosen.judged
+            judged = chosen.judged
             if number:
                 inside, held_out = images.some(train), images.some(test)
                 prepared = prepare(recipe, *inside.to_fit)
                 [solution] = solve(recipe, prepared, [chosen.setting], notes, held_out=held_out.to_judge)
-                told = judge(
+                judged = judge(
                     solution,
                     held_out.to_judge,
                     _known_classes(inside.y),
@@ -215,30 +215,30 @@ def find_suspects(
                     is_calibrated=recipe.is_calibrated,
                 )
                 chosen.notes.update(solution.notes)
-            columns = np.searchsorted(classes, told.classes)
-            probabilities[np.ix_(test, columns)] = told.probabilities(temperature)
+            columns = np.searchsorted(classes, judged.classes)
+            probabilities[np.ix_(test, columns)] = judged.probabilities(temperature)
             if progress is not None:
                 progress(recipe.n_settings + number, total)
     for note in sorted(chosen.notes):
         _logger.warning("%s with %s: %s", recipe.name, chosen.params, note)
     own = probabilities[np.arange(len(rows)), y]
-    judged = ~np.isnan(own)
+    is_predicted = ~np.isnan(own)
     for train, test in parts:
-        judged[test] &= np.isin(y[test], y[train])
-    if not judged.any():
+        is_predicted[test] &= np.isin(y[test], y[train])
+    if not is_predicted.any():
         raise HeadError(f"no class has images in two of {folds} folds; label more images")
     guess = probabilities.argmax(axis=1)
     best = probabilities.max(axis=1)
     margins = own - best
-    doubted = np.flatnonzero(judged & (guess != y) & (margins < 0))
+    suspect_rows = np.flatnonzero(is_predicted & (guess != y) & (margins < 0))
     paths = table.paths
     return Suspects(
         head=recipe.name,
         params=chosen.params,
         folds=folds,
-        n_images=int(judged.sum()),
-        n_unjudged=int((~judged).sum()),
-        top1=1 - len(doubted) / int(judged.sum()),
+        n_images=int(is_predicted.sum()),
+        n_unjudged=int((~is_predicted).sum()),
+        top1=1 - len(suspect_rows) / int(is_predicted.sum()),
         suspects=tuple(
             Suspect(
                 row=int(rows[at]),
@@ -250,14 +250,14 @@ def find_suspects(
                 margin=float(margins[at]),
                 content_hash=str(hashes[rows[at]]),
             )
-            for at in doubted[np.argsort(margins[doubted], kind="stable")]
+            for at in suspect_rows[np.argsort(margins[suspect_rows], kind="stable")]
         ),
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Chosen:
-    """The setting that does best on the first fold, and what it says there."""
+    """The best setting on the first fold, and its predictions there."""
 
     setting: dict[str, Any]
     params: dict[str, Any]
@@ -270,9 +270,9 @@ def _choose(
     images: Images,
     part: tuple[NDArray[np.intp], NDArray[np.intp]],
     notes: WarningNotes,
-    told: Callable[[int], Any],
+    report: Callable[[int], Any],
 ) -> _Chosen:
-    """Fit each setting on all but the first fold, and take the one with the least loss there."""
+    """Fit each setting on all but the first fold, and choose the one with the least loss there."""
     inside, held_out = images.some(part[0]), images.some(part[1])
     classes = _known_classes(inside.y)
     is_known = np.isin(held_out.y, classes)
@@ -286,11 +286,11 @@ def _choose(
         if len(y) and judged.has_own:
             loss = log_loss(judged.probabilities()[is_known], y)
         elif len(y):
-            # Errors: the cross entropy after calibration on these same images says little of few.
+            # Errors: cross entropy calibrated on these same images is unreliable for few of them.
             loss = float((judged.predicted[is_known] != y).mean())
         if loss < least:
             least, best = loss, (solution, judged)
-        told(number)
+        report(number)
     assert best is not None
     solution, judged = best
     return _Chosen(setting=solution.setting, params=solution.params, judged=judged, notes={*solution.notes})
@@ -299,5 +299,5 @@ def _choose(
 def _known_classes(labels: NDArray[np.str_]) -> NDArray[np.str_]:
     classes = np.unique(labels)
     if len(classes) < 2:
-        raise HeadError("without a fold only one class is left; use fewer folds, or label more images")
+        raise HeadError("only one class is left outside a fold; use fewer folds, or label more images")
     return classes

@@ -19,39 +19,34 @@ Scalar = tuple[str, int, float]
 
 
 def check_tensorboard() -> None:
-    """Refuse where the package that writes TensorBoard's files is missing.
-
-    Raises
-    ------
-    MissingExtraError
-    """
+    """Raise MissingExtraError if the package tensorboard is not installed."""
     try:
         import tensorboard.summary.writer.record_writer  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "writing for TensorBoard needs the package tensorboard, which is not installed; "
+            "writing event files needs the package tensorboard, which is not installed; "
             'run: pip install "featstore[tensorboard]"'
         ) from error
 
 
 def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> str:
-    """Write numbers by step as a new event file, whole or not at all; TensorFlow is not loaded.
+    """Write scalars by step to a new TensorBoard event file, atomically and without TensorFlow.
 
-    TensorBoard takes the folder's path, as seen from where it is started, as the name of the run; several
-    files in one folder are one run.
+    TensorBoard names a run by the folder's path relative to its log directory; files in one folder are one
+    run.
 
     Parameters
     ----------
     folder : path_like
-        Made if it is not there.
+        Created if missing.
     scalars : iterable of (str, int, float)
-        The tag, under which TensorBoard draws one line (``"validation/accuracy"``: what stands before the
-        stroke is the heading), the step, and the value, which is stored as float32.
+        Tag (such as ``"validation/accuracy"``; the part before the slash is the heading), step, and value,
+        which is stored as float32.
 
     Returns
     -------
     str
-        The absolute path of the file.
+        Absolute path of the file.
 
     Raises
     ------
@@ -61,6 +56,16 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
         The folder lies in a store.
     StoreError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> import featstore
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = featstore.write_scalars(folder, [("train/accuracy", 0, 0.8), ("train/accuracy", 1, 0.9)])
+    ...     os.path.basename(path).split(".")[:3]
+    ['events', 'out', 'tfevents']
     """
     check_tensorboard()
     check_outside_stores(folder)
@@ -73,7 +78,7 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
         os.makedirs(home, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder {home}: {error.strerror or error}") from error
-    # The name that TensorBoard's own writers give; without "tfevents" in it the file is not looked at.
+    # As TensorBoard's own writers name it; files without "tfevents" are ignored.
     name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
     target = os.path.join(home, name)
     with replacing(target) as temporary, open(temporary, "xb") as file:
@@ -87,38 +92,49 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
 
 
 def write_sweep(folder: str | os.PathLike[str], head: "Head") -> str:
-    """Write what a head measured of each setting that it tried, one step for each, as a run of its own.
+    """Write the sweep of a head as a TensorBoard run, one step for each setting.
 
-    Of a head that is fitted by passes over the features, what was measured after each pass with the chosen
-    setting is written as a run of its own too, in a folder ``passes`` in that of the sweep.
+    For a head fitted by passes over the features, the scores after each pass with the chosen setting are
+    written as a second run, in a subfolder ``passes``.
 
-    The tags are ``validation/accuracy``, ``validation/cross_entropy``, ``train/accuracy`` and, so that one
-    sees what a step was, ``setting/`` and the parameter's name for each that is a number.
+    The tags are ``validation/accuracy``, ``validation/cross_entropy``, ``train/accuracy`` and, to identify
+    steps, ``setting/`` and the parameter's name for each numerical parameter.
 
     Parameters
     ----------
     folder : path_like
-        The run is a folder in it, named by the head, the space and the time of fitting.
+        Parent folder of the run, which is named by the head, the space and the time of fitting.
     head : Head
 
     Returns
     -------
     str
-        The run's absolute path.
+        Absolute path of the run.
 
     Raises
     ------
     HeadError
-        The head tried no settings.
+        The head has no sweep.
     MissingExtraError
         tensorboard is not installed.
     OutputError
         The folder lies in a store.
     StoreError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> import featstore
+    >>> head = featstore.fit(table, head="ridge")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = featstore.write_sweep(folder, head)
+    ...     os.path.basename(run).startswith("ridge-tiny")
+    True
     """
     if not head.sweep and not head.steps:
-        raise HeadError(f"the head {head.name} tried no settings: there is nothing to write for TensorBoard")
+        raise HeadError(f"the head {head.name} has no sweep: there is nothing to write for TensorBoard")
     scalars = _scalars(list(enumerate(head.sweep)))
     scalars += [
         (f"setting/{name}", number, float(value))
@@ -131,7 +147,7 @@ def write_sweep(folder: str | os.PathLike[str], head: "Head") -> str:
     if scalars:
         write_scalars(run, scalars)
     if head.steps:
-        write_scalars(os.path.join(run, "passes"), _scalars([(told["step"], told) for told in head.steps]))
+        write_scalars(os.path.join(run, "passes"), _scalars([(step["step"], step) for step in head.steps]))
     return run
 
 
@@ -142,8 +158,8 @@ def _scalars(measured: list[tuple[int, dict[str, Any]]]) -> list[Scalar]:
         "train_top1": "train/accuracy",
     }
     return [
-        (tag, number, float(told[name]))
-        for number, told in measured
+        (tag, number, float(step[name]))
+        for number, step in measured
         for name, tag in tags.items()
-        if name in told
+        if name in step
     ]

@@ -173,7 +173,7 @@ def test_compare_names_the_head_that_does_not_know_a_label_and_what_to_do(folder
     dataclasses.replace(renamed, renamed={}).save(folder / "october.head", overwrite=True)
     result = run(line, code=1)
     assert "that the head october.head does not know: sand" in result.stderr
-    assert "`featstore head classes` with --rename Sand=sand renames them" in result.stderr
+    assert "rename them with `featstore head classes --rename Sand=sand`" in result.stderr
 
 
 def test_a_head_that_is_replaced_is_named_with_what_it_was_worth(run):

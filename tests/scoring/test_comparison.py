@@ -142,8 +142,8 @@ def test_labels_that_a_head_does_not_know_are_named(noisy):
     ("wrong", "error", "says"),
     [
         ({"heads": 1}, HeadError, "at least two heads; found 1"),
-        ({"tables": 1}, HeadError, "each of the 2 heads needs its table; found 1"),
-        ({"names": ["a", "a"]}, HeadError, "a name of its own; found a, a"),
+        ({"tables": 1}, HeadError, "a table for each of the 2 heads; found 1"),
+        ({"names": ["a", "a"]}, HeadError, "different names; found a, a"),
         ({"split": "train"}, SplitError, "validation or test; found 'train'"),
     ],
 )

@@ -9,7 +9,7 @@ from fake_tables import blobs, table_of
 from featstore import cross_evaluate, evaluate, fit
 from featstore.errors import HeadError, SplitError
 from featstore.scoring import cross_evaluation
-from featstore.scoring.fold_dealing import deal_evenly
+from featstore.scoring.fold_groups import assign_folds
 from featstore.splits import SplitRule
 
 
@@ -110,7 +110,7 @@ def test_the_same_images_are_in_the_same_folds(noisy):
 def test_what_cannot_be_is_refused(noisy):
     with pytest.raises(SplitError, match="at least 2; found 1"):
         cross_evaluate(noisy, folds=1)
-    with pytest.raises(HeadError, match="has 1 classes of which images can be held out"):
+    with pytest.raises(HeadError, match="has 1 classes whose images can be held out"):
         cross_evaluate(noisy.but(y=np.full(300, "moss")))
     with pytest.raises(HeadError, match="has no labels"):
         cross_evaluate(noisy.but(y=np.full(300, "")))
@@ -118,7 +118,7 @@ def test_what_cannot_be_is_refused(noisy):
 
 def test_classes_are_dealt_evenly():
     y = np.repeat([0, 1, 2], [50, 12, 5])
-    folds = deal_evenly([f"{number:064x}" for number in range(67)], y, folds=5, salt="")
+    folds = assign_folds([f"{number:064x}" for number in range(67)], y, folds=5, salt="")
     counts = np.array([np.bincount(folds[y == code], minlength=5) for code in range(3)])
     assert (counts.max(axis=1) - counts.min(axis=1) <= 1).all()
     assert np.ptp(counts.sum(axis=0)) <= 1

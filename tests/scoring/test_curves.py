@@ -112,7 +112,7 @@ def test_sizes_without_a_class_are_left_out_and_named(noisy):
     assert {"fraction": 0.125, "classes": ["class 2"]} in curve.left_out
     assert len(curve.points) + len(curve.left_out) == 4
     assert (curve.forecast, curve.helps) == (None, None)
-    assert curve.verdict.endswith("cannot be told from fewer than 4 sizes")
+    assert curve.verdict.endswith("cannot be determined from fewer than 4 sizes")
 
 
 def test_a_warning_is_given_once_and_not_with_every_fit(noisy, caplog):
@@ -130,9 +130,9 @@ def test_a_warning_is_given_once_and_not_with_every_fit(noisy, caplog):
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"fractions": (0.0, 0.5)}, HeadError, "above 0 and up to 1; found 0, 0.5, 1"),
-        ({"fractions": (0.5, 1.5)}, HeadError, "above 0 and up to 1"),
-        ({"fractions": (float("nan"),)}, HeadError, "above 0 and up to 1"),
+        ({"fractions": (0.0, 0.5)}, HeadError, "above 0 and at most 1; found 0, 0.5, 1"),
+        ({"fractions": (0.5, 1.5)}, HeadError, "above 0 and at most 1"),
+        ({"fractions": (float("nan"),)}, HeadError, "above 0 and at most 1"),
         ({"repeats": 0}, HeadError, "at least 1; found 0"),
         ({"split": "train"}, SplitError, "validation or test; found 'train'"),
         ({"rule": SplitRule(test=0)}, SplitError, "no labelled image in test; make --test larger than 0"),
@@ -187,8 +187,8 @@ def test_the_interval_of_the_gain_holds_the_true_one_about_as_often_as_is_claime
     [
         ((0.01, 0.03), 50, True, "would help: by about 2.0 points"),
         ((0.0, 0.006), 50, False, "would hardly help"),
-        ((0.0, 0.03), 50, None, "cannot be told from 500 test images: by about 2.0 points"),
-        ((0.0, 0.001), 2, None, "only 2 of 500 test images are mistaken now"),
+        ((0.0, 0.03), 50, None, "cannot be determined from 500 test images: by about 2.0 points"),
+        ((0.0, 0.001), 2, None, "only 2 of 500 test images are misclassified now"),
     ],
 )
 def test_the_verdict_follows_the_interval(interval, n_wrong, helps, says):

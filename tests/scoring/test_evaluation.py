@@ -189,7 +189,7 @@ def test_scores_on_images_that_the_head_was_refitted_on_are_warned_of(table, cap
     evaluate(head, table)
     assert not caplog.records
     evaluate(head, table, split="validation")
-    assert "images in validation: scores on them are too good" in caplog.text
+    assert "images in validation: scores on them are optimistic" in caplog.text
 
 
 def test_images_that_the_head_was_fitted_on_are_left_out_whatever_their_catalog_is_called(noisy):

@@ -35,8 +35,8 @@ def test_every_result_is_drawn_into_every_kind_of_file(noisy, tmp_path):
 
 def test_pyplot_is_left_alone():
     program = (
-        "import sys, featstore.scoring.plots as plots\n"
-        "plots._check_matplotlib(); plots._figure(3, 3).savefig('/dev/null', format='png')\n"
+        "import sys; from featstore.scoring import figures, plots\n"
+        "plots._check_matplotlib(); figures.new_figure(3, 3).savefig('/dev/null', format='png')\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -77,14 +77,14 @@ def test_a_picture_is_large_enough_to_read(noisy, tmp_path):
 
 def test_a_failure_leaves_the_file_that_was_there(noisy, tmp_path):
     (tmp_path / "sweep.png").write_bytes(b"before")
-    with pytest.raises(PlotError, match="tried no settings"):
+    with pytest.raises(PlotError, match="has no sweep"):
         save_plot(fit(noisy, params={"C": 0.1}), tmp_path / "sweep.png", overwrite=True)
     assert (tmp_path / "sweep.png").read_bytes() == b"before"
 
 
 @pytest.mark.parametrize("name", ["scores.jpg", "scores", "scores.png.gz"])
 def test_another_ending_is_refused(name, tmp_path):
-    with pytest.raises(PlotError, match=r"ends in \.pdf, \.png, \.svg; found scores"):
+    with pytest.raises(PlotError, match=r"must end in \.pdf, \.png, \.svg; found scores"):
         check_plot_path(tmp_path / name)
 
 

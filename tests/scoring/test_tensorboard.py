@@ -60,7 +60,7 @@ def test_what_a_sweep_measures_of_the_chosen_setting_is_what_the_head_does(table
 
 
 def test_a_head_without_a_sweep_is_refused(table, tmp_path):
-    with pytest.raises(HeadError, match="tried no settings"):
+    with pytest.raises(HeadError, match="has no sweep"):
         write_sweep(tmp_path, fit(table, params={"C": 0.1}))
     assert os.listdir(tmp_path) == []
 

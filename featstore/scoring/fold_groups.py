@@ -1,4 +1,4 @@
-"""Which images are in one fold: what belongs together stays together, and each class is spread evenly."""
+"""Assignment of images to cross-validation folds: groups stay together, classes are spread evenly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,42 +16,23 @@ from featstore.store.grouping import join_groups
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Together", "deal_evenly", "find_together"]
+__all__ = ["FoldGroups", "assign_folds", "find_fold_groups"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Together:
-    """What of a table's images is kept in one fold.
+class FoldGroups:
+    """Groups of a table's images that stay in one fold."""
 
-    Parameters
-    ----------
-    keys : list of str
-        Of each image; equal ones stay together.
-    by : str
-        ``"image"``, where only copies of one file do, or what else: ``"group"``, ``"folder"`` …
-    n_near : int
-        Images that a near-duplicate is kept with.
-    skipped : str or None
-        Why near-duplicates were not looked for, or not heeded.
-    """
-
-    keys: list[str]
-    by: str
-    n_near: int
-    skipped: str | None
+    keys: list[str]  # group of each image
+    by: str  # "image" if only copies stay together, else "group", "folder" …
+    n_near: int  # images kept with a near-duplicate
+    skipped: str | None  # why near-duplicates were ignored
 
 
-def find_together(table: "FeatureTable", rule: SplitRule, *, folds: int) -> Together:
-    """Join what a rule keeps together, or else the catalog's groups, with copies and near-duplicates.
-
-    Parameters
-    ----------
-    table : FeatureTable
-    rule : SplitRule
-        Where it goes by content, the catalog's groups are heeded all the same.
-    folds : int
-        Near-duplicates that hang together in a chain of more images than a fold has are no such thing.
-    """
+def find_fold_groups(table: "FeatureTable", rule: SplitRule, *, folds: int) -> FoldGroups:
+    """Join the rule's or the catalog's groups with copies and near-duplicates."""
+    # For a rule by content, the catalog's groups are used nevertheless. Near-duplicates are ignored if they
+    # connect more images than a fold has.
     hashes = np.asarray(table.content_hash).tolist()
     names = np.asarray(table.groups if rule.by == "content" else table.group_keys(rule)).tolist()
     has_groups = any(name and name != content for name, content in zip(names, hashes, strict=True))
@@ -64,12 +45,12 @@ def find_together(table: "FeatureTable", rule: SplitRule, *, folds: int) -> Toge
         groups = find_duplicates(table, max_pairs=0).content_groups
         largest = max(map(len, groups), default=0)
         if largest > max(2, n_images // (2 * folds)):
-            skipped = f"{largest:,} images hang together by them"
+            skipped = f"they connect {largest:,} images"
         else:
             near = {content: f"near-{group[0]}" for group in groups for content in group}
     if near:
         keys = join_groups(keys, [near.get(content) for content in hashes])
-    return Together(
+    return FoldGroups(
         keys=[key or content for key, content in zip(keys, hashes, strict=True)],
         by=by,
         n_near=sum(content in near for content in hashes),
@@ -77,26 +58,10 @@ def find_together(table: "FeatureTable", rule: SplitRule, *, folds: int) -> Toge
     )
 
 
-def deal_evenly(keys: Sequence[str], y: NDArray[np.intp], *, folds: int, salt: str) -> NDArray[np.intp]:
-    """Deal images to folds, those of each class as evenly as what is kept together allows.
-
-    The largest of what is kept together are dealt first, and equals in an order by a hash; each goes where
-    the fewest images of its class are, then where the fewest images are.
-
-    Parameters
-    ----------
-    keys : sequence of n str
-        Images of one key are in one fold.
-    y : ndarray of shape (n,), int
-        Classes, from 0.
-    folds : int
-    salt : str
-
-    Returns
-    -------
-    ndarray of shape (n,), int
-        Folds from 0; -1 where all images of a class are of one key, so that none could be held out.
-    """
+def assign_folds(keys: Sequence[str], y: NDArray[np.intp], *, folds: int, salt: str) -> NDArray[np.intp]:
+    """Assign images to folds, classes as evenly as groups allow; -1 if a class is a single group."""
+    # The largest groups are assigned first, ties in hash order, each to the fold with the fewest images of
+    # its class, then with the fewest images.
     names, first, unit = np.unique(np.asarray(keys), return_index=True, return_inverse=True)
     of_class = y[first]
     sizes = np.bincount(unit)
