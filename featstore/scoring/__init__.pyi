@@ -5,7 +5,7 @@ from .curves import LearningCurve as LearningCurve
 from .curves import learning_curve as learning_curve
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
-from .leakage import leakage as leakage
+from .near_duplicates import leakage as leakage
 from .plots import plot as plot
 from .plots import save_plot as save_plot
 from .suspects import Suspect as Suspect

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.duplicates.finding import find_duplicates
-from featstore.scoring.leakage import cannot_compare
+from featstore.scoring.near_duplicates import cannot_compare
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
 from featstore.store.grouping import join_groups

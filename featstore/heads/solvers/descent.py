@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError
 from featstore.heads.data.blocks import Rows
 
-__all__ = ["descend", "fit_scaler", "n_epochs"]
+__all__ = ["descend", "n_epochs"]
 
 # Adjacent rows of a store are often of one class, and reading single rows from disk is slow: draw short runs
 # of rows from all over the store, enough at once to mix the classes.
@@ -27,12 +27,6 @@ def n_epochs(n_rows: int) -> int:
     # A million is scikit-learn's recommendation (user guide, "Stochastic gradient descent, tips on practical
     # use"); with averaging, 20 passes are enough for small stores.
     return int(np.clip(np.ceil(_UPDATES / max(1, n_rows)), 5, 20))
-
-
-def fit_scaler(scaler: Any, X: Rows) -> None:
-    """Fit a ``StandardScaler`` in one pass over the blocks."""
-    for _, block in X.blocks():
-        scaler.partial_fit(block)
 
 
 def descend(

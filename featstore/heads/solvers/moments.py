@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError
 from featstore.heads.data.blocks import Rows
+from featstore.heads.solvers.scaling import ignore_rounding
 
 __all__ = ["lda_path", "ridge_path"]
 
@@ -152,6 +153,7 @@ def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix) -> _Sums:
         if squares is not None:
             wide *= np.sqrt(weights[codes[at]])[:, None]
             squares = dsyrk(1.0, wide.T, beta=1.0, c=squares, overwrite_c=True)
+    ignore_rounding(scaler, X)
     counts = np.bincount(codes, minlength=n_classes).astype(np.float64)
     means = totals / counts[:, None]
     offset = np.zeros(dim) if shift is None else shift - scaler.mean_

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from featstore.errors import FeatstoreError, HeadError, first_line
 from featstore.heads.data.blocks import Rows
 from featstore.heads.recipe import Params, Recipe
-from featstore.heads.solvers.descent import descend, fit_scaler, n_epochs
+from featstore.heads.solvers.descent import descend, n_epochs
 from featstore.heads.solvers.margins import svm_path
 from featstore.heads.solvers.moments import lda_path, ridge_path
 from featstore.heads.solvers.neighbors import neighbor_scores
 from featstore.heads.solvers.parallel import WarningNotes
+from featstore.heads.solvers.scaling import fit_scaler
 from featstore.splits import HashHoldout, HashKFold
 
 __all__ = ["Prepared", "Solution", "Watch", "prepare", "solve"]
