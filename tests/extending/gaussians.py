@@ -32,7 +32,7 @@ NEW = ("new 0", "new 1", "new 2")
 
 
 def old_head(head="logistic", **options):
-    return featstore.fit(photos(OLD, 30, seed=1, catalog="old"), head=head, **options)
+    return featstore.fit(photos(OLD, 30, seed=1, catalog="old"), head=head, **{"refit": False, **options})
 
 
 def further_old(n_each=20, labels=OLD):
