@@ -5,12 +5,7 @@ from click.shell_completion import get_completion_class
 
 __all__ = ["completion"]
 
-_EXAMPLE = """\b
-Examples:
-  eval "$(featstore completion bash)"                       for this shell; in ~/.bashrc for all
-  eval "$(featstore completion zsh)"                        the same, and in ~/.zshrc
-  featstore completion fish | source                        or into
-                                                            ~/.config/fish/completions/featstore.fish"""
+_EXAMPLE = "\b\nExample, whose output `eval` in ~/.bashrc puts to use:\n  featstore completion bash"
 
 
 @click.command(epilog=_EXAMPLE, short_help="Print what makes the shell complete commands and options.")

@@ -120,7 +120,7 @@ def test_views_and_networks_are_described(tables, heads, tmp_path):
     card = (tmp_path / "mirrored" / "model_card.md").read_text()
     assert "looks at the image and at its mirror image, and its probabilities are their mean" in card
     assert "- views of the images that it has features of: flip\n" in card
-    assert "fitted on train with seed 0, 2 views of each image, " in card
+    assert "fitted on train and validation with seed 0, 2 views of each image, " in card
 
     told = json.loads((tmp_path / "joined" / "model.json").read_text())
     assert (told["size_px"], told["input"]["shape"]) == ([16, 20], [None, 16, 20, 3])

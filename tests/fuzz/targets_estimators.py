@@ -118,12 +118,21 @@ def _estimators() -> tuple[bytes, ...]:
         return tuple(dump_estimator(one.fit(_X, _Y)) for one in (*pipelines, *_CLASSIFIERS))
 
 
+def _children() -> set[str]:
+    return {
+        child
+        for path in glob.glob("/proc/self/task/*/children")
+        for child in pathlib.Path(path).read_text().split()
+    }
+
+
 def _run_estimator(data: bytes) -> None:
+    before = _children()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _run(_zipped({**_members(_head_file(False)), "estimator.skops": data}))
-    children = "".join(pathlib.Path(path).read_text() for path in glob.glob("/proc/self/task/*/children"))
-    assert not children, f"it started the processes {children}"
+    started = _children() - before
+    assert not started, f"it started the processes {sorted(started)}"
 
 
 def _change(draw: st.DrawFn, seed: bytes) -> bytes:
