@@ -40,9 +40,12 @@ class Photo:
 
 
 def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) -> "FeatureTable":
-    """Return a split's labelled rows, at most ``limit``: those with the smallest content hashes."""
+    """Return labelled rows of a split, or of all: at most ``limit``, those of the smallest content hashes."""
     # These are as good as a random sample, and reproducible.
-    table = table.select((table.splits(rule) == split) & (table.y != ""))
+    chosen = table.y != ""
+    if split != "all":
+        chosen &= table.splits(rule) == split
+    table = table.select(chosen)
     if len(table) > limit:
         table = table.select(np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit]))
     return table

@@ -38,8 +38,10 @@ def verify(
 ) -> dict[str, Any]:
     """Run an exported model on held-out photos and compare its probabilities with the head's."""
     # Up to 1,000 photos of the test split whose files still have the catalog's content, against
-    # Head.predict_proba of the stored features of all views that the head uses.
-    photos = choose(table, "test", head.split_rule, limit=_LIMIT)
+    # Head.predict_proba of the stored features of all views that the head uses. Of a head fitted on no
+    # images, a network's own classifier, any photos do.
+    split = "test" if any(head.counts.get("train", {}).values()) else "all"
+    photos = choose(table, split, head.split_rule, limit=_LIMIT)
     encoded = open_encoded(model.path) if model.runtime == "saved_model" else None
     rows: list[int] = []
     of_files: list[NDArray[np.float32] | None] = []
@@ -65,7 +67,7 @@ def verify(
     seen = photos.select(rows)
     wanted, labels = _probabilities(head, seen), head.labels_of(seen)
     result: dict[str, Any] = {
-        "split": "test",
+        "split": split,
         "n": len(rows),
         "n_lost": len(photos) - len(rows),
         **compare(wanted, np.concatenate(parts), labels, head.classes),

@@ -15,7 +15,8 @@ class NewFile(io.RawIOBase):
     """A new file that records the first operating system error instead of raising it."""
 
     # HDF5 loses errors as it frees a dataset, prints others, and may crash at exit after one. After the
-    # first error, writes are dropped; whoever closes the file checks ``error`` (OSError or None).
+    # first error, writes are dropped; whoever closes the file checks ``error`` (OSError or None). They are
+    # dropped after closing, too: HDF5 flushes once more as Python frees a file that could not be closed.
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -51,7 +52,7 @@ class NewFile(io.RawIOBase):
         """Write all of the data."""
         view = memoryview(data).cast("B")
         try:
-            if self.error is None:
+            if self.error is None and not self.closed:
                 self._file.seek(self._position)
                 n_written = 0
                 while n_written < len(view):
@@ -69,9 +70,10 @@ class NewFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         view[:] = bytes(len(view))
         try:
-            self._file.seek(self._position)
             n_read = 0
-            while found := self._file.readinto(view[n_read:]):
+            if not self.closed:
+                self._file.seek(self._position)
+            while not self.closed and (found := self._file.readinto(view[n_read:])):
                 n_read += found
         except OSError as error:
             self.error = self.error or error
@@ -86,11 +88,14 @@ class NewFile(io.RawIOBase):
         """Set the file's size, by default to the position."""
         self._n_bytes = self._position if size is None else size
         try:
-            if self.error is None:
+            if self.error is None and not self.closed:
                 self._file.truncate(self._n_bytes)
         except OSError as error:
             self.error = error
         return self._n_bytes
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
 
     def close(self) -> None:
         """Close the file."""

@@ -53,9 +53,9 @@ def test_a_device_without_room_for_one_image_says_so(pixels):
 
 
 @pytest.mark.usefixtures("keras")
-def test_another_error_of_the_device_comes_through(pixels):
+def test_another_error_of_the_device_names_the_device(pixels):
     engine = KerasEngine(lambda device: Small(room=0, error=RuntimeError("it broke")), devices=["cpu:0"])
-    with pytest.raises(RuntimeError, match="it broke"):
+    with pytest.raises(BackboneError, match="cannot run the network on cpu:0: it broke"):
         engine(pixels)
 
 

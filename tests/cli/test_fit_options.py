@@ -99,7 +99,7 @@ def test_a_head_of_ones_own_module_is_fitted(run):
     ("line", "code", "message"),
     [
         ("fit --head my_cli_heads:leaf", 1, "the head my_cli_heads:leaf cannot be loaded"),
-        ("fit --head knn --class-weight balanced", 1, "knn has no class weights"),
+        ("fit --head knn --class-weight balanced", 1, "knn does not support class weights"),
         ("fit --folds 1", 2, "--folds"),
         ("fit --reject 1", 2, "--reject"),
         ("fit --seed -1", 2, "--seed"),

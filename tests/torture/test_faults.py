@@ -57,7 +57,7 @@ def assert_one_line(run, *parts):
 @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount")
 def test_a_full_disk_keeps_what_was_sealed_and_says_what_to_free(shop):
     # With its JSON files, a store of so little room takes one or two of the three segments.
-    with mounted(shop.place(), "-t", "tmpfs", "-o", "size=28k", "featstore-test") as disk:
+    with mounted(shop.place(), "-t", "tmpfs", "-o", "size=16k", "featstore-test") as disk:
         store = os.path.join(disk, "s.fstore")
         run = shop.extract(store)
         assert run.status == 1
