@@ -53,6 +53,11 @@ class RawFile(io.RawIOBase):
         """Return the position of the next read."""
         return self._position
 
+    def read(self, size: int = -1, /) -> bytes:
+        """Read at most ``size`` bytes, and none beyond the file's end."""
+        n_left = max(0, self.n_bytes - self._position)
+        return super().read(min(size, n_left) if size >= 0 else n_left) or b""
+
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer; what cannot be read, or lies beyond the file's end, is zero."""
         view = memoryview(buffer).cast("B")

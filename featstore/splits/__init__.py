@@ -62,6 +62,16 @@ fold: one unit of such a class, and none of any other.
 """
 
 from featstore.splits.folds import HashHoldout, HashKFold, fold_numbers
-from featstore.splits.rules import SPLITS, SplitRule, assign_splits, group_keys
+from featstore.splits.rules import PARTS, SPLITS, SplitRule, assign_splits, group_keys, part_numbers
 
-__all__ = ["SPLITS", "HashHoldout", "HashKFold", "SplitRule", "assign_splits", "fold_numbers", "group_keys"]
+__all__ = [
+    "PARTS",
+    "SPLITS",
+    "HashHoldout",
+    "HashKFold",
+    "SplitRule",
+    "assign_splits",
+    "fold_numbers",
+    "group_keys",
+    "part_numbers",
+]

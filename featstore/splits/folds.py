@@ -1,6 +1,6 @@
 """Folds and hold-outs assigned by a hash, as scikit-learn cross-validators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,7 +173,7 @@ def fold_numbers(folds: HashKFold, X: Any, y: Any, groups: Any) -> NDArray[np.in
     return fill_folds(numbers, drawn, class_codes(np.asarray(y).astype(np.str_))[1], folds.n_splits)
 
 
-def _group_keys(X: Any, groups: Any) -> list[bytes]:
+def _group_keys(X: Any, groups: Any) -> Iterable[bytes]:
     """Return a key for each row's group; content hashes become their bytes, in either form."""
     if groups is None:
         raise SplitError(

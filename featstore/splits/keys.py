@@ -3,7 +3,7 @@
 import hashlib
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ HASH_BYTES = 32
 # MAX_NUM_IMAGES_PER_CLASS of TensorFlow's retrain.py.
 _RETRAIN_MAX = 2**27 - 1
 _MAX_PATTERN = 1000
+_BLOCK_ROWS = 2**16
 
 
 def folder_names(paths: Sequence[str]) -> list[str]:
@@ -61,13 +62,14 @@ def percentages(names: Sequence[str]) -> NDArray[np.float64]:
     return numbers * (100.0 / _RETRAIN_MAX)
 
 
-def draws(keys: Sequence[bytes], *, salt: str, first_byte: int) -> NDArray[np.uint64]:
+def draws(keys: Iterable[bytes], *, salt: str, first_byte: int) -> NDArray[np.uint64]:
     """Return eight bytes of each key's digest as integers, uint64 of shape (n,)."""
-    prefix = salt_bytes(salt)
+    prefix, part = salt_bytes(salt), slice(first_byte, first_byte + 8)
     sha256 = hashlib.sha256
-    digests = b"".join([sha256(prefix + key).digest() for key in keys])
-    words = np.frombuffer(digests, dtype=">u8").reshape(len(keys), 4)
-    return words[:, first_byte // 8].astype(np.uint64)
+    words = bytearray()
+    for key in keys:
+        words += sha256(prefix + key).digest()[part]
+    return np.frombuffer(words, dtype=">u8").astype(np.uint64)
 
 
 def label_key(name: str) -> bytes:
@@ -128,10 +130,11 @@ def checked_hashes(content_hash: Any) -> NDArray[np.uint8]:
     return hashes
 
 
-def rows_as_bytes(hashes: NDArray[np.uint8]) -> list[bytes]:
-    """Return each hash as 32 bytes."""
-    data = hashes.tobytes()
-    return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
+def rows_as_bytes(hashes: NDArray[np.uint8]) -> Iterator[bytes]:
+    """Yield each hash as 32 bytes."""
+    for start in range(0, len(hashes), _BLOCK_ROWS):
+        data = hashes[start : start + _BLOCK_ROWS].tobytes()
+        yield from (data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
 
 
 def text_bytes(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """Split rules: how images are assigned to train, validation and test."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from featstore.splits.keys import (
 )
 from featstore.splits.strata import class_codes, fill_parts
 
-__all__ = ["SPLITS", "SplitRule", "assign_splits", "group_keys"]
+__all__ = ["PARTS", "SPLITS", "SplitRule", "assign_splits", "group_keys", "part_numbers"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,7 +38,7 @@ _LATER_FIELDS = {
     "stratify": False,
 }
 # In the order of hash ranges, and in the order of filling.
-_PARTS = ("test", "validation", "train")
+PARTS = ("test", "validation", "train")
 _FILLED = ("train", "test", "validation")
 
 _Texts = Sequence[str | None] | NDArray[np.str_]
@@ -221,46 +221,61 @@ def assign_splits(
     ['validation', 'train', 'train']
     """
     hashes = _checked_columns(content_hash, groups=groups, paths=paths, given=given, labels=labels)
-    names = _names(rule, groups, paths)
-    parts = np.full(len(hashes), _PARTS.index("train"))
+    parts = part_numbers(
+        rule,
+        hashes,
+        _names(rule, groups, paths),
+        given=None if given is None else _given_numbers(given),
+        classes=None if labels is None else class_codes(labels)[1],
+    )
+    return np.asarray(np.array(PARTS, dtype="<U10")[parts])
+
+
+def part_numbers(
+    rule: SplitRule,
+    hashes: NDArray[np.uint8],
+    names: list[str] | None = None,
+    *,
+    given: NDArray[np.intp] | None = None,
+    classes: NDArray[np.intp] | None = None,
+) -> NDArray[np.intp]:
+    """Return the number in ``PARTS`` of each row's split; see :func:`assign_splits`."""
+    # Of given splits and classes the numbers too, -1 where there is none.
+    parts = np.full(len(hashes), PARTS.index("train"))
     drawn = None
     if rule.by == "retrain":
         percent = percentages(names or [])
         validation, test = 100 * rule.validation, 100 * rule.test
-        parts[percent < test + validation] = _PARTS.index("test")
-        parts[percent < validation] = _PARTS.index("validation")
+        parts[percent < test + validation] = PARTS.index("test")
+        parts[percent < validation] = PARTS.index("validation")
     else:
         drawn = draws(_keys(rule, hashes, names), salt=rule.salt, first_byte=0)
         below_test = int(rule.test * RANGE)
         below_validation = below_test + int(rule.validation * RANGE)
-        parts[drawn < np.uint64(below_validation)] = _PARTS.index("validation")
-        parts[drawn < np.uint64(below_test)] = _PARTS.index("test")
-    can_be = np.ones((len(hashes), len(_PARTS)), np.bool_)
+        parts[drawn < np.uint64(below_validation)] = PARTS.index("validation")
+        parts[drawn < np.uint64(below_test)] = PARTS.index("test")
+    can_be = np.ones((len(hashes), len(PARTS)), np.bool_)
     if given is not None:
-        parts, can_be = _with_given(rule, parts, given)
-    if rule.stratify and labels is not None and drawn is not None:
+        can_be = (given[:, None] < 0) | (given[:, None] == np.arange(len(PARTS)))
+        if rule.validation_from_train:
+            can_be[given == PARTS.index("train"), PARTS.index("validation")] = True
+        parts = np.where(can_be[np.arange(len(parts)), parts], parts, given)
+    if rule.stratify and classes is not None and drawn is not None:
         is_used = {"train": True, "validation": rule.validation > 0, "test": rule.test > 0}
-        order = [_PARTS.index(part) for part in _FILLED if is_used[part]]
-        parts = fill_parts(parts, drawn, class_codes(labels)[1], can_be, order=order)
-    return np.asarray(np.array(_PARTS, dtype="<U10")[parts])
+        order = [PARTS.index(part) for part in _FILLED if is_used[part]]
+        parts = fill_parts(parts, drawn, classes, can_be, order=order)
+    return parts
 
 
-def _with_given(
-    rule: SplitRule, parts: NDArray[np.intp], given: _Texts
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the parts after given splits, and the parts each row may be in, bool of shape (n, n_parts)."""
-    fixed = np.array([entry or "" for entry in given], dtype=np.str_)
-    if unknown := sorted(set(fixed.tolist()) - {"", *SPLITS}):
+def _given_numbers(given: _Texts) -> NDArray[np.intp]:
+    """Return the number in ``PARTS`` of each given split, -1 where there is none."""
+    numbers = {None: -1, "": -1} | {part: number for number, part in enumerate(PARTS)}
+    entries = given.tolist() if isinstance(given, np.ndarray) else given
+    if unknown := sorted(set(entries) - numbers.keys(), key=str):
         raise SplitError(
             f"given splits must be one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}"
         )
-    can_be = np.stack([(fixed == "") | (fixed == part) for part in _PARTS], axis=1)
-    if rule.validation_from_train:
-        can_be[fixed == "train", _PARTS.index("validation")] = True
-    is_allowed = can_be[np.arange(len(parts)), parts]
-    numbers = {part: number for number, part in enumerate(_PARTS)}
-    given_parts = np.array([numbers.get(entry, 0) for entry in fixed.tolist()], np.intp)
-    return np.where(is_allowed, parts, given_parts), can_be
+    return np.fromiter(map(numbers.__getitem__, entries), np.intp, count=len(entries))
 
 
 def group_keys(
@@ -328,11 +343,11 @@ def _names(
     return names
 
 
-def _keys(rule: SplitRule, hashes: NDArray[np.uint8], names: list[str] | None) -> list[bytes]:
+def _keys(rule: SplitRule, hashes: NDArray[np.uint8], names: list[str] | None) -> Iterable[bytes]:
     keys = rows_as_bytes(hashes)
     if names is None:
         return keys
     mark = f"{rule.by}:".encode()
     if rule.by == "filename":
-        return [mark + text_bytes(name) for name in names]
-    return [mark + text_bytes(name) if name else key for name, key in zip(names, keys, strict=True)]
+        return (mark + text_bytes(name) for name in names)
+    return (mark + text_bytes(name) if name else key for name, key in zip(names, keys, strict=True))

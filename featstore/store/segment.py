@@ -35,12 +35,14 @@ from featstore.store.rows import KEY_BYTES, FeatureArray, Rows, damaged_rows, ro
 
 __all__ = [
     "FILE_DTYPES",
+    "FORMAT",
     "FORMAT_VERSION",
     "LATEST_NS",
     "FeatureArray",
     "Rows",
     "Segment",
     "SegmentWriter",
+    "column_shapes",
     "damaged_rows",
     "open_segment",
     "read_description",
@@ -52,7 +54,7 @@ FORMAT_VERSION = 1
 FILE_DTYPES = {"float32": "<f4", "float16": "<f2"}
 BLOCK_BYTES = 4 * 2**20
 
-_FORMAT = "featstore-segment"
+FORMAT = "featstore-segment"
 # In the year 2116. Readers take no later time; rows that come after it get the same.
 LATEST_NS = 2**62 - 1
 # HDF5 keeps an attribute within the 64 KiB of an object header's message.
@@ -215,7 +217,7 @@ def open_segment(path: str, *, expected_fingerprint: str, any_time: bool = False
             )
         n_rows, feature_dim = shape
         offsets = [offset]
-        for name, (kind, wanted) in _columns(n_rows, feature_dim, dtype.str).items():
+        for name, (kind, wanted) in column_shapes(n_rows, feature_dim, dtype.str).items():
             if name != "features":
                 shape, _, offset = locate(links, file_id, name, [kind], file_bytes)
                 offsets.append(offset)
@@ -295,7 +297,7 @@ def segment_writer(
     """Yield the writer of a segment of exactly ``n_rows``, sealed if the block succeeds."""
     target = os.path.join(folder, f"{secrets.token_hex(16)}.h5")
     attributes: dict[str, str | int] = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "spec": canonical_json(spec.to_dict()),
         "fingerprint": spec.fingerprint,
@@ -307,7 +309,7 @@ def segment_writer(
         _check_sealed(temporary, writer.segment, attributes)
 
     with replacing(target, verify=verify) as temporary:
-        columns = _columns(n_rows, feature_dim, FILE_DTYPES[spec.dtype])
+        columns = column_shapes(n_rows, feature_dim, FILE_DTYPES[spec.dtype])
         offsets, frame = _lay_out(temporary, columns, attributes)
         with open(temporary, "rb+") as file:
             writer = SegmentWriter(
@@ -339,12 +341,13 @@ def _check_sealed(path: str, segment: Segment, attributes: Mapping[str, str | in
 
 
 def _check_format(path: str, file_id: Any) -> None:
-    if read_attribute(file_id, "format", bytes) != _FORMAT.encode():
+    if read_attribute(file_id, "format", bytes) != FORMAT.encode():
         raise ValueError("it is an HDF5 file, but not a segment of featstore")
     check_version(path, read_attribute(file_id, "format_version", int), FORMAT_VERSION)
 
 
-def _columns(n_rows: int, feature_dim: int, kind: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+def column_shapes(n_rows: int, feature_dim: int, kind: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each column, in the order of ``Segment.offsets``."""
     return {
         "features": (kind, (n_rows, feature_dim)),
         "content_hash": ("u1", (n_rows, HASH_BYTES)),

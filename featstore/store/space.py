@@ -27,6 +27,7 @@ from featstore.store.segment import (
     row_checksums,
     segment_writer,
 )
+from featstore.store.segment_headers import open_plain_segment
 
 __all__ = ["Space", "segment_paths"]
 
@@ -243,7 +244,11 @@ class Space:
         if self._loaded:
             return
         fingerprint = self.fingerprint
-        segments = [open_segment(path, expected_fingerprint=fingerprint) for path in paths]
+        segments = [
+            open_plain_segment(path, expected_fingerprint=fingerprint)
+            or open_segment(path, expected_fingerprint=fingerprint)
+            for path in paths
+        ]
         for segment in segments:
             if segment.feature_dim != self.feature_dim or segment.dtype != self.dtype:
                 raise damaged(

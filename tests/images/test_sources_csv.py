@@ -8,7 +8,7 @@ import pytest
 from featstore.errors import SourceError
 from featstore.images.sources import csv_list
 from featstore.images.sources.opening import open_source
-from featstore.store import catalog_file
+from featstore.store import catalog_columns
 from featstore.store.catalog import MAX_TEXT_BYTES
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -197,7 +197,7 @@ def test_labels_of_all_kinds(photos, written, label):
 
 def test_the_longest_texts_fit_into_a_catalog_of_any_number_of_rows():
     # A catalog's file has at least the 32 bytes of content hash of each row, which do not compress.
-    assert 4 * csv_list._MAX_CHARACTERS <= 32 * catalog_file._MAX_EXPANSION
+    assert 4 * csv_list._MAX_CHARACTERS <= 32 * catalog_columns._MAX_EXPANSION
     assert 4 * csv_list._MAX_CHARACTERS < MAX_TEXT_BYTES
 
 

@@ -213,8 +213,8 @@ def test_chunks_that_were_never_written_are_refused_even_with_a_right_checksum(m
 def test_a_column_that_unpacks_to_far_more_than_its_file_is_refused(make_catalog, store, monkeypatch):
     store.write_catalog(make_catalog(1000, labels=["x" * 1000] * 1000))
     assert len(store.catalog()) == 1000
-    monkeypatch.setattr("featstore.store.catalog_file._MIN_EXPANDED_BYTES", 2**16)
-    monkeypatch.setattr("featstore.store.catalog_file._MAX_EXPANSION", 4)
+    monkeypatch.setattr("featstore.store.catalog_columns._MIN_EXPANDED_BYTES", 2**16)
+    monkeypatch.setattr("featstore.store.catalog_columns._MAX_EXPANSION", 4)
     with pytest.raises(DamagedError, match="would unpack to 1,000,000 bytes"):
         store.catalog()
 

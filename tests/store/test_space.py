@@ -206,7 +206,7 @@ def test_a_segment_that_vanishes_while_the_space_is_opened_is_no_error(store, fi
     space = fill(store, n_segments=3)
     opened = []
 
-    def open_segment(path, **options):
+    def open_plain_segment(path, **options):
         opened.append(path)
         if len(opened) == 3:
             store.compact(full=True)
@@ -214,9 +214,9 @@ def test_a_segment_that_vanishes_while_the_space_is_opened_is_no_error(store, fi
 
     from featstore.store import space as module
 
-    real = module.open_segment
+    real = module.open_plain_segment
     reader = Space(space.path)
-    monkeypatch.setattr(module, "open_segment", open_segment)
+    monkeypatch.setattr(module, "open_plain_segment", open_plain_segment)
     assert (reader.lookup(make_hashes(30)) >= 0).all()
     assert len(reader.segments) == 1
 

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -294,3 +295,40 @@ def test_opening_a_store_imports_no_network_and_no_scikit_learn(store, fill, mak
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_summary_of_many_images_takes_little_memory(store, fill, make_catalog):
+    space = fill(store, n=1)
+    n = 40_000
+    hashes = np.random.default_rng(0).integers(0, 256, (n, 32), np.uint8)
+    space.append(np.ones((n, 4), np.float32), hashes)
+    hashes[-1] = hashes[0]
+    store.write_catalog(make_catalog(n, content_hash=hashes))
+    again = FeatureStore(store.path)
+    tracemalloc.start()
+    try:
+        [catalog] = again.info()["catalogs"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # With all texts in memory it was over 600 bytes an image.
+    assert peak < 320 * n
+    assert catalog["duplicates"] == [
+        {"content_hash": hashes[0].tobytes().hex(), "paths": ["a/0.jpg", f"b/{n - 1}.jpg"]}
+    ]
+    assert [conflict["labels"] for conflict in catalog["label_conflicts"]] == [
+        {"a": ["a/0.jpg"], "b": [f"b/{n - 1}.jpg"]}
+    ]
+
+
+def test_a_summary_counts_labels_of_both_forms_of_unicode_as_one_class(store, fill, make_catalog):
+    fill(store, n=4)
+    labels = ["caf\u00e9", "cafe\u0301", None, "b"]
+    store.write_catalog(make_catalog(4, labels=labels, splits=["train", "test", None, None]))
+    [catalog] = store.info()["catalogs"]
+    assert [(one["label"], one["images"]) for one in catalog["classes"]] == [("b", 1), ("caf\u00e9", 2)]
+    assert catalog["given_splits"] == {"train": 1, "validation": 0, "test": 1, "rule": 2}
+    table = store.table()
+    assert catalog["splits"] == {
+        split: int((table.splits() == split).sum()) for split in ("train", "validation", "test")
+    }
