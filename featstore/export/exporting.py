@@ -28,13 +28,14 @@ from featstore.export.description import (
     file_digests,
 )
 from featstore.export.exported import ExportedModel
-from featstore.export.folder import check_place, files_below, new_folder, write_text
+from featstore.export.folder import check_place, write_text
 from featstore.export.photos import choose, read_photos
 from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.heads import Head
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.linear import LinearForm, linear_form
+from featstore.io.new_folder import files_below, new_folder
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def export_head(
     samples = _samples(head, table) if quantize == "int8" else []
     model = _fused(seen, form, weights, trust_model=trust_model, imports=imports)
 
-    with new_folder(place, overwrite=overwrite) as folder:
+    with new_folder(place, overwrite=overwrite, error_class=ExportError) as folder:
         described = _written(
             model,
             head,

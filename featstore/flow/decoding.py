@@ -16,6 +16,7 @@ from featstore.images.decode import iter_views
 from featstore.images.reading import map_ahead, read_image
 from featstore.images.reasons import NotDecodableHereError
 from featstore.images.sources.opening import Source
+from featstore.io.stamps import MEMBER_MARK
 
 __all__ = ["NO_HASH", "Loaded", "load_records"]
 
@@ -78,7 +79,8 @@ def load_records(
         except ImageError as error:
             loaded.reason = str(error)
             return loaded
-        loaded.racy |= len(data) != record.stamp.size
+        # The stamp of an image within a larger file is that file's.
+        loaded.racy |= MEMBER_MARK not in record.path and len(data) != record.stamp.size
         loaded.content_hash = content_hash(data)
         views = wanted(loaded.content_hash)
         pixels = iter_views(

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from featstore.errors import ImageError
 from featstore.images.sources.folders import unusable_reason
+from featstore.images.sources.tfrecord_shard import read_from_shard
+from featstore.io.stamps import MEMBER_MARK
 
 __all__ = ["default_workers", "map_ahead", "read_image"]
 
@@ -19,7 +21,7 @@ MAX_FILE_BYTES = 2**30
 
 
 def read_image(path: str) -> bytes:
-    """Read a whole image file, without ever blocking on a pipe or device."""
+    """Read a whole image file, or an image of a TFRecord shard; never block on a pipe or device."""
     try:
         with open(_opened(path), "rb") as file:
             status = os.fstat(file.fileno())
@@ -31,7 +33,16 @@ def read_image(path: str) -> bytes:
                 )
             return file.read()
     except OSError as error:
+        if MEMBER_MARK in path and (data := _of_shard(path)) is not None:
+            return data
         raise ImageError(_why_not(path, error)) from error
+
+
+def _of_shard(path: str) -> bytes | None:
+    try:
+        return read_from_shard(path)
+    except OSError as error:
+        raise ImageError(unusable_reason(error)) from error
 
 
 def _opened(path: str) -> int:

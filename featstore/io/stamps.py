@@ -3,7 +3,10 @@
 import os
 from typing import NamedTuple, Self
 
-__all__ = ["UNKNOWN", "FileStamp", "is_there"]
+__all__ = ["MEMBER_MARK", "UNKNOWN", "FileStamp", "is_there"]
+
+MEMBER_MARK = "::"
+"""Between the path of a file that holds many images and the name of one in it."""
 
 _SECOND_NS = 10**9
 _LARGEST = 2**63 - 1
@@ -65,11 +68,12 @@ UNKNOWN = FileStamp(size=-1, mtime_ns=-1, ctime_ns=-1, inode=-1)
 
 
 def is_there(path: str) -> bool:
-    """Return whether a file exists; True also where the system refuses to look."""
+    """Return whether a file, or the file that holds a member, exists; True also where the system refuses."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        holder, _, member = path.rpartition(MEMBER_MARK)
+        return bool(holder and member) and is_there(holder)
     except (OSError, ValueError):
         return True
     return True

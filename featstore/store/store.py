@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from featstore.errors import NotInStoreError
+from featstore.errors import NotInStoreError, StoreError
 from featstore.io.atomic import remove_stale
 from featstore.splits import SplitRule
 from featstore.store.catalog import Catalog
@@ -18,6 +18,7 @@ from featstore.store.maintenance.merge import MergeReport, merge_stores
 from featstore.store.maintenance.repair import RepairReport, mend_description, repair_store
 from featstore.store.maintenance.verify import VerifyReport, verify_store
 from featstore.store.packing import pack_table
+from featstore.store.packing_tfrecord import pack_shards
 from featstore.store.reports import describe_store
 from featstore.store.table import FeatureTable
 
@@ -318,33 +319,55 @@ class FeatureStore(StoreFolder):
         space: str | None = None,
         catalog: str | Sequence[str] | None = None,
         *,
+        format: str = "h5",  # noqa: A002
+        shards: int = 1,
         rule: SplitRule | None = None,
         overwrite: bool = False,
+        progress: _Progress | None = None,
     ) -> int:
-        """Write one space and catalog as a single plain HDF5 file; of several views, view 0.
+        """Write one space and catalog for other programs; of several views, view 0.
 
         Parameters
         ----------
         path : path
-            The file.
+            The file, or the folder of the shards.
         space, catalog : str, optional
             As for :meth:`table`.
+        format : {"h5", "tfrecord"}
+            ``"h5"`` is a single plain HDF5 file with the datasets ``features``, ``content_hash``, ``path``,
+            ``label``, ``split`` and ``group``, in the catalog's order. ``"tfrecord"`` is a folder of shards
+            as Inception's ``build_image_data.py`` writes them, ``train-00000-of-00008`` and so on: the images
+            themselves, their classes (from 1 on; 0 is the background) and the features, in the order of
+            their content hashes.
+        shards : int
+            With ``"tfrecord"``, number of shards of the largest split; those of the others are as large.
         rule : SplitRule, optional
-            Fills in the ``split`` column where the catalog does not fix it.
+            Assigns the splits that the catalog does not fix.
         overwrite : bool
-            Whether an existing file may be replaced.
+            Whether an existing file, or a folder of shards that was packed, may be replaced.
+        progress : callable, optional
+            With ``"tfrecord"``, called as ``progress(done, total)`` with numbers of images.
 
         Returns
         -------
         int
-            Number of rows: one for each image with features, in the catalog's order, in the datasets
-            ``features``, ``content_hash``, ``path``, ``label``, ``split`` and ``group``.
+            Number of images: those of the catalog that have features.
 
         Raises
         ------
         OutputError
-            The file exists, is one of the images or lies in a store.
+            The file or folder exists, is one of the images or lies in a store; or, with ``"tfrecord"``, an
+            image is not at its path or has changed.
         StoreError
-            It cannot be written.
+            It cannot be written; or the format is unknown, or ``shards`` is below 1.
         """
-        return pack_table(path, self.table(space, catalog), rule=rule, overwrite=overwrite)
+        table = self.table(space, catalog)
+        if format == "h5":
+            if shards != 1:
+                raise StoreError(f"an HDF5 file has no shards; found shards={shards}, for format='tfrecord'")
+            return pack_table(path, table, rule=rule, overwrite=overwrite)
+        if format != "tfrecord":
+            raise StoreError(f"format must be 'h5' or 'tfrecord'; found {format!r}")
+        if shards < 1:
+            raise StoreError(f"shards must be at least 1; found {shards}")
+        return pack_shards(path, table, n_shards=shards, rule=rule, overwrite=overwrite, progress=progress)

@@ -1,5 +1,6 @@
-"""Opening of a source: a folder of class folders, a flat folder, a CSV list, or a list in memory."""
+"""Opening of a source: a folder of images or of TFRecord shards, a CSV list, shards, or a list in memory."""
 
+import glob
 import os
 import re
 import stat
@@ -13,6 +14,7 @@ from featstore.images.sources.image_names import IMAGE_SUFFIXES, is_image_name
 from featstore.images.sources.list_in_memory import open_list_in_memory
 from featstore.images.sources.records import ImageRecord, Source
 from featstore.images.sources.split_lists import with_split_lists
+from featstore.images.sources.tfrecords import catalog_stem, is_shard_name, open_shards, shards_in
 
 __all__ = ["ImageRecord", "Source", "is_image_name", "open_source"]
 
@@ -27,10 +29,15 @@ def open_source(
     validation_list: str | os.PathLike[str] | None = None,
     test_list: str | os.PathLike[str] | None = None,
 ) -> Source:
-    """List the images of a folder, a CSV or a list in memory, without decoding them."""
+    """List the images of a folder, a CSV, TFRecord shards or a list in memory, without decoding them."""
     lists = {"train": train_list, "validation": validation_list, "test": test_list}
-    is_path = isinstance(source, str | bytes | os.PathLike)
-    return with_split_lists(_open(os.fsdecode(source)) if is_path else open_list_in_memory(source), lists)
+    if isinstance(source, str | bytes | os.PathLike):
+        opened = _open(os.fsdecode(source))
+    elif shards := _shards_of_list(source):
+        opened = _open_shards(shards)
+    else:
+        opened = open_list_in_memory(source)
+    return with_split_lists(opened, lists)
 
 
 def _open(given: str) -> Source:
@@ -40,12 +47,16 @@ def _open(given: str) -> Source:
     try:
         status = os.stat(location)
     except (OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) and (shards := _matching_shards(location)):
+            return _open_shards(shards)
         raise SourceError(_missing(given, location, error)) from error
     if stat.S_ISDIR(status.st_mode):
         return _open_folder(location)
     stem, suffix = os.path.splitext(os.path.basename(location))
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(f"{given!r} is {unusable_reason(status)}; give a folder of images or a .csv list")
+    if is_shard_name(os.path.basename(location)):
+        return open_shards([location], location=location, name=_catalog_name(catalog_stem(location)))
     if suffix.lower() not in _LIST_SUFFIXES:
         raise SourceError(_wrong_file(given, location))
     try:
@@ -70,10 +81,14 @@ def _open_folder(location: str) -> Source:
         raise SourceError(
             f"the folder {location!r} cannot be read: {unusable_reason(error)}; look at its permissions"
         ) from error
+    name = _catalog_name(os.path.basename(location))
     if not listing.records:
+        if shards := shards_in(location):
+            paths = [os.path.join(location, shard) for shard in shards]
+            return open_shards(paths, location=location, name=name)
         raise SourceError(_no_image(location, listing))
     return Source(
-        name=_catalog_name(os.path.basename(location)),
+        name=name,
         root=location,
         location=location,
         records=listing.records,
@@ -83,6 +98,35 @@ def _open_folder(location: str) -> Source:
         skipped=dict(sorted(listing.skipped.items())),
         empty_folders=listing.empty_folders(),
     )
+
+
+def _matching_shards(pattern: str) -> list[str]:
+    """Return the shards that a pattern such as ``train-*-of-*`` matches, sorted."""
+    return sorted(path for path in glob.glob(pattern) if is_shard_name(os.path.basename(path)))
+
+
+def _shards_of_list(source: Any) -> list[str]:
+    """Return the paths of a list in memory if all of them are those of shards."""
+    if not isinstance(source, list | tuple) or not source:
+        return []
+    if not all(
+        isinstance(path, str | os.PathLike) and is_shard_name(os.path.basename(path)) for path in source
+    ):
+        return []
+    return sorted(os.path.abspath(os.fspath(path)) for path in source)
+
+
+def _open_shards(paths: list[str]) -> Source:
+    """Open several shards, under the name that they share."""
+    folders = {os.path.dirname(path) for path in paths}
+    if len(folders) > 1:
+        raise SourceError(
+            f"the shards lie in {len(folders)} folders; give the folder or the shards of one, under --catalog"
+        )
+    stems = {catalog_stem(path) for path in paths}
+    (folder,) = folders
+    stem = stems.pop() if len(stems) == 1 else os.path.basename(folder)
+    return open_shards(paths, location=folder, name=_catalog_name(stem))
 
 
 def _catalog_name(stem: str) -> str:
