@@ -63,9 +63,9 @@ def write_record(file: BinaryIO, data: bytes) -> None:
 
 def parse_example(
     buffer: memoryview, span: Span, keys: Collection[str]
-) -> tuple[dict[str, list[Span] | list[int]], list[str]]:
-    """Return some features of an Example, byte strings as spans of the buffer, and the names of all."""
-    features: dict[str, list[Span] | list[int]] = {}
+) -> tuple[dict[str, Span | int], list[str]]:
+    """Return the first value of some features of an Example, byte strings as spans, and the names of all."""
+    features: dict[str, Span | int] = {}
     names = []
     for number, found in _fields(buffer, *span):
         for _, entry in _fields(buffer, *_as_span(found)) if number == 1 else ():
@@ -73,7 +73,9 @@ def parse_example(
             name = bytes(buffer[slice(*_as_span(parts.get(1, 0)))]).decode("utf-8", "surrogateescape")
             names.append(name)
             if name in keys and 2 in parts:
-                features[name] = _values(buffer, _as_span(parts[2]))
+                value = _first_value(buffer, _as_span(parts[2]))
+                if value is not None:
+                    features[name] = value
     return features, names
 
 
@@ -93,18 +95,23 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def _values(buffer: memoryview, span: Span) -> list[Span] | list[int]:
-    """Return a Feature's byte strings or its integers; floats are left out."""
-    spans: list[Span] = []
-    integers: list[int] = []
+def _first_value(buffer: memoryview, span: Span) -> Span | int | None:
+    """Return a Feature's first byte string or integer, or None if it has neither."""
     for kind, found in _fields(buffer, *span):
-        values = _fields(buffer, *_as_span(found))
-        if kind == _BYTES:
-            spans += [_as_span(value) for _, value in values]
-        elif kind == _INTEGERS:
-            for _, value in values:
-                integers += [value] if isinstance(value, int) else _packed(buffer, *value)
-    return spans or [number - (1 << 64) * (number >> 63) for number in integers]
+        begin, end = _as_span(found)
+        if begin == end or kind not in (_BYTES, _INTEGERS):
+            continue
+        tag, at = _varint(buffer, begin, end)
+        if kind == _BYTES or tag & 7 == _LENGTH_DELIMITED:
+            length, at = _varint(buffer, at, end)
+            if tag & 7 != _LENGTH_DELIMITED or at + length > end:
+                raise TFRecordError(_NO_EXAMPLE)
+            if kind == _BYTES:
+                return at, at + length
+        if at < end:
+            number, _ = _varint(buffer, at, end)
+            return number - (1 << 64) * (number >> 63 & 1)
+    return None
 
 
 def _as_span(found: Span | int) -> Span:
@@ -136,14 +143,6 @@ def _fields(buffer: memoryview, at: int, end: int) -> list[tuple[int, Span | int
     return fields
 
 
-def _packed(buffer: memoryview, at: int, end: int) -> list[int]:
-    integers = []
-    while at < end:
-        value, at = _varint(buffer, at, end)
-        integers.append(value)
-    return integers
-
-
 def _varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
     if at < end and (value := buffer[at]) < 128:
         return value, at + 1
@@ -153,7 +152,7 @@ def _varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, at
+            return value & 0xFFFFFFFFFFFFFFFF, at
         shift += 7
     raise TFRecordError(_NO_EXAMPLE)
 

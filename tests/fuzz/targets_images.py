@@ -1,6 +1,8 @@
 """The readers of what users bring: pictures, CSV lists and lists of splits."""
 
+import contextlib
 import functools
+import io
 import os
 import pathlib
 import tempfile
@@ -14,7 +16,9 @@ from featstore.errors import ImageError, SourceError
 from featstore.hashing import content_hash
 from featstore.images import ViewRecipe, formats
 from featstore.images.decode import RESIZE_RULES, decode_views
+from featstore.images.reading import read_image
 from featstore.images.sources.opening import Source, open_source
+from featstore.io.tfrecord import TFRecordError, encode_example, iter_spans, write_record
 
 # Larger pictures are refused, so that a run takes milliseconds.
 _MAX_PIXELS = 2**18
@@ -64,6 +68,25 @@ def _run_split_list(data: bytes) -> None:
     given = source.given_splits()
     assert given["test"] + given["rule"] == len(source.records), given
     assert given["test"] <= sum(bool(line.strip()) for line in data.splitlines()), given
+
+
+def _run_shard(data: bytes) -> None:
+    source = _source("fuzzed.tfrecord", data)
+    for record in source.records:
+        assert record.label is None or record.label.strip() == record.label != "", record
+        with contextlib.suppress(ImageError):
+            assert read_image(os.path.join(source.root, record.path)) in data
+
+
+def _mended_shard(changed: bytes, seed: bytes) -> bytes:
+    """Make the checksums of a changed shard's data right; lengths are as they are."""
+    mended = bytearray(changed)
+    with contextlib.suppress(TFRecordError):
+        for begin, end in iter_spans(memoryview(changed)):
+            framed = io.BytesIO()
+            write_record(framed, changed[begin:end])
+            mended[end : end + 4] = framed.getvalue()[-4:]
+    return bytes(mended)
 
 
 def _source(name: str, data: bytes) -> Source:
@@ -120,8 +143,26 @@ def _split_lists() -> list[bytes]:
     return [b"a\n", b"a.jpg\nsub/c\n", b"sub/\xe9\r\n\r\nb\r\n", b"\xef\xbb\xbf./a\r  b.jpg ", b"a\na.jpg\n"]
 
 
+def _shards() -> list[bytes]:
+    features = {
+        "image/encoded": [b"\xff\xd8 a picture"],
+        "image/filename": [b"roses/1.jpg"],
+        "image/class/label": [3, -1],
+        "image/class/text": ["Märzrose".encode()],
+        "image/bbox": [0.5, 1.0],
+    }
+    shards = []
+    for examples in ([features], [features, {"image": [b"GIF8"], "label": [0]}, {"tokens": [7]}]):
+        file = io.BytesIO()
+        for example in examples:
+            write_record(file, encode_example(example))
+        shards.append(file.getvalue())
+    return shards
+
+
 TARGETS = (
     Target(name="decode", run=_run_decode, seeds=_pictures),
     Target(name="csv", run=_run_csv, seeds=_lists),
+    Target(name="tfrecord", run=_run_shard, seeds=_shards, mend=_mended_shard),
     Target(name="split-list", run=_run_split_list, seeds=_split_lists),
 )

@@ -4,8 +4,6 @@ import os
 import struct
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from featstore.errors import ImageError, SourceError
 from featstore.images.reading import read_image
@@ -147,7 +145,9 @@ def test_records_without_an_image_are_failures_or_an_error_that_names_their_feat
     shard = write_shard(tmp_path / "a.tfrecord", example(b"1", b"1.jpg"), other)
     assert open_source(shard).failures == [("a.tfrecord::1", "the record has no image/encoded")]
     write_shard(shard, other)
-    with pytest.raises(SourceError, match=r"no image in the 1 TFRecord shards.*records have text, tokens"):
+    with pytest.raises(
+        SourceError, match=r"no image in the 1 TFRecord shards.*records have 'text', 'tokens'"
+    ):
         open_source(shard)
 
 
@@ -209,22 +209,6 @@ def test_what_is_gone_is_said(tmp_path):
 def test_a_file_whose_name_has_the_mark_is_read_as_it_is(tmp_path):
     (tmp_path / "a::b.jpg").write_bytes(b"plain")
     assert read_image(str(tmp_path / "a::b.jpg")) == b"plain"
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_whatever_a_shard_holds_it_is_read_or_refused(tmp_path_factory, data):
-    good = example(b"\xff\xd8 picture", b"1.jpg", 2, b"rose")
-    record = bytearray(good)
-    for _ in range(data.draw(st.integers(0, 4))):
-        record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
-    shard = tmp_path_factory.mktemp("shard") / "a.tfrecord"
-    write_shard(shard, bytes(record), good)
-    try:
-        source = open_source(shard)
-    except SourceError:
-        return
-    assert b"\xff\xd8 picture" in contents(source).values()
 
 
 def test_an_example_is_what_tensorflow_writes(tmp_path):

@@ -4,6 +4,7 @@ import mmap
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,9 +23,11 @@ _TEXT_KEY = "image/class/text"
 _NAME_KEYS = ("image/filename", "file_name", "filename")
 _KEYS = frozenset((*_IMAGE_KEYS, *_CLASS_KEYS, _TEXT_KEY, *_NAME_KEYS))
 
-_NAME = re.compile(r"[^\x00-\x1f]{1,1000}")
+_NAME = re.compile(r"[^\x00-\x1f]+")
+_MAX_TEXT_BYTES = 2000
 _GZIP = b"\x1f\x8b"
 _CACHED_SHARDS = 64
+_MAX_RECORD_BYTES = 2**30
 
 
 class Example(NamedTuple):
@@ -102,6 +105,8 @@ def _read_image(path: str, name: str) -> bytes:
         if example is None:
             raise ImageError(f"the shard has no image {name!r}")
         begin, end = example.record
+        if end - begin > _MAX_RECORD_BYTES:
+            raise ImageError(f"the record has {end - begin:,} bytes; one may have {_MAX_RECORD_BYTES:,}")
         file.seek(begin)
         data, crc = file.read(end - begin), file.read(4)
     try:
@@ -139,19 +144,23 @@ def _located(buffer: memoryview) -> Shard:
     return shard
 
 
-def _example(
-    buffer: memoryview, features: dict[str, list[Span] | list[int]], span: Span, image: Span
-) -> Example:
-    number = next(
-        (value for key in _CLASS_KEYS for value in features.get(key, ()) if isinstance(value, int)), None
-    )
+def _example(buffer: memoryview, features: Mapping[str, Span | int], span: Span, image: Span) -> Example:
+    numbers = (features.get(key) for key in _CLASS_KEYS)
     text = normalised_name(_text(buffer, _first_span(features, (_TEXT_KEY,))).strip())
-    return Example(record=span, image=image, class_number=number, text=text or None)
+    return Example(
+        record=span,
+        image=image,
+        class_number=next((number for number in numbers if isinstance(number, int)), None),
+        text=text or None,
+    )
 
 
-def _first_span(features: dict[str, list[Span] | list[int]], keys: tuple[str, ...]) -> Span | None:
-    return next((value for key in keys for value in features.get(key, ()) if isinstance(value, tuple)), None)
+def _first_span(features: Mapping[str, Span | int], keys: tuple[str, ...]) -> Span | None:
+    spans = (features.get(key) for key in keys)
+    return next((span for span in spans if isinstance(span, tuple)), None)
 
 
 def _text(buffer: memoryview, span: Span | None) -> str:
-    return "" if span is None else bytes(buffer[slice(*span)]).decode("utf-8", "surrogateescape")
+    if span is None or span[1] - span[0] > _MAX_TEXT_BYTES:
+        return ""
+    return bytes(buffer[slice(*span)]).decode("utf-8", "surrogateescape")

@@ -106,7 +106,7 @@ def _class_names(folder: str) -> dict[int, str]:
 def _no_image(location: str, paths: Sequence[str], failures: list[tuple[str, str]], keys: set[str]) -> str:
     found = f"; the first failure is {failures[0][0]!r}: {failures[0][1]}" if failures else "; they are empty"
     if keys:
-        found = f"; their records have {', '.join(sorted(keys)[:8])}"
+        found = f"; their records have {', '.join(repr(key[:40]) for key in sorted(keys)[:8])}"
     return (
         f"no image in the {len(paths)} TFRecord shards of {location!r}{found}. Expected the encoded images "
         "as image/encoded, as the Inception scripts write them"
