@@ -14,7 +14,8 @@ from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_f
 from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore.export.exported import is_exported
-from featstore.flow.stream import ImageGroup, Pass, StreamedImage, stream_images
+from featstore.flow.loading import GivenItem, Loaded
+from featstore.flow.stream import Group, Pass, stream_images
 from featstore.heads import Head, checked_reject
 from featstore.images.in_memory import GivenImage, is_one_image
 
@@ -199,7 +200,7 @@ class Predictor:
             Pass(
                 network=network,
                 spec=part,
-                is_known=None if space is None else partial(_has_views, space, self._n_views),
+                wanted=None if space is None else partial(_lacking, space, self._n_views),
             )
             for network, part, space in zip(self._backbones, model.spec.parts, self._spaces, strict=True)
         ]
@@ -283,32 +284,34 @@ class Predictor:
         self, images: Iterable[GivenImage], top: int, below: float, progress: Callable[[int], None] | None
     ) -> Iterator[Prediction]:
         n_done = 0
-        groups = stream_images(images, self._passes, n_views=self._n_views, workers=self._workers)
+        groups = stream_images(
+            map(GivenItem, images), self._passes, n_views=self._n_views, workers=self._workers
+        )
         for group in groups:
             rows = iter(self._probabilities(group))
             for image in group.images:
                 if image.reason is not None:
-                    yield Prediction(path=image.path, reason=image.reason)
+                    yield Prediction(path=image.item.path, reason=image.reason)
                     continue
                 row = next(rows)
                 best = np.argsort(-row, kind="stable")[:top]
                 ranked = tuple((str(self.classes[number]), float(row[number])) for number in best)
                 label, probability = ranked[0]
                 yield Prediction(
-                    path=image.path,
+                    path=image.item.path,
                     label=None if probability < below else label,
                     probability=probability,
                     top=ranked,
-                    is_reused=not image.computed,
+                    is_reused=not image.views,
                 )
             n_done += len(group.images)
             if progress is not None:
                 progress(n_done)
 
-    def _probabilities(self, group: ImageGroup) -> NDArray[Any]:
+    def _probabilities(self, group: Group[GivenItem]) -> NDArray[Any]:
         """Return the probabilities of the images that could be decoded, of shape (n, n_classes)."""
         if isinstance(self.model, ExportedModel):
-            return group.rows[0][:, 0] if group.rows else np.empty((0, len(self.classes)))
+            return group.rows[0] if group.rows else np.empty((0, len(self.classes)))
         decoded = [image for image in group.images if image.reason is None]
         parts = [self._features(group, decoded, number) for number in range(len(self._passes))]
         features = np.concatenate(parts, axis=2)
@@ -317,16 +320,18 @@ class Predictor:
         rows = [_block_probabilities(self.model, block, n_images) for block in blocks]
         return np.concatenate(rows) if rows else np.empty((0, len(self.classes)))
 
-    def _features(self, group: ImageGroup, decoded: list[StreamedImage], number: int) -> NDArray[Any]:
+    def _features(
+        self, group: Group[GivenItem], decoded: list[Loaded[GivenItem]], number: int
+    ) -> NDArray[Any]:
         """Return one backbone's features of images, of shape (n, n_views, feature_dim)."""
         n_columns = self._backbones[number].feature_dim
         features = np.empty((len(decoded), self._n_views, n_columns), self._passes[number].spec.dtype)
-        is_computed = np.array([number in image.computed for image in decoded], np.bool_)
+        is_computed = np.array([number in image.views for image in decoded], np.bool_)
         if number in group.rows:
-            features[is_computed] = group.rows[number]
+            features[is_computed] = group.rows[number].reshape(-1, self._n_views, n_columns)
         space = self._spaces[number]
         if space is not None and not is_computed.all():
-            hashes = [image.content_hash for image in decoded if number not in image.computed]
+            hashes = [image.content_hash for image in decoded if number not in image.views]
             features[~is_computed] = _stored(space, hashes, self._n_views)
         return features
 
@@ -383,8 +388,9 @@ def _spaces_of(head: Head, store: "FeatureStore | str | os.PathLike[str] | None"
     return [opened.space(part.name) if part.name in there else None for part in head.spec.parts]
 
 
-def _has_views(space: "Space", n_views: int, content_hash: bytes) -> bool:
-    return all(space.contains(content_hash, view) for view in range(n_views))
+def _lacking(space: "Space", n_views: int, content_hash: bytes) -> range:
+    """Return no views where the space has all of them, else all."""
+    return range(0 if all(space.contains(content_hash, view) for view in range(n_views)) else n_views)
 
 
 def _stored(space: "Space", hashes: list[bytes], n_views: int) -> NDArray[Any]:

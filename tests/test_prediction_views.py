@@ -11,7 +11,7 @@ from PIL import Image
 import featstore
 from fakes import CountingBackbone
 from featstore.errors import BackboneError, FingerprintMismatchError, ViewError
-from featstore.flow import stream as streaming
+from featstore.flow import loading
 
 CROPS = featstore.ViewRecipe(flip=True, random_crop=30, random_brightness=20)
 N_VIEWS = 3
@@ -66,17 +66,17 @@ def decoded(monkeypatch):
     """Count what is read and decoded."""
     counts = {"read": 0, "decoded": 0, "views": 0}
 
-    def reading(image, read=streaming.content_of):
+    def reading(image, read=loading.content_of):
         counts["read"] += 1
         return read(image)
 
-    def decoding(content, *, views, decode=streaming.decode_views, **options):
+    def decoding(content, *, views, decode=loading.iter_views, **options):
         counts["decoded"] += 1
         counts["views"] += len(views)
         return decode(content, views=views, **options)
 
-    monkeypatch.setattr(streaming, "content_of", reading)
-    monkeypatch.setattr(streaming, "decode_views", decoding)
+    monkeypatch.setattr(loading, "content_of", reading)
+    monkeypatch.setattr(loading, "iter_views", decoding)
     return counts
 
 
@@ -143,6 +143,7 @@ def test_an_image_is_decoded_once_for_networks_that_see_the_same_of_it(photos, s
     alike = [other(dtype="float32"), same, smaller]
     featstore.extract(photos, store, backbone=alike[0])
     head = featstore.fit(store.table(space=[one.spec.name for one in alike]), params={"C": 1.0})
+    decoded.update(decoded=0, views=0)
     list(featstore.predict(head, paths_of(photos)[:7], backbone=alike))
     assert decoded == {"read": 7, "decoded": 14, "views": 14}
 

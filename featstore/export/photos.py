@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ImageError
-from featstore.flow.stream import decode_for
+from featstore.flow.loading import Input, load_images
 from featstore.hashing import content_hash
-from featstore.images.reading import default_workers, map_ahead, read_image
+from featstore.images.reading import read_image
 
 if TYPE_CHECKING:
     from featstore.splits import SplitRule
@@ -54,21 +54,27 @@ def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) 
 def read_photos(table: "FeatureTable") -> Iterator[Photo]:
     """Read and decode those photos of a table that exist and still have their content hash."""
     # Of several spaces, decode for the first one's network.
-    spec = table.spec.parts[0]
+    inputs = [Input(spec=table.spec.parts[0])]
     hashes = table.content_hash_bytes
+    items = (_TablePhoto(row, path, hashes[row].tobytes()) for row, path in enumerate(table.paths.tolist()))
+    for image in load_images(items, inputs, ahead=_AHEAD):
+        if image.reason is None:
+            (pixels,) = image.pixels[0]
+            yield Photo(row=image.item.row, data=image.item.data, pixels=pixels)
 
-    def read(entry: tuple[int, str]) -> Photo | None:
-        row, path = entry
-        try:
-            data = read_image(path)
-            if content_hash(data) != hashes[row].tobytes():
-                return None
-            (pixels,) = decode_for(spec, data)
-        except ImageError:
-            return None
-        return Photo(row=row, data=data, pixels=pixels)
 
-    entries = enumerate(table.paths.tolist())
-    for photo in map_ahead(read, entries, workers=default_workers(), ahead=_AHEAD):
-        if photo is not None:
-            yield photo
+@dataclass(slots=True, eq=False)
+class _TablePhoto:
+    """A photo that is to be read, and its data then."""
+
+    row: int
+    path: str
+    content_hash: bytes
+    data: bytes = b""
+
+    def read(self) -> bytes:
+        data = read_image(self.path)
+        if content_hash(data) != self.content_hash:
+            raise ImageError("the photo has changed")
+        self.data = data
+        return data

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featstore.backbones import Backbone, load_backbone
-from featstore.errors import DamagedError, ExtractionError, StoreError
+from featstore.errors import ExtractionError
 from featstore.flow.changes import catalog_name_for, check_same_source, warn_of_lost_splits
-from featstore.flow.pipeline import ExtractionRun
-from featstore.images.reading import default_workers
+from featstore.flow.ledger import Ledger
+from featstore.flow.sealing import Sealer, fill_space, uninterrupted
 from featstore.images.sources.label_doubts import label_doubts
 from featstore.images.sources.opening import Source, open_source
 from featstore.images.views import checked_n_views
@@ -244,30 +244,34 @@ def extract(
         store = FeatureStore(path, create=True)
     name = catalog or catalog_name_for(store, images)
     known = _known_catalog(store, name, images)
-    run = ExtractionRun(
-        images,
-        store,
-        network,
-        known,
-        n_views=n_views,
-        workers=workers or default_workers(),
-        strict=strict,
-        rehash=rehash,
-        progress=progress,
-    )
+    ledger = Ledger(images, known, strict=strict)
+    sealer = Sealer(store, network, n_views=n_views)
+    ledger.recall(sealer.are_there, rehash=rehash)
+
+    def finish() -> None:
+        sealer.close()
+        ledger.write_catalog(store, name, is_named=catalog is not None)
+
+    def report() -> ExtractionReport:
+        return _report(ledger, sealer, store, network.spec.name, time.monotonic() - started)
+
     try:
         try:
-            run.process()
+            _note_progress(ledger, progress)
+            for group in fill_space(ledger.items(), network, sealer, workers=workers):
+                for image in group.images:
+                    ledger.settle(image)
+                _note_progress(ledger, progress)
         finally:
-            run.save(name, is_named=catalog is not None)
-        if run.extracted:
-            _compact(store, network.spec.name)
+            uninterrupted(finish)
+        if ledger.extracted:
+            sealer.compact()
     except KeyboardInterrupt as interruption:
-        raise ExtractionInterrupted(_report(run, time.monotonic() - started)) from interruption
+        raise ExtractionInterrupted(report()) from interruption
     finally:
         if made and not store.space_names:
             _remove_empty(store, name)
-    finished = _report(run, time.monotonic() - started)
+    finished = report()
     if finished.failed == finished.images:
         path, reason = finished.failures[0]
         raise ExtractionError(
@@ -277,31 +281,38 @@ def extract(
     return finished
 
 
-def _report(run: ExtractionRun, seconds: float) -> ExtractionReport:
-    failures = tuple(run.failures())
+def _note_progress(ledger: Ledger, progress: Callable[[int, int], None] | None) -> None:
+    if progress is not None:
+        progress(ledger.settled, ledger.n_images)
+
+
+def _report(
+    ledger: Ledger, sealer: Sealer, store: FeatureStore, space: str, seconds: float
+) -> ExtractionReport:
+    source, changes, failures = ledger.source, ledger.changes, tuple(ledger.failures())
     return ExtractionReport(
-        store=run.store.path,
-        space=run.network.spec.name,
-        catalog=run.catalog_name,
-        images=run.n_images,
-        views=run.n_views,
-        extracted=run.extracted,
-        extracted_views=run.extracted_views,
-        reused=run.reused,
+        store=store.path,
+        space=space,
+        catalog=ledger.catalog_name,
+        images=ledger.n_images,
+        views=sealer.n_views,
+        extracted=ledger.extracted,
+        extracted_views=sealer.n_rows,
+        reused=ledger.reused,
         failed=len(failures),
         failures=failures,
-        ignored=run.source.ignored,
-        read=run.read,
-        given_splits=run.source.given_splits(),
-        gone=run.changes.gone,
-        emptied_classes=run.changes.emptied_classes,
-        moved_from=run.changes.moved_from,
+        ignored=source.ignored,
+        read=ledger.read,
+        given_splits=source.given_splits(),
+        gone=changes.gone,
+        emptied_classes=changes.emptied_classes,
+        moved_from=changes.moved_from,
         seconds=seconds,
-        images_per_second=(run.extracted + run.reused + len(failures)) / seconds,
-        ignored_endings=dict(run.source.ignored_endings),
-        skipped=dict(run.source.skipped),
-        empty_classes=_empty_classes(run.source, {path for path, _ in failures}),
-        unlabelled=run.source.unlabelled,
+        images_per_second=(ledger.extracted + ledger.reused + len(failures)) / seconds,
+        ignored_endings=dict(source.ignored_endings),
+        skipped=dict(source.skipped),
+        empty_classes=_empty_classes(source, {path for path, _ in failures}),
+        unlabelled=source.unlabelled,
     )
 
 
@@ -309,16 +320,6 @@ def _empty_classes(source: Source, failed: set[str]) -> tuple[str, ...]:
     labels = {record.label for record in source.records if record.label}
     full = {record.label for record in source.records if record.path not in failed}
     return (*source.empty_folders, *sorted(labels - full))
-
-
-def _compact(store: FeatureStore, space: str) -> None:
-    """Compact the segments; the features are safe if this fails."""
-    try:
-        store.compact(space)
-    except DamagedError:
-        raise
-    except StoreError as error:
-        _log.warning("the features are stored, but not compacted: %s", error)
 
 
 def _remove_empty(store: FeatureStore, catalog: str) -> None:

@@ -1,21 +1,16 @@
-"""Streaming of images through networks: reading, decoding and forward passes overlap."""
+"""The one pipeline from images to rows: reading, hashing, decoding and forward passes overlap."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.spec import BackboneSpec
-from featstore.errors import ImageError
-from featstore.hashing import content_hash
-from featstore.images.decode import decode_views
-from featstore.images.in_memory import GivenImage, content_of, path_of
-from featstore.images.reading import default_workers, map_ahead
+from featstore.flow.loading import VIEWS_AT_ONCE, Input, ItemT, Loaded, load_images
 
-__all__ = ["ImageGroup", "Network", "Pass", "StreamedImage", "decode_for", "stream_images"]
+__all__ = ["Group", "Network", "Pass", "stream_images"]
 
 # Groups without a picture to compute that may wait for the network to be done with those before them.
 _MAX_IDLE = 8
@@ -33,158 +28,130 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """One network, and which views of each image it gets.
+class Pass(Input):
+    """One network, and what it is to see of the images.
 
     Parameters
     ----------
     network : Network
-    spec : BackboneSpec
-        Its ``size_px``, ``resize`` and ``views`` determine the pixels of an image.
-    is_known : callable, optional
-        Called with a content hash, from several threads: an image for which it returns True gets no rows.
+    claim : callable, optional
+        Called with a content hash and some of its views, image by image in order; returns False where an
+        image with the same content has claimed them since ``wanted`` was asked.
     """
 
     network: Network
-    spec: BackboneSpec
-    is_known: Callable[[bytes], bool] | None = None
+    claim: Callable[[bytes, Sequence[int]], bool] | None = None
 
 
 @dataclass(slots=True)
-class StreamedImage:
-    """One image after a worker thread has read it.
+class Group(Generic[ItemT]):
+    """One batch of pictures for each network, the rows computed from it, and the images that end with it.
 
     Attributes
     ----------
-    path : str or None
-        As it was given; None for an image that is no file.
-    content_hash : bytes
-        32 bytes; empty if not needed or if the image could not be read.
-    pictures : dict of int to list of ndarray of shape (height, width, 3), uint8
-        The image's views, by the number of the pass that is to see them, and has not yet.
-    computed : tuple of int
-        The numbers of the passes that have rows for it.
-    reason : str or None
-        Why it could not be decoded.
+    images : list of Loaded
+        In order. Those without ``views`` for a pass have no rows of it.
+    keys : dict of int to list of (bytes, int)
+        Content hash and view of each picture, by the number of the pass.
+    rows : dict of int to ndarray of shape (n_pictures, n_columns), float32
+        By the number of the pass; none where there are no pictures.
+    turn : dict of int to int
+        Which batch of the network's run it was: one with several devices takes them in turn.
     """
 
-    path: str | None
-    content_hash: bytes = b""
-    pictures: dict[int, list[NDArray[np.uint8]]] = field(default_factory=dict)
-    computed: tuple[int, ...] = ()
-    reason: str | None = None
-
-
-@dataclass(slots=True)
-class ImageGroup:
-    """Consecutive images, and the rows that the networks computed for them.
-
-    Attributes
-    ----------
-    images : list of StreamedImage
-    rows : dict of int to ndarray of shape (n_computed, n_views, n_columns), float32
-        By the number of the pass, of the images that it is in ``computed`` of, in their order; none where
-        there are no such images.
-    """
-
-    images: list[StreamedImage] = field(default_factory=list)
+    images: list[Loaded[ItemT]] = field(default_factory=list)
+    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
     rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    turn: dict[int, int] = field(default_factory=dict)
+    _pixels: dict[int, list[NDArray[np.uint8]]] = field(default_factory=dict)
+
+    @property
+    def n_pictures(self) -> int:
+        """Number of pictures of the pass that has most."""
+        return max(map(len, self.keys.values()), default=0)
+
+    def add(self, loaded: Loaded[ItemT], start: int, stop: int) -> None:
+        """Add some of an image's views."""
+        for number, views in loaded.views.items():
+            keys = self.keys.setdefault(number, [])
+            keys.extend((loaded.content_hash, view) for view in views[start:stop])
+            self._pixels.setdefault(number, []).extend(loaded.pixels[number][start:stop])
+
+    def take_pixels(self, number: int) -> NDArray[np.uint8] | None:
+        """Return a pass's batch and forget it."""
+        pixels = self._pixels.pop(number, None)
+        return np.stack(pixels) if pixels else None
 
 
 def stream_images(
-    images: Iterable[GivenImage],
+    items: Iterable[ItemT],
     passes: Sequence[Pass],
     *,
     n_views: int = 1,
-    once: bool = False,
+    together: bool = True,
     workers: int | None = None,
-) -> Iterator[ImageGroup]:
-    """Pass images through networks in order, as they arrive."""
-    # An image is read once, and decoded once for all passes that need the same pixels. Only a few batches
-    # of pixels are in memory before the first image's rows are yielded.
-    n_workers = workers or default_workers()
-    is_hashed = n_views > 1 or any(one.is_known is not None for one in passes)
-    passed: set[bytes] = set()
+) -> Iterator[Group[ItemT]]:
+    """Pass images through networks in order, as they arrive, in groups of about a batch.
 
-    def load(image: GivenImage) -> StreamedImage:
-        loaded = StreamedImage(path_of(image))
-        try:
-            content = content_of(image)
-            if is_hashed:
-                loaded.content_hash = content_hash(content)
-            if once and loaded.content_hash in passed:
-                return loaded
-            loaded.pictures = _pictures(content, loaded.content_hash, passes, n_views)
-        except ImageError as error:
-            loaded.reason = str(error)
-        return loaded
-
-    def settled() -> Iterator[StreamedImage]:
-        ahead = 2 * n_images + n_workers
-        for loaded in map_ahead(load, images, workers=n_workers, ahead=ahead):
-            if once and loaded.pictures:
-                # Another with the same content may have gone ahead since it was loaded.
-                if loaded.content_hash in passed:
-                    loaded.pictures = {}
-                passed.add(loaded.content_hash)
-            loaded.computed = tuple(loaded.pictures)
-            yield loaded
-
-    n_images = max(1, min(one.network.batch_size for one in passes) // n_views)
-    groups = _groups(settled(), n_images)
+    With ``together`` all views of an image are in one group, and each pass wants all of them or none.
+    Without, a group is a full batch, and an image's views may begin in one and end in another.
+    """
+    # Only a few batches of pixels are in memory before the first image's rows are yielded.
+    size = min(one.network.batch_size for one in passes)
+    n_images = max(1, size // n_views)
+    if together:
+        size = n_images * n_views
+    else:
+        n_images = size
+    loaded = load_images(
+        items,
+        passes,
+        n_views=n_views,
+        views_at_once=n_views if together else VIEWS_AT_ONCE,
+        ahead=2 * size,
+        workers=workers,
+    )
+    groups = _groups(_claimed(loaded, passes), size, 2 * n_images)
     for number, one in enumerate(passes):
-        groups = _through(groups, number, one.network, n_views)
+        groups = _through(groups, number, one.network)
     return groups
 
 
-def decode_for(
-    spec: BackboneSpec, content: bytes, *, content_hash: bytes = bytes(32), n_views: int = 1
-) -> list[NDArray[np.uint8]]:
-    """Decode an image for a backbone: one uint8 array (height, width, 3) for each view."""
-    return decode_views(
-        content,
-        size_px=spec.size_px,
-        resize=spec.resize,
-        recipe=spec.views,
-        content_hash=content_hash,
-        views=range(n_views),
-    )
+def _claimed(images: Iterator[Loaded[ItemT]], passes: Sequence[Pass]) -> Iterator[Loaded[ItemT]]:
+    """Drop the views that an image with the same content has claimed since this one was loaded."""
+    for loaded in images:
+        for number, one in enumerate(passes):
+            views = loaded.views.get(number)
+            if views and one.claim is not None and not one.claim(loaded.content_hash, views):
+                del loaded.views[number], loaded.pixels[number]
+        yield loaded
 
 
-def _pictures(
-    content: bytes, content_hash: bytes, passes: Sequence[Pass], n_views: int
-) -> dict[int, list[NDArray[np.uint8]]]:
-    """Decode an image for the passes that lack it, once for those with the same input."""
-    decoded: dict[object, list[NDArray[np.uint8]]] = {}
-    pictures = {}
-    for number, one in enumerate(passes):
-        if one.is_known is not None and one.is_known(content_hash):
-            continue
-        seen = one.spec.size_px, one.spec.resize, one.spec.views
-        if seen not in decoded:
-            decoded[seen] = decode_for(one.spec, content, content_hash=content_hash, n_views=n_views)
-        pictures[number] = decoded[seen]
-    return pictures
-
-
-def _groups(images: Iterator[StreamedImage], n_images: int) -> Iterator[ImageGroup]:
-    """Group images into batches, or runs of the same length with nothing to compute."""
-    group, n_computed = ImageGroup(), 0
-    for image in images:
-        group.images.append(image)
-        n_computed += bool(image.computed)
-        if n_computed == n_images or len(group.images) == 2 * n_images:
+def _groups(images: Iterator[Loaded[ItemT]], size: int, most: int) -> Iterator[Group[ItemT]]:
+    """Gather batches of ``size`` pictures, or runs of ``most`` images with fewer."""
+    group = Group[ItemT]()
+    for loaded in images:
+        start, stop = 0, size - group.n_pictures
+        n_views = max(map(len, loaded.views.values()), default=0)
+        while stop < n_views:
+            group.add(loaded, start, stop)
             yield group
-            group, n_computed = ImageGroup(), 0
-    if group.images:
+            group = Group()
+            start, stop = stop, stop + size
+        group.add(loaded, start, stop)
+        loaded.pixels = {}
+        if loaded.rest is None:
+            group.images.append(loaded)
+        if group.n_pictures == size or len(group.images) == most:
+            yield group
+            group = Group()
+    if group.images or group.keys:
         yield group
 
 
-def _through(
-    groups: Iterator[ImageGroup], number: int, network: Network, n_views: int
-) -> Iterator[ImageGroup]:
+def _through(groups: Iterator[Group[ItemT]], number: int, network: Network) -> Iterator[Group[ItemT]]:
     """Run one network's pass over the groups as they arrive."""
-    waiting: deque[ImageGroup] = deque()
+    waiting: deque[Group[ItemT]] = deque()
     more = True
 
     def batches() -> Iterator[NDArray[np.uint8]]:
@@ -193,9 +160,8 @@ def _through(
         idle = 0
         for group in groups:
             waiting.append(group)
-            pictures = [picture for image in group.images for picture in image.pictures.pop(number, ())]
-            if pictures:
-                yield np.stack(pictures)
+            if (pixels := group.take_pixels(number)) is not None:
+                yield pixels
             else:
                 idle += 1
                 if idle == _MAX_IDLE:
@@ -203,11 +169,11 @@ def _through(
         more = False
 
     while more:
-        for rows in network.run(batches()):
-            while not any(number in image.computed for image in waiting[0].images):
+        for turn, rows in enumerate(network.run(batches())):
+            while number not in waiting[0].keys:
                 yield waiting.popleft()
             group = waiting.popleft()
-            group.rows[number] = rows.reshape(-1, n_views, rows.shape[1])
+            group.rows[number], group.turn[number] = rows, turn
             yield group
         while waiting:
             yield waiting.popleft()

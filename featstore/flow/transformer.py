@@ -1,8 +1,7 @@
 """Scikit-learn transformer from images to features of a frozen network."""
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,10 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from featstore.backbones import Backbone, backbone_from_spec, load_backbone
 from featstore.errors import ImageError
-from featstore.flow.pipeline import SEAL_BYTES, SEAL_SECONDS
-from featstore.flow.stream import ImageGroup, Pass, stream_images
+from featstore.flow.loading import GivenItem
+from featstore.flow.sealing import Sealer, fill_space, uninterrupted
+from featstore.flow.stream import Group, Pass, stream_images
 from featstore.images.in_memory import GivenImage, is_one_image
-from featstore.store import FeatureStore, Space
+from featstore.store import FeatureStore
 from featstore.store.keys import HASH_BYTES
 
 if TYPE_CHECKING:
@@ -210,78 +210,52 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return _networks[key]
 
     def _computed(self, images: Sequence[GivenImage]) -> NDArray[np.float32]:
+        network = self._network()
         features = np.empty((len(images), self.feature_dim_), self.spec_.dtype)
-        for start, group in self._streamed(images):
+        groups = stream_images(
+            map(GivenItem, images), [Pass(network=network, spec=self.spec_)], workers=self.workers
+        )
+        for start, group in _numbered(groups, len(images)):
+            is_computed = [bool(image.views) for image in group.images]
             if group.rows:
-                features[start + _computed_numbers(group)] = group.rows[0][:, 0]
+                features[start + np.flatnonzero(is_computed)] = group.rows[0]
         return features.astype(np.float32, copy=False)
 
     def _fill_store(self, store: FeatureStore, images: Sequence[GivenImage]) -> NDArray[np.uint8]:
         """Compute what the store lacks; return each image's content hash, of shape (n, 32)."""
         network = self._network()
-        space = store.create_space(
-            self.spec_, feature_dim=self.feature_dim_, provenance={"weights": network.weights}
-        )
         hashes = np.zeros((len(images), HASH_BYTES), np.uint8)
-        pending: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
-        n_bytes, since, has_grown = 0, time.monotonic(), False
+        sealer = Sealer(store, network)
         try:
-            for start, group in self._streamed(images, is_known=space.contains):
+            groups = fill_space(map(GivenItem, images), network, sealer, workers=self.workers)
+            for start, group in _numbered(groups, len(images)):
                 for number, image in enumerate(group.images, start):
                     if image.content_hash:
                         hashes[number] = np.frombuffer(image.content_hash, np.uint8)
-                if not group.rows:
-                    continue
-                pending.append((group.rows[0][:, 0], hashes[start + _computed_numbers(group)]))
-                n_bytes += group.rows[0].nbytes
-                if n_bytes >= SEAL_BYTES or time.monotonic() - since >= SEAL_SECONDS:
-                    _seal(space, pending, network.provenance)
-                    n_bytes, since, has_grown = 0, time.monotonic(), True
         finally:
-            if pending:
-                _seal(space, pending, network.provenance)
-                has_grown = True
-        if has_grown:
-            store.compact(space.name)
+            uninterrupted(sealer.close)
+            if sealer.n_rows:
+                sealer.compact()
         return hashes
 
-    def _streamed(
-        self, images: Sequence[GivenImage], is_known: Callable[[bytes], bool] | None = None
-    ) -> Iterator[tuple[int, ImageGroup]]:
-        """Yield computed blocks with the first image's number; then raise for unusable images."""
-        start, n_failed, named = 0, 0, []
-        groups = stream_images(
-            images,
-            [Pass(network=self._network(), spec=self.spec_, is_known=is_known)],
-            once=is_known is not None,
-            workers=self.workers,
+
+def _numbered(groups: Iterator[Group[GivenItem]], n_images: int) -> Iterator[tuple[int, Group[GivenItem]]]:
+    """Yield groups with their first image's number; then raise for unusable images."""
+    start, n_failed, named = 0, 0, []
+    for group in groups:
+        yield start, group
+        for number, image in enumerate(group.images, start):
+            if image.reason is not None:
+                n_failed += 1
+                if n_failed <= _NAMED:
+                    named.append(f"{image.item.path or f'image {number}'}: {image.reason}")
+        start += len(group.images)
+    if n_failed:
+        more = f"; and {n_failed - len(named):,} more" if n_failed > len(named) else ""
+        raise ImageError(
+            f"{n_failed:,} of {n_images:,} images cannot be used: {'; '.join(named)}{more}. "
+            "A row of features needs an image: leave these out of X, and of y"
         )
-        for group in groups:
-            yield start, group
-            for number, image in enumerate(group.images, start):
-                if image.reason is not None:
-                    n_failed += 1
-                    if n_failed <= _NAMED:
-                        named.append(f"{image.path or f'image {number}'}: {image.reason}")
-            start += len(group.images)
-        if n_failed:
-            more = f"; and {n_failed - len(named):,} more" if n_failed > len(named) else ""
-            raise ImageError(
-                f"{n_failed:,} of {len(images):,} images cannot be used: {'; '.join(named)}{more}. "
-                "A row of features needs an image: leave these out of X, and of y"
-            )
-
-
-def _computed_numbers(group: ImageGroup) -> NDArray[np.intp]:
-    return np.flatnonzero([bool(image.computed) for image in group.images])
-
-
-def _seal(
-    space: Space, pending: list[tuple[NDArray[np.float32], NDArray[np.uint8]]], provenance: dict[str, str]
-) -> None:
-    rows, hashes = (np.concatenate(part) for part in zip(*pending, strict=True))
-    pending.clear()
-    space.append(rows, hashes, provenance=provenance)
 
 
 def _images(X: Any) -> Sequence[GivenImage]:

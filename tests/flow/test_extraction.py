@@ -69,7 +69,7 @@ def test_equal_files_pass_the_backbone_once(photos, store):
 def test_a_second_run_opens_no_file_and_runs_no_network(photos, store, monkeypatch):
     featstore.extract(photos, store, backbone=CountingBackbone())
     before = rows_by_path(store)
-    monkeypatch.setattr("featstore.flow.decoding.read_image", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr("featstore.flow.ledger.read_image", lambda path: pytest.fail(f"{path} was opened"))
     backbone = CountingBackbone()
     report = featstore.extract(photos, store, backbone=backbone)
     assert backbone.batches == 0
@@ -276,7 +276,7 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
                 decoded[0] += 1
             yield pixels
 
-    monkeypatch.setattr("featstore.flow.decoding.iter_views", counted)
+    monkeypatch.setattr("featstore.flow.loading.iter_views", counted)
     backbone = CountingBackbone(batch_size=4)
     backbone._before_batch = lambda number: waiting.append(decoded[0] - 4 * number)
     featstore.extract(tmp_path / "many", tmp_path / "many.fstore", backbone=backbone, workers=2)
@@ -284,7 +284,7 @@ def test_few_decoded_images_wait_however_many_there_are(tmp_path, monkeypatch):
 
 
 def test_a_segment_is_written_while_the_next_batch_is_computed(photos, store, monkeypatch):
-    monkeypatch.setattr("featstore.flow.pipeline.SEAL_BYTES", 1)
+    monkeypatch.setattr("featstore.flow.sealing.SEAL_BYTES", 1)
     computed = threading.Event()
     append = featstore.store.Space.append
 
@@ -301,7 +301,7 @@ def test_a_segment_is_written_while_the_next_batch_is_computed(photos, store, mo
 
 def test_a_segment_that_cannot_be_written_ends_the_run_and_is_computed_again(photos, store, monkeypatch):
     featstore.extract(photos, store, backbone=CountingBackbone(seed=1))
-    monkeypatch.setattr("featstore.flow.pipeline.SEAL_BYTES", 1)
+    monkeypatch.setattr("featstore.flow.sealing.SEAL_BYTES", 1)
     append, calls = featstore.store.Space.append, []
 
     def failing(self, *arguments, **options):

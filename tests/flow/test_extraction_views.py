@@ -51,11 +51,11 @@ def opened(monkeypatch):
                 counts["decoded"] += number == 0
             yield seen
 
-    real = featstore.flow.decoding.read_image
+    real = featstore.flow.ledger.read_image
     monkeypatch.setattr(
-        "featstore.flow.decoding.read_image", lambda path: (counts["read"].append(path), real(path))[1]
+        "featstore.flow.ledger.read_image", lambda path: (counts["read"].append(path), real(path))[1]
     )
-    monkeypatch.setattr("featstore.flow.decoding.iter_views", counted)
+    monkeypatch.setattr("featstore.flow.loading.iter_views", counted)
     return counts
 
 
@@ -151,7 +151,7 @@ def test_a_content_that_is_there_twice_passes_once(photos, store):
 
 
 def test_copies_pass_once_although_each_batch_is_sealed_at_once(photos, store, monkeypatch):
-    monkeypatch.setattr("featstore.flow.pipeline.SEAL_BYTES", 1)
+    monkeypatch.setattr("featstore.flow.sealing.SEAL_BYTES", 1)
     for number in range(4):
         shutil.copy(photos / "a" / "2.png", photos / "a" / f"2copy{number}.png")
     network = backbone(batch_size=2)
@@ -177,7 +177,7 @@ def test_few_views_wait_however_many_an_image_has(photos, store, monkeypatch):
                 drawn[0] += 1
             yield pixels
 
-    monkeypatch.setattr("featstore.flow.decoding.iter_views", counted)
+    monkeypatch.setattr("featstore.flow.loading.iter_views", counted)
     network = backbone(batch_size=8, before_batch=lambda number: waiting.append(drawn[0] - 8 * number))
     featstore.extract(photos, store, backbone=network, n_views=300, workers=2)
     assert network.images == 300 * N_IMAGES

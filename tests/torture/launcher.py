@@ -30,7 +30,7 @@ import tqdm  # noqa: F401
 
 import featstore.backbones.backbone
 import featstore.flow.extraction
-import featstore.flow.pipeline
+import featstore.flow.sealing
 import featstore.heads
 import featstore.io.atomic
 import featstore.store.maintenance.compact
@@ -202,7 +202,7 @@ def launch(plan):
     for number, name in ((0, os.devnull), (1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(plan["log"], name), os.O_RDWR | os.O_CREAT), number)
     os.environ.update(plan["failing"])
-    featstore.flow.pipeline.SEAL_BYTES = 1
+    featstore.flow.sealing.SEAL_BYTES = 1
     featstore.backbones.backbone.preferred_batch_size = lambda: BATCH
     if plan["tiny"]:
         featstore.flow.extraction.load_backbone = lambda name, *, views, **options: CountingBackbone(
