@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from featstore.errors import BackboneError
+from featstore.io.raw import cannot_read
 
 __all__ = [
     "HDF5_ENDINGS",
@@ -46,7 +47,9 @@ def model_configuration(path: str) -> dict[str, Any]:
         with open_plain(path) as file:
             text = file.attrs.get("model_config")
     except (OSError, KeyError, ValueError) as error:
-        raise BackboneError(f"{path} is no model in HDF5, or is damaged: {error}") from error
+        raise BackboneError(
+            cannot_read(path, error) or f"{path} is no model in HDF5, or is damaged: {error}"
+        ) from error
     if text is None:
         raise BackboneError(
             f"{path} holds weights without the model that they belong to: give the network's name with "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from featstore.backbones.keras2 import HDF5_ENDINGS, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
+from featstore.backbones.model_paths import check_model_path
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 
@@ -167,8 +168,7 @@ def _request_own(
             "a model of your own is a .keras file, as model.save('name.keras') writes it, or a whole model "
             f"in an .h5 file; found {path}{_nearby(path)}"
         )
-    if not os.path.isfile(path):
-        raise BackboneError(f"there is no model file at {path}")
+    check_model_path(path)
     if preprocessing is None:
         raise BackboneError(
             f"{path} does not define how its pixels are scaled; set --preprocess: "

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Container, Iterator, Sequence
@@ -21,9 +22,11 @@ from featstore.backbones.keras2 import (
     model_configuration,
     modern,
 )
+from featstore.backbones.model_paths import check_model_path
 from featstore.errors import BackboneError, WeightsError
 from featstore.io.archive import check_unpacking
 from featstore.io.plain_hdf5 import open_plain
+from featstore.io.raw import cannot_read, open_raw
 
 __all__ = [
     "LayerShapes",
@@ -73,13 +76,11 @@ def weights_kind(path: str) -> str:
         raise WeightsError(checkpoint)
     if os.path.isdir(path):
         raise WeightsError(f"{describe_folder(path)}; expected {_ENDINGS}")
-    if not os.path.exists(path):
-        raise WeightsError(f"there is no weights file at {path}; expected {_ENDINGS}")
-    if not os.path.isfile(path):
-        raise WeightsError(f"{path} is not a regular file; expected {_ENDINGS}")
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise WeightsError(f"{path} is not a regular file; expected {_ENDINGS}")
+        if _is_zip(path):
+            with open_raw(path, follow_links=True) as raw, zipfile.ZipFile(raw) as archive:
                 if "config.json" in archive.namelist():
                     return "model"
             raise WeightsError(f"{path} is an archive but no Keras model; expected {_ENDINGS}")
@@ -89,8 +90,12 @@ def weights_kind(path: str) -> str:
             if "layers" in file:
                 return "variables"
             is_old = "_layer_checkpoint_dependencies" in file
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no weights file at {path}; expected {_ENDINGS}") from error
     except (OSError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is no weights file, or is cut short: expected {_ENDINGS}") from error
+        raise WeightsError(
+            cannot_read(path, error) or f"{path} is no weights file, or is cut short: expected {_ENDINGS}"
+        ) from error
     except (KeyError, ValueError) as error:
         raise WeightsError(f"the weights in {path} cannot be used: {error}") from error
     if is_old:
@@ -114,7 +119,9 @@ def read_layers(path: str) -> list[SavedLayer]:
                 if values:
                     layers.append(SavedLayer(name=name, values=values, variables=variables))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"the weights in {path} are damaged: {error}") from error
+        raise WeightsError(
+            cannot_read(path, error) or f"the weights in {path} are damaged: {error}"
+        ) from error
     return layers
 
 
@@ -135,7 +142,9 @@ def layer_sizes(path: str, kind: str) -> dict[str, tuple[int, int]]:
                 if shapes:
                     sizes[name] = len(shapes), sum(map(math.prod, shapes))
     except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"the weights in {path} are damaged: {error}") from error
+        raise WeightsError(
+            cannot_read(path, error) or f"the weights in {path} are damaged: {error}"
+        ) from error
     return sizes
 
 
@@ -157,7 +166,9 @@ def read_variables(path: str) -> tuple[dict[str, tuple[int, ...]], set[str]]:
         with open_plain(path) as file:
             file.visititems(visit)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"the weights in {path} are damaged: {error}") from error
+        raise WeightsError(
+            cannot_read(path, error) or f"the weights in {path} are damaged: {error}"
+        ) from error
     return shapes, layers
 
 
@@ -211,8 +222,7 @@ def check_model_file(path: str, *, trust_model: bool = False, known: Container[s
     if not path.endswith(HDF5_ENDINGS):
         check_keras_archive(path, trust_model=trust_model, known=known)
         return
-    if not os.path.isfile(path):
-        raise BackboneError(f"there is no model file at {path}")
+    check_model_path(path)
     configuration = modern(model_configuration(path))
     if not trust_model and (foreign := next(_foreign(configuration, known), None)) is not None:
         raise BackboneError(f"{path} has {foreign}")
@@ -220,11 +230,10 @@ def check_model_file(path: str, *, trust_model: bool = False, known: Container[s
 
 def check_keras_archive(path: str, *, trust_model: bool = False, known: Container[str] = ()) -> None:
     """Raise BackboneError if a ``.keras`` file is malformed, or would run code or do harm."""
-    if not os.path.isfile(path):
-        raise BackboneError(f"there is no model file at {path}")
+    check_model_path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(archive, os.path.getsize(path))
+        with open_raw(path, follow_links=True) as raw, zipfile.ZipFile(raw) as archive:
+            _check_members(archive, raw.n_bytes)
             config = json.loads(archive.read(_CONFIG))
             foreign = None if trust_model else next(_foreign(config, known), None)
             if _WEIGHTS in archive.namelist():
@@ -233,11 +242,18 @@ def check_keras_archive(path: str, *, trust_model: bool = False, known: Containe
         raise BackboneError(f"{path} is refused: {error}") from error
     except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise BackboneError(
-            f"{path} is not a .keras file, or is damaged: expected an archive as model.save('name.keras') "
+            cannot_read(path, error)
+            or f"{path} is not a .keras file, or is damaged: expected an archive as model.save('name.keras') "
             f"writes it ({error})"
         ) from error
     if foreign is not None:
         raise BackboneError(f"{path} has {foreign}")
+
+
+def _is_zip(path: str) -> bool:
+    """Return whether a file is a zip; what cannot be read is an OSError, not a no."""
+    with open_raw(path, follow_links=True) as raw:
+        return zipfile.is_zipfile(raw)
 
 
 class _Refused(Exception):  # noqa: N818

@@ -169,7 +169,8 @@ def _check_files(folder: str, description: ModelDescription) -> None:
     try:
         found = file_digests(folder, list(description.files))
     except OSError as error:
-        raise ExportError(f"{error.filename} cannot be read: {error.strerror}; export it again") from error
+        remedy = "; export it again" if isinstance(error, FileNotFoundError) else ""
+        raise ExportError(f"{error.filename} cannot be read: {error.strerror}{remedy}") from error
     for name, digest in description.files.items():
         if found[name] != digest:
             raise ExportError(

@@ -7,6 +7,7 @@ from featstore.export.card import CARD, LABELS, PHOTO
 from featstore.export.description import DESCRIPTION, read_description
 from featstore.io.new_folder import files_below
 from featstore.io.outputs import check_outside_stores
+from featstore.io.raw import refusal
 
 __all__ = ["check_place", "write_text"]
 
@@ -23,6 +24,8 @@ def check_place(place: str, *, overwrite: bool) -> None:
     try:
         ours = {*read_description(place).files, LABELS, CARD, PHOTO, DESCRIPTION}
     except ExportError as error:
+        if refusal(error):
+            raise
         raise ExportError(
             f"{place} exists and is not an exported model, and --force replaces nothing else; "
             "choose another folder"

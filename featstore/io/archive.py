@@ -9,7 +9,7 @@ import zlib
 from types import SimpleNamespace
 from typing import BinaryIO
 
-from featstore.io.raw import RawFile
+from featstore.io.raw import open_raw
 
 __all__ = [
     "ARCHIVE_COMMENT",
@@ -68,28 +68,21 @@ def member_info(name: str) -> zipfile.ZipInfo:
 
 def check_archive(path: str) -> None:
     """Raise ValueError if an archive's checksum or layout is wrong."""
-    with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
-        try:
-            _check_checksum(file)
-            check_members(file)
-        except ValueError as error:
-            raise raw.error or error from error
-        if raw.error is not None:
-            raise raw.error
+    with open_raw(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+        _check_checksum(file)
+        check_members(file)
 
 
 def check_contents(path: str) -> None:
     """Check an archive as :func:`check_archive` does, and the CRC of each member."""
-    with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+    with open_raw(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+        _check_checksum(file)
+        check_members(file)
         try:
-            _check_checksum(file)
-            check_members(file)
             with zipfile.ZipFile(file) as archive:
                 wrong = archive.testzip()
-        except (EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-            raise raw.error or ValueError(str(error)) from error
-        if raw.error is not None:
-            raise raw.error
+        except (EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+            raise ValueError(str(error)) from error
     if wrong is not None:
         raise ValueError(f"its member {wrong[:80]!r} does not agree with its checksum")
 

@@ -23,6 +23,7 @@ __all__ = [
     "locate",
     "open_dataset",
     "open_hdf5",
+    "python_access",
     "read_attribute",
 ]
 
@@ -54,7 +55,7 @@ def open_hdf5(path: str) -> Iterator[tuple[Any, RawFile]]:
         raise unreadable(path, error) from error
     with raw:
         try:
-            with _access(raw) as access:
+            with python_access(raw) as access:
                 file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
             try:
                 yield file_id, raw
@@ -78,7 +79,7 @@ def create_hdf5(path: str, *, alignment: int = 1) -> Iterator[Any]:
     """Create a file for writing."""
     with NewFile(path) as raw:
         try:
-            with _access(raw) as access:
+            with python_access(raw) as access:
                 access.set_alignment(alignment, alignment)
                 # Headers of HDF5 1.8 (2008) have checksums of their own, and later readers know them.
                 access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
@@ -103,7 +104,7 @@ def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int
 
 
 @contextmanager
-def _access(raw: RawFile | NewFile) -> Iterator[Any]:
+def python_access(raw: RawFile | NewFile) -> Iterator[Any]:
     """Return a file-access property list: Python I/O, strong close."""
     access = h5p.create(h5p.FILE_ACCESS)
     try:

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import h5py
+from h5py import h5f
+
+from featstore.io.hdf5 import python_access
+from featstore.io.raw import open_raw
 
 __all__ = ["open_plain"]
 
@@ -26,14 +30,18 @@ _HEAP_HEADER = _OBJECT_HEADER = 16
 @contextmanager
 def open_plain(path: str) -> Iterator[Any]:
     """Open a file for reading after checking it for links and excessive sizes."""
-    _check_heaps(path)
-    try:
-        with h5py.File(path, "r") as file:
-            _check(file, os.path.getsize(path))
-            yield file
-    except (AttributeError, MemoryError, RuntimeError) as error:
-        # h5py meets what it does not expect in many ways.
-        raise OSError(f"damaged: {error}") from error
+    # HDF5 reads through RawFile: h5py raises the same errors for I/O failures and for damage.
+    with open_raw(path, follow_links=True) as raw:
+        _check_heaps(path)
+        try:
+            with python_access(raw) as access:
+                file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
+            with h5py.File(file_id) as file:
+                _check(file, raw.n_bytes)
+                yield file
+        except (AttributeError, MemoryError, RuntimeError) as error:
+            # h5py meets what it does not expect in many ways.
+            raise OSError(f"damaged: {error}") from error
 
 
 def _check_heaps(path: str) -> None:

@@ -2,18 +2,23 @@
 
 import io
 import os
+import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from featstore.errors import DamagedError, StoreError
+from featstore.errors import DamagedError, FeatstoreError, StoreError
 from featstore.io.atomic import failure_reason
 
-__all__ = ["RawFile", "damaged", "unreadable"]
+__all__ = ["RawFile", "cannot_read", "damaged", "open_raw", "refusal", "unreadable"]
 
 # A file with terabytes that take no room was made to exhaust its reader; some file systems compress.
 _MAX_HOLE = 256
 _MIN_HOLE_BYTES = 2**30
+_LOOKED_FOR = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+# HDF5 quotes the operating system where this refused a call.
+_HDF5_REFUSED = re.compile(r"errno = [1-9]\d*, error message")
 
 
 class RawFile(io.RawIOBase):
@@ -84,6 +89,43 @@ class RawFile(io.RawIOBase):
             with suppress(OSError):
                 os.close(self._descriptor)
         super().close()
+
+
+@contextmanager
+def open_raw(path: str, *, follow_links: bool = False) -> Iterator[RawFile]:
+    """Open a file, and raise the operating system's own error in place of what others make of it."""
+    with RawFile(path, follow_links=follow_links) as raw:
+        try:
+            yield raw
+        except Exception as error:
+            if raw.error is None:
+                raise
+            raise raw.error from error
+        if raw.error is not None:
+            raise raw.error
+
+
+def refusal(error: BaseException) -> OSError | None:
+    """Return the error of the operating system that lies behind another one; None if there is none."""
+    found: BaseException | None = error
+    while found is not None:
+        # What programs look for and do without, before another error, is no reason for it.
+        if isinstance(found, OSError) and (found is error or not isinstance(found, _LOOKED_FOR)):
+            is_ours = isinstance(found, FeatstoreError)
+            if not is_ours and (found.errno is not None or _HDF5_REFUSED.search(str(found))):
+                return found
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def cannot_read(path: str, error: BaseException) -> str:
+    """Return a message if the operating system refused what reading a file needs, else ``""``."""
+    refused = refusal(error)
+    if refused is None:
+        return ""
+    # A model's weights are unpacked into the folder for temporary files.
+    other = f" ({refused.filename})" if refused.filename not in (None, path) else ""
+    return f"cannot read {path}: {failure_reason(refused)}{other}"
 
 
 def damaged(path: str, found: str) -> DamagedError:

@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError, FormatVersionError
 from featstore.export import ExportedModel
-from featstore.export.description import ModelDescription, file_digests
+from featstore.export.description import DESCRIPTION, ModelDescription, file_digests
+from featstore.export.exported import _check_files
+from featstore.export.folder import check_place
 
 CLASSES = ("fen", "moor", "wood")
 KERNEL = np.array([[1, -1, 0], [0, 1, -1], [-1, 0, 1]], np.float32) / 40
@@ -172,3 +177,26 @@ def test_a_description_that_is_no_json_is_refused(onnx_folder, change):
     (onnx_folder / "model.json").write_text(change(text))
     with pytest.raises(ExportError, match=r"model\.json cannot be used"):
         ExportedModel.load(onnx_folder)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_model_that_the_system_does_not_give_out_now_is_neither_foreign_nor_to_be_exported_again(
+    tmp_path, monkeypatch, code
+):
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / DESCRIPTION
+    path.write_text("{}")
+    real = open
+
+    def refuse(name, *arguments, **options):
+        if str(name).startswith(str(tmp_path / "model")):
+            raise OSError(code, os.strerror(code), str(name))
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    reason = os.strerror(code)
+    with pytest.raises(ExportError, match=f"cannot be read: .*{reason}"):
+        check_place(str(tmp_path / "model"), overwrite=True)
+    with pytest.raises(ExportError, match=f"cannot be read: .*{reason}") as caught:
+        _check_files(str(tmp_path / "model"), SimpleNamespace(files={"a.onnx": "0"}))
+    assert "export it again" not in str(caught.value)

@@ -13,6 +13,7 @@ from featstore.backbones.keras2 import HDF5_ENDINGS, is_keras2, model_configurat
 from featstore.backbones.own_code import custom_objects
 from featstore.backbones.weights_files import check_model_file, read_layers
 from featstore.errors import BackboneError, FeatstoreError, first_line
+from featstore.io.raw import cannot_read
 
 with quiet_import():
     import keras
@@ -52,7 +53,9 @@ def open_model(path: str, *, trust_model: bool = False, imports: Sequence[str] =
     except FeatstoreError:
         raise
     except Exception as error:
-        raise BackboneError(f"Keras cannot open {path}: {_reason(error, path)}") from error
+        raise BackboneError(
+            cannot_read(path, error) or f"Keras cannot open {path}: {_reason(error, path)}"
+        ) from error
 
 
 def variables_in_order(layer: Any) -> list[Any]:

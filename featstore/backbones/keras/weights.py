@@ -22,6 +22,7 @@ from featstore.backbones.weights_files import (
     weights_kind,
 )
 from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError, first_line
+from featstore.io.raw import cannot_read
 from featstore.process import warnings_to
 
 with quiet_import():
@@ -176,7 +177,9 @@ def _load_variables(network: Any, path: str, name: str, top_layers: int) -> None
     try:
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} does not hold the weights of {name}: {first_line(error)}") from error
+        raise WeightsError(
+            cannot_read(path, error) or f"{path} does not hold the weights of {name}: {first_line(error)}"
+        ) from error
 
 
 def _check_kinds(path: str, name: str, network: Any, model: Any) -> None:

@@ -22,6 +22,8 @@ from featstore.errors import HeadError, UntrustedTypeError, first_line
 from featstore.heads.calibration import class_scores
 from featstore.heads.files.estimators import build, decode, foreign_types, without_jobs, written_with
 from featstore.io.archive import allow_any_clock, check_members
+from featstore.io.atomic import failure_reason
+from featstore.io.raw import refusal
 from featstore.process import warnings_to
 
 __all__ = ["StoredEstimator", "dump_estimator", "read_array"]
@@ -84,6 +86,8 @@ class StoredEstimator:
                     estimator.predict(np.ones((1, self.feature_dim)))
                     class_scores(estimator, np.ones((1, self.feature_dim)))
         except Exception as error:  # a file that was tampered with may raise anything
+            if refused := refusal(error):
+                raise HeadError(f"{self.path} cannot be read: {failure_reason(refused)}") from error
             raise HeadError(
                 f"{self.path} is damaged: its estimator cannot be read: {first_line(error)}"
             ) from error

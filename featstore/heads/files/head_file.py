@@ -48,7 +48,7 @@ from featstore.io.archive import (
 )
 from featstore.io.atomic import replacing
 from featstore.io.manifest import refuse_newer
-from featstore.io.raw import RawFile
+from featstore.io.raw import open_raw
 from featstore.splits import SPLITS, SplitRule
 from featstore.version import __version__
 
@@ -184,17 +184,8 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise HeadError(f"{path} is not a head file, nor any regular file; featstore fit writes one")
-        with RawFile(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
-            try:
-                found = _members_of(path, file)
-            except Exception as error:
-                # What the system refuses is no damage, though zipfile calls it so.
-                if raw.error is None:
-                    raise
-                raise raw.error from error
-            if raw.error is not None:
-                raise raw.error
-            return found
+        with open_raw(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
+            return _members_of(path, file)
     except FeatstoreError:
         raise
     except FileNotFoundError as error:
