@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
+from featstore.heads.fit_warnings import warn
 from featstore.stats.metrics import log_loss
 
 __all__ = [
@@ -37,7 +38,7 @@ def fit_temperature(
     from scipy.optimize import minimize_scalar
 
     if not len(labels):
-        _logger.warning("no labelled image is held out: probabilities are not calibrated")
+        warn(_logger, "no labelled image is held out: probabilities are not calibrated")
         return 1.0
     if scores.shape[1] != len(classes):
         raise HeadError(

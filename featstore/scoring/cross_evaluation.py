@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
 from featstore.heads.data.view_counts import check_images
+from featstore.heads.fit_warnings import each_warning_once
 from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.registry import known_heads
 from featstore.scoring.evaluation import Evaluation, score_images
 from featstore.scoring.fold_groups import FoldGroups, assign_folds, find_fold_groups
 from featstore.scoring.predictions import predict_images
-from featstore.scoring.warning_once import each_warning_once
 from featstore.splits import SplitRule
 from featstore.stats.intervals import scored
 

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
+from featstore.heads.fit_warnings import each_warning_once
 from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
 from featstore.notebook_table import html_table, percent
 from featstore.scoring.predictions import predict_images, resampling_units
-from featstore.scoring.warning_once import each_warning_once
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval

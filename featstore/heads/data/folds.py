@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from featstore.class_names import listed
 from featstore.errors import SplitError
 from featstore.heads.data.partition import counted_names
+from featstore.heads.fit_warnings import warn
 from featstore.splits import HashKFold, fold_numbers
 
 if TYPE_CHECKING:
@@ -41,11 +42,12 @@ def fold_divisions(images: "Images", folds: HashKFold) -> list[_Division]:
             "together as a whole; add images, or choose on the validation split"
         )
     if is_single.any():
-        _logger.warning(
+        warn(
+            _logger,
             "no fold holds out %s, whose images all stay together: they are in every training part; "
             "add images, or leave small classes out with --min-images",
             listed(counted_names(classes[is_single], np.bincount(codes)[is_single])),
         )
     if len(found) < folds.n_splits:
-        _logger.warning("only %d of %d folds have images", len(found), folds.n_splits)
+        warn(_logger, "only %d of %d folds have images", len(found), folds.n_splits)
     return found

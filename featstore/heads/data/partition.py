@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from featstore.class_names import listed
 from featstore.errors import HeadError, SplitError
+from featstore.heads.fit_warnings import warn
 from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> N
     is_small = (counts < min_images) & (classes != "")
     if not is_small.any():
         return labels
-    _logger.warning(
+    warn(
+        _logger,
         "%d classes with fewer than %d images are left out: %s",
         is_small.sum(),
         min_images,
@@ -63,7 +65,8 @@ def split_rows(
         wider_rows = _rows_by_split(table, labels, wider)
         if n_taken := len(wider_rows["validation"]):
             rule, rows = wider, wider_rows
-            _logger.warning(
+            warn(
+                _logger,
                 "no image is given to validation, which is needed to choose parameters: using %d of the %d "
                 "images given to train",
                 n_taken,
@@ -73,7 +76,8 @@ def split_rows(
         n_given = int((given == split).sum())
         n_more = len(rows[split]) - n_given
         if n_given and n_more:
-            _logger.warning(
+            warn(
+                _logger,
                 "%d of the %d images in %s have no given split and are there by the rule; use --%s 0 to keep "
                 "them out",
                 n_more,
@@ -99,7 +103,8 @@ def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRu
         grouped &= keys != np.asarray(table.content_hash)
     n_labelled, n_grouped = int((labels != "").sum()), int(grouped.sum())
     if n_grouped < n_labelled and not by_content:
-        _logger.warning(
+        warn(
+            _logger,
             "%d of %d images have no %s: they are split by content",
             n_labelled - n_grouped,
             n_labelled,
@@ -117,7 +122,8 @@ def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRu
         return
     n_groups = int((counts > 0).any(axis=1).sum())
     if by_content:
-        _logger.warning(
+        warn(
+            _logger,
             "%d of the catalog's %d groups have images in more than one split; use --split-by group to keep "
             "each together",
             len(torn),
@@ -184,7 +190,7 @@ def checked_classes(
     if problems:
         if any(missing[split].any() and len(rows[split]) for split in ("validation", "test")):
             problems.append("use --min-images to leave out small classes")
-        _logger.warning("%s", "; ".join(problems))
+        warn(_logger, "%s", "; ".join(problems))
     return classes
 
 
@@ -203,14 +209,15 @@ def report_leaks(
     _, content = np.unique(hashes.view("V32").ravel(), return_inverse=True)
     leaks = _n_mixed(content, split_of)
     if leaks:
-        _logger.warning(
+        warn(
+            _logger,
             "%d images have identical copies in more than one split: copies of images that the head is "
             "fitted on are not scored",
             leaks,
         )
     conflicts = _n_mixed(content, np.unique(labels[used], return_inverse=True)[1])
     if conflicts:
-        _logger.warning("%d images have identical copies with another label", conflicts)
+        warn(_logger, "%d images have identical copies with another label", conflicts)
     return leaks, conflicts
 
 

@@ -23,6 +23,7 @@ from featstore.heads.data.partition import (
 from featstore.heads.data.samples import Images
 from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
 from featstore.heads.files.head_file import current_versions
+from featstore.heads.fit_warnings import warn
 from featstore.heads.fitting.held_out import most_kept, spread
 from featstore.heads.fitting.sweep import (
     HeldOut,
@@ -163,7 +164,7 @@ def fit(
     rule, rows = split_rows(table, labels, rule, chooses=chooses)
     classes = checked_classes(table, labels, rows, rule)
     if warning := look_alike_warning(classes.tolist()):
-        _logger.warning("%s", warning)
+        warn(_logger, "%s", warning)
     recipe.check_classes(classes)
     leaks, label_conflicts = report_leaks(table, labels, rows)
     # Copies of an image may be in several splits, by their groups or by given splits.
@@ -199,7 +200,7 @@ def fit(
         inside = train.joined(validation) if refit else train
         outcome = choose_by_folds(recipe, inside, classes, folds=divider, jobs=jobs, progress=progress)
     for note in outcome.solution.notes:
-        _logger.warning("%s with %s: %s", recipe.name, outcome.solution.params, note)
+        warn(_logger, "%s with %s: %s", recipe.name, outcome.solution.params, note)
 
     values: dict[str, Any] = {
         "name": recipe.name,
@@ -264,7 +265,8 @@ def _without_choice(recipe: Recipe, rule: SplitRule) -> Recipe:
         )
     middle = recipe.middle()
     values_used = ", ".join(f"{name}={values[0]}" for name, values in middle.grid.items())
-    _logger.warning(
+    warn(
+        _logger,
         "too few validation images for %s to choose its parameters: using %s, the middle of the "
         "range; add images, or choose with --folds",
         recipe.name,
