@@ -27,7 +27,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.status: int | None = None
-        self._number = signal.SIGINT
+        self._number: signal.Signals = signal.SIGINT
         self._raised_s = float("-inf")
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
@@ -43,9 +43,17 @@ class Stop:
             return
         self._raised_s = float("-inf")
         # Raised in here, it would be dropped as well.
-        again = threading.Timer(0.01, _thread.interrupt_main, [self._number])
+        again = threading.Timer(0.01, _signal_main_thread, [self._number])
         again.daemon = True
         again.start()
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    """Send the main thread a signal, which also ends what it waits for."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -63,29 +64,50 @@ def make_viewed_table():
 
 
 @pytest.fixture(scope="session")
-def features_of_the_digits(tmp_path_factory):
-    """The store that `featstore demo` fills, computed once for all processes of the tests."""
-    folder = tmp_path_factory.getbasetemp()
-    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "demo-of-all"
-    with FileLock(f"{shared}.lock"):
-        if not (shared / "done").exists():
-            run_demo(shared)
-            (shared / "done").touch()
-    return shared / "digits.fstore"
+def made_demo(tmp_path_factory):
+    """The folder that `featstore demo` makes, and what it prints: made once for all processes of the tests."""
+    return made_once(tmp_path_factory, "demo-of-all")
 
 
 @pytest.fixture(scope="module")
-def demo(features_of_the_digits, tmp_path_factory):
-    """The folder that `featstore demo` makes, for one file of tests, and what it printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    shutil.copytree(features_of_the_digits / "spaces", folder / "digits.fstore" / "spaces")
-    shutil.copy(features_of_the_digits / "featstore.json", folder / "digits.fstore")
-    return folder, run_demo(folder)
+def demo(made_demo, tmp_path_factory):
+    """The folder that `featstore demo` makes, for one file of tests."""
+    return copied_demo(made_demo[0], tmp_path_factory)
 
 
-def run_demo(folder):
+@pytest.fixture(scope="module")
+def small_demo(tmp_path_factory):
+    """What `featstore demo` makes of the first 300 digits, for one file of tests: where their number does not matter."""
+    return copied_demo(made_once(tmp_path_factory, "small-demo-of-all", n_images=300)[0], tmp_path_factory)
+
+
+def made_once(tmp_path_factory, name, *, n_images=None):
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / name
+    printed = shared / "printed.txt"
+    with FileLock(f"{shared}.lock"):
+        if not printed.exists():
+            from featstore.images import write_digits
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("featstore.images.write_digits", partial(write_digits, n_images=n_images))
+                text = run_featstore("demo", str(shared))
+            printed.write_text(text, encoding="utf-8")
+    return shared, printed.read_text(encoding="utf-8")
+
+
+def copied_demo(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    # A catalog names the images where they were.
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("catalogs"))
+    store = str(folder / "digits.fstore")
+    run_featstore("extract", str(folder / "digits"), "--backbone", "scattering", "--store", store)
+    return folder
+
+
+def run_featstore(*arguments):
     from featstore_cli.main import main
 
-    result = CliRunner().invoke(main, ["demo", str(folder)])
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     return result.stdout

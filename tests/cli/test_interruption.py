@@ -1,6 +1,7 @@
 import json
+import os
 import signal
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -65,16 +66,27 @@ def test_ctrl_c_while_sealing_does_not_cut_it_short(photos, tmp_path, monkeypatc
     assert (opened.space().n_rows, opened.catalog_names) == (8, ("photos",))
 
 
-def test_ctrl_c_that_python_drops_is_not_lost(photos, tmp_path, monkeypatch):
+def test_ctrl_c_that_python_drops_is_not_lost_and_ends_what_is_waited_for(photos, tmp_path, monkeypatch):
     class Pressed:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
 
+    reading, writing = os.pipe()
+    too_late = threading.Timer(60, os.write, [writing, b"!"])
+
     def press():
         Pressed()
-        time.sleep(60)
+        os.read(reading, 1)
 
-    result = extract_stopped_by(press, photos, tmp_path, monkeypatch)
+    too_late.start()
+    try:
+        result = extract_stopped_by(press, photos, tmp_path, monkeypatch)
+        assert too_late.is_alive()
+    finally:
+        too_late.cancel()
+        too_late.join()
+        os.close(reading)
+        os.close(writing)
     assert (result.exit_code, "Traceback" in result.stderr) == (130, False)
 
 

@@ -88,8 +88,8 @@ def walk(group, prefix=""):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_the_page_lists_the_keys_that_are_printed(name, demo, monkeypatch):
-    monkeypatch.chdir(demo[0])
+def test_the_page_lists_the_keys_that_are_printed(name, small_demo, monkeypatch):
+    monkeypatch.chdir(small_demo)
     result = CliRunner().invoke(main, [*shlex.split(LINES[name]), "--json"])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)

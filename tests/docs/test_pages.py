@@ -39,7 +39,7 @@ def test_every_command_line_is_one_that_featstore_takes(line):
 
 @pytest.fixture(scope="module")
 def digits(demo):
-    return demo[0]
+    return demo
 
 
 @pytest.fixture(scope="module")
