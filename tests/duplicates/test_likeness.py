@@ -39,6 +39,16 @@ def test_copies_are_alike_even_where_they_are_a_third_of_the_table(make_scenes, 
     assert (vectors @ vectors.T).min() > 0.75
 
 
+def test_a_direction_of_ten_times_the_mean_variance_is_halved_in_variance():
+    # Pairs along 20 axes: a variance of 10 along the first, and a mean of 1 over all.
+    variances = np.r_[10.0, np.full(19, 10 / 19)]
+    half = np.diag(np.sqrt(variances * 39 / 2))
+    X = np.concatenate([half, -half]).astype(np.float32)
+    likeness = fit_likeness(X, hashes_of(len(X)))
+    [first] = np.flatnonzero(np.abs(likeness.directions[0]) > 0.9)
+    assert likeness.damping[first] == pytest.approx(1 - np.sqrt(1 / 2), abs=1e-3)
+
+
 def test_features_that_do_not_vary_are_all_alike():
     X = np.full((5, 8), 0.3, np.float32)
     vectors = fit_likeness(X, hashes_of(5)).vectors(X)

@@ -54,3 +54,14 @@ def test_old_photos_that_were_wrong_before_are_not_lost():
 def test_without_old_photos_nearly_all_new_ones_are_taken_for_new():
     of_new = seen(np.arange(100), is_new=True)
     assert of_new.is_right(choose_offset(of_new, None, max_loss=0.02)).sum() == 95
+
+
+def test_of_offsets_that_gain_the_same_those_that_lose_fewest_are_taken():
+    of_new, of_old = seen([0], is_new=True), seen([1, 5], is_new=False)
+    assert choose_offset(of_new, of_old, max_loss=0.9) == pytest.approx(0.5)
+
+
+def test_of_offsets_that_gain_and_lose_the_same_the_middle_of_the_longest_interval_is_taken():
+    # The new photos at 1 and 5 are wrong on both sides: nothing is gained there.
+    of_new, of_old = seen([0, 1, 5], n_right=1, is_new=True), seen([6], is_new=False)
+    assert choose_offset(of_new, of_old, max_loss=0.0) == pytest.approx(3.0)

@@ -10,6 +10,7 @@ import pytest
 from featstore.errors import FingerprintMismatchError
 from featstore.heads import Head, fit
 from featstore.scoring import leakage
+from featstore.scoring.near_duplicates import cannot_compare
 
 MODULE = sys.modules[leakage.__module__]
 
@@ -90,6 +91,8 @@ def test_too_much_work_is_skipped_before_features_are_read(planted, monkeypatch)
 
 def test_few_features_are_not_looked_at(table):
     assert "too few" in leakage(fit(table), table)["skipped"]
+    assert "63 features are too few" in cannot_compare(10, 10, 63)
+    assert cannot_compare(10, 10, 64) is None
 
 
 def test_a_head_that_was_fitted_on_other_images_leaks_nothing(planted):

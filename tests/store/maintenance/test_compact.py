@@ -218,6 +218,11 @@ def test_segments_of_like_size_are_folded():
     assert plan(900 * MIB, 100 * MIB, 100 * MIB) == [[0], [1, 2]]
 
 
+def test_a_segment_of_four_times_the_others_is_the_largest_that_is_folded():
+    assert plan(400 * MIB, 100 * MIB) == [[0, 1]]
+    assert plan(400 * MIB + 2, 100 * MIB) == [[0], [1]]
+
+
 def test_no_segment_grows_beyond_the_limit():
     assert plan(MAX_BYTES // 2, MAX_BYTES // 2, MAX_BYTES // 2 + 2) == [[0, 1], [2]]
     assert plan(3000 * MIB, 1000 * MIB, 1000 * MIB, full=True) == [[0], [1, 2]]
