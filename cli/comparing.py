@@ -4,18 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import (
-    count,
-    example,
-    json_option,
-    note,
-    print_json,
-    print_table,
-    say,
-    share,
-    verify_reads_option,
-)
 from .finding import find_head, find_table, is_file
+from .options import json_option, verify_reads_option
+from .printing import count, echo, example, interval_text, note, print_json, print_table, share
 
 if TYPE_CHECKING:
     from featstore import Comparison
@@ -27,30 +18,30 @@ __all__ = ["compare"]
     epilog=example(
         "featstore fit digits.fstore --head svm", "featstore compare logistic svm --store digits.fstore"
     ),
-    short_help="Say which of several heads is better.",
+    short_help="Compare heads with significance tests.",
 )
 @click.argument("heads", metavar="HEAD HEAD...", nargs=-1, required=True)
 @click.option(
     "--store",
     type=click.Path(),
-    help="Where heads given by name are, and the features of .head files outside of a store.  "
-    "[default: the only one here]",
+    help="Store of heads given by name, and of the features for .head files outside a store.  "
+    "[default: the only store here]",
 )
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),
     default="test",
     show_default=True,
-    help="Which images to compare on.",
+    help="Split to compare on.",
 )
 @verify_reads_option
 @json_option
 def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool) -> None:
-    """Compare HEADs on the same images, of which none was trained on.
+    """Compare the accuracy of HEADs on the same images, none of which any of them was trained on.
 
-    A HEAD is the name of a head in the store, or a .head file; they may be of different backbones and, as
-    files in their stores, of different stores. Differences come with their 95% interval by the paired
-    bootstrap and with McNemar's exact test, for more than two heads with Holm's correction.
+    A HEAD is the name of a head in the store, or a .head file; they may use different backbones and, as files
+    within a store, different stores. Each difference is reported with its 95% interval (paired bootstrap) and
+    McNemar's exact test, with Holm's correction for more than two heads.
     """
     import featstore
 
@@ -58,7 +49,7 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
         raise click.UsageError(f"a comparison needs at least two heads; found {len(heads)}")
     fitted, tables = [], []
     for head in heads:
-        # A file in a store has its features there, wherever the others are.
+        # The features of a head file within a store are in that store.
         path, home = find_head(head, None if is_file(head) else store)
         fitted.append(featstore.Head.load(path))
         tables.append(find_table(fitted[-1], home or store))
@@ -71,8 +62,8 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
 
 
 def _print_comparison(comparison: "Comparison") -> None:
-    told = comparison.to_dict()
-    click.echo(f"on {count(told['n'], 'image')} that are in {told['split']} for every head")
+    values = comparison.to_dict()
+    click.echo(f"on {count(values['n'], 'image')} in {values['split']} for every head")
     _note_left_out(comparison)
     click.echo()
     print_table(
@@ -83,15 +74,15 @@ def _print_comparison(comparison: "Comparison") -> None:
                 one["space"],
                 one["test_views"],
                 share(one["top1"]),
-                " to ".join(map(share, one["top1_ci"])),
+                interval_text(one["top1_ci"]),
             )
-            for one in told["heads"]
+            for one in values["heads"]
         ],
         left=2,
     )
     click.echo()
     rows = []
-    for pair in told["pairs"]:
+    for pair in values["pairs"]:
         low, high = pair["difference_ci"]
         rows.append(
             (
@@ -106,24 +97,24 @@ def _print_comparison(comparison: "Comparison") -> None:
     header = ("A", "B", "both right", "only A", "only B", "both wrong", "B - A, points", "95% interval", "p")
     print_table(header, rows, left=2)
     click.echo()
-    for pair in told["pairs"]:
-        say(pair["verdict"])
+    for pair in values["pairs"]:
+        echo(pair["verdict"])
 
 
 def _note_left_out(comparison: "Comparison") -> None:
     if comparison.rules_differ:
-        note("the heads divide the images by different rules")
+        note("the heads use different split rules")
     if comparison.split == "validation":
-        note("the heads were chosen on these images: their accuracies are too good")
+        note("the heads were tuned on these images: their accuracies are optimistic")
     if comparison.resampling["unit"] != "image":
         note(
-            f"interval and p are by {comparison.resampling['unit']} (n = {comparison.resampling['n']:,}), "
-            "p from random flips of sign"
+            f"intervals and p are by {comparison.resampling['unit']} (n = {comparison.resampling['n']:,}), "
+            "p by a sign-flip permutation test"
         )
     reasons = {
-        "seen": "another head was trained or chosen on them, or on others of their group",
+        "seen": "another head was trained or tuned on them, or on others of their group",
         "absent": "another head has no features or no label for them",
-        "conflicting": "they have several labels",
+        "conflicting": "they have conflicting labels",
     }
     for name, reason in reasons.items():
         if n_images := comparison.left_out[name]:

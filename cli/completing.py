@@ -8,11 +8,11 @@ __all__ = ["completion"]
 _EXAMPLE = "\b\nExample, whose output `eval` in ~/.bashrc puts to use:\n  featstore completion bash"
 
 
-@click.command(epilog=_EXAMPLE, short_help="Print what makes the shell complete commands and options.")
+@click.command(epilog=_EXAMPLE, short_help="Print a shell completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print a script by which SHELL completes featstore's commands and options on Tab."""
+    """Print a script that makes SHELL complete featstore's commands and options on Tab."""
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(ctx.find_root().command, {}, "featstore", "_FEATSTORE_COMPLETE").source())

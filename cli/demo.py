@@ -16,15 +16,16 @@ _COMMANDS = {"extract": extract, "fit": fit, "evaluate": evaluate, "predict": pr
 
 
 @click.command(
-    epilog="\b\nExample:\n  featstore demo", short_help="Run the whole job on handwritten digits, offline."
+    epilog="\b\nExample:\n  featstore demo",
+    short_help="Run the whole workflow on handwritten digits, offline.",
 )
 @click.argument("folder", default="featstore-demo", type=click.Path())
 @click.pass_context
 def demo(ctx: click.Context, folder: str) -> None:
-    """Run the whole job on scikit-learn's handwritten digits, without any download.
+    """Run the whole workflow on scikit-learn's handwritten digits, without any download.
 
-    The images, the store and the head are written to FOLDER, by default featstore-demo. Each command is shown
-    before it runs, so that you can go on with photos of your own.
+    The images, the store and the head are written to FOLDER (default: featstore-demo). Each command is
+    printed before it runs, so that you can repeat it with your own photos.
     """
     import featstore
     from featstore.images import write_digits
@@ -39,7 +40,7 @@ def demo(ctx: click.Context, folder: str) -> None:
     unseen = featstore.FeatureStore(store).table(catalog="digits").split("test").paths
     _run(ctx, "predict", head, *(os.path.relpath(path) for path in unseen[:: len(unseen) // 5]))
     click.echo()
-    click.echo("Now your own photos, a folder of them for each class (the default backbone is mobilenet_v2):")
+    click.echo("Next, your own photos, in one folder per class (the default backbone is mobilenet_v2):")
     click.echo("  featstore extract PHOTOS")
     click.echo("  featstore fit")
 

@@ -1,4 +1,4 @@
-"""Where the program `featstore` starts."""
+"""Entry point of the program `featstore`."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; before it is loaded, and after, there is nothing that a stop could spoil."""
+    """Run the command line; signals before it is loaded and after it ends simply end the process."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Python would show where in its imports it was.
+        # Python would print a traceback from its imports.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _import_nothing_from_here()
     from .main import main
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def _import_nothing_from_here() -> None:
-    """Take the current folder, which may be a stranger's, off what is imported from: here and in children."""
+    """Remove the current folder, which may be untrusted, from the import path: here and in subprocesses."""
     os.environ["PYTHONSAFEPATH"] = "1"
     here = os.path.realpath(os.getcwd())
     if sys.flags.safe_path or not sys.path or os.path.realpath(sys.path[0] or here) != here:

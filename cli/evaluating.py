@@ -5,25 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import (
-    accuracy_told,
+from .finding import find_head, find_table
+from .options import jobs_option, result_options, store_option
+from .plotting import checked_plot_path, plot_option, save_plot
+from .printing import (
+    accuracy_text,
     bar,
     count,
+    echo,
     example,
-    force_option,
-    json_option,
+    interval_text,
     mark_existing,
     marked_path,
     note,
     print_json,
     print_table,
-    quiet_option,
-    say,
+    setting_text,
     share,
-    verify_reads_option,
 )
-from .finding import find_head, find_table
-from .plotting import checked_plot_path, plot_option, save_plot
 
 if TYPE_CHECKING:
     from featstore import Evaluation, FeatureTable, Head
@@ -35,42 +34,35 @@ _LISTED_CLASSES = 20
 
 _PARTS = {
     "held_out": "held out",
-    "chosen_on": "its parameters were chosen on",
-    "fitted_on": "it was fitted on",
+    "chosen_on": "used to tune its parameters",
+    "fitted_on": "used to fit it",
 }
 
 
 @click.command(
     epilog=example("featstore evaluate logistic --store digits.fstore"),
-    short_help="Score a head on stored features.",
+    short_help="Score a head: accuracy, confusion matrix, calibration.",
 )
 @click.argument("head", metavar="HEAD")
+@store_option("Store of the features.", default="the head's, or the only store here")
 @click.option(
-    "--store", type=click.Path(), help="Where the features are.  [default: the head's, or the only one here]"
-)
-@click.option(
-    "--catalog", metavar="NAME", multiple=True, help="Labels to score on.  [default: the head's own]"
+    "--catalog", metavar="NAME", multiple=True, help="Catalog of labels to score on.  [default: the head's]"
 )
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test", "all"]),
-    help="Which images to score on.  [default: test, or all for a head that was fitted on none]",
+    help="Split to score on.  [default: test, or all for a head that was fitted on no images]",
 )
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
     metavar="K",
-    help="Judge all labelled images instead: in K folds, each by a head of HEAD's kind that is fitted on the "
-    "others, its parameters chosen anew.",
+    help="Cross-validate instead: predict every labelled image by a head of the same kind, tuned and fitted "
+    "on the other folds.",
 )
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
-)
-@plot_option("the confusion matrix and the calibration")
-@force_option
-@verify_reads_option
-@quiet_option
-@json_option
+@jobs_option
+@plot_option("confusion matrix and calibration (reliability diagram)")
+@result_options
 def evaluate(
     head: str,
     store: str | None,
@@ -85,12 +77,12 @@ def evaluate(
 ) -> None:
     """Score HEAD on images that it was not trained on.
 
-    HEAD is the name of a head in the store, or a .head file. The images are divided by the head's own rule,
-    and those that it was trained on are known by their content and left out, whatever catalog they are in.
-    Only --split train, and validation where it was trained on that, too, score them.
+    HEAD is the name of a head in the store, or a .head file. Images are split by the head's own split rule.
+    Those that it was trained on are recognised by content and excluded, whatever catalog they are in, except
+    with --split train, and --split validation if it was trained on all of validation.
 
-    Intervals are 95% ones: Wilson's for fractions of images, the bootstrap's for the others. precision@1 and
-    recall@5 are other names of the accuracy and the top-5 accuracy.
+    Intervals are at the 95% level: Wilson intervals for accuracy and recall, bootstrap intervals for the
+    other scores. precision@1 and recall@5 are other names of accuracy and top-5 accuracy.
     """
     import featstore
 
@@ -99,7 +91,7 @@ def evaluate(
     table = find_table(fitted, home, catalog)
     plot = checked_plot_path(plot, table, force=force)
     if folds is not None and split is not None:
-        raise click.UsageError("--folds judges all labelled images, and --split some: give one of them")
+        raise click.UsageError("--folds predicts all labelled images, --split only some: give one of them")
     if split is None:
         split = "test" if fitted.choice["fitted_on"] else "all"
     if folds is None:
@@ -112,61 +104,61 @@ def evaluate(
     if plot is not None:
         save_plot(evaluation, plot, force=force)
     if as_json:
-        told = evaluation.to_dict()
-        mark_existing(told["misclassified"])
-        print_json(told)
+        values = evaluation.to_dict()
+        mark_existing(values["misclassified"])
+        print_json(values)
         return
     if folds is None:
-        _note_what_is_not_known(evaluation, fitted, table)
+        _note_unknown_images(evaluation, fitted, table)
     _print_scores(evaluation, fitted)
     click.echo()
-    told = evaluation.to_dict()
-    met = [one for one in told["classes"] if one["f1"] is not None]
+    values = evaluation.to_dict()
+    met = [one for one in values["classes"] if one["f1"] is not None]
     _print_classes(met)
-    if n_more := len(told["classes"]) - len(met):
-        click.echo(f"{n_more:,} more that no image has and none was taken for")
-    if len(told["classes"]) <= _LISTED_CLASSES:
+    if n_more := len(values["classes"]) - len(met):
+        click.echo(f"{n_more:,} more classes without images or predictions")
+    if len(values["classes"]) <= _LISTED_CLASSES:
         click.echo()
-        labels = [str(one["label"]) for one in told["classes"]]
-        rows = [(label, *counts) for label, counts in zip(labels, told["confusion"], strict=True)]
+        labels = [str(one["label"]) for one in values["classes"]]
+        rows = [(label, *counts) for label, counts in zip(labels, values["confusion"], strict=True)]
         print_table(("true \\ predicted", *labels), rows)
-    if told["misclassified"]:
+    if values["misclassified"]:
         click.echo()
-        _print_mistakes(told["misclassified"])
+        _print_mistakes(values["misclassified"])
 
 
 def _print_scores(evaluation: "Evaluation", head: "Head") -> None:
     if "fitted_on" in evaluation.scored and head.test["n"]:
-        click.echo(f"test accuracy when it was fitted {accuracy_told(head.test, head.test['n'])}")
+        click.echo(f"test accuracy when fitted {accuracy_text(head.test, head.test['n'])}")
     named = "cross-validated" if evaluation.folds else evaluation.split
-    told = {"top1": evaluation.top1, "top1_ci": evaluation.top1_ci}
-    click.echo(f"{named} accuracy {accuracy_told(told, evaluation.n)}")
+    values = {"top1": evaluation.top1, "top1_ci": evaluation.top1_ci}
+    click.echo(f"{named} accuracy {accuracy_text(values, evaluation.n)}")
     if evaluation.folds:
         _print_folds(evaluation)
     else:
         _print_parts(evaluation)
     if evaluation.resampling["unit"] != "image":
         click.echo(
-            f"resampled by {evaluation.resampling['unit']}: {_interval(evaluation.top1_bootstrap_ci)} "
+            f"resampled by {evaluation.resampling['unit']}: {interval_text(evaluation.top1_bootstrap_ci)} "
             f"(n = {evaluation.resampling['n']:,})"
         )
     if evaluation.test_views > 1:
-        click.echo(f"each image is judged by the mean over {evaluation.test_views} views")
+        click.echo(f"predictions are averaged over {evaluation.test_views} views of each image")
     click.echo()
     rows: list[tuple[str, str, str]] = [
-        ("precision@1 (accuracy)", share(evaluation.top1), _interval(evaluation.top1_ci))
+        ("precision@1 (accuracy)", share(evaluation.top1), interval_text(evaluation.top1_ci))
     ]
     if evaluation.top5 is not None and evaluation.top5_ci is not None:
-        rows.append(("recall@5 (top-5 accuracy)", share(evaluation.top5), _interval(evaluation.top5_ci)))
+        rows.append(("recall@5 (top-5 accuracy)", share(evaluation.top5), interval_text(evaluation.top5_ci)))
     baseline = evaluation.baseline
     rows += [
-        ("macro F1", share(evaluation.macro_f1), _interval(evaluation.macro_f1_ci)),
+        ("macro F1", share(evaluation.macro_f1), interval_text(evaluation.macro_f1_ci)),
         (
             "balanced accuracy",
             share(evaluation.balanced_accuracy),
-            _interval(evaluation.balanced_accuracy_ci),
+            interval_text(evaluation.balanced_accuracy_ci),
         ),
-        (f"always {baseline['label']}", share(baseline["top1"]), _interval(baseline["top1_ci"])),
+        (f"always {baseline['label']}", share(baseline["top1"]), interval_text(baseline["top1_ci"])),
         ("log loss", f"{evaluation.log_loss:.3f}", ""),
         ("Brier score", f"{evaluation.brier_score:.3f}", ""),
         ("calibration error", share(evaluation.calibration_error), ""),
@@ -175,55 +167,51 @@ def _print_scores(evaluation: "Evaluation", head: "Head") -> None:
 
 
 def _print_folds(evaluation: "Evaluation") -> None:
-    """Say how the folds were dealt, and what was chosen in them."""
+    """Print how the folds were made, and which parameters they chose."""
     folds, together = evaluation.folds, evaluation.together
     least, most = (share(of(fold["top1"] for fold in folds)) for of in (min, max))
-    click.echo(f"  {len(folds)} folds, each judged by a head that was fitted without it: {least} to {most}")
+    click.echo(f"  {len(folds)} folds, each predicted by a head fitted on the others: {least} to {most}")
     kept = []
     if together["by"] != "image":
         kept.append(f"one {together['by']} ({evaluation.resampling['n']:,} in all)")
     if together["n_near"]:
-        kept.append(f"one scene ({together['n_near']:,} have near-duplicates)")
+        kept.append(f"one near-duplicate group ({together['n_near']:,} have near-duplicates)")
     if kept:
         click.echo(f"  images of {' or '.join(kept)} are in one fold")
     if together["skipped"]:
-        click.echo(f"  near-duplicates are not kept together: {together['skipped']}")
-    settings = Counter(
-        ", ".join(f"{name}={_shown(value)}" for name, value in fold["params"].items()) for fold in folds
-    )
-    if chosen := ", ".join(f"{told} ({times}x)" for told, times in settings.most_common() if told):
+        click.echo(f"  near-duplicates may be in different folds: {together['skipped']}")
+    settings = Counter(setting_text(fold["params"]) for fold in folds)
+    if chosen := ", ".join(f"{setting} ({times}x)" for setting, times in settings.most_common() if setting):
         click.echo(f"  parameters: {chosen}")
     for label, n_images in evaluation.unjudged.items():
-        say(f"  {label} is not judged: its {count(n_images, 'image')} cannot be held out and known")
+        echo(
+            f"  {label} is not scored: its {count(n_images, 'image')} cannot be both held out and trained on"
+        )
 
 
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _note_what_is_not_known(evaluation: "Evaluation", head: "Head", table: "FeatureTable") -> None:
+def _note_unknown_images(evaluation: "Evaluation", head: "Head", table: "FeatureTable") -> None:
     if evaluation.seen_by == "unknown":
-        note("which images the network's own classifier was trained on is not known: none is left out")
+        note("the training images of the network's own classifier are unknown: no image is excluded")
     elif evaluation.seen_by == "part":
-        note("which images the head was made of that this one extends is not known: none of them is left out")
+        note("the training images of the head that this one extends are unknown: none of them is excluded")
     elif evaluation.seen_by == "catalog" and table.catalog_name != head.catalog:
         note(
-            f"the head is of an earlier version, and knows what it was fitted on in the catalog "
-            f"{head.catalog} alone: fit it again to have such images left out of {table.catalog_name}"
+            "the head is of an earlier version, and knows its training images only in the catalog "
+            f"{head.catalog}: refit it to exclude them in {table.catalog_name}"
         )
 
 
 def _print_parts(evaluation: "Evaluation") -> None:
-    """Say how the head has seen the images, where it has seen any of them."""
+    """Print the accuracy by how the head has used the images, where it has used any."""
     is_mixed = len(evaluation.parts) > 1
     for part in evaluation.parts:
-        told = f"{accuracy_told(part, part['n'])}" if is_mixed else count(part["n"], "image")
+        values = accuracy_text(part, part["n"]) if is_mixed else count(part["n"], "image")
         if part["part"] != "held_out" or is_mixed:
-            click.echo(f"  {_PARTS[part['part']]}: {told}")
+            click.echo(f"  {_PARTS[part['part']]}: {values}")
     if "fitted_on" in evaluation.scored:
-        click.echo("  images that a head was fitted on say little of how good it is on others")
+        click.echo("  accuracy on images that a head was fitted on is optimistic")
     elif any(part["part"] == "fitted_on" for part in evaluation.parts):
-        click.echo("  those that it was fitted on are left out of all other figures")
+        click.echo("  those used to fit it are excluded from all other scores")
 
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:
@@ -232,7 +220,7 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
             one["label"],
             one["n"],
             *("" if one[name] is None else share(one[name]) for name in ("precision", "recall")),
-            "" if one["recall_ci"] is None else _interval(one["recall_ci"]),
+            "" if one["recall_ci"] is None else interval_text(one["recall_ci"]),
             "" if one["f1"] is None else share(one["f1"]),
         )
         for one in classes
@@ -248,8 +236,3 @@ def _print_mistakes(misclassified: list[dict[str, Any]]) -> None:
     print_table(("true", "predicted", "probability", "image"), rows, left=4)
     if (more := len(misclassified) - _LISTED_MISTAKES) > 0:
         click.echo(f"… and {more:,} more: --json lists them")
-
-
-def _interval(ends: tuple[float, float] | list[float]) -> str:
-    low, high = ends
-    return f"{share(low)} to {share(high)}"

@@ -5,21 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import (
-    bar,
-    count,
-    example,
+from .finding import find_head, find_table
+from .options import (
     import_option,
     json_option,
-    note,
-    print_json,
     quiet_option,
-    share,
-    short_path,
+    store_option,
     trust_model_option,
     weights_option,
 )
-from .finding import find_head, find_table
+from .printing import bar, count, example, note, print_json, share, short_path
 
 if TYPE_CHECKING:
     from featstore import FeatureTable, Head
@@ -31,7 +26,7 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
 
 @click.command(
     epilog=example("featstore export logistic digits-model --store digits.fstore --format keras"),
-    short_help="Write a head as one model file for other programs.",
+    short_help="Export a head and its backbone as one deployable model.",
 )
 @click.argument("head", metavar="HEAD")
 @click.argument("out", metavar="OUT", type=click.Path())
@@ -41,34 +36,33 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
     type=click.Choice(_FORMATS),
     default=_FORMATS[0],
     show_default=True,
-    help="What the model is to be run by: TensorFlow, Keras, LiteRT, ONNX Runtime or OpenVINO.",
+    help="Model format, for TensorFlow, Keras, LiteRT (TensorFlow Lite), ONNX Runtime or OpenVINO.",
 )
 @click.option(
     "--quantize",
     type=click.Choice(["float16", "int8"]),
-    help="Round the weights of a tflite model; int8 rounds activations too, by training photos.",
+    help="Quantize the weights of a tflite model; int8 also quantizes activations, calibrated on training "
+    "photos.",
 )
 @click.option(
     "--verify/--no-verify",
     default=True,
     show_default=True,
-    help="Run the model on test photos, and write it only if it gives the head's probabilities.",
+    help="Run the model on test photos, and write it only if its probabilities are the head's.",
 )
+@store_option("Store of the features.", default="the head's, or the only store here")
 @click.option(
-    "--store", type=click.Path(), help="Where the features are.  [default: the head's, or the only one here]"
-)
-@click.option(
-    "--catalog", metavar="NAME", multiple=True, help="Where the photos are.  [default: the head's own]"
+    "--catalog", metavar="NAME", multiple=True, help="Catalog of the test photos.  [default: the head's]"
 )
 @weights_option
 @click.option(
     "--test-views",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Views of an image that the model averages over: 1, or 2 for it and its mirror image.  "
-    "[default: as the head does]",
+    help="Number of views that the model averages over: 1, or 2 for the image and its mirror image.  "
+    "[default: as the head]",
 )
-@click.option("--force", is_flag=True, help="Replace OUT if it is an exported model.")
+@click.option("--force", is_flag=True, help="Overwrite OUT if it is an exported model.")
 @trust_model_option
 @import_option
 @quiet_option
@@ -89,12 +83,12 @@ def export(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Write HEAD and its backbone as one model into the folder OUT.
+    """Export HEAD and its backbone as one model into the folder OUT.
 
-    HEAD is the name of a head in the store, or a .head file. The model takes images as uint8 and gives
-    probabilities; it needs no featstore. Beside it are labels.txt, model.json, photo.py, which reads photos
-    as featstore does, and model_card.md, which holds a program that labels one. Before OUT appears, the model
-    is run on the test photos that are there.
+    HEAD is the name of a head in the store, or a .head file. The model maps uint8 images to class
+    probabilities and does not need featstore. The folder also holds labels.txt, model.json, photo.py, which
+    decodes photos as featstore does, and model_card.md with a program that labels a photo. The model is
+    verified on the available test photos before OUT is created.
     """
     import featstore
 
@@ -130,9 +124,9 @@ def export(
         f"input     images: uint8 (n, {height}, {width}, 3), RGB; images of other shapes: {model.resize}"
     )
     if described.test_views > 1:
-        click.echo("views     2: the image and its mirror image, whose probabilities are averaged")
+        click.echo("views     2: probabilities are averaged over the image and its mirror image")
     elif (of_head := described.head["test_views"]) > 1:
-        click.echo(f"views     1: the image itself, where the head averages over {of_head}")
+        click.echo(f"views     1: the image itself, while the head averages over {of_head}")
     click.echo(f"output    probabilities: float32 (n, {len(model.classes):,})")
     if model.rejects_below:
         click.echo(f"unknown   where no probability reaches {model.rejects_below:g}")
@@ -140,7 +134,7 @@ def export(
 
 
 def _table(head: "Head", home: str | None, catalog: tuple[str, ...], *, asked: bool) -> "FeatureTable | None":
-    """Open the features that the head was fitted on; an export goes on without, unless they were named."""
+    """Open the features that the head was fitted on; None if not found, unless the user named them."""
     from featstore import FeatstoreError
 
     try:
@@ -152,21 +146,21 @@ def _table(head: "Head", home: str | None, catalog: tuple[str, ...], *, asked: b
         return None
 
 
-def _print_verification(told: dict[str, Any]) -> None:
-    if "skipped" in told:
-        click.echo(f"verified  no: {told['skipped']}")
+def _print_verification(result: dict[str, Any]) -> None:
+    if "skipped" in result:
+        click.echo(f"verified  no: {result['skipped']}")
         return
-    lost = f" ({told['n_lost']:,} more are gone or changed)" if told["n_lost"] else ""
-    click.echo(f"verified  on {count(told['n'], 'test photo')}{lost}: {_difference(told)}")
-    if encoded := told.get("encoded"):
-        undecoded = f" ({encoded['n_undecoded']:,} more not decoded)" if encoded["n_undecoded"] else ""
+    lost = f" ({result['n_lost']:,} more are missing or changed)" if result["n_lost"] else ""
+    click.echo(f"verified  on {count(result['n'], 'test photo')}{lost}: {_difference(result)}")
+    if encoded := result.get("encoded"):
+        undecoded = f" ({encoded['n_undecoded']:,} more cannot be decoded)" if encoded["n_undecoded"] else ""
         difference = f": {_difference(encoded)}" if encoded["n"] else ""
         click.echo(f"encoded   on {count(encoded['n'], 'file')}{undecoded}{difference}")
 
 
-def _difference(told: dict[str, Any]) -> str:
+def _difference(result: dict[str, Any]) -> str:
     return (
-        f"probabilities differ by at most {told['largest_difference']:.2g}, on average by "
-        f"{told['mean_difference']:.2g}; {share(told['top1_agreement'])} have the same label; accuracy "
-        f"{share(told['top1_model'])}, of the head {share(told['top1_head'])}"
+        f"probabilities differ by at most {result['largest_difference']:.2g}, on average by "
+        f"{result['mean_difference']:.2g}; {share(result['top1_agreement'])} have the same label; accuracy "
+        f"{share(result['top1_model'])}, of the head {share(result['top1_head'])}"
     )

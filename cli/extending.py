@@ -7,25 +7,29 @@ import click
 
 from featstore.class_names import matching_name, normalised_name
 
-from .console import (
-    accuracy_told,
+from .finding import find_head, note_replaced, open_store, output_path
+from .options import (
+    jobs_option,
+    output_option,
+    result_options,
+    seed_option,
+    store_option,
+    table_options,
+)
+from .plotting import checked_plot_path, plot_option, save_plot
+from .printing import (
+    accuracy_text,
     bar,
     count,
-    force_option,
-    json_option,
+    echo,
+    interval_text,
     note,
-    open_store,
     print_json,
     print_table,
-    quiet_option,
-    say,
     share,
     short_path,
-    verify_reads_option,
 )
-from .finding import find_head, note_replaced, output_path, table_options
-from .plotting import checked_plot_path, plot_option, save_plot
-from .splitting import split_options
+from .split_options import split_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +43,7 @@ _MOST_ASKED = 10
 
 
 class _Same(click.ParamType[tuple[str, str]]):
-    """``daisy=daisy``: a new label and the old class that it is."""
+    """``daisy=daisy``: a new label and the old class it stands for."""
 
     name = "NEW=OLD"
 
@@ -56,62 +60,46 @@ class _Same(click.ParamType[tuple[str, str]]):
     epilog="\b\nExample, beside flowers.fstore, with Keras' own weights, which the first line downloads:\n"
     "  featstore import-head --backbone mobilenet_v2 -o imagenet.head\n"
     "  featstore extend imagenet.head --store flowers.fstore",
-    short_help="Add new classes to a head, and keep its old ones.",
+    short_help="Add new classes to a head and keep the old ones.",
 )
 @click.argument("old_head", metavar="OLD_HEAD")
-@click.option(
-    "--store",
-    type=click.Path(),
-    help="Where the new images' features are.  [default: the head's, or the only one here]",
-)
-@table_options("The new images' features", "The new images, with their labels")
+@store_option("Store of the new images' features.", default="the head's, or the only store here")
+@table_options("The new images' features", "The new images and their labels")
 @click.option(
     "--old-catalog",
     metavar="NAME",
     multiple=True,
-    help="Images of old classes, by which the cost is bounded and known; repeat for several.  [default: "
-    "those that OLD_HEAD was made of, where the store has them]",
+    help="Images of old classes, to limit and measure the loss of old accuracy; repeat for several.  "
+    "[default: those that OLD_HEAD was trained on, if the store has them]",
 )
 @click.option(
     "--method",
     type=click.Choice(["gate", "columns", "imprinting"]),
     default="gate",
     show_default=True,
-    help="What decides between old and new: a gate by the nearest training images; new columns of a linear "
-    "head, trained or made of class means.",
+    help="How to decide between old and new classes: a gate on the nearest training images, or new columns "
+    "of a linear head, either trained or imprinted (class means).",
 )
 @click.option(
     "--same",
     type=_Same(),
     multiple=True,
-    help="A new label that is an old class, such as daisy=daisy; repeat for several.  [default: asked at a "
-    "terminal; elsewhere equal names stay apart]",
+    help="A new label that is the same as an old class, such as daisy=daisy; repeat for several.  [default: "
+    "ask on a terminal; elsewhere equal names stay separate classes]",
 )
 @click.option(
     "--max-loss",
     type=click.FloatRange(min=0, max=1, max_open=True),
     default=0.02,
     show_default=True,
-    help="Share of old images that may lose the right label.",
+    help="Maximum fraction of old images that may become misclassified.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For what is drawn."
-)
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
-)
+@seed_option
+@jobs_option
 @split_options
-@click.option(
-    "--output",
-    "-o",
-    metavar="NAME|FILE.head",
-    help="Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]",
-)
-@plot_option("what each loss of old images gains")
-@force_option
-@verify_reads_option
-@quiet_option
-@json_option
+@output_option("Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]")
+@plot_option("trade-off between old and new accuracy")
+@result_options
 def extend(
     old_head: str,
     store: str | None,
@@ -130,11 +118,12 @@ def extend(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make one head over all classes of OLD_HEAD and those of new images.
+    """Train one head on all classes of OLD_HEAD plus the classes of new images (class-incremental learning).
 
-    Images of old classes are welcome, not needed: with them at most --max-loss of them lose the right label,
-    and what the new classes cost is measured; without, 95% of the new images are taken for new. New images
-    in training and validation are fitted on, those in test are scored; all is chosen on images held out.
+    Images of old classes are useful but not required: with them, at most --max-loss of them become
+    misclassified, and the cost of the new classes is measured; without them, 95% of the new images are
+    recognised as new. The head is fitted on new images in train and validation, and scored on those in test;
+    all choices are made on held-out images.
     """
     import featstore
 
@@ -168,12 +157,12 @@ def extend(
     if plot is not None and head.extension["curve"]:
         save_plot(head, plot, force=force)
     elif plot is not None:
-        note("no image of an old class was at hand: there is no trade-off to draw")
+        note("there are no images of old classes, so there is no trade-off to plot")
     if as_json:
         print_json({**head.to_dict(), "path": target})
         return
     _print_extension(head)
-    say(f"saved to {short_path(target)}")
+    echo(f"saved to {short_path(target)}")
 
 
 def _new_table(
@@ -183,8 +172,8 @@ def _new_table(
     if not space and (missing := [name for name in own if name not in opened.space_names]):
         spaces = ", ".join(opened.space_names) or "none"
         raise click.UsageError(
-            f"the head is one on features of {', '.join(missing)}; {opened.path} has {spaces}. Extract the "
-            "new images with the head's own backbone and weights, or name their store with --store"
+            f"the head was trained on features of {', '.join(missing)}; {opened.path} has {spaces}. Extract "
+            "the new images with the head's own backbone and weights, or give their store with --store"
         )
     table = opened.table(space=space or own, catalog=catalog or None)
     old.check_fingerprint(table.fingerprint, spec=table.spec)
@@ -199,7 +188,7 @@ def _old_tables(
         known = [*old.catalog.split("+"), *old.extension.get("old_catalogs", ())]
         named = [name for name in dict.fromkeys(known) if name in opened.catalog_names and name not in new]
         if named:
-            note(f"images of old classes: {', '.join(named)}, which the old head was made of")
+            note(f"images of old classes: {', '.join(named)}, which the old head was trained on")
     spaces = [part.name for part in table.spec.parts]
     return [opened.table(space=spaces, catalog=name) for name in named]
 
@@ -207,7 +196,7 @@ def _old_tables(
 def _ask_for_same(
     old: "Head", table: "FeatureTable", same: "Mapping[str, str]", *, can_ask: bool
 ) -> dict[str, str]:
-    """Ask whether labels that the old head knows are its classes; away from a terminal say how to say so."""
+    """Ask whether labels shared with the old head are the same classes; off a terminal, print how to."""
     known = {*old.classes.tolist()}
     given = set(map(normalised_name, same))
     labels = table.classes.tolist()
@@ -215,19 +204,19 @@ def _ask_for_same(
     if can_ask and _at_terminal():
         if len(twins) > _MOST_ASKED:
             named = ", ".join(twins[:_MOST_ASKED])
-            question = f"{len(twins)} labels are old classes, too ({named} …). Are they all the same?"
+            question = f"{len(twins)} labels are also old classes ({named} …). Are they all the same?"
             return (
                 {label: label for label in twins} if click.confirm(question, default=True, err=True) else {}
             )
         return {
             label: label
             for label in twins
-            if click.confirm(f"{label} is an old class, too. Is it the same?", default=True, err=True)
+            if click.confirm(f"{label} is also an old class. Is it the same?", default=True, err=True)
         }
     for label in twins[:_MOST_ASKED]:
-        note(f"{label} is an old class, too, and stays apart from it: --same {label}={label} joins them")
+        note(f"{label} is also an old class, and stays separate: --same {label}={label} joins them")
     if (more := len(twins) - _MOST_ASKED) > 0:
-        note(f"and so do {count(more, 'more label')}")
+        note(f"the same holds for {count(more, 'more label')}")
     return {}
 
 
@@ -236,32 +225,31 @@ def _at_terminal() -> bool:
 
 
 def _print_extension(head: "Head") -> None:
-    told = head.extension
-    scores, chosen = told["scores"], told["chosen"]
+    report = head.extension
+    scores, chosen = report["scores"], report["chosen"]
     click.echo(
-        f"{told['method']} on {head.spec.name}: {len(head.classes):,} classes, "
-        f"{told['old']['n_classes']:,} old and {len(told['new']):,} new"
+        f"{report['method']} on {head.spec.name}: {len(head.classes):,} classes, "
+        f"{report['old']['n_classes']:,} old and {len(report['new']):,} new"
     )
-    for label, called in told["labels"].items():
+    for label, called in report["labels"].items():
         if label != called:
-            say(f"  {label} is {called}")
+            echo(f"  {label} is called {called}")
     if scores["new"]["n"]:
-        click.echo(f"new accuracy {accuracy_told(scores['new'], scores['new']['n'])}")
+        click.echo(f"new accuracy {accuracy_text(scores['new'], scores['new']['n'])}")
         if scores["alone"]["n"]:
-            click.echo(
-                f"  of the new classes by themselves {accuracy_told(scores['alone'], scores['alone']['n'])}"
-            )
+            click.echo(f"  with the new classes alone {accuracy_text(scores['alone'], scores['alone']['n'])}")
     else:
-        click.echo(f"new accuracy by folds {accuracy_told(scores['held_out'], scores['held_out']['n'])}")
+        click.echo(
+            f"new accuracy, cross-validated {accuracy_text(scores['held_out'], scores['held_out']['n'])}"
+        )
     if (old := scores["old"]) is not None:
-        low, high = map(share, old["lost_ci"])
         click.echo(
             f"old accuracy {share(old['top1_before'])} before, {share(old['top1_after'])} after: "
-            f"{share(old['lost'])} lost (95% interval {low} to {high}, n = {old['n']:,})"
+            f"{share(old['lost'])} lost (95% interval {interval_text(old['lost_ci'])}, n = {old['n']:,})"
         )
-    for one in told["confused"]:
+    for one in report["confused"]:
         of_old = f", and {one['n_old_as_new']} of {one['n_old']:,} the other way" if one["n_old"] else ""
-        say(f"{one['n_new_as_old']} of {one['n_new']:,} {one['new']} are taken for {one['old']}{of_old}")
+        echo(f"{one['n_new_as_old']} of {one['n_new']:,} {one['new']} are predicted as {one['old']}{of_old}")
     calibration = scores["calibration"]
     click.echo(
         f"probabilities: calibration error {share(calibration['calibration_error'])}, log loss "
@@ -269,22 +257,22 @@ def _print_extension(head: "Head") -> None:
     )
     if chosen["by"] == "kept":
         note(
-            "no image of an old class was at hand: 95% of the new images are taken for new, and what that "
-            "costs old classes is not known; --old-catalog names images that tell"
+            "there are no images of old classes: 95% of the new images are recognised as new, at an unknown "
+            "cost for old classes; give images of old classes with --old-catalog to measure it"
         )
         return
     click.echo()
-    _print_curve(told)
+    _print_curve(report)
 
 
-def _print_curve(told: "Mapping[str, Any]") -> None:
-    points = told["curve"]
-    at = next(n for n, point in enumerate(points) if point["offset"] == told["chosen"]["offset"])
+def _print_curve(report: "Mapping[str, Any]") -> None:
+    points = report["curve"]
+    at = next(n for n, point in enumerate(points) if point["offset"] == report["chosen"]["offset"])
     first = max(0, min(at - _LISTED_POINTS // 2, len(points) - _LISTED_POINTS))
     rows = [
         (share(point["lost"]), share(point["new_top1"]), "chosen" if number == at else "")
         for number, point in enumerate(points)
         if first <= number < first + _LISTED_POINTS
     ]
-    print_table(("old lost", "new accuracy", f"for at most {share(told['max_loss'])} lost"), rows, left=0)
+    print_table(("old lost", "new accuracy", f"for at most {share(report['max_loss'])} lost"), rows, left=0)
     click.echo()

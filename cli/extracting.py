@@ -6,24 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import (
+from .backbone_options import backbone_options
+from .options import engine_option, json_option, quiet_option
+from .printing import (
     bar,
     count,
-    engine_option,
+    echo,
     example,
-    import_option,
-    json_option,
     left_out,
     listed,
     note,
     print_json,
     print_table,
-    quiet_option,
-    say,
     short_path,
-    trust_model_option,
 )
-from .viewing import ImageSize, recipe_options, recipe_told, resize_option
+from .view_options import recipe_options, take_recipe
 
 if TYPE_CHECKING:
     from featstore import ExtractionReport
@@ -45,91 +42,51 @@ class _Devices(click.ParamType[list[str]]):
 
 @click.command(
     epilog=example("featstore extract digits --backbone scattering --store digits.fstore"),
-    short_help="Push images through a backbone and keep the features.",
+    short_help="Compute and store the features (embeddings) of images.",
 )
 @click.argument("source", type=click.Path())
 @click.option(
-    "--store", type=click.Path(), help="Where to keep the features.  [default: NAME.fstore after SOURCE]"
+    "--store", type=click.Path(), help="Store to write the features to.  [default: NAME.fstore after SOURCE]"
 )
-@click.option(
-    "--backbone",
-    default="mobilenet_v2",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="A network that `featstore backbones` lists, or a Keras model of your own (.keras, or a whole .h5).",
+@backbone_options(
+    weights="Weights file (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded by Keras]"
 )
-@click.option(
-    "--weights",
-    type=click.Path(),
-    help="Weights file (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded by Keras]",
-)
-@click.option(
-    "--layer",
-    help="Cut the network at this layer; inside a nested network, at NETWORK/LAYER.  [default: the last "
-    "before the classifier]",
-)
-@click.option(
-    "--pooling",
-    type=click.Choice(["avg", "max", "none"]),
-    default="avg",
-    show_default=True,
-    help="How the layer's height and width are pooled; none flattens them.",
-)
-@click.option(
-    "--image-size", type=ImageSize(), help="Input side, or HEIGHTxWIDTH.  [default: the network's own]"
-)
-@resize_option
-@click.option(
-    "--preprocess",
-    type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
-    help="Pixel scaling that a model of your own expects, in Keras' words.",
-)
-@trust_model_option
-@import_option
-@click.option("--alpha", type=float, help="Width multiplier of the MobileNets.")
 @click.option(
     "--views",
     type=click.IntRange(1, 2**16),
     default=1,
     show_default=True,
-    help="How many views of each image: itself, and others drawn as the next options say.",
+    help="Number of views of each image (data augmentation): the image itself, and others drawn as the next "
+    "options define.",
 )
 @recipe_options
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Stored as.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Arithmetic of the forward pass.",
-)
 @engine_option
 @click.option(
     "--devices",
     type=_Devices(),
-    help="Where Keras runs the network, such as gpu:0,gpu:1.  [default: on all GPUs]",
+    help="Devices that Keras runs the network on, such as gpu:0,gpu:1.  [default: all GPUs]",
 )
 @click.option(
     "--train-list",
     type=click.Path(),
     metavar="FILE",
-    help="Text file that names training images, one CLASS/IMAGE a line, as seen from SOURCE, with or without "
+    help="Text file of training images, one CLASS/IMAGE per line, relative to SOURCE, with or without file "
     "extension.",
 )
-@click.option("--validation-list", type=click.Path(), metavar="FILE", help="The same for validation images.")
-@click.option("--test-list", type=click.Path(), metavar="FILE", help="The same for test images.")
-@click.option("--catalog", metavar="NAME", help="Name of this source in the store.  [default: after SOURCE]")
+@click.option(
+    "--validation-list", type=click.Path(), metavar="FILE", help="Same as --train-list, for validation."
+)
+@click.option("--test-list", type=click.Path(), metavar="FILE", help="Same as --train-list, for test.")
+@click.option(
+    "--catalog", metavar="NAME", help="Name of this source's catalog in the store.  [default: after SOURCE]"
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded.")
 @click.option(
-    "--rehash", is_flag=True, help="Read every file again, also those that are unchanged since the last time."
+    "--rehash", is_flag=True, help="Read every file again, including those unchanged since the last run."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of decoding threads.  [default: one per core]"
+)
 @quiet_option
 @json_option
 @click.pass_context
@@ -143,31 +100,30 @@ def extract(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Push every image of SOURCE through a frozen network, once, and keep the features.
+    """Run every image of SOURCE through a frozen, pretrained network and store its features (embeddings).
 
-    SOURCE is a folder with one folder of images per class, a folder of images without labels, or a CSV with
-    the columns path and, optionally, label, group and split. If all folders in SOURCE are called train,
-    validation (or val, valid, dev) or test, train and another are there, and train holds class folders, then
-    they are splits.
+    SOURCE is a folder with one subfolder of images per class, a folder of unlabelled images, or a CSV file
+    with the column path and, optionally, label, group and split. A SOURCE with folders train and validation
+    (or val, valid, dev) or test, and no others, is read as pre-split if train holds class folders.
 
-    Splits that this call gives, by lists, folders or the CSV, are kept for `featstore fit` in place of those
-    of the call before: without the lists, they are forgotten. Images in no list are left to the rule of fit;
-    its --test 0 keeps them out of the test images.
+    Splits given by lists, folders or the CSV are stored for `featstore fit` and replace those of the previous
+    run: without the lists, they are forgotten. Images in no list are split by the rule of fit; its --test 0
+    keeps them out of the test set.
 
-    Images and classes that are gone since the last run are named. A folder or CSV that was moved keeps its
-    catalog, which is recognised by the images' content.
+    Images and classes that disappeared since the last run are listed. A folder or CSV that was moved keeps
+    its catalog, which is recognised by the images' content.
 
-    What the store has already is not computed again: run the same command after adding images, or after
-    Ctrl-C, and it goes on from there.
+    Features that the store already has are not computed again: run the same command after adding images, or
+    to resume after Ctrl-C.
 
     With --views 8 and at least one of --flip, --random-crop, --random-scale and --random-brightness, eight
-    views of each image are kept: the image itself and seven others, always the same ones. More can be added
+    views of each image are stored: the image itself and seven reproducible variations. More can be added
     later. `featstore views` shows what they look like.
     """
     import featstore
-    from featstore.flow.extraction import ExtractionInterrupted
+    from featstore.flow import ExtractionInterrupted
 
-    recipe = recipe_told(options)
+    recipe = take_recipe(options)
     try:
         with bar(None, quiet=quiet) as progress:
             report = featstore.extract(
@@ -175,7 +131,7 @@ def extract(
             )
     except ExtractionInterrupted as interruption:
         _print_report(interruption.report, as_json=as_json)
-        note("interrupted: what was done is sealed; the same command goes on from there")
+        note("interrupted: the features computed so far are stored; run the same command to resume")
         ctx.exit(ctx.obj.status or 130)
     _print_report(report, as_json=as_json)
 
@@ -197,18 +153,18 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         f"{report.extracted:,} extracted{passed}, {report.reused:,} reused, {report.failed:,} failed "
         f"({report.images_per_second:,.0f} images/s{rate})"
     )
-    say(f"store    {short_path(report.store)}")
+    echo(f"store    {short_path(report.store)}")
     click.echo(f"space    {report.space}")
     click.echo(f"catalog  {report.catalog}")
     _print_changes(report)
     _print_given(report.given_splits)
     for line in left_out(report.ignored_endings, report.skipped):
-        say(line)
+        echo(line)
     if report.empty_classes:
         folders = f"{len(report.empty_classes):,} class{'es' * (len(report.empty_classes) > 1)}"
-        say(f"no usable image in {folders}: {listed(report.empty_classes)}")
+        echo(f"no usable image in {folders}: {listed(report.empty_classes)}")
     if report.unlabelled:
-        click.echo(f"{count(report.unlabelled, 'image')} without a label beside the others")
+        click.echo(f"{count(report.unlabelled, 'image')} without a label among labelled ones")
     if report.failures:
         click.echo(f"{count(report.failed, 'image')} without features:")
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")
@@ -217,14 +173,14 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
 
 
 def _print_changes(report: "ExtractionReport") -> None:
-    """Print what the catalog had and the source has no more."""
+    """Print what disappeared from the source since the last run."""
     if report.moved_from is not None:
-        say(f"moved    from {short_path(report.moved_from)}")
+        echo(f"moved    from {short_path(report.moved_from)}")
     if report.emptied_classes:
         classes = [f"{label} ({images:,} before)" for label, images in report.emptied_classes.items()]
-        say(f"emptied  {len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {_first(classes)}")
+        echo(f"emptied  {len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {_first(classes)}")
     if report.gone:
-        say(f"gone     {count(len(report.gone), 'image')} since the last run: {_first(report.gone)}")
+        echo(f"gone     {count(len(report.gone), 'image')} since the last run: {_first(report.gone)}")
 
 
 def _first(names: Sequence[str]) -> str:
@@ -233,16 +189,18 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _print_given(given: dict[str, int]) -> None:
-    told = [f"{number:,} {split}" for split, number in given.items() if number and split != "rule"]
-    if told:
-        rest = f"; {count(given['rule'], 'image')} left to the rule of fit" if given["rule"] else ""
-        click.echo(f"splits   given: {', '.join(told)}{rest}")
+    parts = [f"{number:,} {split}" for split, number in given.items() if number and split != "rule"]
+    if parts:
+        rest = f"; {count(given['rule'], 'image')} split by the rule of fit" if given["rule"] else ""
+        click.echo(f"splits   given: {', '.join(parts)}{rest}")
 
 
-@click.command(epilog=example("featstore backbones"), short_help="List the networks that extract knows.")
+@click.command(
+    epilog=example("featstore backbones"), short_help="List the available pretrained networks (backbones)."
+)
 @json_option
 def backbones(as_json: bool) -> None:
-    """List the networks that `featstore extract --backbone` knows.
+    """List the pretrained networks that `featstore extract --backbone` accepts.
 
     The feature size is that of the last layer after average pooling.
     """

@@ -1,44 +1,45 @@
-"""Which head, and which features, a command line means."""
+"""Find the store, head and features that a command line refers to."""
 
+import glob
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
-from .console import accuracy_told, note, open_store, short_path
+from .options import wants_verified_reads
+from .printing import accuracy_text, note, printable, short_path
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head
+    from featstore import FeatureStore, FeatureTable, Head
 
-__all__ = ["find_head", "find_table", "is_file", "note_replaced", "output_path", "table_options"]
+__all__ = ["find_head", "find_table", "is_file", "note_replaced", "open_store", "output_path"]
 
 
-def table_options(features: str, images: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the options ``--space`` and ``--catalog`` of a command, by what it wants of them."""
+def open_store(path: str | None, *, repair: bool = False) -> "FeatureStore":
+    """Open the store at a path or, without one, the only store in the current folder."""
+    from featstore import FeatureStore
 
-    def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        space = click.option(
-            "--space",
-            metavar="NAME",
-            multiple=True,
-            help=f"{features}, or how the name begins; repeat to put several side by side.  "
-            "[default: the only ones]",
+    return FeatureStore(_store_path(path), repair=repair, verify_reads=wants_verified_reads())
+
+
+def _store_path(path: str | None) -> str:
+    if path is not None:
+        return path
+    found = sorted(glob.glob("*.fstore"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise click.UsageError(
+            f"no store given, and there is none (*.fstore) in {printable(os.getcwd())}; name one, or create "
+            "one with `featstore extract FOLDER`"
         )
-        catalog = click.option(
-            "--catalog",
-            metavar="NAME",
-            multiple=True,
-            help=f"{images}; repeat for several.  [default: the only ones]",
-        )
-        return space(catalog(command))
-
-    return decorated
+    raise click.UsageError(f"there are several stores here, name one: {printable(', '.join(found))}")
 
 
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     """Return a head's file, and the store that it is in if it is in one."""
-    # A pickle is taken for a file, so that it is refused for what it is.
+    # A pickle is treated as a file, so that it is refused for being one.
     if is_file(head) or head.endswith((".joblib", ".pickle", ".pkl")):
         path = os.path.abspath(head)
         home = os.path.dirname(os.path.dirname(path))
@@ -48,29 +49,27 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
         return path, store or (home if inside else None)
     opened = open_store(store)
     if head not in opened.head_names:
-        known = ", ".join(opened.head_names) or "none yet: make one with `featstore fit`"
-        raise click.UsageError(
-            f"{opened.path} has no head {head!r}; it has {known}. A file's name ends in .head"
-        )
+        known = ", ".join(opened.head_names) or "none yet: train one with `featstore fit`"
+        raise click.UsageError(f"{opened.path} has no head {head!r}; it has {known}. File names end in .head")
     return opened.head_path(head), opened.path
 
 
 def is_file(head: str) -> bool:
-    """Say whether what a head is called is a file, rather than its name in a store."""
+    """Return whether a head is given as a file rather than by its name in a store."""
     return head.endswith(".head") or os.path.basename(head) != head
 
 
 def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable[str] = ()) -> str:
-    """Return where a head is to be saved: in a file that may be written, or by its name in a store."""
+    """Return the path to save a head at: a file that may be written, or its place in a store."""
     if is_file(output):
-        from featstore.io.outputs import check_head_output
+        from featstore.io import check_head_output
 
         return check_head_output(output, overwrite=force, inputs=inputs)
     return open_store(store).head_path(output)
 
 
 def note_replaced(path: str) -> None:
-    """Say that a head is about to be replaced, and what it was worth."""
+    """Print a note that a head is about to be replaced, with its accuracy."""
     from featstore import FeatstoreError, Head
 
     if not os.path.exists(path):
@@ -80,20 +79,20 @@ def note_replaced(path: str) -> None:
     except FeatstoreError:
         note(f"replacing {short_path(path)}, which cannot be read")
         return
-    test = f", test accuracy {accuracy_told(old.test, old.test['n'])}" if old.test["n"] else ""
+    test = f", test accuracy {accuracy_text(old.test, old.test['n'])}" if old.test["n"] else ""
     note(f"replacing the head {short_path(path)} of {old.created}{test}")
 
 
 def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":
-    """Open the features that a head was fitted on, with the labels named or else its own."""
+    """Open the features that a head was trained on, with the given catalogs or else the head's own."""
     opened = open_store(home)
     missing = [part.name for part in head.spec.parts if part.name not in opened.space_names]
     if missing:
         spaces = ", ".join(opened.space_names) or "none"
         raise click.UsageError(
             f"the head was trained on features of {', '.join(missing)}; {opened.path} has {spaces}. "
-            "Name its store with --store"
+            "Give its store with --store"
         )
-    # A head that was made of a network's own classifier was fitted on no catalog.
+    # An imported head was fitted on no catalog.
     catalogs = catalog or tuple(filter(None, head.catalog.split("+")))
     return opened.table(space=[part.name for part in head.spec.parts], catalog=catalogs or None)

@@ -1,4 +1,4 @@
-"""`featstore fit` and `heads`."""
+"""`featstore fit` and `featstore heads`."""
 
 import importlib.util
 import os
@@ -8,26 +8,33 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from .console import (
-    accuracy_told,
-    bar,
-    example,
-    force_option,
+from .finding import note_replaced, open_store, output_path
+from .options import (
+    class_weight_option,
+    jobs_option,
     json_option,
-    open_store,
+    output_option,
+    reject_type,
+    result_options,
+    seed_option,
+    store_argument,
+    table_options,
+)
+from .plotting import check_tensorboard_folder, checked_plot_path, plot_option, show_sweep
+from .printing import (
+    accuracy_text,
+    bar,
+    echo,
+    example,
+    note,
     print_json,
     print_table,
-    quiet_option,
-    say,
+    setting_text,
     share,
     short_path,
-    verify_reads_option,
 )
-from .finding import note_replaced, output_path, table_options
-from .plotting import check_tensorboard_folder, checked_plot_path, plot_option, show_sweep
-from .quality import print_near_duplicates
-from .splitting import split_options
-from .view_options import note_unused_views, told_views, view_options
+from .split_options import split_options
+from .view_options import note_unused_views, view_options, views_text
 
 if TYPE_CHECKING:
     from featstore import Head, HeadInfo, SplitRule
@@ -36,7 +43,7 @@ __all__ = ["fit", "heads"]
 
 
 class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
-    """``C=0.3``: a hyper-parameter's name and value; a number, a truth value or nothing where it is one."""
+    """``C=0.3``: a hyper-parameter's name and value, which may be a number, true, false or none."""
 
     name = "NAME=VALUE"
     words: ClassVar[dict[str, bool | None]] = {"true": True, "false": False, "none": None}
@@ -58,38 +65,33 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
 
 
 @click.command(
-    epilog=example("featstore fit digits.fstore --head svm"), short_help="Train a head on stored features."
+    epilog=example("featstore fit digits.fstore --head svm"),
+    short_help="Train a classifier (head) on stored features.",
 )
-@click.argument("store", required=False, type=click.Path())
+@store_argument
 @click.option(
     "--head",
     default="logistic",
     show_default=True,
     metavar="NAME|MODULE:FACTORY",
-    help="One that `featstore heads` lists, or a function of your own that returns a scikit-learn "
-    "classifier: this runs the module's code. Modules in the current folder are found.",
+    help="Classifier: one of `featstore heads`, or your own function that returns a scikit-learn classifier. "
+    "The latter runs the module's code; modules in the current folder are found.",
 )
 @table_options("Features to train on", "Labels to train on")
 @view_options
-@click.option(
-    "--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of choosing it."
-)
-@click.option(
-    "--class-weight",
-    type=click.Choice(["balanced"]),
-    help="Let all classes count alike, however many images they have.",
-)
+@click.option("--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of tuning it.")
+@class_weight_option
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
     metavar="K",
-    help="Choose by K folds of train and validation.  [default: choose on validation]",
+    help="Tune by K-fold cross-validation on train and validation.  [default: tune on validation]",
 )
 @click.option(
     "--refit/--no-refit",
     default=True,
     show_default=True,
-    help="Whether to fit on validation too once parameters are chosen. Without, folds are in train alone.",
+    help="Refit on train and validation with the best parameters. With --no-refit, --folds uses train alone.",
 )
 @click.option(
     "--min-images",
@@ -99,39 +101,27 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
 )
 @click.option(
     "--reject",
-    type=click.FloatRange(min=0, max=1, max_open=True),
+    type=reject_type,
     metavar="BELOW",
-    help="Answer unknown where the most probable class is less probable than this.",
+    help='Predict "unknown" where the highest class probability is below this.',
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For what is drawn."
-)
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits that run at once."
-)
+@seed_option
+@jobs_option
 @split_options
 @click.option(
     "--leakage/--no-leakage",
     "look_for_leakage",
     default=True,
     show_default=True,
-    help="Whether to look for test images with a near-duplicate among the training images, and report the "
-    "accuracy without them.",
+    help="Look for test images with a near-duplicate in train (data leakage), and report the accuracy "
+    "without them.",
 )
+@output_option("Where to save the head.  [default: in the store, as --head]")
+@plot_option("accuracy and loss of each setting tried")
 @click.option(
-    "--output",
-    "-o",
-    metavar="NAME|FILE.head",
-    help="Where to save the head.  [default: in the store, as --head]",
+    "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same as TensorBoard logs."
 )
-@plot_option("what was measured of each setting tried")
-@click.option(
-    "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same there for TensorBoard."
-)
-@force_option
-@verify_reads_option
-@quiet_option
-@json_option
+@result_options
 def fit(
     store: str | None,
     head: str,
@@ -155,21 +145,21 @@ def fit(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train a classifier on the features in STORE and save it.
+    """Train a classifier (head) on the features in STORE and save it: transfer learning with a linear probe.
 
-    Images are divided into training, validation and test by a hash of their content, so that the division is
-    the same everywhere and stays the same when images are added. Splits that the source gives win, by lists
-    (`featstore extract --test-list`), by folders called train and test, or by the column "split" of a CSV.
-    Where they leave validation empty, images for it are taken out of train by the hash. A class that the hash
-    leaves without an image in a part is given one, where it has enough: in train, in test, in validation.
+    Images are split into train, validation and test by a hash of their content, so the split is the same on
+    every machine and stable when images are added. Splits given by the source take precedence: lists
+    (`featstore extract --test-list`), folders called train and test, or the column "split" of a CSV. If they
+    leave validation empty, the hash takes validation images from train. A class that the hash leaves without
+    an image in train, test or validation, in this order, gets one if it has enough images.
 
-    The parameters with the least cross entropy on validation (or in the folds) are kept, and the head is then
-    fitted on train and validation.
+    Hyper-parameters are tuned by cross entropy on validation (or by cross-validation, with --folds), and the
+    head is then refitted on train and validation.
 
-    Where the store has several views of each image, --test-views judges images by the mean over these, now
-    and whenever the head is used; --views trains on them, too. Views of one image are never divided.
+    If the store has several views of each image, --test-views averages predictions over them, now and
+    whenever the head is used; --views trains on them as well. Views of one image are never split up.
 
-    STORE may be left out where the current folder has only one.
+    STORE may be omitted if the current folder has only one.
     """
     import featstore
 
@@ -205,14 +195,14 @@ def fit(
         print_json({**fitted.to_dict(), "path": path})
         return
     _print_fit(fitted)
-    say(f"saved to {short_path(path)}")
+    echo(f"saved to {short_path(path)}")
 
 
 def _own_head(text: str) -> "HeadInfo":
     import featstore
 
     package = text.partition(":")[0].partition(".")[0]
-    # Whatever lies in the current folder, it never stands for something that is installed.
+    # A file of the current folder never shadows an installed package.
     if package.isidentifier() and importlib.util.find_spec(package) is None:
         sys.path.append(os.getcwd())
     return featstore.load_head_factory(text)
@@ -233,7 +223,7 @@ def _print_fit(head: "Head") -> None:
         click.echo()
         steps = [
             (
-                ", ".join(f"{name}={_shown(value)}" for name, value in step["params"].items()),
+                setting_text(step["params"]),
                 share(step["top1"]),
                 f"{step['cross_entropy']:.3f}",
             )
@@ -247,36 +237,48 @@ def _print_fit(head: "Head") -> None:
             ),
             steps,
         )
-    chosen = ", ".join(f"{name}={_shown(value)}" for name, value in head.params.items())
+    chosen = setting_text(head.params)
     click.echo()
     click.echo(f"{head.name} on {head.spec.name}" + (f", {chosen}" if chosen else ""))
-    if told := told_views(head):
-        click.echo(told)
+    if views := views_text(head):
+        click.echo(views)
     if "validation" in choice["fitted_on"]:
-        of = "in the folds" if choice["folds"] else "by the fit on train alone"
-        click.echo(f"fitted on train and validation; the validation accuracy is what was right {of}")
+        by = "from cross-validation" if choice["folds"] else "that of the fit on train alone"
+        click.echo(f"fitted on train and validation; the validation accuracy is {by}")
     for split, scores in (("validation", head.validation), ("test", head.test)):
         if scores["n"]:
-            click.echo(f"{split} accuracy {accuracy_told(scores, scores['n'])}")
+            click.echo(f"{split} accuracy {accuracy_text(scores, scores['n'])}")
         if head.reject is not None and (answered := head.reject[split])["n"]:
-            told = f"{share(answered['coverage'])} of these answered, unknown below {head.reject['below']:g}"
+            line = f"{share(answered['coverage'])} of these answered, unknown below {head.reject['below']:g}"
             if answered["n_answered"]:
-                told += f": accuracy {accuracy_told(answered, answered['n_answered'])}"
-            click.echo(f"  {told}")
-    print_near_duplicates(head.near_duplicates)
+                line += f": accuracy {accuracy_text(answered, answered['n_answered'])}"
+            click.echo(f"  {line}")
+    _print_leakage(head.near_duplicates)
 
 
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _print_leakage(found: dict[str, Any]) -> None:
+    if found.get("n_test"):
+        verb = "image has a near-duplicate" if found["n_test"] == 1 else "images have near-duplicates"
+        without = ""
+        if found["n_without"]:
+            scores = {"top1": found["top1_without"], "top1_ci": found["top1_ci_without"]}
+            without = f"; accuracy excluding such images: {accuracy_text(scores, found['n_without'])}"
+        click.echo(f"leakage: {found['n_test']:,} test {verb} in train{without}")
+        note(
+            "to keep such images in one split: `featstore duplicates --write-groups`, then "
+            "`featstore fit --split-by group`"
+        )
+    elif found.get("skipped") and found["n_test"] is None:
+        click.echo(f"leakage: near-duplicates of test images in train not searched for, {found['skipped']}")
 
 
-@click.command(epilog=example("featstore heads"), short_help="List the heads that fit knows.")
+@click.command(epilog=example("featstore heads"), short_help="List the available classifiers (heads).")
 @json_option
 def heads(as_json: bool) -> None:
-    """List the heads that `featstore fit --head` knows, those of installed packages included.
+    """List the classifiers that `featstore fit --head` accepts, including those of installed packages.
 
-    Packages add heads under the entry point group featstore.heads. A scikit-learn classifier of your own goes
-    by `featstore fit --head MODULE:FACTORY`.
+    Packages register heads in the entry point group featstore.heads. To use your own scikit-learn classifier,
+    run `featstore fit --head MODULE:FACTORY`.
     """
     import featstore
 
@@ -286,7 +288,11 @@ def heads(as_json: bool) -> None:
         return
     for head in known:
         grid = "; ".join(
-            f"{name} from {_shown(values[0])} to {_shown(values[-1])}" for name, values in head.grid.items()
+            f"{name} from {_number(values[0])} to {_number(values[-1])}" for name, values in head.grid.items()
         )
         click.echo(f"{head.name:10} {head.summary}")
-        click.echo(f"{'':10} chooses {grid or 'nothing'}")
+        click.echo(f"{'':10} tunes {grid or 'nothing'}")
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

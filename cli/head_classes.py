@@ -6,8 +6,9 @@ import click
 
 from featstore.class_names import matching_name
 
-from .console import example, force_option, json_option, print_json, print_table, say, short_path
 from .finding import find_head, is_file, note_replaced, output_path
+from .options import force_option, json_option, output_option, store_option
+from .printing import echo, example, print_json, print_table, short_path
 
 if TYPE_CHECKING:
     from featstore import Head
@@ -19,26 +20,17 @@ _EXAMPLE = example("featstore head classes logistic --store digits.fstore --remo
 _LISTED_NAMES = 8
 
 
-@click.group(epilog=_EXAMPLE, short_help="Look at one head, and change it.")
+@click.group(epilog=_EXAMPLE, short_help="Inspect and edit one head.")
 def head() -> None:
-    """Look at one head, and change it without fitting it again."""
+    """Inspect one head, and edit it without refitting."""
 
 
-@head.command(epilog=_EXAMPLE, short_help="List, remove and rename the classes of a head.")
+@head.command(epilog=_EXAMPLE, short_help="List, remove or rename the classes of a head.")
 @click.argument("head", metavar="HEAD")
 @click.option("--remove", metavar="NAME", multiple=True, help="Remove a class; repeat for several.")
-@click.option(
-    "--rename", metavar="OLD=NEW", multiple=True, help="Give a class another name; repeat for several."
-)
-@click.option(
-    "--store", type=click.Path(), help="Where HEAD is, if it is a name.  [default: the only store here]"
-)
-@click.option(
-    "--output",
-    "-o",
-    metavar="NAME|FILE.head",
-    help="Where to save the changed head; in a store, HEAD itself is replaced.",
-)
+@click.option("--rename", metavar="OLD=NEW", multiple=True, help="Rename a class; repeat for several.")
+@store_option("Store of HEAD, if given by name.", default="the only store here")
+@output_option("Where to save the edited head; HEAD's own name in a store overwrites it.")
 @force_option
 @json_option
 def classes(
@@ -50,19 +42,19 @@ def classes(
     force: bool,
     as_json: bool,
 ) -> None:
-    """List the classes of HEAD, with the images that it was fitted on, or make a head with other classes.
+    """List the classes of HEAD with their numbers of images, or remove and rename classes.
 
-    HEAD is the name of a head in the store, or a .head file. With --remove and --rename the changed head is
-    saved as --output says. The probabilities of the classes that are left are the old ones, divided by their
-    sum. Nothing is fitted: after removing, evaluate the head to know its accuracy.
+    HEAD is the name of a head in the store, or a .head file. With --remove and --rename, the edited head is
+    saved to --output. The probabilities of the remaining classes are renormalised to sum to 1. Nothing is
+    refitted: after removing classes, evaluate the head to find its accuracy.
     """
     import featstore
 
     path, home = find_head(head, store)
     if output is None and (remove or rename):
-        raise click.UsageError("say with --output where to save the changed head; its own name replaces it")
+        raise click.UsageError("give --output to save the edited head; its own name overwrites it")
     if output is not None and not (remove or rename):
-        raise click.UsageError("there is nothing to save: say what to --remove or --rename")
+        raise click.UsageError("nothing to save: give classes to --remove or --rename")
     found = featstore.Head.load(path)
     renamed = dict(_old_and_new(text, found) for text in rename)
     if output is not None:
@@ -72,17 +64,17 @@ def classes(
         found.save(path, overwrite=force)
     if as_json:
         rows = [dict(zip(("label", *found.counts), row, strict=True)) for row in _rows(found)]
-        told = {"head": found.name, "classes": rows, "removed": [*remove], "renamed": renamed, "path": path}
-        print_json(told)
+        result = {"head": found.name, "classes": rows, "removed": [*remove], "renamed": renamed, "path": path}
+        print_json(result)
     elif output is None:
         _print_classes(found)
     else:
-        say(f"classes  {len(found.classes):,}, {_changes(remove, renamed)}")
-        say(f"head     {short_path(path)}")
+        echo(f"classes  {len(found.classes):,}, {_changes(remove, renamed)}")
+        echo(f"head     {short_path(path)}")
 
 
 def _old_and_new(text: str, head: "Head") -> tuple[str, str]:
-    # Names may hold equals signs: the first after a known name parts them.
+    # Names may contain equals signs: split at the first one after a known name.
     parts = text.split("=")
     pairs = [("=".join(parts[:end]), "=".join(parts[end:])) for end in range(1, len(parts))]
     if not pairs:
@@ -101,18 +93,18 @@ def _rows(head: "Head") -> list[tuple[Any, ...]]:
 def _print_classes(head: "Head") -> None:
     if not any(sum(of_split.values()) for of_split in head.counts.values()):
         for label in head.classes.tolist():
-            say(label)
+            echo(label)
         return
     totals = [sum(of_split.values()) for of_split in head.counts.values()]
     print_table(("class", *head.counts), [*_rows(head), ("all", *totals)])
 
 
 def _changes(removed: tuple[str, ...], renamed: dict[str, str]) -> str:
-    told = []
+    changes = []
     if removed:
         names = ", ".join(removed[:_LISTED_NAMES]) + (" …" if len(removed) > _LISTED_NAMES else "")
-        told.append(f"without {names}")
+        changes.append(f"without {names}")
     if renamed:
         pairs = [f"{old} as {new}" for old, new in renamed.items()]
-        told.append(", ".join(pairs[:_LISTED_NAMES]) + (" …" if len(pairs) > _LISTED_NAMES else ""))
-    return "; ".join(told)
+        changes.append(", ".join(pairs[:_LISTED_NAMES]) + (" …" if len(pairs) > _LISTED_NAMES else ""))
+    return "; ".join(changes)

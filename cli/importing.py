@@ -4,87 +4,58 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import force_option, json_option, note, open_store, print_json, say, short_path
-from .extracting import extract
-from .finding import is_file, note_replaced, output_path
-from .viewing import RECIPE_FIELDS, recipe_told
+from .backbone_options import backbone_options
+from .finding import is_file, note_replaced, open_store, output_path
+from .options import force_option, json_option, output_option, store_option
+from .printing import echo, note, print_json, short_path
+from .view_options import recipe_options, take_recipe
 
 if TYPE_CHECKING:
     from featstore import Head
 
 __all__ = ["import_head"]
 
-# What decides the features, as `featstore extract` has it.
-_BACKBONE = (
-    *(
-        "backbone",
-        "layer",
-        "pooling",
-        "image_size",
-        "resize",
-        "preprocess",
-        "trust_model",
-        "imports",
-        "alpha",
-        "dtype",
-    ),
-    *("precision", *RECIPE_FIELDS),
-)
-
 _LISTED_CLASSES = 4
 
 
 @click.command(
     "import-head",
-    params=[option for option in extract.params if option.name in _BACKBONE],
     epilog="\b\nExample, with Keras' own weights, which it downloads:\n"
     "  featstore import-head --backbone mobilenet_v2 -o imagenet.head",
-    short_help="Make a head of a network's own classifier.",
+    short_help="Import a network's own classifier as a head.",
 )
-@click.option(
-    "--weights",
-    type=click.Path(),
-    help="Weights file with the classifier (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded by "
-    "Keras]",
+@backbone_options(
+    weights="Weights file with the classifier (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded "
+    "by Keras]"
 )
+@recipe_options
 @click.option(
     "--classes",
     metavar="FILE|imagenet",
     type=click.Path(),
-    help="Text file of the classes' names, one a line, in the network's order.  [default: ImageNet's where "
-    "there are 1,000]",
+    help="Text file of class names, one per line, in the network's order.  [default: ImageNet's, if there "
+    "are 1,000]",
 )
-@click.option(
-    "--store",
-    type=click.Path(),
-    help="Where to save the head, if it gets a name.  [default: the only one here]",
-)
-@click.option(
-    "--output",
-    "-o",
-    metavar="NAME|FILE.head",
-    default="imported",
-    show_default=True,
-    help="The head's name in the store, or a file.",
-)
+@store_option("Store to save the head in, if --output is a name.", default="the only store here")
+@output_option("Name of the head in the store, or a file.", default="imported")
 @force_option
 @json_option
 def import_head(
     preprocess: str | None, store: str | None, output: str, force: bool, as_json: bool, **options: Any
 ) -> None:
-    """Make a head of the classifier that a network has of its own, such as ImageNet's 1,000 classes.
+    """Import the classification layer of a pretrained network, such as ImageNet's 1,000 classes, as a head.
 
-    It works on the features that `featstore extract` gives with the same options, and with the same weights
-    with or without the classifier. Before it is saved, its probabilities are compared with the network's own
-    on random images.
+    It works on the features that `featstore extract` computes with the same options and weights, whether or
+    not the weights file includes the classifier. Before it is saved, its probabilities are verified against
+    the network's own on random images.
 
-    It was fitted on none of your images, so that `featstore evaluate` scores it on all of them.
+    It was not fitted on any of your images, so `featstore evaluate` scores it on all of them.
     """
     import featstore
 
     inputs = [given for given in (options["weights"], options["classes"], options["backbone"]) if given]
     path = output_path(output, store, force=force, inputs=inputs)
-    head = featstore.import_head(preprocessing=preprocess, views=recipe_told(options), **options)
+    head = featstore.import_head(preprocessing=preprocess, views=take_recipe(options), **options)
     note_replaced(path)
     head.save(path, overwrite=force)
     if as_json:
@@ -92,17 +63,17 @@ def import_head(
         return
     shown = ", ".join(head.classes[:_LISTED_CLASSES].tolist())
     more = " …" if len(head.classes) > _LISTED_CLASSES else ""
-    say(f"classes  {len(head.classes):,}: {shown}{more}")
+    echo(f"classes  {len(head.classes):,}: {shown}{more}")
     click.echo(f"space    {head.spec.name}")
-    say(f"head     {short_path(path)}")
+    echo(f"head     {short_path(path)}")
     _note_missing_space(head, output, store)
 
 
 def _note_missing_space(head: "Head", output: str, store: str | None) -> None:
-    """Say where a store has no features that its new head could be used on."""
+    """Print a note if the store has no features that its new head could be used on."""
     opened = None if is_file(output) else open_store(store)
     if opened is not None and opened.space_names and head.spec.name not in opened.space_names:
         note(
             f"{short_path(opened.path)} has no features of {head.spec.name}; it has "
-            f"{', '.join(opened.space_names)}: the options of import-head and extract must be the same"
+            f"{', '.join(opened.space_names)}: use the same backbone options for import-head and extract"
         )

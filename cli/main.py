@@ -1,4 +1,4 @@
-"""The group that all commands hang on."""
+"""The command group `featstore`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,8 @@ from featstore import FeatstoreError
 from .caching import cache
 from .comparing import compare
 from .completing import completion
-from .console import printable, show_warnings
-from .curves import curve
 from .demo import demo
+from .duplicates import duplicates
 from .evaluating import evaluate
 from .exporting import export
 from .extending import extend
@@ -21,29 +20,31 @@ from .extracting import backbones, extract
 from .fitting import fit, heads
 from .head_classes import head
 from .importing import import_head
+from .interruption import stoppable
+from .learning_curves import curve
+from .maintenance import compact, info, merge, pack, verify
 from .predicting import predict
+from .printing import printable, show_warnings
 from .projecting import projector
-from .quality import duplicates, suspects
-from .retrain import today_for_command, today_for_option
-from .stopping import stoppable
-from .stores import compact, info, merge, pack, verify
-from .viewing import views
+from .retrain_hints import hint_for_command, hint_for_option
+from .showing_views import views
+from .suspects import suspects
 
 __all__ = ["main"]
 
 
 _TASKS: dict[str, tuple[click.Command, ...]] = {
-    "The daily job": (extract, fit, evaluate, predict, export),
-    "Begin": (demo, backbones, heads, views),
-    "Improve": (compare, curve, suspects, duplicates),
-    "Change a head": (extend, import_head, head),
-    "Look after stores": (info, verify, merge, compact, pack, projector),
+    "Main workflow": (extract, fit, evaluate, predict, export),
+    "Get started": (demo, backbones, heads, views),
+    "Improve models and data": (compare, curve, suspects, duplicates),
+    "Edit heads": (extend, import_head, head),
+    "Manage stores": (info, verify, merge, compact, pack, projector),
     "Set up": (completion, cache),
 }
 
 
 class _Group(click.Group):
-    """Commands by task, today's commands for old ones, and our errors as one line with exit status 1."""
+    """Lists commands by task, answers retrain.py's options, and prints errors as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -60,18 +61,18 @@ class _Group(click.Group):
                 )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with _answering_old_options():
+        with _hints_for_old_options():
             return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.commands and (today := today_for_command(args[0], args[1:])):
-            raise click.UsageError(today, ctx)
+        if args[0] not in self.commands and (hint := hint_for_command(args[0], args[1:])):
+            raise click.UsageError(hint, ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with stoppable() as ctx.obj, _answering_old_options():
+        with stoppable() as ctx.obj, _hints_for_old_options():
             try:
                 return super().invoke(ctx)
             except (BrokenPipeError, click.exceptions.Exit):
@@ -79,7 +80,7 @@ class _Group(click.Group):
             except (FeatstoreError, OSError) as error:
                 raise click.ClickException(printable(" ".join(str(error).split()))) from error
             except (Exception, KeyboardInterrupt) as error:
-                # Stopped in the middle of an import, a library may make an error of its own of it.
+                # A library may turn an interrupt during an import into another error.
                 if ctx.obj.status is None and not isinstance(error, KeyboardInterrupt):
                     raise
                 click.echo("interrupted", err=True)
@@ -87,13 +88,13 @@ class _Group(click.Group):
 
 
 @contextmanager
-def _answering_old_options() -> Iterator[None]:
-    """Refuse an option of retrain.py with what does the same today."""
+def _hints_for_old_options() -> Iterator[None]:
+    """Answer an option of retrain.py with its replacement."""
     try:
         yield
     except click.NoSuchOption as error:
-        if today := today_for_option(error.option_name):
-            raise click.UsageError(today, error.ctx) from error
+        if hint := hint_for_option(error.option_name):
+            raise click.UsageError(hint, error.ctx) from error
         raise
 
 
@@ -111,10 +112,19 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     epilog="\b\nExample, from nothing to a classifier of handwritten digits:\n  featstore demo",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
 )
 def main() -> None:
-    """Push every image through a frozen network once; train any classifier on its features in seconds."""
+    """Train image classifiers by transfer learning.
+
+    Extract features (embeddings) once with a frozen, pretrained network, then train any classifier on them in
+    seconds.
+    """
     show_warnings()
 
 

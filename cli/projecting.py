@@ -4,40 +4,32 @@ import os
 
 import click
 
-from .console import (
-    count,
-    example,
-    force_option,
-    json_option,
-    open_store,
-    print_json,
-    say,
-    short_path,
-    verify_reads_option,
-)
+from .finding import open_store
+from .options import force_option, json_option, verify_reads_option
+from .printing import count, echo, example, print_json, short_path
 
 __all__ = ["projector"]
 
 
 @click.command(
     epilog=example("featstore projector digits.fstore projector"),
-    short_help="Write features for TensorBoard's projector.",
+    short_help="Write features for the TensorBoard embedding projector.",
 )
 @click.argument("store", type=click.Path())
 @click.argument("folder", type=click.Path())
-@click.option("--space", metavar="NAME", help="Features to write.  [default: the only ones]")
+@click.option("--space", metavar="NAME", help="Space to write.  [default: the only space]")
 @click.option(
     "--catalog",
     metavar="NAME",
     multiple=True,
-    help="Labels to write; repeat for several.  [default: the only ones]",
+    help="Catalog of the labels to write; repeat for several.  [default: the only catalog]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="The most images to write; those with the smallest content hashes.",
+    help="Maximum number of images to write; those with the smallest content hashes are kept.",
 )
 @force_option
 @verify_reads_option
@@ -51,9 +43,9 @@ def projector(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write the features of STORE with their labels into FOLDER, as TensorBoard's projector reads them.
+    """Write the features of STORE and their labels to FOLDER, for the TensorBoard embedding projector.
 
-    Look at them with `tensorboard --logdir FOLDER`, under Projector.
+    View them with `tensorboard --logdir FOLDER`, under Projector.
     """
     import featstore
 
@@ -63,4 +55,4 @@ def projector(
         print_json({"path": os.path.abspath(folder), "images": written, "of": len(table)})
         return
     of = "" if written == len(table) else f" of {len(table):,}"
-    say(f"{count(written, 'image')}{of} in {short_path(os.path.abspath(folder))}")
+    echo(f"{count(written, 'image')}{of} in {short_path(os.path.abspath(folder))}")

@@ -1,8 +1,9 @@
 """Prediction of labels with a head and its backbones, or with an exported model."""
 
+import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from featstore.flow.loading import GivenItem, Loaded
 from featstore.flow.stream import Group, Pass, stream_images
 from featstore.heads import Head, checked_reject
 from featstore.images.in_memory import GivenImage, is_one_image
+from featstore.images.sources.opening import open_source
 
 if TYPE_CHECKING:
     from featstore.store import FeatureStore, Space
 
-__all__ = ["Prediction", "Predictor", "is_exported", "predict"]
+__all__ = ["FoundImages", "Prediction", "Predictor", "find_images", "is_exported", "predict"]
 
 # A matrix product rounds otherwise for other numbers of rows. Of one number always, equal features have equal
 # probabilities, whichever images they come with. With several views of each, as nearly so many as fit.
@@ -376,6 +378,58 @@ def predict(
     ['0', '1', '2']
     """
     return Predictor(model, **options).stream(images, top=top, reject=reject, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundImages:
+    """The images that a path stands for, and what else a folder contains.
+
+    Attributes
+    ----------
+    paths : list of str
+    ignored : int
+        Files of a folder that are not images.
+    ignored_endings, skipped : dict of str to int
+        Those files by their ending, and hidden files and folders of other programs by their name.
+    """
+
+    paths: list[str]
+    ignored: int = 0
+    ignored_endings: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def find_images(path: str) -> FoundImages:
+    """Return the images in a folder, the files that match a pattern, or the path itself.
+
+    Parameters
+    ----------
+    path : str
+        A folder, a pattern such as ``"photos/**/*.jpg"``, or a file; a file whose name looks like a pattern
+        is that file, and a pattern without matches is returned as it is.
+
+    Returns
+    -------
+    FoundImages
+
+    Examples
+    --------
+    >>> find_images("no-such-photo.jpg").paths
+    ['no-such-photo.jpg']
+    """
+    if os.path.isdir(path):
+        source = open_source(path)
+        names = [record.path for record in source.records] + [name for name, _ in source.failures]
+        return FoundImages(
+            paths=[os.path.join(path, name) for name in names],
+            ignored=source.ignored,
+            ignored_endings=dict(source.ignored_endings),
+            skipped=dict(source.skipped),
+        )
+    if glob.has_magic(path) and not os.path.lexists(path):
+        matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
+        return FoundImages(paths=matches or [path])
+    return FoundImages(paths=[path])
 
 
 def _spaces_of(head: Head, store: "FeatureStore | str | os.PathLike[str] | None") -> "list[Space | None]":

@@ -19,3 +19,14 @@ def test_no_two_files_import_each_other():
     _, circle = connected_components(matrix, directed=True, connection="strong")
     sizes = np.bincount(circle)
     assert [name for name in names if sizes[circle[number[name]]] > 1] == []
+
+
+def test_the_command_line_imports_public_names_only():
+    graph = grimp.build_graph("featstore", "featstore_cli", exclude_type_checking_imports=False)
+    private = {
+        (name, to)
+        for name in graph.find_descendants("featstore_cli")
+        for to in graph.find_modules_directly_imported_by(name)
+        if to.startswith("featstore.") and to.count(".") > 1
+    }
+    assert private == set()

@@ -1,4 +1,6 @@
 from .backbone import Backbone as Backbone
+from .cache_listing import cache_contents as cache_contents
+from .cache_listing import clear_cache as clear_cache
 from .known import BackboneInfo as BackboneInfo
 from .known import find_backbone as find_backbone
 from .known import known_backbones as known_backbones

@@ -1,6 +1,9 @@
 from .decode import decode_image as decode_image
 from .decode import decode_views as decode_views
 from .decode import iter_views as iter_views
+from .in_memory import content_of as content_of
+from .sheet import check_sheet_path as check_sheet_path
+from .sheet import save_sheet as save_sheet
 from .sheet import view_sheet as view_sheet
 from .sources.digits import write_digits as write_digits
 from .sources.opening import open_source as open_source

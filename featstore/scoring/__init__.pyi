@@ -6,10 +6,12 @@ from .curves import learning_curve as learning_curve
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .near_duplicates import leakage as leakage
+from .plots import check_plot_path as check_plot_path
 from .plots import plot as plot
 from .plots import save_plot as save_plot
 from .suspects import Suspect as Suspect
 from .suspects import Suspects as Suspects
 from .suspects import find_suspects as find_suspects
+from .tensorboard import check_tensorboard as check_tensorboard
 from .tensorboard import write_scalars as write_scalars
 from .tensorboard import write_sweep as write_sweep

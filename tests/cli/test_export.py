@@ -78,7 +78,7 @@ def test_a_head_without_its_store_is_exported_unverified(place, made):
     shutil.rmtree("land.fstore")
     result = run("export ridge.head out --format keras")
     assert "verified  no: the features that the head was fitted on were not at hand" in result.stdout
-    assert "no store was named" in result.stderr
+    assert "no store given" in result.stderr
 
 
 def test_a_store_that_was_named_has_to_be_there(place):

@@ -85,7 +85,7 @@ def test_it_says_both_sides_and_saves_the_head(store):
     assert "new accuracy " in result.stdout
     assert "lost (95% interval" in result.stdout
     assert "chosen" in result.stdout
-    assert "images of old classes: land, which the old head was made of" in result.stderr
+    assert "images of old classes: land, which the old head was trained on" in result.stderr
     assert "saved to land.fstore/heads/old-flowers.head" in result.stdout
 
 
@@ -99,10 +99,8 @@ def test_json_holds_the_extension(store):
 
 def test_equal_names_are_noted_and_confusions_told(store):
     result = run("extend old --catalog flowers")
-    assert (
-        "daisy is an old class, too, and stays apart from it: --same daisy=daisy joins them" in result.stderr
-    )
-    assert "daisy (flowers) are taken for daisy" in result.stdout
+    assert "daisy is also an old class, and stays separate: --same daisy=daisy joins them" in result.stderr
+    assert "daisy (flowers) are predicted as daisy" in result.stdout
 
 
 def test_at_a_terminal_it_asks(store, monkeypatch):
@@ -110,7 +108,7 @@ def test_at_a_terminal_it_asks(store, monkeypatch):
 
     monkeypatch.setattr(extending, "_at_terminal", lambda: True)
     result = CliRunner().invoke(main, ["extend", "old", "--catalog", "flowers"], input="y\n")
-    assert "daisy is an old class, too. Is it the same?" in result.stderr
+    assert "daisy is also an old class. Is it the same?" in result.stderr
     assert "daisy" in featstore.Head.load(store.head_path("old-flowers")).extension["same"]
 
 
@@ -120,8 +118,8 @@ def test_without_old_photos_it_says_that_the_cost_is_not_known(store, tmp_path):
 
     replace(head, catalog="").save(tmp_path / "bare.head")
     result = run("extend bare.head --store land.fstore --catalog moors -o m.head --plot m.png")
-    assert "no image of an old class was at hand" in result.stderr
-    assert "there is no trade-off to draw" in result.stderr
+    assert "there are no images of old classes" in result.stderr
+    assert "there is no trade-off to plot" in result.stderr
     assert not (tmp_path / "m.png").exists()
 
 
@@ -164,7 +162,7 @@ def test_a_store_without_the_heads_space_is_refused(store, tmp_path):
 
     shutil.rmtree(tmp_path / "other.fstore" / "spaces" / spec().name)
     result = run("extend land.fstore/heads/old.head --store other.fstore --catalog flowers", code=2)
-    assert f"the head is one on features of {spec().name}" in result.stderr
+    assert f"the head was trained on features of {spec().name}" in result.stderr
 
 
 def test_many_equal_names_are_noted_and_asked_about_at_once(store, monkeypatch, capsys):
@@ -174,9 +172,9 @@ def test_many_equal_names_are_noted_and_asked_about_at_once(store, monkeypatch, 
     old, table = featstore.Head.load(store.head_path("old")), store.table(spec().name, "land")
     monkeypatch.setattr(extending, "_at_terminal", lambda: False)
     assert extending._ask_for_same(old, table, {}, can_ask=True) == {}
-    assert "and so do 3 more labels" in capsys.readouterr().err
+    assert "the same holds for 3 more labels" in capsys.readouterr().err
     monkeypatch.setattr(extending, "_at_terminal", lambda: True)
-    monkeypatch.setattr("click.confirm", lambda question, **_: "4 labels are old classes" in question)
+    monkeypatch.setattr("click.confirm", lambda question, **_: "4 labels are also old classes" in question)
     assert extending._ask_for_same(old, table, {}, can_ask=True) == {
         label: label for label in ("bog", "daisy", "fen", "heath")
     }

@@ -80,11 +80,11 @@ def test_truth_values_and_nothing_are_read(run):
 def test_what_was_done_is_told(run):
     shown = run("fit --head lda --folds 3 --reject 0.1").stdout
     assert "accuracy in 3 folds" in shown
-    assert "fitted on train and validation; the validation accuracy is what was right in the folds" in shown
+    assert "fitted on train and validation; the validation accuracy is from cross-validation" in shown
     assert "of these answered, unknown below 0.1: accuracy" in shown
     shown = run("fit --head knn --refit").stdout
     assert "n_neighbors=50, weights=uniform" in shown
-    assert "what was right by the fit on train alone" in shown
+    assert "the validation accuracy is that of the fit on train alone" in shown
 
 
 def test_a_head_of_ones_own_module_is_fitted(run):
@@ -125,7 +125,7 @@ def test_unknown_images_are_shown_as_such(run):
 def test_heads_are_listed_with_what_they_choose(run):
     shown = run("heads").stdout
     assert "knn        votes of the nearest images" in shown
-    assert "chooses n_neighbors from 50 to 1; weights from uniform to distance" in shown
-    assert "chooses nothing" in shown
+    assert "tunes n_neighbors from 50 to 1; weights from uniform to distance" in shown
+    assert "tunes nothing" in shown
     told = json.loads(run("heads --json").stdout)
     assert [one["name"] for one in told] == sorted(one["name"] for one in told)

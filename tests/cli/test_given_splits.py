@@ -60,8 +60,8 @@ def test_official_lists_reach_the_head(run, listed):
 
 def test_images_in_no_list_are_counted(run):
     told = run(f"{EXTRACT} --test-list test.txt").stdout
-    assert "splits   given: 18 test; 42 images left to the rule of fit\n" in told
-    assert "given splits: 18 test; 42 images left to the rule\n" in run("info").stdout
+    assert "splits   given: 18 test; 42 images split by the rule of fit\n" in told
+    assert "given splits: 18 test; 42 images split by the rule\n" in run("info").stdout
 
 
 def test_without_lists_nothing_is_said_of_splits(run):

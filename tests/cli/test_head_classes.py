@@ -80,7 +80,7 @@ def test_json_has_these_keys(run, tmp_path):
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        ("ridge --remove 'class 1'", 2, "say with --output"),
+        ("ridge --remove 'class 1'", 2, "give --output"),
         ("ridge -o few", 2, "nothing to save"),
         ("ridge --rename one -o few", 2, "OLD=NEW"),
         ("ridge --remove 'class 7' -o few", 1, "no class 'class 7'; did you mean class"),

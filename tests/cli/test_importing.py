@@ -84,7 +84,7 @@ def test_json_has_the_keys_of_the_head_and_its_path(run, tmp_path):
 def test_a_store_without_such_features_is_named(run):
     result = run(f"import-head {NETWORK} --resize crop --classes names.txt -o cropped")
     assert "land.fstore has no features of land-" in result.stderr
-    assert "must be the same" in result.stderr
+    assert "use the same backbone options for import-head and extract" in result.stderr
 
 
 def test_a_space_of_views_is_met_by_the_same_options(run, tmp_path):

@@ -41,7 +41,7 @@ def test_a_stopped_extraction_seals_and_says_how_to_go_on(photos, tmp_path, monk
     result = CliRunner().invoke(main, ["extract", str(photos), "--store", str(store), "--json"])
     assert result.exit_code == code
     assert json.loads(result.stdout)["extracted"] == 8
-    assert "the same command goes on" in result.stderr
+    assert "run the same command to resume" in result.stderr
     assert featstore.FeatureStore(store).space().n_rows == 8
 
 
@@ -52,7 +52,7 @@ def extract_stopped_by(press, photos, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_sealing_does_not_cut_it_short(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("featstore_cli.stopping._SAME_PRESS_SECONDS", 0)
+    monkeypatch.setattr("featstore_cli.interruption._SAME_PRESS_SECONDS", 0)
     append = featstore.store.Space.append
 
     def pressed_again(self, *arguments, **options):

@@ -14,7 +14,7 @@ from PIL import Image
 import featstore
 from corpus import NAMES
 from fakes import CountingBackbone
-from featstore_cli import console
+from featstore_cli import printing
 from featstore_cli.main import main
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -102,7 +102,7 @@ def test_a_strict_stop_names_the_file_harmlessly(run, monkeypatch):
 def test_a_warning_of_the_library_is_printable(monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(logging.getLogger("PIL"), "level", logging.NOTSET)
-    console.show_warnings()
+    printing.show_warnings()
     logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded: 2048")
     logging.getLogger("featstore.heads").warning("no image is in test for %s", RED)
     assert capsys.readouterr().err == r"WARNING: no image is in test for red\n\x1b[31m\u202e rose" + "\n"

@@ -201,7 +201,7 @@ def test_a_folder_with_a_heads_name_does_not_hide_the_head(run):
     [
         (["--format", "csv", "--json"], "one of --format"),
         (["--labels-only", "--json"], "one of --format"),
-        (["--null"], "give - for an image"),
+        (["--null"], "give - as an IMAGE"),
         (["--format", "xml"], "xml"),
     ],
 )
@@ -219,9 +219,9 @@ def test_files_of_a_folder_that_are_left_alone_are_counted(run, backbone):
     result = run("two", "more", DARK[0])
     assert len(result.stdout.splitlines()) == 5
     first, second, summary = result.stderr.splitlines()
-    assert first == ("more: 3 files left alone, not images by name or content: 1 .csv, 1 .nef, 1 .txt")
-    assert second == "more: skipped as hidden or of other programs: 1 ._*, 1 @eaDir"
-    assert ": 5 labelled, 0 failed, 3 files left alone (" in summary
+    assert first == ("more: 3 files ignored, not images by name or content: 1 .csv, 1 .nef, 1 .txt")
+    assert second == "more: skipped, hidden or owned by other programs: 1 ._*, 1 @eaDir"
+    assert ": 5 labelled, 0 failed, 3 files ignored (" in summary
     assert "1 .csv" in run("two", "-", "more", "--labels-only", stdin=DARK[0]).stderr
 
 

@@ -74,8 +74,8 @@ def test_duplicates_are_reported_for_programs(store):
 def test_duplicates_are_told_for_people(store):
     printed = run("duplicates").stdout
     assert "311 images: 11 groups of duplicates with 22 images, at similarity 0.75" in printed
-    assert "1 image with the bytes of another" in printed
-    assert "1 group with different labels" in printed
+    assert "1 image identical to another" in printed
+    assert "1 group with conflicting labels" in printed
     first = next(line for line in printed.splitlines() if line.startswith("1  "))
     assert "labels differ" in first
     assert "/data/005.jpg" in first
@@ -109,7 +109,7 @@ def test_a_csv_in_no_folder_is_refused_before_any_work(store, command):
 
 
 def test_written_groups_never_straddle_a_split_by_group(store):
-    assert "20 images noted in groups" in run("duplicates --write-groups").stdout
+    assert "20 images recorded in groups" in run("duplicates --write-groups").stdout
     told = json.loads(run("duplicates --split-by group --json").stdout)
     near = [group for group in told["groups"] if not group["identical"]]
     assert len(near) == 10
@@ -145,7 +145,10 @@ def test_fit_says_what_it_scores_without_near_duplicates(store):
     assert "`featstore duplicates --write-groups`, then `featstore fit --split-by group`" in result.stderr
     told = json.loads(run("fit --test 0.5 --param C=0.1 -q --json").stdout)["near_duplicates"]
     assert told["n_test"] > 0
-    assert f"{told['n_test']} test images have near-duplicates in train; without: " in printed
+    assert (
+        f"{told['n_test']} test images have near-duplicates in train; accuracy excluding such images: "
+        in printed
+    )
     assert f"n = {told['n_without']})" in printed
     assert "WARNING" not in result.stderr
     assert featstore.Head.load(store.head_path("logistic")).near_duplicates == told

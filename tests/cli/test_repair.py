@@ -64,7 +64,7 @@ def test_repair_says_what_to_extract_again_and_leaves_a_sound_store(damaged):
     assert repaired.exit_code == 0
     assert "29 rows of these kept, 1 row damaged" in repaired.output
     assert "extract again: 1 image of /data/photos (catalog photos) for tiny-" in repaired.output
-    assert "the store is sound" in repaired.output
+    assert "the store is intact" in repaired.output
     after = run("verify", damaged.path, "--quiet")
     assert after.exit_code == 0
     assert "1 segment, 29 rows: all right" in after.output

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from featstore_cli import retrain
+from featstore_cli import retrain_hints
 from featstore_cli.main import main
 
 
@@ -17,14 +17,14 @@ def told(*arguments):
     return result.stderr
 
 
-@pytest.mark.parametrize("option", retrain._OPTIONS)
+@pytest.mark.parametrize("option", retrain_hints._OPTIONS)
 @pytest.mark.parametrize("before", [(), ("extract", "photos"), ("fit",), ("predict", "logistic"), ("views",)])
 def test_every_option_of_old_is_answered_wherever_it_stands(option, before):
     for written in (f"--{option}", f"--{option}=5", f"--{option.replace('_', '-')}"):
         if before and any(written.partition("=")[0] in one.opts for one in main.commands[before[0]].params):
             continue
         said = told(*before, written, "5")
-        assert f"instead of {written.partition('=')[0]}, use {retrain._OPTIONS[option]}" in said
+        assert f"instead of {written.partition('=')[0]}, use {retrain_hints._OPTIONS[option]}" in said
 
 
 @pytest.mark.parametrize("name", ["retrain", "retrain.py", "tensorflow/retrain.py", "Retrain"])
@@ -48,7 +48,8 @@ def test_other_unknown_words_are_refused_as_ever(arguments):
 
 def test_every_command_and_option_that_is_named_exists():
     named = re.findall(
-        r"`featstore ([^`]*)`", " ".join([*retrain._COMMANDS.values(), *retrain._OPTIONS.values()])
+        r"`featstore ([^`]*)`",
+        " ".join([*retrain_hints._COMMANDS.values(), *retrain_hints._OPTIONS.values()]),
     )
     assert len(named) > 20
     for text in named:

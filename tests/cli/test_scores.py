@@ -75,8 +75,8 @@ def test_heads_of_different_stores_are_compared(run):
 def test_different_split_rules_are_told(run):
     run("fit one.fstore --test 0.3 --salt other -o other --param C=0.1")
     result = run("compare logistic other --store one.fstore")
-    assert "divide the images by different rules" in result.stderr
-    assert "left out: another head was trained or chosen on them" in result.stderr
+    assert "use different split rules" in result.stderr
+    assert "left out: another head was trained or tuned on them" in result.stderr
 
 
 def test_a_curve_is_printed_drawn_and_told_to_programs(run, tmp_path):
@@ -95,8 +95,8 @@ def test_fit_draws_its_sweep_and_writes_it_for_tensorboard(run, tmp_path):
 
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.glob("runs/logistic-fake1-*/events.out.tfevents.*"))) == 1
-    assert "drawn in" in result.stderr
-    assert "drawn in" not in result.stdout
+    assert "plotted to" in result.stderr
+    assert "plotted to" not in result.stdout
 
 
 def test_fit_says_where_there_is_no_sweep_to_draw(run, tmp_path):
@@ -140,14 +140,14 @@ def test_evaluate_gives_the_honest_part_first_and_says_what_was_fitted_on(run):
     assert lines[0].startswith("all accuracy ")
     assert lines[0].endswith(f"n = {told['n']:,})")
     assert lines[1].startswith("  held out: ")
-    assert any(line.startswith("  it was fitted on: ") for line in lines)
-    assert "left out of all other figures" in "\n".join(lines)
+    assert any(line.startswith("  used to fit it: ") for line in lines)
+    assert "excluded from all other scores" in "\n".join(lines)
 
     result = run("evaluate logistic --store one.fstore --split train")
     first, second, *_ = result.stdout.splitlines()
-    assert first.startswith("test accuracy when it was fitted ")
+    assert first.startswith("test accuracy when fitted ")
     assert second.startswith("train accuracy ")
-    assert "images that a head was fitted on say little" in result.stdout
+    assert "accuracy on images that a head was fitted on is optimistic" in result.stdout
 
 
 def test_evaluate_by_folds_judges_all_images(run):
@@ -155,7 +155,7 @@ def test_evaluate_by_folds_judges_all_images(run):
     printed = run("evaluate logistic --store one.fstore --folds 3").stdout
     assert (told["split"], told["n"], len(told["folds"])) == ("cross-validation", 240, 3)
     assert printed.startswith(f"cross-validated accuracy {100 * told['top1']:.1f}%")
-    assert "3 folds, each judged by a head that was fitted without it" in printed
+    assert "3 folds, each predicted by a head fitted on the others" in printed
     assert "parameters: C=" in printed
     refused = run("evaluate logistic --store one.fstore --folds 3 --split test", code=2)
     assert "give one of them" in refused.stderr

@@ -85,7 +85,9 @@ def test_an_exported_model_takes_the_place_of_its_head(place):
     for name in ("flips", "both"):
         told = run(f"export {name} out-{name} --format keras").stdout
         assert "100.0% have the same label" in told
-        assert ("views     2: the image and its mirror image" in told) == (name == "flips")
+        assert ("views     2: probabilities are averaged over the image and its mirror image" in told) == (
+            name == "flips"
+        )
         of_head = run(f"predict {name} land/fen --labels-only").stdout
         assert run(f"predict out-{name} land/fen --labels-only").stdout == of_head
 
@@ -96,7 +98,7 @@ def test_views_that_a_model_cannot_draw_are_left_out_when_that_is_asked_for(plac
     assert "--test-views 1" in told
     assert not (place / "out").exists()
     told = run("export crops out --format keras --test-views 1").stdout
-    assert "views     1: the image itself, where the head averages over 3" in told
+    assert "views     1: the image itself, while the head averages over 3" in told
     assert "verified  on" in told
     assert json.loads((place / "out" / "model.json").read_text())["test_views"] == 1
 

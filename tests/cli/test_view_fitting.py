@@ -57,7 +57,7 @@ def test_fit_trains_on_views_and_counts_images(run, spaces):
     assert (told["train_views"], told["test_views"]) == (3, 2)
     assert told["n_train"] + told["n_validation"] + told["n_test"] == 90
     printed = run(line)
-    assert "trained on 3 views of each image, which is judged by the mean over 2 views" in printed.stdout
+    assert "trained on 3 views of each image, predicts by the mean over 2 views" in printed.stdout
     assert "views of each image" not in printed.stderr
 
 
@@ -80,7 +80,7 @@ def test_both_ways_to_ask_for_views(run, spaces, options, views):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--views test=2 --test-views 3", "--views says test=2 and --test-views 3"),
+        ("--views test=2 --test-views 3", "--views test=2 and --test-views 3 contradict"),
         ("--views 8", "not of the form train=N,test=N"),
         ("--views train=0", "not of the form"),
         ("--views train=2,train=3", "not of the form"),
@@ -94,7 +94,7 @@ def test_what_is_no_number_of_views_is_refused(run, options, message):
 
 def test_unused_views_are_noted(run, spaces):
     said = run(f"fit --head centroid --space {spaces[24]} -o some.head --force").stderr
-    assert "there are 3 views of each image, and only the image itself is used" in said
+    assert "the store has 3 views of each image, of which only the first, the image itself, is used" in said
     assert "--test-views 3" in said
     for options in (f"--space {spaces[24]} --views train=1", f"--space {spaces[16]}"):
         assert "views" not in run(f"fit --head centroid {options} -o some.head --force").stderr
@@ -118,7 +118,7 @@ def test_evaluate_judges_by_the_views_of_the_head(run, spaces):
     is_held_out = ~head.was_fitted_on(table)
     assert told["top1"] == np.mean((head.predict(X) == table.y)[is_held_out])
     printed = run("evaluate three.head --store photos.fstore --split all").stdout
-    assert "each image is judged by the mean over 3 views" in printed
+    assert "predictions are averaged over 3 views of each image" in printed
 
 
 def test_spaces_are_joined_and_found_again(run, spaces):
@@ -169,7 +169,7 @@ def test_curves_and_suspects_take_views_and_spaces(run, spaces, command):
     told = json.loads(run(f"{command} --head centroid {options} --json").stdout)
     for name in ("n", "n_images"):
         assert told.get(name) == plain.get(name)
-    assert "only the image itself" in run(f"{command} --head centroid --space {spaces[24]}").stderr
+    assert "only the first, the image itself" in run(f"{command} --head centroid --space {spaces[24]}").stderr
 
 
 def test_duplicates_are_looked_for_among_images(run, spaces):

@@ -161,7 +161,7 @@ def test_a_sheet_of_a_recipe_that_only_flips_has_two_views(run):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ("photos/a/0.png --out x.png", 2, "how do the views differ? say it with one or more of --flip"),
+        ("photos/a/0.png --out x.png", 2, "the views are not defined; give one or more of --flip"),
         ("photos/a/0.png --flip", 2, "Missing option '--out'"),
         ("photos/a/0.png --out x.txt --flip", 1, "ends in .jpeg, .jpg, .png, .webp; found x.txt"),
         ("photos/a/0.png --out nowhere/x.png --flip", 1, "there is no folder"),
@@ -169,8 +169,12 @@ def test_a_sheet_of_a_recipe_that_only_flips_has_two_views(run):
         ("photos --out x.png --flip", 1, "photos: "),
         ("photos.fstore/featstore.json --out x.png --flip", 1, "featstore.json: "),
         ("photos/a/0.png --out x.png --flip --views 3", 1, "only 2 are distinct"),
-        ("photos/a/0.png --out x.png --flip --store photos.fstore", 2, "leave --flip out"),
-        ("photos/a/0.png --out x.png --image-size 9 --store photos.fstore", 2, "leave --image-size out"),
+        ("photos/a/0.png --out x.png --flip --store photos.fstore", 2, "omit either --flip or --store"),
+        (
+            "photos/a/0.png --out x.png --image-size 9 --store photos.fstore",
+            2,
+            "omit either --image-size or --store",
+        ),
         ("photos/a/0.png --out x.png --store nothing.fstore", 1, "there is no store"),
         ("photos/a/0.png --out x.png --store empty.fstore", 1, "there is no space"),
         ("photos/a/0.png --out x.png --random-crop 5 --views 60000", 1, "would have more than"),
@@ -186,7 +190,7 @@ def test_what_cannot_be_shown_is_said_clearly(options, code, message, run, folde
 def test_a_store_without_views_is_told_so(run):
     run(f"{EXTRACT} --store without.fstore")
     result = run("views photos/a/0.png --out x.png --store without.fstore", code=1)
-    assert "has no views but the images themselves; extract with --views 8 and" in result.stderr
+    assert "has no views besides the images themselves; extract with --views 8 and" in result.stderr
 
 
 def test_a_repair_says_with_how_many_views_to_extract_again(run, folder):

@@ -13,7 +13,7 @@ from featstore.store import FeatureStore
 from torture.harness import needs_proc, numbers_of, rows_of
 
 pytestmark = needs_proc
-TELLS_HOW_TO_GO_ON = "interrupted: what was done is sealed; the same command goes on from there\n"
+TELLS_HOW_TO_GO_ON = "interrupted: the features computed so far are stored; run the same command to resume\n"
 
 
 def leftovers(store):

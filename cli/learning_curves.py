@@ -4,22 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import (
-    bar,
-    example,
-    force_option,
-    json_option,
-    note,
-    open_store,
-    print_json,
-    print_table,
-    quiet_option,
-    share,
-    verify_reads_option,
-)
-from .finding import table_options
+from .finding import open_store
+from .options import head_name_option, result_options, store_argument, table_options
 from .plotting import checked_plot_path, plot_option, save_plot
-from .splitting import split_options
+from .printing import bar, example, interval_text, note, print_json, print_table, share
+from .split_options import split_options
 from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
@@ -29,7 +18,7 @@ __all__ = ["curve"]
 
 
 class _Fractions(click.ParamType[tuple[float, ...]]):
-    """``1/8,0.5,1``: shares with commas between them."""
+    """``1/8,0.5,1``: fractions separated by commas."""
 
     name = "FRACTION,…"
 
@@ -46,48 +35,43 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
             shares = ()
         if not shares or not all(0 < one <= 1 for one in shares):
             self.fail(
-                f"{value!r} is not a list of shares above 0 and up to 1, such as 1/8,1/4,1/2", param, ctx
+                f"{value!r} is not a list of fractions above 0 and up to 1, such as 1/8,1/4,1/2", param, ctx
             )
         return shares
 
 
 @click.command(
     epilog=example("featstore curve digits.fstore --fractions 1/8,1/4,1/2 --repeats 1"),
-    short_help="Say whether more images would help.",
+    short_help="Draw a learning curve: would more images help?",
 )
-@click.argument("store", required=False, type=click.Path())
-@click.option(
-    "--head", default="logistic", show_default=True, metavar="NAME", help="One that `featstore heads` lists."
-)
+@store_argument
+@head_name_option
 @table_options("Features to train on", "Labels to train on")
 @click.option(
     "--fractions",
     type=_Fractions(),
     default="1/16,1/8,1/4,1/2,1",
     show_default=True,
-    help="Shares of the training images to train on; all of them are always tried.",
+    help="Fractions of the training images to train on; all of them are always included.",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="How many sets to draw for each share.",
+    help="Number of random subsets per fraction.",
 )
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),
     default="test",
     show_default=True,
-    help="Which images to score on.",
+    help="Split to score on.",
 )
 @view_options
 @split_options
-@plot_option("the curve")
-@force_option
-@verify_reads_option
-@quiet_option
-@json_option
+@plot_option("learning curve")
+@result_options
 def curve(
     store: str | None,
     head: str,
@@ -103,13 +87,12 @@ def curve(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train on ever more of the images in STORE, and forecast what twice as many would bring.
+    """Train on growing subsets of the images in STORE, and extrapolate the accuracy to twice as many.
 
-    The sets are drawn from the training images by a hash, smaller ones within larger ones. A power law
-    through the accuracies gives the forecast; its interval, nominally of 95%, holds less
-    often than that where errors fall towards 0.
+    Subsets of the training images are drawn by a hash, and are nested. The extrapolation fits a power law to
+    the accuracies; its nominal 95% interval covers less than that where the error approaches 0.
 
-    STORE may be left out where the current folder has only one.
+    STORE may be omitted if the current folder has only one.
     """
     import featstore
 
@@ -136,13 +119,13 @@ def curve(
 
 
 def _print_curve(found: "LearningCurve") -> None:
-    told = found.to_dict()
-    for one in told["left_out"]:
+    values = found.to_dict()
+    for one in values["left_out"]:
         note(
-            f"{one['fraction']:.3g} of the training images is left out: "
+            f"{one['fraction']:.3g} of the training images is skipped: "
             f"no image of {', '.join(one['classes'][:5])}{' …' if len(one['classes']) > 5 else ''}"
         )
-    click.echo(f"{told['head']} on {told['space']}, {told['split']} accuracy (n = {told['n']:,})")
+    click.echo(f"{values['head']} on {values['space']}, {values['split']} accuracy (n = {values['n']:,})")
     click.echo()
     rows: list[tuple[str, str, int | str, str, str]] = [
         (
@@ -150,13 +133,13 @@ def _print_curve(found: "LearningCurve") -> None:
             f"{point['n_train']:,.0f}",
             len(point["fits"]),
             share(point["top1"]),
-            " to ".join(map(share, point["top1_ci"])),
+            interval_text(point["top1_ci"]),
         )
-        for point in told["points"]
+        for point in values["points"]
     ]
-    if forecast := told["forecast"]:
-        interval = " to ".join(map(share, forecast["top1_ci"]))
+    if forecast := values["forecast"]:
+        interval = interval_text(forecast["top1_ci"])
         rows.append(("forecast", f"{forecast['n_train']:,}", "", share(forecast["top1"]), interval))
     print_table(("of train", "images", "fits", "accuracy", "95% interval"), rows)
     click.echo()
-    click.echo(told["verdict"])
+    click.echo(values["verdict"])

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command tidies up, says in a line that it was stopped, and tells by what."""
+"""Ctrl-C and SIGTERM: a command cleans up, prints one line and exits with the signal's status."""
 
 import _thread
 import signal
@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["Stop", "stoppable"]
 
-# One press may come twice: from the terminal to all its processes, and again from what started this one.
+# One Ctrl-C may arrive twice: from the terminal, and again from the parent process.
 _SAME_PRESS_SECONDS = 1.0
 
 
@@ -22,7 +22,7 @@ class Stop:
     Attributes
     ----------
     status : int or None
-        The exit status that tells of the signal: 130 for Ctrl-C, 143 for SIGTERM; None while none came.
+        Exit status for the signal: 130 for Ctrl-C, 143 for SIGTERM; None if none has arrived.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Stop:
             raise KeyboardInterrupt
 
     def raise_again(self, dropped: Any) -> None:
-        """Take an exception that Python drops, such as one in a destructor; a stop must not be among them."""
+        """Handle an exception that Python drops, as in a destructor; an interrupt is raised again."""
         if self.status is None or not isinstance(dropped.exc_value, KeyboardInterrupt):
             sys.__unraisablehook__(dropped)
             return
@@ -58,13 +58,7 @@ def _signal_main_thread(number: signal.Signals) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt while the block runs.
-
-    Yields
-    ------
-    Stop
-        Tells which it was.
-    """
+    """Raise KeyboardInterrupt on Ctrl-C and SIGTERM while the block runs; yields the handler."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -72,7 +66,7 @@ def stoppable() -> Iterator[Stop]:
     numbers = [
         number
         for number in (signal.SIGINT, signal.SIGTERM)
-        # What was started to outlive its terminal goes on ignoring Ctrl-C.
+        # A process started to outlive its terminal (nohup) goes on ignoring Ctrl-C.
         if signal.getsignal(number) != signal.SIG_IGN
     ]
     before = [signal.signal(number, stop) for number in numbers]

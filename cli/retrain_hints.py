@@ -1,8 +1,8 @@
-"""The words of TensorFlow's retrain.py and label_image.py, and what does the same today."""
+"""Replacements for the commands and options of TensorFlow's retrain.py and label_image.py."""
 
 from collections.abc import Sequence
 
-__all__ = ["today_for_command", "today_for_option"]
+__all__ = ["hint_for_command", "hint_for_option"]
 
 _COMMANDS = {
     "retrain": "`featstore extract FOLDER`, once, and then `featstore fit`",
@@ -11,8 +11,8 @@ _COMMANDS = {
 
 _EXTRACT = "featstore extract FOLDER"
 _VIEWS = f"{_EXTRACT} --views N"
-_NO_STEPS = "nothing: `featstore fit` converges in seconds, without steps or batches"
-_IN_THE_HEAD = "nothing: a head knows its network, and how images are scaled for it"
+_NO_STEPS = "nothing: `featstore fit` converges in seconds, without training steps or batches"
+_IN_THE_HEAD = "nothing: a head knows its network and its preprocessing"
 _EXPORT = "featstore export HEAD OUT"
 
 _OPTIONS = {
@@ -56,30 +56,22 @@ _OPTIONS = {
 }
 
 
-def today_for_command(name: str, arguments: Sequence[str]) -> str | None:
-    """Return what does the same as a script of old and its options; None where it is none.
-
-    Parameters
-    ----------
-    name : str
-        ``retrain``, ``label_image.py`` and the like.
-    arguments : sequence of str
-        What follows.
-    """
+def hint_for_command(name: str, arguments: Sequence[str]) -> str | None:
+    """Return the replacement of a script, such as ``label_image.py``, and its options; None if unknown."""
     script = name.rpartition("/")[2].removesuffix(".py").replace("-", "_").lower()
     if script not in _COMMANDS:
         return None
-    options = [today_for_option(argument) for argument in arguments if argument.startswith("--")]
-    told = [f"instead of {script}.py, use {_COMMANDS[script]}", *filter(None, options)]
-    return "\n".join(told)
+    options = [hint_for_option(argument) for argument in arguments if argument.startswith("--")]
+    lines = [f"instead of {script}.py, use {_COMMANDS[script]}", *filter(None, options)]
+    return "\n".join(lines)
 
 
-def today_for_option(option: str) -> str | None:
-    """Return what does the same as an option of these scripts; None where it is none.
+def hint_for_option(option: str) -> str | None:
+    """Return the replacement of an option of these scripts; None if unknown.
 
     Examples
     --------
-    >>> today_for_option("--testing_percentage=20")
+    >>> hint_for_option("--testing_percentage=20")
     'instead of --testing_percentage, use `featstore fit --test SHARE`'
     """
     option = option.partition("=")[0]

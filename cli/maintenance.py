@@ -6,43 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import (
-    bar,
-    count,
-    example,
-    json_option,
-    open_store,
-    print_json,
-    print_table,
-    quiet_option,
-    say,
-    short_path,
-    verify_reads_option,
-)
+from .finding import open_store
+from .options import json_option, quiet_option, store_argument, verify_reads_option
+from .printing import bar, count, echo, example, print_json, print_table, short_path
 
 if TYPE_CHECKING:
-    from featstore.store.maintenance.verify import Damage
+    from featstore.store import Damage
 
 __all__ = ["compact", "info", "merge", "pack", "verify"]
 
 _LISTED = 10
 
 
-@click.command(epilog=example("featstore info digits.fstore"), short_help="Show what a store holds.")
-@click.argument("store", required=False, type=click.Path())
+@click.command(epilog=example("featstore info digits.fstore"), short_help="Show the contents of a store.")
+@store_argument
 @json_option
 def info(store: str | None, as_json: bool) -> None:
-    """Show the spaces, catalogs, classes and heads of STORE, its duplicates and its label conflicts.
+    """Show the spaces, catalogs, classes and heads of STORE, with its duplicates and label conflicts.
 
-    STORE may be left out where the current folder has only one.
+    STORE may be omitted if the current folder has only one.
     """
     from featstore import ViewRecipe
 
-    told = open_store(store).info()
+    contents = open_store(store).info()
     if as_json:
-        print_json(told)
+        print_json(contents)
         return
-    say(short_path(told["path"]))
+    echo(short_path(contents["path"]))
     click.echo()
     print_table(
         ("space", "images", "views", "features", "dtype", "segments", "MB"),
@@ -56,19 +46,19 @@ def info(store: str | None, as_json: bool) -> None:
                 space["segments"],
                 _mb(space["bytes"]),
             )
-            for space in told["spaces"]
+            for space in contents["spaces"]
         ],
     )
-    for space in told["spaces"]:
+    for space in contents["spaces"]:
         if recipe := space["spec"].get("views"):
             click.echo(f"views of {space['name']}: {ViewRecipe.from_dict(recipe)}")
-    n_views = {space["name"]: space["views"] for space in told["spaces"]}
-    for catalog in told["catalogs"]:
+    n_views = {space["name"]: space["views"] for space in contents["spaces"]}
+    for catalog in contents["catalogs"]:
         click.echo()
         _print_catalog(catalog, n_views)
-    if told["heads"]:
+    if contents["heads"]:
         click.echo()
-        print_table(("head", "MB"), [(head["name"], _mb(head["bytes"])) for head in told["heads"]])
+        print_table(("head", "MB"), [(head["name"], _mb(head["bytes"])) for head in contents["heads"]])
 
 
 def _mb(size: int) -> str:
@@ -76,7 +66,7 @@ def _mb(size: int) -> str:
 
 
 def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
-    say(
+    echo(
         f"catalog {catalog['name']}: {count(catalog['images'], 'image')} of {catalog['location'] or 'a list'}"
     )
     classes = catalog["classes"]
@@ -88,9 +78,9 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
         rows.append(("all", catalog["labeled"], *(catalog["splits"][split] for split in splits)))
         print_table(("class", "images", *splits), rows, indent="  ")
     given = catalog["given_splits"]
-    if told := [f"{given[split]:,} {split}" for split in splits if given[split]]:
-        rest = f"; {count(given['rule'], 'image')} left to the rule" if given["rule"] else ""
-        click.echo(f"  given splits: {', '.join(told)}{rest}")
+    if parts := [f"{given[split]:,} {split}" for split in splits if given[split]]:
+        rest = f"; {count(given['rule'], 'image')} split by the rule" if given["rule"] else ""
+        click.echo(f"  given splits: {', '.join(parts)}{rest}")
     if unlabelled := catalog["images"] - catalog["failed"] - catalog["labeled"]:
         click.echo(f"  {count(unlabelled, 'image')} without a label")
     if catalog["failed"]:
@@ -106,14 +96,14 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
                 f"run extract with --views {n_views[space]}"
             )
     if catalog["duplicates"]:
-        click.echo(f"  {count(len(catalog['duplicates']), 'image')} under several paths:")
+        click.echo(f"  {count(len(catalog['duplicates']), 'image')} with several paths:")
         for duplicate in catalog["duplicates"][:_LISTED]:
-            say("    " + _names(duplicate["paths"]))
+            echo("    " + _names(duplicate["paths"]))
         _more(catalog["duplicates"])
     if catalog["label_conflicts"]:
-        click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with several labels:")
+        click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with conflicting labels:")
         for conflict in catalog["label_conflicts"][:_LISTED]:
-            say(
+            echo(
                 "    " + "; ".join(f"{label}: {_names(paths)}" for label, paths in conflict["labels"].items())
             )
         _more(catalog["label_conflicts"])
@@ -128,19 +118,22 @@ def _more(entries: list[Any]) -> None:
         click.echo(f"    … and {more:,} more: --json lists them")
 
 
-@click.command(epilog=example("featstore verify digits.fstore"), short_help="Check every byte of a store.")
-@click.argument("store", required=False, type=click.Path())
+@click.command(
+    epilog=example("featstore verify digits.fstore"),
+    short_help="Verify the checksums of a store, and repair it.",
+)
+@store_argument
 @click.option(
-    "--repair", is_flag=True, help="Set damaged files aside, keep their good rows and say what to do again."
+    "--repair", is_flag=True, help="Set damaged files aside, keep their intact rows and list what to redo."
 )
 @quiet_option
 @json_option
 def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
-    """Read all of STORE and compare it with its checksums; exit with 1 if anything is damaged.
+    """Verify every byte of STORE against its checksums; the exit status is 1 if anything is damaged.
 
-    --repair moves damaged files into the folder "damaged" of STORE, deletes nothing, seals those of their
-    rows that are good once more, and says what to extract again; exit is 0 if STORE is sound then. What
-    cannot be read, for a disk's error or a lack of rights, is not damaged: it stays, and exit is 1.
+    --repair moves damaged files into the folder "damaged" of STORE, keeps their intact rows, deletes nothing
+    and lists what to extract again; the exit status is 0 if STORE is intact afterwards. Files that cannot be
+    read, because of a disk error or missing permissions, are left in place, and the exit status is 1.
     """
     if repair:
         _repair(store, quiet=quiet, as_json=as_json)
@@ -155,13 +148,13 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
             + ("all right" if report.ok else _what_is_wrong(report.damaged))
         )
         for damage in report.to_dict()["damaged"]:
-            say(f"  {damage['path']}: {damage['reason']}")
+            echo(f"  {damage['path']}: {damage['reason']}")
         for leftover in report.leftovers:
-            say(f"  left over from an interrupted write, or being written now: {leftover}")
+            echo(f"  left over from an interrupted write, or being written now: {leftover}")
         if report.set_aside:
-            say(f"  {count(len(report.set_aside), 'damaged file')} set aside by earlier repairs")
+            echo(f"  {count(len(report.set_aside), 'damaged file')} set aside by earlier repairs")
         if any(damage.repairable for damage in report.damaged):
-            say("featstore verify --repair sets damaged files aside and says what to extract again")
+            echo("featstore verify --repair sets damaged files aside and lists what to extract again")
     if not report.ok:
         sys.exit(1)
 
@@ -178,36 +171,36 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
         print_json(report.to_dict())
     else:
         for source, target in report.set_aside:
-            say(f"{short_path(source)} set aside as {short_path(target)}")
+            echo(f"{short_path(source)} set aside as {short_path(target)}")
         if report.rescued or report.lost:
-            say(f"{count(report.rescued, 'row')} of these kept, {count(report.lost, 'row')} damaged")
+            echo(f"{count(report.rescued, 'row')} of these kept, {count(report.lost, 'row')} damaged")
         for one in report.missing:
             what = f"{count(one.images, 'image')} of {one.location or 'a list'}"
             if one.views is None:
                 what = f"with as many --views as before, {one.location or 'a list'}"
             elif one.views > 1:
                 what = f"with --views {one.views}, {what}"
-            say(f"extract again: {what} (catalog {one.catalog}) for {one.space}")
+            echo(f"extract again: {what} (catalog {one.catalog}) for {one.space}")
         for name, location in report.catalogs:
             source = location or "its source"
-            say(f"extract again: {source}, for the catalog {name}")
+            echo(f"extract again: {source}, for the catalog {name}")
         for name in report.heads:
-            say(f"fit again: the head {name}")
+            echo(f"fit again: the head {name}")
         for damage in report.remaining:
-            say(f"left as it is: {damage.path}: {damage.reason}")
+            echo(f"left as it is: {damage.path}: {damage.reason}")
         if report.ok:
-            say("the store is sound")
+            echo("the store is intact")
         elif any(damage.repairable for damage in report.remaining):
-            say("the store is NOT sound")
+            echo("the store is NOT intact")
         else:
-            say("what could not be read was not set aside: run this again once it can be")
+            echo("unreadable files were not set aside: run this again once they can be read")
     if not report.ok:
         sys.exit(1)
 
 
 @click.command(
     epilog=example("featstore merge all.fstore digits.fstore"),
-    short_help="Unite stores made on several machines.",
+    short_help="Merge stores made on several machines.",
 )
 @click.argument("into", type=click.Path())
 @click.argument("stores", nargs=-1, required=True, type=click.Path())
@@ -216,13 +209,13 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
     type=click.Choice(["error", "keep", "replace"]),
     default="error",
     show_default=True,
-    help="What to do about a catalog or head that both have and that differ.",
+    help="What to do with a catalog or head that differs between the stores.",
 )
 @json_option
 def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -> None:
-    """Copy into the store INTO, made if need be, what the other STORES have and it lacks.
+    """Copy what is missing in the store INTO from the other STORES; INTO is created if necessary.
 
-    Every row is compared with its checksum on the way.
+    Every row is verified against its checksum.
     """
     from featstore import FeatureStore
 
@@ -233,47 +226,49 @@ def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -
         print_json([{"store": store, **report} for store, report in zip(stores, reports, strict=True)])
         return
     for store, report in zip(stores, reports, strict=True):
-        say(
+        echo(
             f"{store}: {count(report['segments'], 'segment')} with {count(report['rows'], 'row')}, "
             f"{count(len(report['catalogs']), 'catalog')} and {count(len(report['heads']), 'head')} copied"
         )
 
 
 @click.command(
-    epilog=example("featstore compact digits.fstore"), short_help="Fold small segments into big ones."
+    epilog=example("featstore compact digits.fstore"),
+    short_help="Merge small segments of a store into large ones.",
 )
-@click.argument("store", required=False, type=click.Path())
+@store_argument
 @click.option("--space", metavar="NAME", help="Only this space.  [default: all]")
 @json_option
 def compact(store: str | None, space: str | None, as_json: bool) -> None:
-    """Fold the small segments of STORE into big ones, dropping rows that are there twice."""
+    """Merge the small segments of STORE into large ones, and drop duplicate rows."""
     report = open_store(store).compact(space, full=True).to_dict()
     if as_json:
         print_json(report)
         return
     click.echo(
         f"{count(report['segments_before'], 'segment')} became {report['segments_after']:,}; "
-        f"{count(report['duplicates'], 'double row')} dropped"
+        f"{count(report['duplicates'], 'duplicate row')} dropped"
     )
 
 
 @click.command(
-    epilog=example("featstore pack digits.fstore digits.h5"), short_help="Write one plain HDF5 file."
+    epilog=example("featstore pack digits.fstore digits.h5"),
+    short_help="Write features to a plain HDF5 file.",
 )
 @click.argument("store", type=click.Path())
 @click.argument("output", type=click.Path())
-@click.option("--space", metavar="NAME", help="Features to write.  [default: the only ones]")
-@click.option("--catalog", metavar="NAME", help="Labels to write.  [default: the only ones]")
-@click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
+@click.option("--space", metavar="NAME", help="Space to write.  [default: the only space]")
+@click.option("--catalog", metavar="NAME", help="Catalog to write.  [default: the only catalog]")
+@click.option("--force", is_flag=True, help="Overwrite OUTPUT.")
 @verify_reads_option
 @json_option
 def pack(store: str, output: str, space: str | None, catalog: str | None, force: bool, as_json: bool) -> None:
-    """Write one space and one catalog of STORE as the single plain HDF5 file OUTPUT.
+    """Write one space and one catalog of STORE to the plain HDF5 file OUTPUT.
 
-    It holds one row per image: features (of view 0), content_hash, path, label, group and split.
+    It has one row per image: features (of view 0), content_hash, path, label, group and split.
     """
     rows = open_store(store).pack(output, space=space, catalog=catalog, overwrite=force)
     if as_json:
         print_json({"path": os.path.abspath(output), "rows": rows})
         return
-    say(f"{count(rows, 'row')} in {output}")
+    echo(f"{count(rows, 'row')} in {output}")

@@ -1,4 +1,4 @@
-"""The options by which commands divide images into train, validation and test."""
+"""The options that split images into train, validation and test."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .console import note
+from .printing import note
 
 __all__ = ["split_options"]
 
@@ -14,43 +14,51 @@ _fraction = click.FloatRange(min=0, max=1, max_open=True)
 
 _OPTIONS = (
     click.option(
-        "--test", type=_fraction, default=0.1, show_default=True, help="Share of images kept for testing."
+        "--test",
+        type=_fraction,
+        default=0.1,
+        show_default=True,
+        help="Fraction of images held out for testing.",
     ),
     click.option(
-        "--validation", type=_fraction, default=0.1, show_default=True, help="Share kept for choosing."
+        "--validation",
+        type=_fraction,
+        default=0.1,
+        show_default=True,
+        help="Fraction used for model selection.",
     ),
-    click.option("--salt", default="", help="Any text; another one gives another split."),
+    click.option("--salt", default="", help="Any text; a different salt gives a different split."),
     click.option(
         "--stratify/--no-stratify",
         default=None,
-        help="Whether a class that is left without an image in a part is given one, where it has enough; "
-        "without, as versions up to 0.4 did.  [default: but with --split-by retrain]",
+        help="Move an image into any split that a class has none in, if the class has enough images. "
+        "Versions up to 0.4 did not stratify.  [default: --stratify, except with --split-by retrain]",
     ),
     click.option(
         "--split-by",
         type=click.Choice(["content", "group", "folder", "pattern", "filename", "retrain"]),
         default="content",
         show_default=True,
-        help="What stays together: equal files, the catalog's groups, the images of one folder, what "
-        "--group-pattern finds, or equal file names; retrain deals as TensorFlow's retrain.py does.",
+        help="What is kept in one split: identical files, the catalog's groups, the images of a folder, "
+        "matches of --group-pattern, or equal file names; retrain splits as TensorFlow's retrain.py does.",
     ),
     click.option(
         "--group-pattern",
         metavar="REGEX",
-        help="For --split-by pattern: searched in the path, CLASS/FILE; its first (group), or else all that "
-        "it matches, is what stays together.",
+        help="For --split-by pattern: regular expression, searched in the path CLASS/FILE. Images with the "
+        "same first (group), or the same match if there is none, are kept in one split.",
     ),
     click.option(
         "--retrain-prefix",
         metavar="DIR",
-        help="For --split-by retrain: what retrain.py was given as --image_dir.  [default: nothing before "
+        help="For --split-by retrain: the --image_dir that retrain.py was run with.  [default: none before "
         "CLASS/FILE]",
     ),
 )
 
 
 def split_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that divide images; it is called with ``rule``, a SplitRule."""
+    """Add the split options; the command is called with ``rule``, a SplitRule."""
 
     @wraps(command)
     def with_rule(
@@ -77,8 +85,8 @@ def split_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         if split_by == "retrain" and retrain_prefix is None:
             note(
-                "retrain.py hashed its --image_dir with each path: to divide as an earlier run did, give "
-                "that text with --retrain-prefix"
+                "retrain.py hashed its --image_dir with each path: to reproduce the split of an earlier run, "
+                "pass that text as --retrain-prefix"
             )
         command(rule=rule, **others)
 

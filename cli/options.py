@@ -1,0 +1,180 @@
+"""Arguments and options that several commands share."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from .printing import note
+
+__all__ = [
+    "class_weight_option",
+    "csv_option",
+    "engine_option",
+    "force_option",
+    "head_name_option",
+    "import_option",
+    "jobs_option",
+    "json_option",
+    "output_option",
+    "quiet_option",
+    "reject_type",
+    "result_options",
+    "seed_option",
+    "store_argument",
+    "store_option",
+    "table_options",
+    "trust_model_option",
+    "verify_reads_option",
+    "wants_verified_reads",
+    "weights_option",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_VERIFY_READS = "featstore.verify_reads"
+
+
+def _keep_verify_reads(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[_VERIFY_READS] = value
+
+
+def wants_verified_reads() -> bool:
+    """Return whether the running command was given --verify-reads."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_VERIFY_READS, False))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Hide the progress bar.")
+force_option = click.option("--force", is_flag=True, help="Overwrite existing files.")
+verify_reads_option = click.option(
+    "--verify-reads",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_verify_reads,
+    help="Verify the checksum of every row before it is used.",
+)
+
+
+def result_options(command: _Command) -> _Command:
+    """Add --force, --verify-reads, --quiet and --json."""
+    for option in (json_option, quiet_option, verify_reads_option, force_option):
+        command = option(command)
+    return command
+
+
+store_argument = click.argument("store", required=False, type=click.Path())
+
+
+def store_option(text: str, *, default: str) -> Callable[[_Command], _Command]:
+    """Return the option ``--store``."""
+    return click.option("--store", type=click.Path(), help=f"{text}  [default: {default}]")
+
+
+def table_options(features: str, images: str) -> Callable[[_Command], _Command]:
+    """Return the options ``--space`` and ``--catalog``, given what a command uses them for."""
+
+    def add(command: _Command) -> _Command:
+        space = click.option(
+            "--space",
+            metavar="NAME",
+            multiple=True,
+            help=f"{features}, by the name of their space or its beginning; repeat to concatenate several.  "
+            "[default: the only space]",
+        )
+        catalog = click.option(
+            "--catalog",
+            metavar="NAME",
+            multiple=True,
+            help=f"{images}, by the name of their catalog; repeat for several.  [default: the only catalog]",
+        )
+        return space(catalog(command))
+
+    return add
+
+
+def output_option(text: str, *, default: str | None = None) -> Callable[[_Command], _Command]:
+    """Return the option ``--output``, for a head."""
+    return click.option(
+        "--output", "-o", metavar="NAME|FILE.head", help=text, default=default, show_default=bool(default)
+    )
+
+
+head_name_option = click.option(
+    "--head",
+    default="logistic",
+    show_default=True,
+    metavar="NAME",
+    help="Classifier, one of `featstore heads`.",
+)
+class_weight_option = click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Weight classes inversely to their number of images.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed."
+)
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of parallel fits."
+)
+csv_option = click.option(
+    "--csv", "csv_file", metavar="FILE", type=click.Path(), help="Also write the result to a CSV file."
+)
+reject_type = click.FloatRange(min=0, max=1, max_open=True)
+
+trust_model_option = click.option(
+    "--trust-model",
+    is_flag=True,
+    help="Allow your own Keras model to run the code it contains, such as Lambda layers.",
+)
+
+
+def _import_from_here(
+    _ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    # After all that is installed: a file of the current folder never takes the place of that.
+    if value and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return value
+
+
+import_option = click.option(
+    "--import",
+    "imports",
+    metavar="MODULE",
+    multiple=True,
+    callback=_import_from_here,
+    help="Import (and so run) this Python module, which defines custom layers of your own Keras model.",
+)
+
+# Of an existing head; the library takes several for a head on several backbones.
+weights_option = click.option(
+    "--weights",
+    type=click.Path(),
+    multiple=True,
+    help="The backbone's weights file, if it has moved. For a head on several spaces, repeat it once per "
+    "space, in order; a single file serves all spaces with these weights.",
+)
+
+
+class _Engine(click.Choice[str]):
+    """What runs a network; ``tensorflow`` is the old word for ``keras``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "tensorflow":
+            note("--engine tensorflow is called --engine keras now")
+            value = "keras"
+        return super().convert(value, param, ctx)
+
+
+engine_option = click.option(
+    "--engine",
+    type=_Engine(["auto", "openvino", "keras"]),
+    default="auto",
+    show_default=True,
+    help="Runtime of the forward pass; auto is Keras on a GPU, else OpenVINO.",
+)

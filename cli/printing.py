@@ -1,0 +1,210 @@
+"""Printing: results on stdout, everything else on stderr."""
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+__all__ = [
+    "accuracy_text",
+    "bar",
+    "count",
+    "echo",
+    "example",
+    "interval_text",
+    "json_text",
+    "left_out",
+    "listed",
+    "mark_existing",
+    "marked_path",
+    "note",
+    "print_json",
+    "print_table",
+    "printable",
+    "setting_text",
+    "share",
+    "short_path",
+    "show_warnings",
+]
+
+_LISTED_NAMES = 8
+
+
+def example(*lines: str) -> str:
+    """Return the epilog of a command's help."""
+    return "\b\nExample, in the folder that `featstore demo` makes:\n" + "\n".join(
+        f"  {line}" for line in lines
+    )
+
+
+def print_json(value: Any) -> None:
+    """Print a result as indented JSON."""
+    click.echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return a result as JSON; NaN and infinity, which JSON lacks, become null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_with_nulls(value), indent=indent, allow_nan=False)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def echo(message: str) -> None:
+    """Print a line of the result that may contain names of files or classes."""
+    click.echo(printable(message))
+
+
+def note(message: str) -> None:
+    """Print a line that is not part of the result, on stderr."""
+    click.echo(printable(message), err=True)
+
+
+def show_warnings() -> None:
+    """Show the library's warnings on stderr, one line each."""
+    # Pillow's complaints about an image are reported among the failures, with the image's name.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 image``, ``1,250 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    more = f" and {len(names) - _LISTED_NAMES:,} more" if len(names) > _LISTED_NAMES else ""
+    return ", ".join(names[:_LISTED_NAMES]) + more
+
+
+def left_out(endings: Mapping[str, int], skipped: Mapping[str, int]) -> Iterator[str]:
+    """Yield a line about a folder's files that are not images, and one about what was skipped."""
+    if endings:
+        kinds = [f"{number:,} {ending or 'without ending'}" for ending, number in endings.items()]
+        number = count(sum(endings.values()), "file")
+        yield f"{number} ignored, not images by name or content: {listed(kinds)}"
+    if skipped:
+        kinds = [f"{number:,} {name}" for name, number in skipped.items()]
+        yield f"skipped, hidden or owned by other programs: {listed(kinds)}"
+
+
+def short_path(path: str) -> str:
+    """Return a path relative to the current folder where that is shorter."""
+    return min(path, os.path.relpath(path), key=len)
+
+
+def marked_path(path: str) -> str:
+    """Return the path of a catalog's image, marked where the file no longer exists."""
+    from featstore.io import is_there
+
+    return short_path(path) if is_there(path) else f"{short_path(path)} (no longer there)"
+
+
+def mark_existing(images: Iterable[dict[str, Any]]) -> None:
+    """Add the key ``exists`` to the JSON values of a catalog's images."""
+    from featstore.io import is_there
+
+    for image in images:
+        image["exists"] = is_there(image["path"])
+
+
+def share(part: float, *, digits: int = 1) -> str:
+    """Return a fraction as a percentage."""
+    return f"{100 * part:.{digits}f}%"
+
+
+def interval_text(ends: Sequence[float]) -> str:
+    """Return the two ends of an interval of fractions as percentages."""
+    low, high = ends
+    return f"{share(low)} to {share(high)}"
+
+
+def accuracy_text(scores: Mapping[str, Any], n: int) -> str:
+    """Return an accuracy with its interval and number of images."""
+    return f"{share(scores['top1'])} (95% interval {interval_text(scores['top1_ci'])}, n = {n:,})"
+
+
+def setting_text(params: Mapping[str, object]) -> str:
+    """Return hyper-parameters as ``C=0.3, gamma=scale``."""
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in params.items()
+    )
+
+
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1, indent: str = ""
+) -> None:
+    """Print aligned columns: the first ``left`` of them to the left, the others to the right."""
+    cells = [[_cell(value) for value in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        aligned = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo((indent + "  ".join(aligned)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return printable(value)
+
+
+def printable(value: object) -> str:
+    """Return any text, such as a file name, as one line without control characters."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
+
+
+@contextmanager
+def bar(
+    total: int | None, *, quiet: bool, unit: str = "image"
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar on stderr, unless quiet or not on a terminal.
+
+    Yields a function of (done, total).
+    """
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        unit=f" {unit}s",
+        disable=quiet or not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        leave=False,
+    ) as progress:
+
+        def update(done: int, of: int | None = None) -> None:
+            if of is not None and progress.total != of:
+                progress.total = of
+                # Images that were there before count as done but not towards the rate.
+                progress.initial = done
+                progress.n = done
+            progress.update(done - progress.n)
+
+        yield update
