@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -356,3 +357,13 @@ def test_a_model_whose_runtime_is_missing_names_the_extra(exported, monkeypatch,
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf'pip install "featstore\[{runtime}\]"'):
         list(model.run([np.zeros((1, 16, 20, 3), np.uint8)]))
+
+
+@pytest.mark.parametrize("seconds", [-86400.0, 4_420_000_000.0], ids=["1969", "2110"])
+@pytest.mark.parametrize("runtime", FORMATS)
+def test_a_model_is_exported_whatever_the_clock_shows(head, tmp_path, monkeypatch, runtime, seconds):
+    monkeypatch.setattr(zipfile, "time", time)
+    monkeypatch.setattr(time, "time", lambda: seconds)
+    monkeypatch.setattr(time, "time_ns", lambda: int(seconds) * 10**9)
+    model = featstore.export_head(head, tmp_path / "model", format=runtime)
+    assert len(next(model.run([np.zeros((1, 16, 20, 3), np.uint8)]))) == 1

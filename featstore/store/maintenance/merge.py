@@ -13,7 +13,7 @@ from featstore.io.atomic import failure_reason, replacing
 from featstore.io.raw import damaged
 from featstore.store.catalog import Catalog
 from featstore.store.catalog_file import read_catalog
-from featstore.store.segment import Segment, read_description, segment_writer
+from featstore.store.segment import LATEST_NS, Segment, read_description, segment_writer
 from featstore.store.space import Space
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def _take_segment(segment: Segment, target: Space) -> None:
         raise damaged(segment.path, f"its rows are {segment.feature_dim} x {segment.dtype}")
     if wrong := segment.damaged_row_numbers():
         raise damaged(segment.path, f"{len(wrong):,} rows do not agree with their checksums")
-    if segment.created_ns <= time.time_ns() + _MAX_AHEAD_NS:
+    # A clock may show a time before 1970, which no segment can have.
+    now_ns = min(max(time.time_ns(), 0), LATEST_NS)
+    if segment.created_ns <= now_ns + _MAX_AHEAD_NS:
         _copy_file(segment.path, os.path.join(target.path, segment.name))
         return
     # A clock that ran ahead, or a stranger's joke: what is sealed here from now on would come before it.
@@ -153,7 +155,7 @@ def _take_segment(segment: Segment, target: Space) -> None:
         target.spec,
         n_rows=segment.n_rows,
         feature_dim=segment.feature_dim,
-        created_ns=time.time_ns(),
+        created_ns=now_ns,
         provenance=provenance,
     ) as writer:
         for rows in segment.blocks():

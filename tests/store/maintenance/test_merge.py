@@ -162,3 +162,22 @@ def test_a_catalog_that_came_here_during_the_merge_is_a_conflict(store, other, m
     os.unlink(store.catalog_path("photos"))
     assert store.merge(other, on_conflict="keep").kept == ("catalog photos",)
     assert len(store.catalog()) == 5
+
+
+@pytest.mark.parametrize("now_ns", [-(10**18), -1, 0, 10**15, 4_420_000_000 * 10**9, 2**62 + 5])
+def test_stores_are_merged_and_grow_whatever_the_clock_shows(
+    store, other, fill, make_hashes, make_features, monkeypatch, now_ns
+):
+    fill(other, n=3)
+    fill(store, n=1, first=100)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    monkeypatch.setattr(time, "time", lambda: now_ns / 1e9)
+    assert store.merge(other).rows == 3
+    assert store.merge(other).skipped == 1
+    hashes = make_hashes(2, 200)
+    FeatureStore(store.path).space().append(make_features(hashes), hashes)
+    FeatureStore(store.path).compact(full=True)
+    again = FeatureStore(store.path)
+    assert again.verify().ok
+    found = again.space().lookup(make_hashes(3))
+    np.testing.assert_array_equal(again.space().rows(found), make_features(make_hashes(3)))
