@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import JoinedSpec
 from featstore.errors import NotInStoreError, SplitError, StoreError
-from featstore.splits import SPLITS, SplitRule, assign_splits, group_keys
+from featstore.splits import SPLITS, SplitRule
 from featstore.store.columns import Columns
+from featstore.store.dealing import Dealing
 from featstore.store.gathering import gathered_features
 from featstore.store.missing import check_views
 from featstore.store.table_frame import table_frame
@@ -69,9 +70,11 @@ class FeatureTable:
         catalog_name: str,
         n_missing: int = 0,
         n_failed: int = 0,
+        dealing: Dealing | None = None,
     ) -> None:
         self._spaces = tuple(spaces)
         self._columns = columns
+        self._dealing = dealing or Dealing(columns)
         self.spec: BackboneSpec | JoinedSpec = (
             spaces[0].spec if len(spaces) == 1 else JoinedSpec(tuple(space.spec for space in spaces))
         )
@@ -176,12 +179,13 @@ class FeatureTable:
             raise StoreError("the table has views already; take those of a table with a row for each image")
         if n_views == 1:
             return self
-        columns = self._columns.take(np.repeat(np.arange(len(self)), n_views))
+        repeated = np.repeat(np.arange(len(self)), n_views)
+        columns = self._columns.take(repeated)
         views = np.tile(np.arange(n_views, dtype=np.uint16), len(self))
         rows = np.stack([space.lookup(columns.content_hash, views) for space in self._spaces], axis=1)
         for space, found in zip(self._spaces, rows.T, strict=True):
             check_views(space, found.reshape(len(self), n_views) >= 0)
-        return self._with(replace(columns, rows=rows, views=views))
+        return self._with(replace(columns, rows=rows, views=views), self._dealing.take(repeated))
 
     @cached_property
     def y(self) -> NDArray[np.str_]:
@@ -237,22 +241,16 @@ class FeatureTable:
         Parameters
         ----------
         rule : SplitRule, optional
-            80/10/10 by content by default. Splits that the catalog fixes win over it. One that stratifies
-            goes by the labels of this table's rows: of some of them it may deal small classes otherwise.
+            80/10/10 by content by default. Splits that the catalog fixes win over it. Selected rows are in
+            the splits that they have in the whole table: ``table.select(index).splits(rule)`` equals
+            ``table.splits(rule)[index]``.
 
         Returns
         -------
         ndarray of shape (n,), str
             ``"train"``, ``"validation"`` or ``"test"``.
         """
-        return assign_splits(
-            rule or SplitRule(),
-            content_hash=self._columns.content_hash,
-            groups=self._columns.groups.tolist(),
-            paths=self._columns.paths.tolist(),
-            given=self._columns.splits.tolist(),
-            labels=self._columns.labels.tolist(),
-        )
+        return self._dealing.splits(rule or SplitRule())
 
     def group_keys(self, rule: SplitRule) -> NDArray[np.str_]:
         """Return the key that a rule keeps together, as ``groups`` for :class:`~featstore.HashKFold`.
@@ -270,19 +268,16 @@ class FeatureTable:
         Raises
         ------
         SplitError
-            No image has what the rule goes by.
+            No image of the whole table has what the rule goes by.
         """
         if rule.by == "content":
             return self.content_hash
-        return group_keys(
-            rule,
-            content_hash=self._columns.content_hash,
-            groups=self._columns.groups.tolist(),
-            paths=self._columns.paths.tolist(),
-        )
+        return self._dealing.group_keys(rule)
 
     def with_splits(self, splits: Sequence[str] | NDArray[np.str_]) -> "FeatureTable":
         """Return the same rows with other given splits; ``""`` leaves a row to the rule.
+
+        They are a whole table of their own: a rule goes by these rows alone.
 
         Parameters
         ----------
@@ -323,7 +318,7 @@ class FeatureTable:
         return self.select(self.splits(rule) == name)
 
     def select(self, index: Any) -> "FeatureTable":
-        """Return some of the rows, without reading features.
+        """Return some of the rows, without reading features; they stay in their splits.
 
         Parameters
         ----------
@@ -347,10 +342,9 @@ class FeatureTable:
                     f"a mask must have one entry for each of {len(self)} rows; found {len(chosen)}"
                 )
         try:
-            columns = self._columns.take(chosen)
+            return self._with(self._columns.take(chosen), self._dealing.take(chosen))
         except IndexError as error:
             raise NotInStoreError(f"the table has {len(self)} rows: {error}") from error
-        return self._with(columns)
 
     def to_frame(self, *, features: bool = False, rule: SplitRule | None = None) -> Any:
         """Return the table as a pandas data frame.
@@ -380,13 +374,14 @@ class FeatureTable:
             features=self.X if features else None,
         )
 
-    def _with(self, columns: Columns) -> "FeatureTable":
+    def _with(self, columns: Columns, dealing: Dealing | None = None) -> "FeatureTable":
         return FeatureTable(
             self._spaces,
             columns,
             catalog_name=self.catalog_name,
             n_missing=self.n_missing,
             n_failed=self.n_failed,
+            dealing=dealing,
         )
 
 

@@ -136,8 +136,7 @@ def test_selected_rows_are_those_of_the_columns(index, table):
     np.testing.assert_array_equal(chosen.X, table.X[rows])
     np.testing.assert_array_equal(chosen.paths, table.paths[rows])
     np.testing.assert_array_equal(chosen.y, table.y[rows])
-    by_hash = SplitRule(stratify=False)
-    np.testing.assert_array_equal(chosen.splits(by_hash), table.splits(by_hash)[rows])
+    np.testing.assert_array_equal(chosen.splits(), table.splits()[rows])
 
 
 @pytest.mark.parametrize("index", [[20], [True, False], [[1, 2]], [0.5], "a"])
