@@ -112,6 +112,7 @@ def _note_left_out(comparison: "Comparison") -> None:
             "p by a sign-flip permutation test"
         )
     reasons = {
+        "removed": "their class was removed from a head",
         "seen": "another head was trained or tuned on them, or on others of their group",
         "absent": "another head has no features or no label for them",
         "conflicting": "they have conflicting labels",

@@ -71,7 +71,7 @@ def gather_old(old: Head, tables: "list[FeatureTable]", *, but: "FeatureTable") 
     new_hashes = {row.tobytes() for row in np.asarray(but.content_hash_bytes)}
     for table in tables:
         labels, hashes = old.labels_of(table), np.asarray(table.content_hash_bytes)
-        rows = np.flatnonzero(labels != "")
+        rows = np.flatnonzero((labels != "") & ~old.are_of_removed_classes(labels))
         is_new = np.array([hashes[row].tobytes() in new_hashes for row in rows], np.bool_)
         rows, n_same = rows[~is_new], n_same + int(is_new.sum())
         if unknown := sorted({*labels[rows].tolist()} - {*old.classes.tolist()}):

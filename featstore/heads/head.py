@@ -186,6 +186,12 @@ class Head(HeadClassifier):
             return labels
         return np.array([called.get(label, label) for label in labels.tolist()], dtype=np.str_)
 
+    def are_of_removed_classes(self, labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+        """Return whether labels, as :meth:`labels_of` gives them, are of classes that were removed."""
+        removed = [label for label, name in self.renamed.items() if not name]
+        called = {*removed, *(f"{label} (removed)" for label in removed)} - {*self.classes.tolist()}
+        return np.isin(labels, sorted(called)) if called else np.zeros(len(labels), np.bool_)
+
     def _was_made_of(self, catalog: str) -> bool:
         named = self.extension.get("old", {}).get("catalog", "") if self.extension else self.catalog
         return _share_a_name(catalog, named)

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.predictions import check_labels_known, predict_images, resampling_units
+from featstore.scoring.predictions import (
+    check_labels_known,
+    predict_images,
+    resampling_units,
+)
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
@@ -48,9 +52,10 @@ class Comparison:
     rules_differ : bool
         Whether the heads have different split rules.
     left_out : dict
-        ``{"seen", "absent", "conflicting"}``: images in the split for one head that are not compared, because
-        another head was trained or chosen on them (or on images of their group, if a rule uses groups), has
-        no features or label for them, or they have several labels.
+        ``{"removed", "seen", "absent", "conflicting"}``: images in the split for one head that are not
+        compared, because their class was removed from a head, another head was trained or chosen on them (or
+        on images of their group, if a rule uses groups), has no features or label for them, or they have
+        several labels.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
     """
@@ -97,7 +102,8 @@ def compare(
     The heads may have different backbones, stores and split rules. An image, identified by its content hash,
     is compared on if it is in the split for every head, by the rule and in the table of each; if it has
     several paths, under all of them. Images that a head was fitted on are left out, in any catalog. If a rule
-    splits by group or file name, the same holds for all images of a group.
+    splits by group or file name, the same holds for all images of a group. Images of a class that was removed
+    from a head (:func:`featstore.edit_classes`) are left out for all heads.
 
     Parameters
     ----------
@@ -153,6 +159,7 @@ def compare(
     if not common:
         raise SplitError(
             f"no image is in {split} for all of {', '.join(called)}: of those that are in it for one, "
+            f"{left_out['removed']} are of classes that were removed from a head, "
             f"{left_out['seen']} (or others of their group) were seen by another in training, "
             f"{left_out['absent']} have no features or label for another and {left_out['conflicting']} have "
             "several labels; fit the heads with one split rule on one catalog"
@@ -244,6 +251,7 @@ class _Contents:
     labels: dict[bytes, set[str]]
     splits: dict[bytes, set[str]]
     split: str
+    removed: set[bytes]
 
     def is_candidate(self, content: bytes) -> bool:
         return self.split in self.splits.get(content, ())
@@ -251,6 +259,7 @@ class _Contents:
 
 def _contents(head: Head, table: "FeatureTable", split: str) -> _Contents:
     labels = np.asarray(table.y)
+    removed = head.are_of_removed_classes(head.labels_of(table))
     splits = np.asarray(table.splits(head.split_rule))
     rows = np.flatnonzero(labels != "")
     hashes = [table.content_hash_bytes[row].tobytes() for row in rows.tolist()]
@@ -258,11 +267,13 @@ def _contents(head: Head, table: "FeatureTable", split: str) -> _Contents:
     if head.split_rule.by != "content":
         codes = resampling_units(table, rows, head.split_rule)[1]
         units = dict(zip(hashes, codes.tolist(), strict=True))
-    found = _Contents(first_row={}, units=units, labels={}, splits={}, split=split)
+    found = _Contents(first_row={}, units=units, labels={}, splits={}, split=split, removed=set())
     for row, content in zip(rows.tolist(), hashes, strict=True):
         found.first_row.setdefault(content, row)
         found.labels.setdefault(content, set()).add(str(labels[row]))
         found.splits.setdefault(content, set()).add(str(splits[row]))
+        if removed[row]:
+            found.removed.add(content)
     return found
 
 
@@ -275,7 +286,7 @@ def _seen(head: Head, table: "FeatureTable", split: str) -> set[bytes]:
 
 def _common(contents: Sequence[_Contents], fitted_on: set[bytes]) -> tuple[list[bytes], dict[str, int]]:
     """Return the sorted contents to compare on, and counts of those left out by reason."""
-    common, left_out = [], {"seen": 0, "absent": 0, "conflicting": 0}
+    common, left_out = [], {"removed": 0, "seen": 0, "absent": 0, "conflicting": 0}
     seen = {content for one in contents for content, splits in one.splits.items() if splits != {one.split}}
     seen |= fitted_on
     for one in contents:
@@ -284,7 +295,9 @@ def _common(contents: Sequence[_Contents], fitted_on: set[bytes]) -> tuple[list[
     for content in sorted(
         {content for one in contents for content in one.first_row if one.is_candidate(content)}
     ):
-        if content in seen:
+        if any(content in one.removed for one in contents):
+            left_out["removed"] += 1
+        elif content in seen:
             left_out["seen"] += 1
         elif any(content not in one.first_row for one in contents):
             left_out["absent"] += 1

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from featstore.errors import SplitError
 from featstore.heads.head import Head
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.predictions import check_labels_known, predict_images, resampling_units
+from featstore.scoring.predictions import (
+    check_labels_known,
+    predict_images,
+    resampling_units,
+)
 from featstore.splits import SPLITS
 from featstore.stats.intervals import (
     REPLICATES,
@@ -218,7 +222,7 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     chosen = labels != ""
     if split != "all":
         chosen &= np.asarray(table.splits(head.split_rule)) == split
-    chosen &= ~_are_removed(head, labels, chosen)
+    chosen = _leave_out_removed(head, labels, chosen)
     rows = np.flatnonzero(chosen)
     if not len(rows):
         raise SplitError(
@@ -331,21 +335,16 @@ def score_images(
     )
 
 
-def _are_removed(head: Head, labels: NDArray[np.str_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which images are of classes that were removed from a head, with a warning for those chosen."""
-    removed = [label for label, name in head.renamed.items() if not name]
-    removed = sorted({*removed, *(f"{label} (removed)" for label in removed)} - {*head.classes.tolist()})
-    if not removed:
-        return np.zeros(len(labels), np.bool_)
-    are_removed = np.isin(labels, removed)
-    if n_left_out := int((are_removed & chosen).sum()):
-        names = ", ".join(sorted({*labels[are_removed & chosen].tolist()}))
+def _leave_out_removed(head: Head, labels: NDArray[np.str_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the chosen images of classes that the head still has, with a warning for the others."""
+    removed = chosen & head.are_of_removed_classes(labels)
+    if n_left_out := int(removed.sum()):
         _logger.warning(
             "left out %s of classes that were removed from the head: %s",
             f"{n_left_out:,} image{'s' * (n_left_out > 1)}",
-            names,
+            ", ".join(sorted({*labels[removed].tolist()})),
         )
-    return are_removed
+    return chosen & ~removed
 
 
 def _resampled(

@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from fake_tables import blobs, table_of
 from featstore import Head, edit_classes, evaluate, fit
 from featstore.errors import HeadError
+from featstore.extending.training_images import gather_old
 
 LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
 
@@ -216,6 +217,16 @@ def test_a_head_with_a_removed_class_is_evaluated_on_the_images_of_the_others(re
     found, wanted = evaluate(head, TABLE), evaluate(head, others)
     assert (found.n, found.top1) == (wanted.n, wanted.top1)
     assert "of classes that were removed from the head: class 0" in caplog.text
+
+
+@pytest.mark.parametrize("rename", [{}, {"class 1": "class 0"}], ids=["gone", "its name taken"])
+def test_a_head_with_a_removed_class_is_extended_with_the_old_images_of_the_others(rename):
+    head = edit_classes(fit(TABLE, params={"C": 1.0}), remove=["class 0"], rename=rename)
+    others = TABLE.select(np.flatnonzero(TABLE.y != "class 0"))
+    new = table_of(*blobs(n=40, n_classes=1, seed=7))
+    found, wanted = (gather_old(head, [table], but=new) for table in (TABLE, others))
+    np.testing.assert_array_equal(found.samples.X, wanted.samples.X)
+    np.testing.assert_array_equal(found.samples.y, wanted.samples.y)
 
 
 def test_classes_renamed_twice_and_back_are_known_by_their_labels():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from featstore.errors import FingerprintMismatchError, HeadError, SplitError
+from featstore.extending import edit_classes
 from featstore.heads import fit
 from featstore.scoring import compare
 from featstore.scoring.comparison import holm_adjusted, mcnemar_exact, sign_flip_test
@@ -213,3 +214,32 @@ def test_what_a_head_was_fitted_on_is_left_out_whatever_the_catalog_is_called(no
     unseen = ~one.was_fitted_on(noisy) & ~other.was_fitted_on(noisy)
     assert found.n == unseen.sum()
     assert found.left_out["seen"] == (~unseen).sum()
+
+
+def test_images_of_a_class_that_was_removed_from_one_head_are_left_out_for_both(noisy):
+    whole = fixed(noisy)
+    few = edit_classes(whole, remove=["class 3"], rename={"class 0": "first"})
+    is_test = noisy.splits() == "test"
+    n_removed = int((is_test & (noisy.y == "class 3")).sum())
+    for heads in ([whole, few], [few, whole]):
+        found = compare(heads, noisy, names=["a", "b"])
+        assert found.n == is_test.sum() - n_removed
+        assert found.left_out == {"removed": n_removed, "seen": 0, "absent": 0, "conflicting": 0}
+    rows = np.flatnonzero(is_test & (noisy.y != "class 3"))
+    assert compare([whole, few], noisy, names=["a", "b"]).heads[0]["top1"] == pytest.approx(
+        (whole.predict(noisy.X[rows]) == noisy.y[rows]).mean()
+    )
+
+
+def test_heads_that_have_no_class_in_common_with_the_images_say_what_was_removed(noisy):
+    few = edit_classes(fixed(noisy), remove=["class 2", "class 3"])
+    others = noisy.select(np.isin(noisy.y, ["class 2", "class 3"]))
+    with pytest.raises(SplitError, match=r"[1-9]\d* are of classes that were removed from a head"):
+        compare([few, few], others, names=["a", "b"])
+
+
+def test_a_label_that_no_head_ever_had_is_still_refused(noisy):
+    few = edit_classes(fixed(noisy), remove=["class 3"])
+    strange = noisy.but(y=np.where(noisy.y == "class 1", "moss", noisy.y))
+    with pytest.raises(HeadError, match="does not know: moss"):
+        compare([few, few], strange, names=["a", "b"])
