@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
-from featstore.errors import SourceError
+from featstore.errors import NotInStoreError, SourceError
 from featstore.flow.extraction import ExtractionInterrupted
 
 
@@ -225,3 +226,48 @@ def test_a_source_elsewhere_is_refused_while_the_first_is_there(photos, store):
     shutil.copytree(photos, other)
     with pytest.raises(SourceError, match="--catalog NAME"):
         extracted(other, store)
+
+
+@pytest.fixture
+def twice(photos, store):
+    """A store with the catalogs of a folder before and after its move, as version 0.4 made it."""
+    extracted(photos, store)
+    elsewhere = moved(photos)
+    extracted(elsewhere, store, catalog="elsewhere")
+    assert store.catalog_names == ("elsewhere", "photos")
+    return elsewhere
+
+
+def test_a_catalog_that_was_left_behind_by_a_move_is_not_asked_about(twice, store, caplog):
+    assert store.catalog().name == "elsewhere"
+    assert "the images of the catalog photos have moved, and all of them are in elsewhere" in caplog.text
+    assert store.table().catalog_name == "elsewhere"
+    assert store.write_near_groups([]) == 0
+    assert store.catalog("photos").name == "photos"
+    report = extracted(twice, store)
+    assert (report.catalog, report.read) == ("elsewhere", 0)
+
+
+def test_an_image_that_only_the_catalog_left_behind_has_is_asked_about(twice, store):
+    (twice / "cat" / "01.png").unlink()
+    extracted(twice, store)
+    with pytest.raises(NotInStoreError, match="which catalog"):
+        store.catalog()
+
+
+@pytest.mark.parametrize("field", ["labels", "groups", "splits"])
+def test_what_only_the_catalog_left_behind_says_is_asked_about(twice, store, field):
+    was = store.catalog("photos")
+    store.write_catalog(replace(was, **{field: ["train", *getattr(was, field)[1:]]}))
+    with pytest.raises(NotInStoreError, match="which catalog"):
+        store.table()
+
+
+def test_catalogs_whose_sources_are_all_there_or_all_gone_are_asked_about(twice, store, photos):
+    shutil.copytree(twice, photos)
+    with pytest.raises(NotInStoreError, match="which catalog"):
+        store.catalog()
+    shutil.rmtree(photos)
+    shutil.rmtree(twice)
+    with pytest.raises(NotInStoreError, match="which catalog"):
+        store.catalog()

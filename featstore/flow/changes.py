@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from featstore.errors import SourceError, StoreError
 from featstore.images.sources.opening import Source
-from featstore.io.stamps import is_there
 from featstore.store import Catalog, FeatureStore
+from featstore.store.moved_catalogs import is_left_behind
 
 __all__ = [
     "SourceChanges",
@@ -85,7 +85,7 @@ def find_moved(store: FeatureStore, content_hash: NDArray[np.uint8], *, is_compl
         contents = np.unique(_keys(catalog.content_hash[catalog.content_hash.any(axis=1)]))
         n_common = np.isin(contents, keys).sum()
         share = n_common / max(1, len(contents if is_complete else keys))
-        if share >= best and _is_left(catalog):
+        if share >= best and is_left_behind(catalog):
             best, name = share, catalog.name
     return name
 
@@ -121,15 +121,6 @@ def is_same_place(first: str, second: str) -> bool:
         return os.path.samefile(first, second)
     except OSError:
         return False
-
-
-def _is_left(catalog: Catalog) -> bool:
-    """Return whether a catalog's source is gone, or a folder without any of its images."""
-    if not catalog.location:
-        return False
-    if not is_there(catalog.location):
-        return True
-    return os.path.isdir(catalog.location) and not any(map(is_there, catalog.absolute_paths()))
 
 
 def _readable(store: FeatureStore) -> Iterator[Catalog]:

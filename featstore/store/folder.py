@@ -12,6 +12,7 @@ from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, make_folders
 from featstore.store.catalog import Catalog, checked_name
 from featstore.store.catalog_file import read_catalog, write_catalog
 from featstore.store.description import STORE_VERSION, read_json, write_json, write_space_description
+from featstore.store.moved_catalogs import current_catalog
 from featstore.store.space import Space
 from featstore.store.updating import update_catalog
 
@@ -173,7 +174,8 @@ class StoreFolder:
         Parameters
         ----------
         name : str, optional
-            May be left out where there is only one.
+            May be left out where there is only one, or only one whose source is still where it was, and
+            that has all images of the others, with the same labels, groups and given splits.
 
         Raises
         ------
@@ -182,7 +184,7 @@ class StoreFolder:
         StoreError
             It is damaged or cannot be read.
         """
-        return read_catalog(self.catalog_path(self._chosen(name, self.catalog_names, "catalog")))
+        return read_catalog(self.catalog_path(self._catalog_name(name)))
 
     def catalog_path(self, name: str) -> str:
         """Return the path of a catalog of this name, whether or not it exists."""
@@ -280,6 +282,12 @@ class StoreFolder:
             if entry.name.endswith(extension) and entry.is_file(follow_symlinks=False)
         )
         return tuple(stem for stem in stems if not stem.startswith(".") and _is_name(stem))
+
+    def _catalog_name(self, name: str | None) -> str:
+        names = self.catalog_names
+        if name is None and len(names) > 1:
+            name = current_catalog([read_catalog(self.catalog_path(one)) for one in names])
+        return self._chosen(name, names, "catalog")
 
     def _chosen(self, name: str | None, names: tuple[str, ...], kind: str) -> str:
         if name is None:

@@ -114,7 +114,7 @@ class FeatureStore(StoreFolder):
             A content hash is none or in two groups, or a catalog cannot be written.
         """
         wanted = [catalog] if isinstance(catalog, str) or catalog is None else list(catalog)
-        names = [self._chosen(name, self.catalog_names, "catalog") for name in wanted]
+        names = [self._catalog_name(name) for name in wanted]
         groups = [list(group) for group in content_groups]
         n_images = 0
         for name in names:
@@ -142,7 +142,7 @@ class FeatureStore(StoreFolder):
             As for :meth:`space`. The features of several spaces are concatenated in this order, by content
             hash.
         catalog : str or sequence of str, optional
-            One or more catalogs; may be left out where there is only one. Of several, a file with the same
+            One or more catalogs; may be left out as for :meth:`catalog`. Of several, a file with the same
             content and label is taken once.
 
         Returns
