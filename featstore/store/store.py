@@ -18,7 +18,6 @@ from featstore.store.maintenance.merge import MergeReport, merge_stores
 from featstore.store.maintenance.repair import RepairReport, mend_description, repair_store
 from featstore.store.maintenance.verify import VerifyReport, verify_store
 from featstore.store.packing import pack_table
-from featstore.store.packing_tfrecord import pack_shards
 from featstore.store.reports import describe_store
 from featstore.store.table import FeatureTable
 
@@ -370,4 +369,7 @@ class FeatureStore(StoreFolder):
             raise StoreError(f"format must be 'h5' or 'tfrecord'; found {format!r}")
         if shards < 1:
             raise StoreError(f"shards must be at least 1; found {shards}")
+        # Which imports Pillow; a store that is only opened needs no images.
+        from featstore.store.packing_tfrecord import pack_shards
+
         return pack_shards(path, table, n_shards=shards, rule=rule, overwrite=overwrite, progress=progress)
