@@ -170,7 +170,7 @@ def test_sgd_mixes_the_classes_of_a_sorted_store(make_table, make_blobs, monkeyp
     monkeypatch.setattr("featstore.heads.solvers.descent._BLOCK_RUNS", 8)
     X, y = make_blobs(n=3000, n_classes=5, feature_dim=20, spread=1.0)
     order = np.argsort(y, kind="stable")
-    head = fit(make_table(X[order], y[order]), head="sgd")
+    head = fit(make_table(X[order], y[order]), head="sgd", params={"alpha": 0.001})
 
     assert head.test["top1"] > 0.95
 
@@ -290,7 +290,7 @@ def test_features_that_are_no_numbers_are_refused_by_every_head(table, name, spl
 @pytest.mark.parametrize("name", ["lda", "ridge", "sgd"])
 def test_features_are_never_in_memory_at_once(make_table, make_blobs, tmp_path, monkeypatch, name):
     monkeypatch.setattr("featstore.heads.data.blocks._BLOCK_BYTES", 2**18)
-    X, y = make_blobs(n=30_000, feature_dim=256)
+    X, y = make_blobs(n=16_000, feature_dim=256)
     X.tofile(tmp_path / "X")
     mapped = np.memmap(tmp_path / "X", dtype=np.float32, mode="r", shape=X.shape)
     table = make_table(mapped, y)
@@ -306,5 +306,5 @@ def test_features_are_never_in_memory_at_once(make_table, make_blobs, tmp_path, 
         tracemalloc.stop()
 
     assert head.test["top1"] > 0.95
-    # Most of it are the labels, hashes and scores of 30,000 images.
+    # Most of it are the labels, hashes and scores of 16,000 images.
     assert found < 0.5 * X.nbytes

@@ -41,7 +41,8 @@ def bits(head):
 @pytest.mark.parametrize("folds", [None, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_fitting_again_or_with_more_jobs_gives_the_same_bits(hard, name, folds):
-    options = {"head": name, "folds": folds, "seed": 3, "reject": 0.5}
+    params = {"max_iter": 3} if name == "sgd" else None
+    options = {"head": name, "params": params, "folds": folds, "seed": 3, "reject": 0.5}
     first = bits(fit(hard, **options))
 
     assert bits(fit(hard, **options)) == first
