@@ -96,7 +96,7 @@ def test_a_gpu_has_its_next_batch_before_the_last_one_is_done(pixels, monkeypatc
     import contextlib
 
     monkeypatch.setattr(keras, "device", lambda name: contextlib.nullcontext())
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=300)
 
     class Meeting(Small):
         def predict_on_batch(self, pixels):

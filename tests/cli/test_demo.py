@@ -129,7 +129,7 @@ def test_a_program_gets_each_answer_before_it_asks_on(small_demo):
             running.stdin.write(f"digits/{digit}/000{digit}.png\n")
             running.stdin.flush()
             assert running.stdout.readline() == f"{digit}\n"
-        assert running.communicate(timeout=100) == ("", "")
+        assert running.communicate(timeout=300) == ("", "")
         assert running.returncode == 0
 
 
@@ -138,7 +138,7 @@ def test_predict_ends_quietly_when_nobody_reads_on(small_demo):
         assert running.stdout.readline().startswith("digits/0/0000.png\t0 ")
         running.stdout.close()
         assert running.stderr.read() == ""
-        running.wait(timeout=100)
+        running.wait(timeout=300)
 
 
 def test_info_counts_classes_and_splits(run):

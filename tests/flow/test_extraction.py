@@ -290,7 +290,7 @@ def test_a_segment_is_written_while_the_next_batch_is_computed(photos, store, mo
 
     def waiting(self, *arguments, **options):
         # Written by the thread that computes, the first segment would wait for the second batch in vain.
-        assert computed.wait(timeout=10)
+        assert computed.wait(timeout=300)
         append(self, *arguments, **options)
 
     monkeypatch.setattr(featstore.store.Space, "append", waiting)

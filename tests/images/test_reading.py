@@ -1,7 +1,6 @@
 """The look-ahead over many items, in order and in bounded memory."""
 
 import threading
-import time
 
 import pytest
 
@@ -18,8 +17,12 @@ def three_parts(result):
 
 
 def test_results_come_in_the_items_order():
+    fourth = threading.Event()
+
     def later_is_faster(item):
-        time.sleep(0.01 * (item < 3))
+        if item == 3:
+            fourth.set()
+        assert fourth.wait(timeout=300)
         return item
 
     assert list(map_ahead(later_is_faster, range(10), workers=4, ahead=6)) == list(range(10))

@@ -291,7 +291,7 @@ def test_a_disk_that_fills_up_is_one_clear_error_and_loses_nothing(store, fill):
         "    else:\n"
         "        raise AssertionError('no error')\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
     report = store.verify()
     assert report.ok
     assert (report.rows, report.leftovers) == (10, ())

@@ -13,7 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir))
-from torture.harness import Workshop
+from torture.harness import Workshop, end_launchers
 from torture.refusals import ERRORS, HARMLESS, WRITING, Refusals, failing_calls
 
 
@@ -45,7 +45,7 @@ def torture(folder, given):
     numbers = range(1, len(shop.whole.steps) + 1)
     before = [number for number in numbers if tiny.whole.steps[number - 1].startswith("before")]
     n_merging = len(tiny.run(["merge", os.path.join(tiny.folder, "m.fstore"), tiny.undisturbed]).steps)
-    n_fitting = len(tiny.run(["fit", tiny.undisturbed, "--head", "centroid", "--quiet"]).steps)
+    n_fitting = len(tiny.run(["fit", tiny.copy(), "--head", "centroid", "--quiet"]).steps)
     chance = random.Random(given.seed)
     # What comes before is but the making of folders.
     sealing = numbers[next(at for at, step in enumerate(shop.whole.steps) if step.endswith(" segment")) - 1 :]
@@ -101,9 +101,7 @@ def torture(folder, given):
         ended = Counter("not in time" if run.status == 0 else run.last_step for run in runs)
         for step, count in sorted(ended.items(), key=lambda entry: (-entry[1], entry[0])):
             print(f"  {count:4}  {step}")
-    shop.close()
-    tiny.close()
-    viewed.close()
+    end_launchers()
     print(
         f"{n_runs:,} runs cut short; of {n_sealed:,} rows that they had sealed 0 are lost or wrong; each store "
         f"was sound, and one more run made it equal to an undisturbed one ({time.monotonic() - started:,.0f} s)"

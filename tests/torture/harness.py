@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="step
 
 # A content hash and a view, as they stand in a segment.
 _KEY = 32 + 2
+# Those that are free, by what they are started with: workshops of one kind share them.
+_LAUNCHERS = defaultdict(queue.SimpleQueue)
 _STEP = re.compile(r"step (\d+) (.*)")
 
 
@@ -75,7 +78,7 @@ class Workshop:
         self.preload = preload
         self.fitted = None
         self.fitting = threading.Lock()
-        self._launchers = queue.SimpleQueue()
+        self._launchers = _LAUNCHERS[tuple(prefix), preload]
         self.pictures = os.path.join(self.folder, "pictures")
         for number in range(n_pictures):
             path = os.path.join(self.pictures, "ab"[number % 2], f"{number:04d}.png")
@@ -99,6 +102,10 @@ class Workshop:
         """Name a store to be, in the folder whose steps count."""
         return os.path.join(self.folder, f"{secrets.token_hex(4)}.fstore")
 
+    def copy(self):
+        """Copy the undisturbed store; return where."""
+        return shutil.copytree(self.undisturbed, self.place())
+
     def fold_apart(self, store):
         """Copy the undisturbed store with its rows in several segments, as before they were folded."""
         shutil.copytree(self.undisturbed, store)
@@ -111,48 +118,42 @@ class Workshop:
 
     def extract(self, store, **options):
         """Run `featstore extract` on the pictures."""
+        [run] = self.extract_at_once(1, store, **options)
+        return run
+
+    def extract_at_once(self, n_runs, store, **options):
+        """Run `featstore extract` on the pictures several times, all at once."""
         told = ["--backbone", "scattering", "--image-size", "16", "--quiet", "--json"]
         if self.n_views > 1:
             told += ["--views", str(self.n_views), "--random-crop", "20"]
-        return self.run(["extract", self.pictures, "--store", store, *told], store=store, **options)
+        return self._run(n_runs, ["extract", self.pictures, "--store", store, *told], store=store, **options)
 
-    def run(self, arguments, *, at=None, how="kill", store=None, started=None, failing=None):
+    def run(self, arguments, **options):
         """Run a command line.
 
         ``how`` happens to it at its step ``at``, or what ``started`` does, given its process id and its log;
         ``failing`` is the environment of ``failing_calls.c``.
         """
-        log = tempfile.mkdtemp(prefix="log-", dir=self.folder)
-        plan = {"within": self.folder, "log": log, "at": at, "how": how, "store": store}
+        [run] = self._run(1, arguments, **options)
+        return run
+
+    def _run(self, n_runs, arguments, *, at=None, how="kill", store=None, started=None, failing=None):
+        logs = [tempfile.mkdtemp(prefix="log-", dir=self.folder) for _ in range(n_runs)]
+        plan = {"within": self.folder, "at": at, "how": how, "store": store}
         plan |= {"tiny": self.tiny, "arguments": arguments, "failing": failing or {}}
         try:
             launcher = self._launchers.get_nowait()
         except queue.Empty:
             launcher = self._start_launcher()
-        launcher.stdin.write(json.dumps(plan) + "\n")
+        launcher.stdin.write(json.dumps([plan | {"log": log} for log in logs]) + "\n")
         launcher.stdin.flush()
-        process_id = _answer(launcher, "ready")
-        if started is not None:
-            started(process_id, os.path.join(log, "steps"))
-        status = _answer(launcher, "ended")
+        for log in logs:
+            process_id = _answer(launcher, "ready")
+            if started is not None:
+                started(process_id, os.path.join(log, "steps"))
+        ended = [_answer(launcher, "ended") for _ in logs]
         self._launchers.put(launcher)
-        steps, stdout, stderr = (_text(os.path.join(log, name)) for name in ("steps", "stdout", "stderr"))
-        shutil.rmtree(log)
-        lines = steps.splitlines()
-        noted = [bytes.fromhex(line.split()[1]) for line in lines if line.startswith("sealed ")]
-        return Run(
-            status=status,
-            stdout=stdout,
-            stderr=stderr,
-            steps=[found[2] for line in lines if (found := _STEP.fullmatch(line))],
-            sealed={block[at : at + _KEY] for block in noted for at in range(0, len(block), _KEY)},
-        )
-
-    def close(self):
-        """End the launchers."""
-        while not self._launchers.empty():
-            with self._launchers.get() as launcher:
-                launcher.stdin.close()
+        return [_run_of(log, status) for log, status in zip(logs, ended, strict=True)]
 
     def _start_launcher(self):
         return subprocess.Popen(
@@ -271,10 +272,32 @@ class Workshop:
         return run
 
 
+def end_launchers():
+    """End the processes that all workshops have started."""
+    for launchers in _LAUNCHERS.values():
+        while not launchers.empty():
+            with launchers.get() as launcher:
+                launcher.stdin.close()
+
+
 def numbers_of(steps, *, where="", at_most=None):
     """Number each different step by where it comes first; of more than ``at_most`` a sample, always the same."""
     numbers = [steps.index(step) + 1 for step in dict.fromkeys(steps) if where in step]
     return sorted(random.Random(0).sample(numbers, min(len(numbers), at_most or len(numbers))))
+
+
+def _run_of(log, status):
+    steps, stdout, stderr = (_text(os.path.join(log, name)) for name in ("steps", "stdout", "stderr"))
+    shutil.rmtree(log)
+    lines = steps.splitlines()
+    noted = [bytes.fromhex(line.split()[1]) for line in lines if line.startswith("sealed ")]
+    return Run(
+        status=status,
+        stdout=stdout,
+        stderr=stderr,
+        steps=[found[2] for line in lines if (found := _STEP.fullmatch(line))],
+        sealed={block[at : at + _KEY] for block in noted for at in range(0, len(block), _KEY)},
+    )
 
 
 def _answer(launcher, word):

@@ -1,10 +1,11 @@
 """Runs the command line in processes whose writing can be stopped at its n-th step, or fail there.
 
-Each line of the standard input is a plan, a JSON object: ``arguments`` (of the command line), ``within`` (the
+Each line of the standard input is a list of plans that are run at once. A plan is a JSON object: ``arguments`` (of the command line), ``within`` (the
 folder whose files count), ``log`` (a folder for a line for each step and what the command prints), ``at`` (the
 step at which something happens, from 1), ``how`` (what it is, a name in ``HAPPENINGS``), ``store`` (where it
-happens), ``tiny`` (a linear map instead of a network), and ``failing`` (the environment of ``failing_calls.c``). Each runs in a process of its own, forked from this one, so that the libraries are loaded once. The
-answers are ``ready PID`` as it starts and ``ended STATUS``.
+happens), ``tiny`` (a linear map instead of a network), and ``failing`` (the environment of ``failing_calls.c``). Each runs in a
+process of its own, forked from this one, so that the libraries are loaded once. The answers are ``ready PID`` for
+each as it starts, and ``ended STATUS`` for each.
 
 A step is a point in time before or after one of the operations that make a file. The product knows nothing of
 all this: its parts are replaced here, in this process alone.
@@ -198,7 +199,6 @@ HAPPENINGS = {
 
 def launch(plan):
     """Become the command line, as if this process had been started for it."""
-    print(f"ready {os.getpid()}", flush=True)
     for number, name in ((0, os.devnull), (1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(plan["log"], name), os.O_RDWR | os.O_CREAT), number)
     os.environ.update(plan["failing"])
@@ -217,10 +217,15 @@ def serve():
     # A child that ends does not look through all that was loaded before.
     gc.freeze()
     for line in sys.stdin:
-        if (child := os.fork()) == 0:
-            launch(json.loads(line))
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(f"ended {status}", flush=True)
+        children = []
+        for plan in json.loads(line):
+            if (child := os.fork()) == 0:
+                launch(plan)
+            children.append(child)
+            print(f"ready {child}", flush=True)
+        for child in children:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print(f"ended {status}", flush=True)
 
 
 if __name__ == "__main__":

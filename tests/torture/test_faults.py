@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,10 +43,6 @@ def mounted(folder, *options):
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def cli(*arguments):
-    return subprocess.run([sys.executable, "-m", "featstore_cli", *arguments], capture_output=True, text=True)
-
-
 def assert_one_line(run, *parts):
     assert run.stderr.count("\n") == 1, run.stderr
     for part in parts:
@@ -78,11 +73,11 @@ def test_a_read_only_store_is_read_and_every_write_is_one_clear_error(shop, tmp_
         subprocess.run(["mount", "-o", "remount,ro,bind", store], check=True)
         assert rows_of(FeatureStore(store)) == shop.rows
         for command in ("info", "verify"):
-            assert cli(command, store).returncode == 0
+            assert shop.run([command, store]).status == 0
         assert shop.extract(store).report["reused"] == len(shop.rows)
         for arguments in (["compact", store], ["fit", store, "--head", "centroid", "--quiet"]):
-            done = cli(*arguments)
-            assert done.returncode == 1, arguments
+            done = shop.run(arguments)
+            assert done.status == 1, arguments
             assert_one_line(done, "read-only file system")
 
 
@@ -94,9 +89,7 @@ def obedient(tmp_path_factory):
         prefix = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")
         if not shutil.which("setpriv") or subprocess.run([*prefix, "true"]).returncode:
             pytest.skip("root cannot give up its rights here")
-    made = Workshop(tmp_path_factory.mktemp("obedient"), n_pictures=24, tiny=True, prefix=prefix)
-    yield made
-    made.close()
+    return Workshop(tmp_path_factory.mktemp("obedient"), n_pictures=24, tiny=True, prefix=prefix)
 
 
 def test_permission_lost_midway_keeps_what_was_sealed(obedient):
@@ -140,8 +133,7 @@ def test_a_store_removed_under_a_reader_is_one_clear_error(shop, tmp_path):
 
 def test_eight_runs_at_once_make_what_one_makes(shop):
     store = shop.place()
-    with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda _: shop.extract(store), range(8)))
+    runs = shop.extract_at_once(8, store)
     assert [(run.status, run.stderr) for run in runs] == [(0, "")] * 8
     opened = FeatureStore(store)
     assert rows_of(opened) == shop.rows

@@ -30,7 +30,6 @@ def test_an_extraction_of_views_killed_at_any_moment_loses_none(tmp_path):
         shop.kill(shop.place(), after=(step, chance.uniform(0, 2 * shop.step_s)))
     for number in numbers_of(shop.whole.steps, where="segment", at_most=4):
         shop.kill(shop.place(), at=number)
-    shop.close()
 
 
 @pytest.mark.parametrize("kind", ["segment", "a folder", "catalog"])
@@ -46,7 +45,7 @@ def test_a_disk_that_is_full_at_any_step_loses_no_row(shop):
 
 @pytest.mark.parametrize("how", ["kill", "power cut"])
 def test_a_fit_killed_as_it_saves_leaves_the_old_head_or_the_new_one(shop, how):
-    steps = shop.run(["fit", shop.undisturbed, "--head", "centroid", "--quiet"]).steps
+    steps = shop.run(["fit", shop.copy(), "--head", "centroid", "--quiet"]).steps
     for number in numbers_of(steps, where="rename"):
         shop.kill_fit(shop.place(), at=number, how=how)
 

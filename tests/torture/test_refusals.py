@@ -15,8 +15,7 @@ def refusals(tmp_path_factory):
     if preload is None:
         pytest.skip(reason)
     shop = Workshop(folder, n_pictures=24, tiny=True, preload=preload)
-    yield Refusals(shop)
-    shop.close()
+    return Refusals(shop)
 
 
 @pytest.mark.parametrize("how", ["EIO", "ENOSPC", "EDQUOT"])

@@ -81,7 +81,7 @@ def test_a_command_stopped_before_it_writes_says_so_in_a_line(shop, tmp_path, co
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     try:
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
     assert (process.returncode, stderr) == (130, "interrupted\n")
