@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Self
 
-__all__ = ["Shared", "logging_from", "one_thread", "warnings_to"]
+__all__ = ["Shared", "logging_from", "one_thread", "root_logger_kept", "warnings_to"]
 
 
 class Shared:
@@ -68,6 +68,21 @@ def logging_from(level: int, *names: str) -> Iterator[None]:
             # What somebody else has set meanwhile stays.
             if logging.getLogger(name).level == level:
                 logging.getLogger(name).setLevel(was)
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    root = logging.getLogger()
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
+
+
+root_logger_kept = Shared(_root_logger_kept)
+"""The root logger as it was: OpenVINO's converter leaves it to errors alone where it fails."""
 
 
 @contextmanager

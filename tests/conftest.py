@@ -30,12 +30,17 @@ def cache_folder_of_the_tests(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def warnings_are_logged():
-    """Undo what a library may have done to loggers, once it was used in this process."""
-    logging.disable(logging.NOTSET)
-    logging.root.setLevel(logging.WARNING)
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith("featstore")]:
-        logging.getLogger(name).disabled = False
+def loggers_are_left_alone():
+    """What is warned of later must still be seen, whichever library was used before."""
+    before = logging_state()
+    yield
+    assert logging_state() == before
+
+
+def logging_state():
+    ours = [name for name in logging.root.manager.loggerDict if name.startswith("featstore")]
+    disabled = [name for name in ours if logging.getLogger(name).disabled]
+    return logging.root.level, logging.root.manager.disable, [*logging.root.filters], disabled
 
 
 @pytest.fixture

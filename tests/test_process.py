@@ -1,5 +1,6 @@
 """What the library changes in the process it changes for itself, and puts back however uses overlap."""
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.heads.solvers.parallel import WarningNotes
-from featstore.process import Shared, logging_from, one_thread, warnings_to
+from featstore.process import Shared, logging_from, one_thread, root_logger_kept, warnings_to
 
 
 def overlapping(make):
@@ -63,6 +64,22 @@ def test_overlapping_changes_of_loggers_are_undone():
     shared = Shared(lambda: logging_from(logging.CRITICAL, logger.name))
     overlapping(lambda: shared)
     assert logger.level == logging.INFO
+
+
+def test_overlapping_changes_of_the_root_logger_are_undone():
+    root = logging.getLogger()
+    before = root.level, [*root.filters], [*root.handlers]
+
+    @contextlib.contextmanager
+    def converting():
+        with root_logger_kept:
+            root.setLevel(logging.ERROR)
+            root.addFilter(lambda record: True)
+            root.addHandler(logging.NullHandler())
+            yield
+
+    overlapping(converting)
+    assert (root.level, root.filters, root.handlers) == before
 
 
 def test_overlapping_limits_of_threads_are_undone():

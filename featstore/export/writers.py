@@ -16,7 +16,7 @@ from featstore.errors import ExportError, MissingExtraError, first_line
 from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
 from featstore.io.archive import allow_any_clock, member_info
-from featstore.process import Shared, logging_from, warnings_to
+from featstore.process import Shared, logging_from, root_logger_kept, warnings_to
 
 with quiet_import():
     import keras
@@ -158,7 +158,7 @@ def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> Non
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the converters' own log output; errors are raised."""
-    with _critical, quiet_import(), warnings_to(lambda _text: None):
+    with _critical, root_logger_kept, quiet_import(), warnings_to(lambda _text: None):
         yield
 
 

@@ -30,7 +30,7 @@ from featstore.backbones.own_code import code_digest
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, FeatstoreError, first_line
-from featstore.process import Shared, logging_from, warnings_to
+from featstore.process import Shared, logging_from, root_logger_kept, warnings_to
 
 with quiet_import():
     import keras
@@ -107,7 +107,7 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
 
 def export_openvino(network: BuiltNetwork, path: str) -> None:
     """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and .bin."""
-    with keras_settings(), warnings_to(_ignore):
+    with keras_settings(), warnings_to(_ignore), root_logger_kept:
         network.model.export(path, format="openvino", verbose=False)
 
 
