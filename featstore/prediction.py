@@ -166,7 +166,11 @@ class Predictor:
         workers: int | None = None,
     ) -> None:
         if isinstance(model, str | os.PathLike):
-            model = ExportedModel.load(model) if is_exported(model) else Head.load(model)
+            is_model = is_exported(model)
+            code: dict[str, Any] = {"trust_model": trust_model, "imports": imports}
+            model = ExportedModel.load(model, **code) if is_model else Head.load(model)
+        elif isinstance(model, ExportedModel) and (trust_model or imports):
+            raise ExportError("give trust_model and imports of an exported model to ExportedModel.load")
         self.model = model
         self.classes: NDArray[np.str_] = model.classes
         self.rejects_below = model.rejects_below

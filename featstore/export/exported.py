@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,20 +50,39 @@ class ExportedModel:
     (2, 10)
     """
 
-    def __init__(self, description: ModelDescription, *, path: str) -> None:
+    def __init__(
+        self,
+        description: ModelDescription,
+        *,
+        path: str,
+        trust_model: bool = False,
+        imports: Sequence[str] = (),
+    ) -> None:
         self.description = description
         self.path = path
+        self._code: dict[str, Any] = {"trust_model": trust_model, "imports": tuple(imports)}
+        named = [name for name, given in self._code.items() if given]
+        if named and description.runtime != "keras":
+            raise ExportError(
+                f"a model exported as {description.runtime} needs no code of its layers; "
+                f"leave out: {', '.join(named)}"
+            )
         self._runtime: Runtime | None = None
         self._opening = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(
+        cls, path: str | os.PathLike[str], *, trust_model: bool = False, imports: Sequence[str] = ()
+    ) -> Self:
         """Open an exported model.
 
         Parameters
         ----------
         path : path_like
             Its folder, or the model's file in it.
+        trust_model, imports
+            As for :func:`featstore.load_backbone`, of a model in the format ``keras``: one with layers of
+            the user's own is opened with the modules that define them.
 
         Returns
         -------
@@ -72,7 +91,8 @@ class ExportedModel:
         Raises
         ------
         ExportError
-            There is no such model, or its files are not those that were written.
+            There is no such model, its files are not those that were written, or it is of another format
+            than ``keras`` and was given with code.
         FormatVersionError
             A newer version of featstore wrote it.
         """
@@ -87,7 +107,7 @@ class ExportedModel:
                 f"{description.file}"
             )
         _check_files(folder, description)
-        return cls(description, path=folder)
+        return cls(description, path=folder, trust_model=trust_model, imports=imports)
 
     def __repr__(self) -> str:
         return f"<ExportedModel {self.runtime}: {len(self.classes)} classes by {self.description.spec.name}>"
@@ -148,7 +168,7 @@ class ExportedModel:
         for first in checked:
             with self._opening:
                 if self._runtime is None:
-                    self._runtime = open_runtime(self.runtime, self._model_path())
+                    self._runtime = open_runtime(self.runtime, self._model_path(), **self._code)
             yield from self._runtime.run(_chain(first, checked))
 
     def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

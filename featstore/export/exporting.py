@@ -164,6 +164,7 @@ def export_head(
     samples = _samples(head, table) if quantize == "int8" else []
     model = _fused(seen, form, weights, trust_model=trust_model, imports=imports)
 
+    code: dict[str, Any] = {"trust_model": trust_model, "imports": imports} if format == "keras" else {}
     with new_folder(place, overwrite=overwrite, error_class=ExportError) as folder:
         described = _written(
             model,
@@ -174,14 +175,13 @@ def export_head(
             quantize=quantize,
             samples=samples,
         )
-        described = replace(
-            described, verification=_verified(described, folder, seen, table, verify, progress)
-        )
+        written = ExportedModel(described, path=folder, **code)
+        described = replace(described, verification=_verified(written, seen, table, verify, progress))
         write_text(os.path.join(folder, LABELS), labels)
         write_text(os.path.join(folder, CARD), model_card(described))
         write_text(os.path.join(folder, PHOTO), photo_module())
         write_text(os.path.join(folder, DESCRIPTION), described.to_json())
-    return ExportedModel(described, path=place)
+    return ExportedModel(described, path=place, **code)
 
 
 def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  # noqa: A002
@@ -327,8 +327,7 @@ def _written(
 
 
 def _verified(
-    described: ModelDescription,
-    folder: str,
+    model: ExportedModel,
     head: Head,
     table: "FeatureTable | None",
     wanted: bool,
@@ -339,7 +338,7 @@ def _verified(
     if table is None:
         result: dict[str, Any] = {"skipped": "the features that the head was fitted on were not at hand"}
     else:
-        result = verify(ExportedModel(described, path=folder), head, table, progress=progress)
+        result = verify(model, head, table, progress=progress)
     if "skipped" in result:
         _log.warning("the exported model is not verified: %s", result["skipped"])
     check_tolerance(result)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -47,9 +47,13 @@ class Runtime(Protocol):
         """Compute batches in order."""
 
 
-def open_runtime(runtime: str, path: str) -> Runtime:
-    """Open a model with the runtime of its format."""
+def open_runtime(
+    runtime: str, path: str, *, trust_model: bool = False, imports: Sequence[str] = ()
+) -> Runtime:
+    """Open a model with the runtime of its format; code in it, or for it, is a matter of Keras alone."""
     try:
+        if runtime == "keras":
+            return _keras(path, trust_model=trust_model, imports=imports)
         return _RUNTIMES[runtime](path)
     except ImportError as error:
         raise MissingExtraError(
@@ -90,12 +94,10 @@ class _Each:
             yield np.asarray(self._forward(pixels), np.float32)
 
 
-def _keras(path: str) -> Runtime:
-    with quiet_import():
-        import keras
+def _keras(path: str, *, trust_model: bool, imports: Sequence[str]) -> Runtime:
+    from featstore.backbones.keras.own_models import open_model
 
-    model = keras.saving.load_model(path, compile=False)
-    return _Each(model.predict_on_batch)
+    return _Each(open_model(path, trust_model=trust_model, imports=imports).predict_on_batch)
 
 
 def _saved_model(path: str) -> Runtime:
@@ -148,7 +150,7 @@ def _openvino(path: str) -> Runtime:
 
 
 _RUNTIMES: Mapping[str, Callable[[str], Runtime]] = MappingProxyType(
-    {"keras": _keras, "saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "openvino": _openvino}
+    {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx, "openvino": _openvino}
 )
 
 _PACKAGES = {
