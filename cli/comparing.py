@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .finding import find_head, find_table, is_file
-from .options import json_option, verify_reads_option
+from .finding import find_head, find_table, is_file, load_head
+from .options import json_option, trust_option, verify_reads_option
 from .printing import count, echo, example, interval_text, note, print_json, print_table, share
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = ["compare"]
     show_default=True,
     help="Split to compare on.",
 )
+@trust_option
 @verify_reads_option
 @json_option
 def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool) -> None:
@@ -51,7 +52,7 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
     for head in heads:
         # The features of a head file within a store are in that store.
         path, home = find_head(head, None if is_file(head) else store)
-        fitted.append(featstore.Head.load(path))
+        fitted.append(load_head(path))
         tables.append(find_table(fitted[-1], home or store))
     names = list(heads) if len(set(heads)) == len(heads) else None
     comparison = featstore.compare(fitted, tables, split=split, names=names)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .finding import find_head, find_table
-from .options import jobs_option, result_options, store_option
+from .finding import find_head, find_table, load_head
+from .options import jobs_option, result_options, store_option, trust_option
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
     accuracy_text,
@@ -62,6 +62,7 @@ _PARTS = {
 )
 @jobs_option
 @plot_option("confusion matrix and calibration (reliability diagram)")
+@trust_option
 @result_options
 def evaluate(
     head: str,
@@ -87,7 +88,7 @@ def evaluate(
     import featstore
 
     path, home = find_head(head, store)
-    fitted = featstore.Head.load(path)
+    fitted = load_head(path)
     table = find_table(fitted, home, catalog)
     plot = checked_plot_path(plot, table, force=force)
     if folds is not None and split is not None:

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .finding import find_head, find_table
+from .finding import find_head, find_table, load_head
 from .options import (
     import_option,
     json_option,
     quiet_option,
     store_option,
     trust_model_option,
+    trust_option,
     weights_option,
 )
 from .printing import bar, count, example, note, print_json, share, short_path
@@ -64,6 +65,7 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
 )
 @click.option("--force", is_flag=True, help="Overwrite OUT if it is an exported model.")
 @trust_model_option
+@trust_option
 @import_option
 @quiet_option
 @json_option
@@ -93,7 +95,7 @@ def export(
     import featstore
 
     path, home = find_head(head, store)
-    fitted = featstore.Head.load(path)
+    fitted = load_head(path)
     table = None
     if verify or quantize == "int8":
         table = _table(fitted, home, catalog, asked=store is not None or bool(catalog))

@@ -7,7 +7,7 @@ import click
 
 from featstore.class_names import matching_name, normalised_name
 
-from .finding import find_head, note_replaced, open_store, output_path
+from .finding import find_head, load_head, note_replaced, open_store, output_path
 from .options import (
     jobs_option,
     output_option,
@@ -15,6 +15,7 @@ from .options import (
     seed_option,
     store_option,
     table_options,
+    trust_option,
 )
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
@@ -99,6 +100,7 @@ class _Same(click.ParamType[tuple[str, str]]):
 @split_options
 @output_option("Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]")
 @plot_option("trade-off between old and new accuracy")
+@trust_option
 @result_options
 def extend(
     old_head: str,
@@ -128,7 +130,7 @@ def extend(
     import featstore
 
     path, home = find_head(old_head, store)
-    old = featstore.Head.load(path)
+    old = load_head(path)
     opened = open_store(home)
     table = _new_table(opened, old, space, catalog)
     old_tables = _old_tables(opened, old, table, old_catalog)

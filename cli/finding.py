@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import wants_verified_reads
+from .options import trusted_types, wants_verified_reads
 from .printing import accuracy_text, note, printable, short_path
 
 if TYPE_CHECKING:
     from featstore import FeatureStore, FeatureTable, Head
 
-__all__ = ["find_head", "find_table", "is_file", "note_replaced", "open_store", "output_path"]
+__all__ = ["find_head", "find_table", "is_file", "load_head", "note_replaced", "open_store", "output_path"]
 
 
 def open_store(path: str | None, *, repair: bool = False) -> "FeatureStore":
@@ -54,6 +54,13 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     return opened.head_path(head), opened.path
 
 
+def load_head(path: str) -> "Head":
+    """Load a head's file, with the types that the command was given with --trust."""
+    from featstore import Head
+
+    return Head.load(path, trusted=trusted_types())
+
+
 def is_file(head: str) -> bool:
     """Return whether a head is given as a file rather than by its name in a store."""
     return head.endswith(".head") or os.path.basename(head) != head
@@ -70,12 +77,16 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
 
 def note_replaced(path: str) -> None:
     """Print a note that a head is about to be replaced, with its accuracy."""
-    from featstore import FeatstoreError, Head
+    from featstore import FeatstoreError
+    from featstore.errors import UntrustedTypeError
 
     if not os.path.exists(path):
         return
     try:
-        old = Head.load(path)
+        old = load_head(path)
+    except UntrustedTypeError:
+        note(f"replacing the head {short_path(path)}")
+        return
     except FeatstoreError:
         note(f"replacing {short_path(path)}, which cannot be read")
         return

@@ -6,8 +6,8 @@ import click
 
 from featstore.class_names import matching_name
 
-from .finding import find_head, is_file, note_replaced, output_path
-from .options import force_option, json_option, output_option, store_option
+from .finding import find_head, is_file, load_head, note_replaced, output_path
+from .options import force_option, json_option, output_option, store_option, trust_option
 from .printing import echo, example, print_json, print_table, short_path
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def head() -> None:
 @click.option("--rename", metavar="OLD=NEW", multiple=True, help="Rename a class; repeat for several.")
 @store_option("Store of HEAD, if given by name.", default="the only store here")
 @output_option("Where to save the edited head; HEAD's own name in a store overwrites it.")
+@trust_option
 @force_option
 @json_option
 def classes(
@@ -55,7 +56,7 @@ def classes(
         raise click.UsageError("give --output to save the edited head; its own name overwrites it")
     if output is not None and not (remove or rename):
         raise click.UsageError("nothing to save: give classes to --remove or --rename")
-    found = featstore.Head.load(path)
+    found = load_head(path)
     renamed = dict(_old_and_new(text, found) for text in rename)
     if output is not None:
         path = output_path(output, None if is_file(output) else home, force=force)

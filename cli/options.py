@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import click
@@ -27,6 +28,8 @@ __all__ = [
     "store_option",
     "table_options",
     "trust_model_option",
+    "trust_option",
+    "trusted_types",
     "verify_reads_option",
     "wants_verified_reads",
     "weights_option",
@@ -35,6 +38,7 @@ __all__ = [
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _VERIFY_READS = "featstore.verify_reads"
+_TRUSTED = "featstore.trusted"
 
 
 def _keep_verify_reads(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -45,6 +49,26 @@ def wants_verified_reads() -> bool:
     """Return whether the running command was given --verify-reads."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(_VERIFY_READS, False))
+
+
+def _keep_trusted(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> None:
+    # A class of one's own may be in the current folder; only then that is looked into, and after all else.
+    if any(not _is_installed(name) for name in value):
+        _look_here()
+    ctx.meta[_TRUSTED] = value
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def trusted_types() -> tuple[str, ...]:
+    """Return the types that the running command was given with --trust."""
+    context = click.get_current_context(silent=True)
+    return () if context is None else context.meta.get(_TRUSTED, ())
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -126,6 +150,15 @@ csv_option = click.option(
 )
 reject_type = click.FloatRange(min=0, max=1, max_open=True)
 
+trust_option = click.option(
+    "--trust",
+    metavar="TYPE",
+    multiple=True,
+    expose_value=False,
+    callback=_keep_trusted,
+    help="Load a head whose classifier holds this type (module.Class), which cannot be validated: only if "
+    "you trust its code and the author of the file; repeat for several.",
+)
 trust_model_option = click.option(
     "--trust-model",
     is_flag=True,
@@ -136,10 +169,15 @@ trust_model_option = click.option(
 def _import_from_here(
     _ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
 ) -> tuple[str, ...]:
-    # After all that is installed: a file of the current folder never takes the place of that.
-    if value and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if value:
+        _look_here()
     return value
+
+
+def _look_here() -> None:
+    # After all that is installed: a file of the current folder never takes the place of that.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 import_option = click.option(

@@ -14,7 +14,7 @@ import click
 
 from featstore import FeatstoreError
 
-from .finding import find_head, open_store
+from .finding import find_head, load_head, open_store
 from .options import (
     engine_option,
     import_option,
@@ -23,6 +23,8 @@ from .options import (
     reject_type,
     store_option,
     trust_model_option,
+    trust_option,
+    trusted_types,
     weights_option,
 )
 from .prediction_writers import WRITERS
@@ -32,7 +34,7 @@ from .stdin_paths import paths_on_stdin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from featstore import Prediction
+    from featstore import Head, Prediction
 
 __all__ = ["predict"]
 
@@ -70,6 +72,7 @@ _STDIN = "-"
 @weights_option
 @engine_option
 @trust_model_option
+@trust_option
 @import_option
 @quiet_option
 @json_option
@@ -114,7 +117,7 @@ def predict(
         raise click.UsageError("--null is for paths on standard input: give - as an IMAGE")
     _refuse_swapped(model, images, store)
     predictor = featstore.Predictor(
-        _model_path(model, store),
+        _model(model, store),
         store=store,
         weights=weights or None,
         engine=engine,
@@ -142,10 +145,15 @@ def predict(
         raise click.ClickException("none of the images could be labelled")
 
 
-def _model_path(model: str, store: str | None) -> str:
+def _model(model: str, store: str | None) -> "str | Head":
+    """Return a head, or the path of an exported model."""
     from featstore.prediction import is_exported
 
-    return model if is_exported(model) else find_head(model, store)[0]
+    if not is_exported(model):
+        return load_head(find_head(model, store)[0])
+    if trusted_types():
+        raise click.UsageError("--trust is for heads; an exported model holds no types to trust")
+    return model
 
 
 def _refuse_swapped(model: str, images: tuple[str, ...], store: str | None) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import math
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,8 +54,13 @@ def dump_estimator(estimator: Any) -> bytes:
         name = type(estimator).__name__
         raise HeadError(f"{name} cannot be saved without pickle: {first_line(error)}") from error
     if unknown:
-        _logger.warning("loading this head will need trusted=[%s]", ", ".join(map(repr, unknown)))
+        _logger.warning("loading this head will need %s", _how_to_trust(unknown))
     return data
+
+
+def _how_to_trust(types: Sequence[str]) -> str:
+    options = " ".join(f"--trust {shlex.quote(name)}" for name in types)
+    return f"trusted=[{', '.join(map(repr, types))}] (on the command line {options})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,12 +98,11 @@ class StoredEstimator:
                 f"{self.path} is damaged: its estimator cannot be read: {first_line(error)}"
             ) from error
         if unknown:
-            names = ", ".join(map(repr, foreign))
             raise UntrustedTypeError(
                 f"{self.path} contains types that are not trusted, because their content cannot be "
                 "validated: "
                 f"{', '.join(unknown)}; if you trust their code and the author of the file, load it with "
-                f"trusted=[{names}]"
+                f"{_how_to_trust(foreign)}"
             )
         return estimator
 
