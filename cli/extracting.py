@@ -1,5 +1,6 @@
 """`featstore extract` and `featstore backbones`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ class _Devices(click.ParamType[list[str]]):
     epilog=example("featstore extract digits --backbone scattering --store digits.fstore"),
     short_help="Compute and store the features (embeddings) of images.",
 )
-@click.argument("source", type=click.Path())
+@click.argument("sources", type=click.Path(), nargs=-1, required=True, metavar="SOURCE")
 @click.option(
     "--store", type=click.Path(), help="Store to write the features to.  [default: NAME.fstore after SOURCE]"
 )
@@ -93,7 +94,7 @@ class _Devices(click.ParamType[list[str]]):
 def extract(
     ctx: click.Context,
     /,
-    source: str,
+    sources: tuple[str, ...],
     preprocess: str | None,
     views: int,
     quiet: bool,
@@ -102,9 +103,10 @@ def extract(
 ) -> None:
     """Run every image of SOURCE through a frozen, pretrained network and store its features (embeddings).
 
-    SOURCE is a folder with one subfolder of images per class, a folder of unlabelled images, or a CSV file
-    with the column path and, optionally, label, group and split. A SOURCE with folders train and validation
-    (or val, valid, dev) or test, and no others, is read as pre-split if train holds class folders.
+    SOURCE is a folder with one subfolder of images per class, a folder of unlabelled images, a CSV file with
+    the column path and, optionally, label, group and split, or TFRecord shards: a folder of them, or the
+    shards themselves. A SOURCE with folders train and validation (or val, valid, dev) or test, and no others,
+    is read as pre-split if train holds class folders; so are shards named train-... and validation-....
 
     Splits given by lists, folders or the CSV are stored for `featstore fit` and replace those of the previous
     run: without the lists, they are forgotten. Images in no list are split by the rule of fit; its --test 0
@@ -127,13 +129,28 @@ def extract(
     try:
         with bar(None, quiet=quiet) as progress:
             report = featstore.extract(
-                source, n_views=views, views=recipe, preprocessing=preprocess, progress=progress, **options
+                sources[0] if len(sources) == 1 else _shards(sources),
+                n_views=views,
+                views=recipe,
+                preprocessing=preprocess,
+                progress=progress,
+                **options,
             )
     except ExtractionInterrupted as interruption:
         _print_report(interruption.report, as_json=as_json)
         note("interrupted: the features computed so far are stored; run the same command to resume")
         ctx.exit(ctx.obj.status or 130)
     _print_report(report, as_json=as_json)
+
+
+def _shards(sources: tuple[str, ...]) -> list[str]:
+    """Return several sources, which must be shards: the shell has expanded a pattern."""
+    for source in sources:
+        if os.path.isdir(source) or source.lower().endswith((".csv", ".tsv")):
+            raise click.UsageError(
+                f"found {len(sources)} sources; extract each with a command of its own into the same --store"
+            )
+    return list(sources)
 
 
 def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:

@@ -253,21 +253,62 @@ def compact(store: str | None, space: str | None, as_json: bool) -> None:
 
 @click.command(
     epilog=example("featstore pack digits.fstore digits.h5"),
-    short_help="Write features to a plain HDF5 file.",
+    short_help="Write features for other programs: HDF5, TFRecord.",
 )
 @click.argument("store", type=click.Path())
 @click.argument("output", type=click.Path())
 @click.option("--space", metavar="NAME", help="Space to write.  [default: the only space]")
 @click.option("--catalog", metavar="NAME", help="Catalog to write.  [default: the only catalog]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["h5", "tfrecord"]),
+    default="h5",
+    show_default=True,
+    help="One plain HDF5 file, or a folder of TFRecord shards with images, labels and features.",
+)
+@click.option(
+    "--shards",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of TFRecord shards of the largest split; the other splits' shards have the same size.  "
+    "[default: 1]",
+)
 @click.option("--force", is_flag=True, help="Overwrite OUTPUT.")
+@quiet_option
 @verify_reads_option
 @json_option
-def pack(store: str, output: str, space: str | None, catalog: str | None, force: bool, as_json: bool) -> None:
-    """Write one space and one catalog of STORE to the plain HDF5 file OUTPUT.
+def pack(
+    store: str,
+    output: str,
+    space: str | None,
+    catalog: str | None,
+    form: str,
+    shards: int | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write one space and one catalog of STORE to OUTPUT, for other programs.
 
-    It has one row per image: features (of view 0), content_hash, path, label, group and split.
+    As HDF5, it is a plain file with one row per image: features (of view 0), content_hash, path, label, group
+    and split.
+
+    As TFRecord, it is a folder of shards named as Inception's build_image_data.py names them, such as
+    train-00000-of-00008, with the image files, their labels (0 is the background class) and the features.
     """
-    rows = open_store(store).pack(output, space=space, catalog=catalog, overwrite=force)
+    if shards is not None and form == "h5":
+        raise click.UsageError("--shards is for --format tfrecord")
+    with bar(None, quiet=quiet) as progress:
+        rows = open_store(store).pack(
+            output,
+            space=space,
+            catalog=catalog,
+            format=form,
+            shards=shards or 1,
+            overwrite=force,
+            progress=progress,
+        )
     if as_json:
         print_json({"path": os.path.abspath(output), "rows": rows})
         return

@@ -174,6 +174,25 @@ def test_pack_writes_plain_hdf5(run, tmp_path):
     assert "--force" in run(f"pack digits.fstore {tmp_path}/digits.h5", code=1).stderr
 
 
+def test_pack_writes_shards_that_extract_reads(run, tmp_path):
+    run(f"pack digits.fstore {tmp_path}/shards --format tfrecord --shards 2")
+    shards = sorted(map(str, tmp_path.glob("shards/train-*")))
+    assert len(shards) == 2
+    told = json.loads(
+        run(f"extract {tmp_path}/shards --backbone scattering --store {tmp_path}/a.fstore --json").stdout
+    )
+    assert (told["extracted"], told["failed"], told["given_splits"]["rule"]) == (N_SMALL, 0, 0)
+    told = json.loads(
+        run(f"extract {' '.join(shards)} --backbone scattering --store {tmp_path}/a.fstore --json").stdout
+    )
+    assert (told["catalog"], told["extracted"], told["images"]) == ("train", 0, told["reused"])
+    assert (
+        "--shards is for --format tfrecord"
+        in run(f"pack digits.fstore {tmp_path}/x --shards 2", code=2).stderr
+    )
+    assert "found 2 sources" in run(f"extract digits {tmp_path} --store {tmp_path}/a.fstore", code=2).stderr
+
+
 def test_evaluate_shows_the_confusion_and_the_mistakes(run):
     told = json.loads(run("evaluate logistic --json").stdout)
     confusion = np.array(told["confusion"])
