@@ -190,7 +190,7 @@ def _image_groups(
 
 
 def _paths(image: str, tally: "_Tally") -> list[str]:
-    from featstore.prediction import find_images
+    from featstore.images import find_images
 
     found = find_images(image)
     tally.ignored += found.ignored

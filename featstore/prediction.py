@@ -1,9 +1,8 @@
 """Prediction of labels with a head and its backbones, or with an exported model."""
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,15 @@ from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore.export.exported import is_exported
 from featstore.flow.loading import GivenItem, Loaded
+from featstore.flow.stored import lacking_views, spaces_of, stored_rows
 from featstore.flow.stream import Group, Pass, stream_images
 from featstore.heads import Head, checked_reject
 from featstore.images.in_memory import GivenImage, is_one_image
-from featstore.images.sources.opening import open_source
 
 if TYPE_CHECKING:
     from featstore.store import FeatureStore, Space
 
-__all__ = ["FoundImages", "Prediction", "Predictor", "find_images", "is_exported", "predict"]
+__all__ = ["Prediction", "Predictor", "is_exported", "predict"]
 
 # A matrix product rounds otherwise for other numbers of rows. Of one number always, equal features have equal
 # probabilities, whichever images they come with. With several views of each, as nearly so many as fit.
@@ -177,7 +176,7 @@ class Predictor:
         self._workers = workers
         self._n_views = 1
         self._backbones: Sequence[Backbone] = ()
-        self._spaces: list[Space | None] = []
+        self._spaces: Sequence[Space | None] = []
         if isinstance(model, ExportedModel):
             given = {"store": store, "backbone": backbone, "weights": weights}
             named = [name for name, value in given.items() if value is not None]
@@ -201,14 +200,15 @@ class Predictor:
                 trust_model=trust_model,
                 imports=imports,
             )
-        self._spaces = _spaces_of(model, store)
+        parts = model.spec.parts
+        self._spaces = [None] * len(parts) if store is None else spaces_of(store, parts)
         self._passes = [
             Pass(
                 network=network,
                 spec=part,
-                wanted=None if space is None else partial(_lacking, space, self._n_views),
+                wanted=None if space is None else partial(lacking_views, space, self._n_views),
             )
-            for network, part, space in zip(self._backbones, model.spec.parts, self._spaces, strict=True)
+            for network, part, space in zip(self._backbones, parts, self._spaces, strict=True)
         ]
 
     def __repr__(self) -> str:
@@ -338,7 +338,7 @@ class Predictor:
         space = self._spaces[number]
         if space is not None and not is_computed.all():
             hashes = [image.content_hash for image in decoded if number not in image.views]
-            features[~is_computed] = _stored(space, hashes, self._n_views)
+            features[~is_computed] = stored_rows(space, hashes, self._n_views)
         return features
 
 
@@ -382,80 +382,6 @@ def predict(
     ['0', '1', '2']
     """
     return Predictor(model, **options).stream(images, top=top, reject=reject, progress=progress)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundImages:
-    """The images that a path stands for, and what else a folder contains.
-
-    Attributes
-    ----------
-    paths : list of str
-    ignored : int
-        Files of a folder that are not images.
-    ignored_endings, skipped : dict of str to int
-        Those files by their ending, and hidden files and folders of other programs by their name.
-    """
-
-    paths: list[str]
-    ignored: int = 0
-    ignored_endings: dict[str, int] = field(default_factory=dict)
-    skipped: dict[str, int] = field(default_factory=dict)
-
-
-def find_images(path: str) -> FoundImages:
-    """Return the images in a folder, the files that match a pattern, or the path itself.
-
-    Parameters
-    ----------
-    path : str
-        A folder, a pattern such as ``"photos/**/*.jpg"``, or a file; a file whose name looks like a pattern
-        is that file, and a pattern without matches is returned as it is.
-
-    Returns
-    -------
-    FoundImages
-
-    Examples
-    --------
-    >>> find_images("no-such-photo.jpg").paths
-    ['no-such-photo.jpg']
-    """
-    if os.path.isdir(path):
-        source = open_source(path)
-        names = [record.path for record in source.records] + [name for name, _ in source.failures]
-        return FoundImages(
-            paths=[os.path.join(path, name) for name in names],
-            ignored=source.ignored,
-            ignored_endings=dict(source.ignored_endings),
-            skipped=dict(source.skipped),
-        )
-    if glob.has_magic(path) and not os.path.lexists(path):
-        matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
-        return FoundImages(paths=matches or [path])
-    return FoundImages(paths=[path])
-
-
-def _spaces_of(head: Head, store: "FeatureStore | str | os.PathLike[str] | None") -> "list[Space | None]":
-    if store is None:
-        return [None] * len(head.spec.parts)
-    from featstore.store import FeatureStore
-
-    opened = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    there = set(opened.space_names)
-    return [opened.space(part.name) if part.name in there else None for part in head.spec.parts]
-
-
-def _lacking(space: "Space", n_views: int, content_hash: bytes) -> range:
-    """Return no views where the space has all of them, else all."""
-    return range(0 if all(space.contains(content_hash, view) for view in range(n_views)) else n_views)
-
-
-def _stored(space: "Space", hashes: list[bytes], n_views: int) -> NDArray[Any]:
-    """Return the rows of images' views, of shape (n, n_views, feature_dim)."""
-    keys = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1).repeat(n_views, axis=0)
-    views = np.tile(np.arange(n_views, dtype=np.uint16), len(hashes))
-    return space.rows(space.lookup(keys, views)).reshape(len(hashes), n_views, -1)
 
 
 def _block_probabilities(head: Head, features: NDArray[Any], n_images: int) -> NDArray[np.float64]:

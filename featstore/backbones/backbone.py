@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +126,7 @@ class Backbone:
         checked = map(self._check, batches)
         # Compiled when the first batch is there, so that a run without images compiles nothing.
         for first in checked:
-            yield from self._compiled().run(_chain(first, checked))
+            yield from self._compiled().run(chain([first], checked))
 
     def build(self) -> "BuiltNetwork":
         """Build the network with Keras, in float32.
@@ -194,8 +195,3 @@ class Backbone:
         if built.facts.weights_digest != self.spec.weights_digest:
             raise weights_mismatch(self._request, built.facts.weights_digest, self.spec)
         return built
-
-
-def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    yield first
-    yield from rest

@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones.cache import cache_folder
 from featstore.errors import StoreError
 from featstore.io.atomic import TEMPORARY_PREFIX
+from featstore.io.json_values import json_values
 
 __all__ = ["CacheContents", "CachedNetwork", "cache_contents", "clear_cache"]
 
@@ -61,8 +62,7 @@ class CacheContents:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        networks = [{**asdict(network), "size_px": list(network.size_px)} for network in self.networks]
-        return {**self.__dict__, "networks": networks}
+        return json_values(self)
 
 
 def cache_contents() -> CacheContents:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -169,7 +170,7 @@ class ExportedModel:
             with self._opening:
                 if self._runtime is None:
                     self._runtime = open_runtime(self.runtime, self._model_path(), **self._code)
-            yield from self._runtime.run(_chain(first, checked))
+            yield from self._runtime.run(chain([first], checked))
 
     def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size_px, 3) or not len(pixels):
@@ -197,11 +198,6 @@ def _check_files(folder: str, description: ModelDescription) -> None:
                 f"{os.path.join(folder, name)} is not the file that was exported: its SHA-256 is "
                 f"{found[name][:12]}…, and {DESCRIPTION} says {digest[:12]}…; export it again"
             )
-
-
-def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    yield first
-    yield from rest
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:

@@ -84,31 +84,22 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         split: {new[name]: n_images for name, n_images in of_split.items() if name in new}
         for split, of_split in head.counts.items()
     }
-    extension = _extension(head, new, were_removed=bool(removed))
-    renamed = _renamed(head, new)
-    if head.gated is not None:
-        gated = head.gated.with_classes(at)
-        load = partial(form_estimator, gated, classes, head.temperature)
-        edited = replace(
-            head,
-            classes=classes,
-            counts=counts,
-            extension=extension,
-            renamed=renamed,
-            gated=gated,
-            load_estimator=load,
-        )
-        return _without_scores(edited) if removed else edited
     edited = replace(
         head,
         classes=classes,
         counts=counts,
-        extension=extension,
-        renamed=renamed,
-        linear=None if head.linear is None else head.linear.with_classes(at),
-        load_estimator=partial(_itself, _with_classes(head.plain_estimator, at, classes, name=head.name)),
+        extension=_extension(head, new, were_removed=bool(removed)),
+        renamed=_renamed(head, new),
     )
-    _check_probabilities(head, edited, at)
+    if head.gated is not None:
+        gated = head.gated.with_classes(at)
+        load = partial(form_estimator, gated, classes, head.temperature)
+        edited = replace(edited, gated=gated, load_estimator=load)
+    else:
+        estimator = _with_classes(head.plain_estimator, at, classes, name=head.name)
+        linear = None if head.linear is None else head.linear.with_classes(at)
+        edited = replace(edited, linear=linear, load_estimator=partial(_itself, estimator))
+        _check_probabilities(head, edited, at)
     return _without_scores(edited) if removed else edited
 
 

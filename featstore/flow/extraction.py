@@ -12,10 +12,11 @@ from featstore.backbones import Backbone, load_backbone
 from featstore.errors import ExtractionError
 from featstore.flow.changes import catalog_name_for, check_same_source, warn_of_lost_splits
 from featstore.flow.ledger import Ledger
-from featstore.flow.sealing import Sealer, fill_space, uninterrupted
+from featstore.flow.sealing import Sealer, store_features, uninterrupted
 from featstore.images.sources.label_doubts import label_doubts
 from featstore.images.sources.opening import Source, open_source
 from featstore.images.views import checked_n_views
+from featstore.io.json_values import json_values
 from featstore.store import Catalog, FeatureStore
 
 if TYPE_CHECKING:
@@ -111,8 +112,7 @@ class ExtractionReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, each failure as ``{"path", "reason"}``."""
         failures = [{"path": path, "reason": reason} for path, reason in self.failures]
-        lists = {"gone": [*self.gone], "empty_classes": [*self.empty_classes]}
-        return {**self.__dict__, "failures": failures, **lists}
+        return {**json_values(self), "failures": failures}
 
 
 class ExtractionInterrupted(KeyboardInterrupt):
@@ -258,7 +258,7 @@ def extract(
     try:
         try:
             _note_progress(ledger, progress)
-            for group in fill_space(ledger.items(), network, sealer, workers=workers):
+            for group in store_features(ledger.items(), network, sealer, workers=workers):
                 for image in group.images:
                     ledger.settle(image)
                 _note_progress(ledger, progress)

@@ -17,7 +17,7 @@ from featstore.flow.stream import Group, Pass, stream_images
 from featstore.store import FeatureStore, Space
 from featstore.store.keys import HASH_BYTES
 
-__all__ = ["SEAL_BYTES", "SEAL_SECONDS", "Sealer", "fill_space", "uninterrupted"]
+__all__ = ["SEAL_BYTES", "SEAL_SECONDS", "Sealer", "store_features", "uninterrupted"]
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Sealer:
         self._on_the_way.difference_update(pending.keys)
 
 
-def fill_space(
+def store_features(
     items: Iterable[ItemT], network: Backbone, sealer: Sealer, *, workers: int | None = None
 ) -> Iterator[Group[ItemT]]:
     """Pass images through a backbone and store the rows that its space lacks; yield each group when done.

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from featstore.backbones import Backbone, backbone_from_spec, load_backbone
 from featstore.errors import ImageError
 from featstore.flow.loading import GivenItem
-from featstore.flow.sealing import Sealer, fill_space, uninterrupted
+from featstore.flow.sealing import Sealer, store_features, uninterrupted
 from featstore.flow.stream import Group, Pass, stream_images
 from featstore.images.in_memory import GivenImage, is_one_image
 from featstore.store import FeatureStore
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["BackboneFeatures"]
 
 _NAMED = 5
+
+_BACKBONE_OPTIONS = (
+    *("weights", "layer", "pooling", "image_size", "resize", "dtype", "precision"),
+    *("preprocessing", "preprocess", "alpha", "engine"),
+)
 
 # By fingerprint and engine. Copies of an estimator, which searches make by the dozen, use one network.
 _networks: dict[tuple[str, str], Backbone] = {}
@@ -137,20 +142,8 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             raise TypeError(f"store must be the path of a feature store, or None; found {self.store!r}")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be at least 1; found {self.workers}")
-        network = load_backbone(
-            self.backbone,
-            weights=self.weights,
-            layer=self.layer,
-            pooling=self.pooling,
-            image_size=self.image_size,
-            resize=self.resize,
-            dtype=self.dtype,
-            precision=self.precision,
-            preprocessing=self.preprocessing,
-            preprocess=self.preprocess,
-            alpha=self.alpha,
-            engine=self.engine,
-        )
+        options = {name: getattr(self, name) for name in _BACKBONE_OPTIONS}
+        network = load_backbone(self.backbone, **options)
         _networks.setdefault((network.spec.fingerprint, self.engine), network)
         self.spec_ = network.spec
         self.feature_dim_ = network.feature_dim
@@ -227,7 +220,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         hashes = np.zeros((len(images), HASH_BYTES), np.uint8)
         sealer = Sealer(store, network)
         try:
-            groups = fill_space(map(GivenItem, images), network, sealer, workers=self.workers)
+            groups = store_features(map(GivenItem, images), network, sealer, workers=self.workers)
             for start, group in _numbered(groups, len(images)):
                 for number, image in enumerate(group.images, start):
                     if image.content_hash:

@@ -6,6 +6,8 @@ from .sheet import check_sheet_path as check_sheet_path
 from .sheet import save_sheet as save_sheet
 from .sheet import view_sheet as view_sheet
 from .sources.digits import write_digits as write_digits
+from .sources.found_images import FoundImages as FoundImages
+from .sources.found_images import find_images as find_images
 from .sources.opening import open_source as open_source
 from .sources.records import ImageRecord as ImageRecord
 from .sources.records import Source as Source

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from featstore.heads.fitting.sweep import limits
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.solvers.parallel import WarningNotes
 from featstore.heads.solvers.solver import prepare, solve
+from featstore.io.json_values import json_values
 from featstore.notebook_table import html_table, percent
 from featstore.splits import HashKFold
 from featstore.stats.metrics import log_loss
@@ -107,7 +108,7 @@ class Suspects:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; the keys are stable."""
-        return {**self.__dict__, "suspects": [asdict(suspect) for suspect in self.suspects]}
+        return json_values(self)
 
 
 def find_suspects(

@@ -19,6 +19,7 @@ from featstore.errors import (
 )
 from featstore.hashing import fingerprint
 from featstore.io.atomic import failure_reason, sync_folder
+from featstore.io.json_values import json_values
 from featstore.store.catalog import Catalog
 from featstore.store.catalog_file import read_catalog, read_location
 from featstore.store.description import read_json, write_space_description
@@ -101,15 +102,9 @@ class RepairReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {
-            "set_aside": [{"from": source, "to": target} for source, target in self.set_aside],
-            "rescued": self.rescued,
-            "lost": self.lost,
-            "missing": [{**one.__dict__} for one in self.missing],
-            "catalogs": [{"name": name, "location": location} for name, location in self.catalogs],
-            "heads": list(self.heads),
-            "remaining": [damage.to_dict() for damage in self.remaining],
-        }
+        set_aside = [{"from": source, "to": target} for source, target in self.set_aside]
+        catalogs = [{"name": name, "location": location} for name, location in self.catalogs]
+        return {**json_values(self), "set_aside": set_aside, "catalogs": catalogs}
 
 
 def repair_store(store: "StoreFolder", progress: Callable[[int, int], None] | None = None) -> RepairReport:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featstore.errors import DamagedError, FeatstoreError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
 from featstore.io.archive import check_contents
+from featstore.io.json_values import json_values
 from featstore.io.raw import unreadable
 from featstore.store.catalog_file import read_catalog
 from featstore.store.segment import Segment, open_segment, read_description
@@ -50,13 +51,7 @@ class Damage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {
-            "path": self.path,
-            "space": self.space,
-            "rows": list(self.rows),
-            "reason": self.reason,
-            "repairable": self.repairable,
-        }
+        return json_values(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +87,7 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {
-            "segments": self.segments,
-            "rows": self.rows,
-            "catalogs": self.catalogs,
-            "heads": self.heads,
-            "damaged": [damage.to_dict() for damage in self.damaged],
-            "leftovers": list(self.leftovers),
-            "set_aside": list(self.set_aside),
-        }
+        return json_values(self)
 
 
 def verify_store(store: "StoreFolder", progress: Progress | None = None) -> VerifyReport:
