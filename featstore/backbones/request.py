@@ -22,42 +22,18 @@ OWN_ENDINGS = (".keras", *HDF5_ENDINGS)
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRequest:
-    """A validated request for a network; created by :func:`request_network`.
+    """A validated request for a network; created by :func:`request_network`."""
 
-    Parameters
-    ----------
-    name : str
-        Of the table of known backbones, or the absolute path of a ``.keras`` file or of a whole model in
-        HDF5.
-    architecture : str
-        As in :class:`~featstore.backbones.BackboneSpec`.
-    weights : str
-        ``"imagenet"`` for Keras' own download, ``"closed-form"``, or the absolute path of a file.
-    layer : str, optional
-        Where to cut; None is the default cut.
-    pooling : {"avg", "max", "none"}
-    size_px : tuple of int, optional
-        Height and width of the input in pixels; None is that of the user's own model.
-    preprocessing : str
-        As in :class:`~featstore.backbones.BackboneSpec`.
-    alpha : float, optional
-        Width multiplier of the MobileNets; None is 1.
-    trust_model : bool
-        Whether code in a model of the user's own may run.
-    imports : tuple of str
-        Modules with the classes of the layers of a model of the user's own.
-    """
-
-    name: str
+    name: str  # of the table of known backbones, or the absolute path of the user's own model
     architecture: str
-    weights: str
-    layer: str | None = None
+    weights: str  # "imagenet" for Keras' own download, "closed-form", or the absolute path of a file
+    layer: str | None = None  # None: the default cut
     pooling: str = "avg"
-    size_px: tuple[int, int] | None = None
+    size_px: tuple[int, int] | None = None  # None: that of the user's own model
     preprocessing: str
-    alpha: float | None = None
-    trust_model: bool = False
-    imports: tuple[str, ...] = ()
+    alpha: float | None = None  # None: 1
+    trust_model: bool = False  # whether code in the user's own model may run
+    imports: tuple[str, ...] = ()  # modules with the classes of its layers
 
     @property
     def is_own(self) -> bool:
@@ -72,26 +48,13 @@ class NetworkRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkFacts:
-    """What is known of a network only once it has been built.
+    """What is known of a network only once it has been built."""
 
-    Parameters
-    ----------
-    weights_digest : str
-        SHA-256 over the values of the weights up to the cut, 64 hexadecimal digits. For a model of the user's
-        own the configuration of its layers is part of it, for there is no other record of its architecture.
-    layer : str
-        The layer that it is cut at.
-    pooling : str
-        As requested, or ``"none"`` where the layer's output has no height and width.
-    size_px : tuple of int
-        Height and width of its input, in pixels.
-    feature_dim : int
-        Columns of its features.
-    """
-
+    # SHA-256 over the values of the weights up to the cut; for the user's own model also over its layers'
+    # configuration, for there is no other record of its architecture.
     weights_digest: str
     layer: str
-    pooling: str
+    pooling: str  # as requested, or "none" where the layer's output has no height and width
     size_px: tuple[int, int]
     feature_dim: int
 

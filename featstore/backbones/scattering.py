@@ -190,22 +190,11 @@ def scattering_paths() -> tuple[tuple[str, tuple[tuple[int, int], ...]], ...]:
 
 
 def wavelet_kernels() -> dict[str, NDArray[np.float32]]:
-    """Compute the network's only weights, in closed form and without Keras.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (taps, taps, 1, 16), float32
-        ``"wavelets_0"`` is ψ_0 and ``"wavelets_1"`` is ψ_1, each on the grid of the map; ``"wavelets_2"`` is
-        ψ' on a grid of the pyramid. Rows, columns, one channel, then the real parts of the eight orientations
-        and their imaginary parts. All values are multiples of 2^-22, so that the last digits of a machine's
-        exponential function cannot change them, and with them the identity of the backbone; each kernel sums
-        to zero.
-
-    Examples
-    --------
-    >>> [kernel.shape for kernel in wavelet_kernels().values()]
-    [(11, 11, 1, 16), (22, 22, 1, 16), (22, 22, 1, 16)]
-    """
+    """Compute the only weights, float32 (taps, taps, 1, 16) each, in closed form and without Keras."""
+    # wavelets_0 is ψ_0 and wavelets_1 is ψ_1, each on the grid of the map; wavelets_2 is ψ' on a grid of the
+    # pyramid. Rows, columns, one channel, then the real parts of the eight orientations and their imaginary
+    # parts. All values are multiples of 2^-22, so that the last digits of a machine's exponential function
+    # cannot change them, and with them the identity of the backbone; each kernel sums to zero.
     return {
         "wavelets_0": _morlets(_TAPS, _SIGMA, _XI),
         "wavelets_1": _morlets(2 * _TAPS, 2 * _SIGMA, _XI / 2),

@@ -23,20 +23,11 @@ _AHEAD = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photo:
-    """One photo of a table.
+    """One photo of a table."""
 
-    Attributes
-    ----------
-    row : int
-        Its row in the table.
-    data : bytes
-        The file.
-    pixels : ndarray of shape (height, width, 3), uint8
-    """
-
-    row: int
+    row: int  # in the table
     data: bytes
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]  # (height, width, 3)
 
 
 def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) -> "FeatureTable":

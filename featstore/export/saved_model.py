@@ -17,20 +17,11 @@ __all__ = ["write_saved_model"]
 def write_saved_model(
     model: Any, folder: str, *, classes: Sequence[str], resize: str, rejects_below: float
 ) -> None:
-    """Write a SavedModel for TensorFlow Serving.
-
-    - ``serving_default`` takes encoded files, ``image_bytes`` of shape (n,), string: JPEG, PNG, GIF (the
-      first frame) or BMP, decoded and resized in the graph. Over REST: ``{"instances": [{"b64": "…"}]}``.
-    - ``serving_images`` takes pixels, ``images`` of shape (n, height, width, 3), uint8, already of that size.
-
-    Both give ``probabilities`` (n, n_classes), float32, and ``label`` (n,), string: the most probable class,
-    or ``""`` where it is less probable than ``rejects_below``.
-
-    Decoding in the graph is nearly featstore's: ``tf.io`` decodes, and the same antialiased bilinear resize
-    follows, in one pass where Pillow's two round to 8 bits each: measured on photos, no value differs by more
-    than 1 of 255. But the graph does not turn images as their EXIF says, and a JPEG several times as large as
-    ``size_px`` is decoded in full where featstore lets libjpeg shrink it first.
-    """
+    """Write a SavedModel for TensorFlow Serving, with a signature for encoded files and one for pixels."""
+    # Decoding in the graph is nearly featstore's: tf.io decodes, and the same antialiased bilinear resize
+    # follows, in one pass where Pillow's two round to 8 bits each: measured on photos, no value differs by
+    # more than 1 of 255. But the graph does not turn images as their EXIF says, and a JPEG several times as
+    # large as size_px is decoded in full where featstore lets libjpeg shrink it first.
     height, width = model.input.shape[1:3]
     labels = tf.constant([label.encode("utf-8", "surrogateescape") for label in classes])
 

@@ -32,20 +32,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class RecordItem:
-    """A source's image on its way through the pipeline.
+    """A source's image on its way through the pipeline."""
 
-    Attributes
-    ----------
-    number : int
-        Of the record, in its source.
-    is_racy : bool
-        Whether the file may have changed while it was read, so that the next run has to read it again.
-    """
-
-    number: int
+    number: int  # of the record, in its source
     record: ImageRecord
     root: str
-    is_racy: bool = False
+    is_racy: bool = False  # the file may have changed while it was read: the next run has to read it again
 
     def read(self) -> bytes:
         """Return the file's bytes."""

@@ -32,12 +32,7 @@ _MIN_TEXTS_BYTES = 2**26
 
 
 class CatalogColumns:
-    """An open catalog file; damage is raised as ValueError.
-
-    Attributes
-    ----------
-    n_rows : int
-    """
+    """An open catalog file; damage is raised as ValueError."""
 
     def __init__(self, file_id: Any, file_bytes: int) -> None:
         self._file_id = file_id

@@ -17,20 +17,12 @@ KEY_BYTES = HASH_BYTES + 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Some rows of a segment.
+    """Some rows of a segment."""
 
-    Attributes
-    ----------
-    features : ndarray of shape (n, feature_dim), float32 or float16
-    content_hash : ndarray of shape (n, 32), uint8
-    view : ndarray of shape (n,), uint16
-    checksum : ndarray of shape (n,), uint32
-    """
-
-    features: FeatureArray
-    content_hash: NDArray[np.uint8]
-    view: NDArray[np.uint16]
-    checksum: NDArray[np.uint32]
+    features: FeatureArray  # (n, feature_dim)
+    content_hash: NDArray[np.uint8]  # (n, 32)
+    view: NDArray[np.uint16]  # (n,)
+    checksum: NDArray[np.uint32]  # (n,)
 
 
 def row_checksums(

@@ -22,10 +22,8 @@ def fit_scaler(scaler: Any, X: Rows) -> None:
 
 
 def ignore_rounding(scaler: Any, X: Rows) -> None:
-    """Treat features that vary by no more than rounding as constant, as scikit-learn does exact ones.
-
-    Scaled to unit variance, the rounding of one engine would become a feature that another one lacks.
-    """
+    """Treat features that vary by no more than rounding as constant, as scikit-learn does exact ones."""
+    # Scaled to unit variance, the rounding of one engine would become a feature that another one lacks.
     if X.dtype == np.float64:
         return
     rounding = _ROUNDING_STEPS * float(np.finfo(X.dtype).eps)

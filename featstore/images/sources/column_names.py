@@ -16,18 +16,7 @@ _WORDS = {"path": PATH_WORDS, "label": _LABEL_WORDS, "group": ("group",), "split
 
 
 def find_columns(header: Sequence[str]) -> dict[str, int]:
-    """Return the place of each of our columns in a table's header, without those that it lacks.
-
-    Raises
-    ------
-    ValueError
-        Two columns may be the same one of ours.
-
-    Examples
-    --------
-    >>> find_columns(["id", " Filename", "class"])
-    {'path': 1, 'label': 2}
-    """
+    """Return the place of each of our columns in a header; raise ValueError if two may be the same one."""
     names = [name.strip().lower() for name in header]
     places = {}
     for column, words in _WORDS.items():

@@ -31,44 +31,18 @@ _Fields = tuple[str | None, str | None, str | None]
 
 @dataclass(kw_only=True)
 class CsvListing:
-    """The content of a list.
+    """The content of a list."""
 
-    Parameters
-    ----------
-    records : list of ImageRecord
-        In the order of the list.
-    failures : list of (path, reason)
-        The rows whose path is no regular file that can be seen, in the order of the list.
-    unused : list of str
-        Names of unused columns.
-    """
-
-    records: list[ImageRecord] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
+    records: list[ImageRecord] = field(default_factory=list)  # in the order of the list
+    failures: list[tuple[str, str]] = field(default_factory=list)  # path and reason, in the order of the list
+    unused: list[str] = field(default_factory=list)  # names of columns
 
 
 def read_csv_list(location: str) -> CsvListing:
-    """Read a CSV or TSV list of images.
-
-    The first row names the columns: ``path``, and optionally ``label``, ``group`` and ``split``; others are
-    not used. For want of a ``path``, one column called ``filename``, ``file``, ``image`` or the like is taken
-    for it, and for want of a ``label`` one called ``class`` or ``category``. The text is UTF-8, with or
-    without a byte-order mark, in which paths may hold any bytes that a file name can, or UTF-16. Fields are
-    separated by commas in a ``.csv`` and by tabs in a ``.tsv``, or by semicolons, bars, tabs or commas where
-    only these make a header of the first line or it is ``sep=;``; and they are quoted as spreadsheets do.
-    Rows without a word and empty columns behind the last are passed over. White space around a label, group
-    or split is dropped, and an empty one means none. No word does: ``nan``, ``NA`` and ``none`` are labels
-    and groups like any other, and not splits. A split is written ``train`` or ``training``; ``validation``,
-    ``valid``, ``val`` or ``dev``; ``test`` or ``testing``; in any case. Paths, labels and groups have at most
-    2,000 characters; labels and groups are kept in Unicode's form NFC.
-
-    A path is taken as it stands (``~`` means nothing) and then normalised as :func:`os.path.normpath` does:
-    relative ones start from the list's folder and may leave it by ``..``, absolute ones stay absolute. Where
-    that is no file, it is read as :class:`~featstore.images.sources.listed_files.ListedFiles` says. It is the
-    user's own list, and naming a file in it gives no access that its user lacks. A row that repeats another
-    is dropped.
-    """
+    """Read a CSV or TSV list of images; docs/reference/sources.md says what may stand in it."""
+    # A path is taken as it stands (~ means nothing) and then normalised as os.path.normpath does. It is the
+    # user's own list: naming a file in it, by .. or an absolute path, gives no access that its user lacks. No
+    # word means an empty cell: nan, NA and none are labels and groups like any other.
     root = os.path.dirname(location)
     files = ListedFiles(root)
     listing = CsvListing()

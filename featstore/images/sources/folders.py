@@ -33,28 +33,14 @@ _KINDS = (
 
 @dataclass(kw_only=True)
 class FolderListing:
-    """Result of walking a folder.
-
-    Parameters
-    ----------
-    records : list of ImageRecord
-        Sorted by the bytes of the relative path (:func:`os.fsencode`), the same on every machine.
-    failures : list of (path, reason)
-        Sorted likewise.
-    others : Counter
-        How many files in each folder had each ending that is not an image's: keys are the folder's path, with
-        ``/`` at its end or empty for the root, and the ending, in lower case; ``""`` for none.
-    skipped : Counter
-        How many folders of each name, and files of each kind, were not looked at.
-    folders : list of str
-        Paths of the folders that were, in the root and in those.
-    """
+    """Result of walking a folder; paths are sorted by their bytes, the same on every machine."""
 
     records: list[ImageRecord] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)  # path and reason
+    # Files that are no images, by folder ("" or ending in "/") and ending in lower case ("" for none).
     others: Counter[tuple[str, str]] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    folders: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)  # folders by name, and files by kind
+    folders: list[str] = field(default_factory=list)  # in the root, and in these
 
     def other_endings(self) -> dict[str, int]:
         """Count the files that are not images by extension, most frequent first."""
@@ -72,24 +58,12 @@ class FolderListing:
 
 
 def walk_folder(root: str) -> FolderListing:
-    """List the images below a folder.
-
-    The label is the name of the first folder below the root, in Unicode's form NFC, however deep the image
-    lies; an image directly in the root has none.
-
-    A root whose folders are splits is recognised, and then each of these gives its images their split, and
-    the folder below it is the label. For this all folders in the root that hold images must be named like a
-    split (see :func:`~.records.split_of_word`), one of them train and one another; no image
-    may lie in the root itself, and none in train outside of class folders. Images that lie in a validation or
-    test folder itself have no label.
-
-    A file is an image by its ending or, where that is none that is known or there is none, by its first
-    bytes. Hidden names (a leading dot), featstore's own stores, and folders of other programs, such as
-    ``@eaDir`` and ``$RECYCLE.BIN``, are skipped, and counted where images could be meant. Links are
-    followed, to files and to folders: a folder that is reached in two ways is listed under both, but never
-    inside itself, and at most 16 times. Each image costs one ``stat``; only files with neither an image's
-    nor another known ending are opened, and no pipe or device, which could block.
-    """
+    """List the images below a folder, labelled by the first folder below the root or split."""
+    # Folders are splits if all in the root that hold images are named like one, one of them train and one
+    # another; no image may lie in the root itself, and none in train outside of class folders. Links are
+    # followed: a folder that is reached in two ways is listed under both, but never inside itself, and at
+    # most 16 times. Each image costs one stat; only files with neither an image's nor another known ending
+    # are opened, and no pipe or device.
     listing = FolderListing()
     visits: Counter[tuple[int, int]] = Counter()
     with os.scandir(root):

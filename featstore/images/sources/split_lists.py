@@ -21,15 +21,10 @@ _SEVERAL = -1
 
 
 def with_split_lists(source: Source, lists: Mapping[str, str | os.PathLike[str] | None]) -> Source:
-    """Assign the images of a source to the splits of lists.
-
-    A list has one image a line, as its path below the source's root, with or without its extension, such as
-    ``apple_pie/1005649``; absolute paths are understood too. The text is UTF-8, with or without a byte-order
-    mark, in which names may hold any bytes that a file name can, or UTF-16. Blank lines are passed over. If
-    no file is called as a line says, white space around it is dropped, backslashes are read as slashes, and
-    names may be in another Unicode form. No character starts a comment, since a name may hold it. A name that
-    stands twice in one list counts once.
-    """
+    """Assign the images of a source to the splits of lists, text files with one path a line."""
+    # A path may lack its extension. If no file is called as a line says, white space around it is dropped,
+    # backslashes are read as slashes, and names may be in another Unicode form. No character starts a
+    # comment, since a name may hold it.
     given = {split: os.fsdecode(path) for split, path in lists.items() if path is not None}
     if not given:
         return source

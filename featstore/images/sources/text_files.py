@@ -49,20 +49,11 @@ def open_text(path: str, *, newline: str | None = None) -> io.TextIOWrapper:
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """The format of a delimited table.
-
-    Parameters
-    ----------
-    separator : str
-    are_padded : bool
-        Whether blanks stand after separators, as in ``path, "label"``.
-    is_strict : bool
-        Whether nothing stands between a closing quote and the separator.
-    """
+    """The format of a delimited table."""
 
     separator: str
-    are_padded: bool = False
-    is_strict: bool = True
+    are_padded: bool = False  # blanks stand after separators, as in: path, "label"
+    is_strict: bool = True  # nothing stands between a closing quote and the separator
 
     def reader(self, lines: Iterator[str]) -> "CsvReader":
         """Return a reader of rows."""
