@@ -3,17 +3,15 @@
 import csv
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from featstore.class_names import normalised_name
-from featstore.errors import ImageError, SourceError
+from featstore.errors import SourceError
 from featstore.images.sources.column_names import COLUMNS, PATH_WORDS, find_columns
-from featstore.images.sources.folders import unusable_reason
 from featstore.images.sources.image_names import is_image_name
-from featstore.images.sources.listed_files import ListedFiles, normalised_path
-from featstore.images.sources.records import ImageRecord, split_of_word
+from featstore.images.sources.listed_files import ListedFiles
+from featstore.images.sources.records import ImageRecord, checked_split
 from featstore.images.sources.text_files import find_dialect, open_text
 from featstore.io.stamps import FileStamp
 
@@ -48,25 +46,20 @@ def read_csv_list(location: str) -> CsvListing:
     listing = CsvListing()
     seen: dict[str, tuple[_Fields, int]] = {}
     for text, fields, line in _read_rows(location, listing):
-        reason = ""
         try:
-            path, status = files.find(text)
-            if not stat.S_ISREG(status.st_mode):
-                reason = unusable_reason(status)
-        except ImageError as error:
-            path, reason = normalised_path(text.strip() or text), str(error)
+            path, found = files.look_up(text)
         except ValueError as error:
             raise SourceError(f"{_at(location, line)}: the path holds a NUL character") from error
         if (earlier := seen.setdefault(path, (fields, line)))[1] != line:
             if earlier[0] != fields:
                 raise _conflict(location, path, earlier, (fields, line))
             continue
-        if reason:
-            listing.failures.append((path, reason))
+        if isinstance(found, str):
+            listing.failures.append((path, found))
             continue
         label, group, split = fields
         listing.records.append(
-            ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(status))
+            ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(found))
         )
     if not listing.records:
         raise _nothing_found(location, root, listing.failures)
@@ -175,13 +168,7 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
                 "in UTF-8"
             ) from error
     label, group, word = (values.get(name, "").strip() or None for name in COLUMNS[1:])
-    split = None if word is None else split_of_word(word)
-    if word is not None and split is None:
-        raise SourceError(
-            f"{_at(location, line)}: split is train, validation (val, valid, dev) or test, or empty to leave "
-            f"it to the rule; found {word!r}"
-        )
-    return label, group, split
+    return label, group, checked_split(word, where=_at(location, line))
 
 
 def _too_long(location: str, line: int, name: str, text: str) -> SourceError:

@@ -1,16 +1,14 @@
 """Lists of images in memory: paths, or a table with a column of paths."""
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from featstore.class_names import normalised_name
-from featstore.errors import ImageError, SourceError
+from featstore.errors import SourceError
 from featstore.images.sources.column_names import COLUMNS, find_columns
-from featstore.images.sources.folders import unusable_reason
-from featstore.images.sources.listed_files import ListedFiles, normalised_path
-from featstore.images.sources.records import ImageRecord, Source, split_of_word
+from featstore.images.sources.listed_files import ListedFiles
+from featstore.images.sources.records import ImageRecord, Source, checked_split
 from featstore.io.stamps import FileStamp
 
 __all__ = ["open_list_in_memory"]
@@ -28,16 +26,9 @@ def open_list_in_memory(images: Any) -> Source:
     failures: list[tuple[str, str]] = []
     seen: dict[str, tuple[str | None, ...]] = {}
     for number, cells in enumerate(_rows(images, unused)):
-        text = _path(number, cells["path"])
-        reason = ""
-        try:
-            path, status = files.find(text)
-            if not stat.S_ISREG(status.st_mode):
-                reason = unusable_reason(status)
-        except ImageError as error:
-            path, reason = normalised_path(text.strip() or text), str(error)
+        path, found = files.look_up(_path(number, cells["path"]))
         texts = {name: _text(number, name, cells.get(name)) for name in COLUMNS[1:]}
-        fields = (texts["label"], texts["group"], _split(number, texts["split"]))
+        fields = (texts["label"], texts["group"], checked_split(texts["split"], where=f"row {number}"))
         if path in seen:
             if seen[path] != fields:
                 raise SourceError(
@@ -46,11 +37,11 @@ def open_list_in_memory(images: Any) -> Source:
                 )
             continue
         seen[path] = fields
-        if reason:
-            failures.append((path, reason))
+        if isinstance(found, str):
+            failures.append((path, found))
             continue
         label, group, split = fields
-        stamp = FileStamp.of(status)
+        stamp = FileStamp.of(found)
         records.append(ImageRecord(path=path, label=label, group=group, split=split, stamp=stamp))
     if not records:
         raise SourceError(_nothing_found(failures, root))
@@ -144,16 +135,6 @@ def _is_missing(cell: Any) -> bool:
         return bool(cell != cell)
     except ValueError:
         return False
-
-
-def _split(number: int, word: str | None) -> str | None:
-    split = None if word is None else split_of_word(word)
-    if word is not None and split is None:
-        raise SourceError(
-            f"row {number}: split is train, validation (val, valid, dev) or test, or empty to leave it "
-            f"to the rule; found {word!r}"
-        )
-    return split
 
 
 def _described(fields: tuple[str | None, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -25,7 +26,15 @@ class ListedFiles:
         self._prefix = root if root.endswith(os.sep) else root + os.sep
         self._names: dict[str, dict[str, list[str]]] = {}
 
-    def find(self, text: str) -> tuple[str, os.stat_result]:
+    def look_up(self, text: str) -> tuple[str, os.stat_result | str]:
+        """Return a file's path and ``stat`` result, or the reason why it is no regular file to be read."""
+        try:
+            path, status = self._find(text)
+        except ImageError as error:
+            return normalised_path(text.strip() or text), str(error)
+        return path, status if stat.S_ISREG(status.st_mode) else unusable_reason(status)
+
+    def _find(self, text: str) -> tuple[str, os.stat_result]:
         """Return a file's path on the disk and its ``stat`` result."""
         # A path is taken literally; if no such file exists: without surrounding blanks, with slashes for
         # backslashes, in another Unicode form, or with an image's extension, if exactly one file fits.

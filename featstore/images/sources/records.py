@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featstore.class_names import look_alike_warning, normalised_name
+from featstore.errors import SourceError
 from featstore.io.stamps import FileStamp
 
-__all__ = ["ImageRecord", "Source", "split_of_word"]
+__all__ = ["ImageRecord", "Source", "checked_split", "split_of_word"]
 
 _SHOWN = 8
 
@@ -128,3 +129,14 @@ class Source:
 def split_of_word(word: str) -> str | None:
     """Return the split that a word means, in any case, or None."""
     return _SPLIT_WORDS.get(word.lower())
+
+
+def checked_split(word: str | None, *, where: str) -> str | None:
+    """Return the split that a word in a list means, None for no word; raise SourceError for another."""
+    split = None if word is None else split_of_word(word)
+    if word is not None and split is None:
+        raise SourceError(
+            f"{where}: split is train, validation (val, valid, dev) or test, or empty to leave it to the "
+            f"rule; found {word!r}"
+        )
+    return split
