@@ -258,10 +258,14 @@ def extract(
     try:
         try:
             _note_progress(ledger, progress)
-            for group in store_features(ledger.items(), network, sealer, workers=workers):
-                for image in group.images:
-                    ledger.settle(image)
-                _note_progress(ledger, progress)
+            # Closed at an error here, so that nothing is read or computed any more.
+            with contextlib.closing(
+                store_features(ledger.items(), network, sealer, workers=workers)
+            ) as groups:
+                for group in groups:
+                    for image in group.images:
+                        ledger.settle(image)
+                    _note_progress(ledger, progress)
         finally:
             uninterrupted(finish)
         if ledger.extracted:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -154,7 +154,7 @@ class Sealer:
 
 def store_features(
     items: Iterable[ItemT], network: Backbone, sealer: Sealer, *, workers: int | None = None
-) -> Iterator[Group[ItemT]]:
+) -> Generator[Group[ItemT], None, None]:
     """Pass images through a backbone and store the rows that its space lacks; yield each group when done.
 
     The caller closes the sealer, whatever happens.
