@@ -271,3 +271,11 @@ def test_catalogs_whose_sources_are_all_there_or_all_gone_are_asked_about(twice,
     shutil.rmtree(twice)
     with pytest.raises(NotInStoreError, match="which catalog"):
         store.catalog()
+
+
+def test_a_catalog_that_cannot_be_read_leaves_the_choice_to_the_caller(twice, store):
+    with open(store.catalog_path("photos"), "rb+") as file:
+        file.truncate(100)
+    with pytest.raises(NotInStoreError, match="which catalog"):
+        store.catalog()
+    assert store.catalog("elsewhere").name == "elsewhere"

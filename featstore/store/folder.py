@@ -286,7 +286,9 @@ class StoreFolder:
     def _catalog_name(self, name: str | None) -> str:
         names = self.catalog_names
         if name is None and len(names) > 1:
-            name = current_catalog([read_catalog(self.catalog_path(one)) for one in names])
+            # With one that cannot be read, it is for the caller to choose.
+            with suppress(StoreError):
+                name = current_catalog([read_catalog(self.catalog_path(one)) for one in names])
         return self._chosen(name, names, "catalog")
 
     def _chosen(self, name: str | None, names: tuple[str, ...], kind: str) -> str:
