@@ -46,7 +46,7 @@ lint: $(VENV)/.installed-dev
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/torture/everything.py
 
-# All of it takes three quarters of an hour; `make bench-store` and the like run a part.
+# All of it takes an hour and a half; `make bench-store` and the like run a part.
 bench: bench-extraction bench-networks bench-large-photos bench-precision bench-rerun bench-store \
 	bench-startup bench-memory bench-duplicates bench-heads bench-export bench-views bench-extend
 

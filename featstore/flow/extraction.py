@@ -155,8 +155,9 @@ def extract(
     ----------
     source : path, iterable of path, or table
         A folder of class folders, a flat folder, a folder whose folders ``train``, ``test``, … hold class
-        folders, or a CSV with the columns ``path`` and, optionally, ``label``, ``group`` and ``split``. Or
-        a list of paths, which have no labels, or a table with these columns, such as a pandas DataFrame: its
+        folders, a CSV or TSV with the columns ``path`` and, optionally, ``label``, ``group`` and ``split``,
+        or TFRecord shards: their folder, a pattern such as ``"train-*"``, or a list of them. Or a list
+        of paths, which have no labels, or a table with these columns, such as a pandas DataFrame: its
         relative paths start from the current folder, and its catalog is called ``"images"`` by default.
     store : path or FeatureStore, optional
         Made where it does not exist. By default ``NAME.fstore`` in the current folder, after the source.

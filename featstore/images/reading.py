@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from featstore.errors import ImageError
 from featstore.images.sources.folders import unusable_reason
-from featstore.images.sources.tfrecord_shard import read_from_shard
+from featstore.images.sources.tfrecord_shard import read_from_tfrecord
 from featstore.io.stamps import MEMBER_MARK
 
 __all__ = ["default_workers", "map_ahead", "read_image"]
@@ -33,14 +33,14 @@ def read_image(path: str) -> bytes:
                 )
             return file.read()
     except OSError as error:
-        if MEMBER_MARK in path and (data := _of_shard(path)) is not None:
+        if MEMBER_MARK in path and (data := _of_tfrecord(path)) is not None:
             return data
         raise ImageError(_why_not(path, error)) from error
 
 
-def _of_shard(path: str) -> bytes | None:
+def _of_tfrecord(path: str) -> bytes | None:
     try:
-        return read_from_shard(path)
+        return read_from_tfrecord(path)
     except OSError as error:
         raise ImageError(unusable_reason(error)) from error
 

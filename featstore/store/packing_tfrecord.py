@@ -12,7 +12,7 @@ from featstore.errors import ImageError, OutputError
 from featstore.hashing import content_hash
 from featstore.images.formats import format_name, open_image
 from featstore.images.reading import default_workers, map_ahead, read_image
-from featstore.images.sources.tfrecords import is_shard_name
+from featstore.images.sources.tfrecords import is_tfrecord_name
 from featstore.io.new_folder import files_below, new_folder
 from featstore.io.outputs import check_outside_stores
 from featstore.io.tfrecord import TFRecordError, check_record, encode_example, iter_spans, write_record
@@ -82,7 +82,7 @@ def _checked(path: str | os.PathLike[str], *, overwrite: bool) -> str:
             f"{target} exists; name another folder, or replace it with --force (overwrite=True)"
         )
     files = files_below(target) if os.path.isdir(target) else [os.path.basename(target)]
-    others = [name for name in files if name not in (LABELS, DESCRIPTION) and not is_shard_name(name)]
+    others = [name for name in files if name not in (LABELS, DESCRIPTION) and not is_tfrecord_name(name)]
     if others or DESCRIPTION not in files:
         held = f"holds {others[0]}, which is no part of" if others else "is not"
         raise OutputError(f"{target} {held} shards that pack wrote, and --force replaces nothing else")

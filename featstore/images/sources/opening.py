@@ -14,10 +14,11 @@ from featstore.images.sources.image_names import IMAGE_SUFFIXES, is_image_name
 from featstore.images.sources.list_in_memory import open_list_in_memory
 from featstore.images.sources.records import ImageRecord, Source
 from featstore.images.sources.split_lists import with_split_lists
-from featstore.images.sources.tfrecords import catalog_stem, is_shard_name, open_shards, shards_in
+from featstore.images.sources.tfrecords import catalog_stem, is_tfrecord_name, open_tfrecords, tfrecords_in
 
 __all__ = ["ImageRecord", "Source", "is_image_name", "open_source"]
 
+_EXPECTED = "give a folder of images, a .csv list or TFRecord shards"
 _LIST_SUFFIXES = (".csv", ".tsv")
 _MAX_NAME = 100
 
@@ -42,7 +43,7 @@ def open_source(
 
 def _open(given: str) -> Source:
     if not given:
-        raise SourceError("the source's path is empty; give a folder of images or a .csv list")
+        raise SourceError("the source's path is empty; {_EXPECTED}")
     location = os.path.abspath(given)
     try:
         status = os.stat(location)
@@ -54,9 +55,9 @@ def _open(given: str) -> Source:
         return _open_folder(location)
     stem, suffix = os.path.splitext(os.path.basename(location))
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{given!r} is {unusable_reason(status)}; give a folder of images or a .csv list")
-    if is_shard_name(os.path.basename(location)):
-        return open_shards([location], location=location, name=_catalog_name(catalog_stem(location)))
+        raise SourceError(f"{given!r} is {unusable_reason(status)}; {_EXPECTED}")
+    if is_tfrecord_name(os.path.basename(location)):
+        return open_tfrecords([location], location=location, name=_catalog_name(catalog_stem(location)))
     if suffix.lower() not in _LIST_SUFFIXES:
         raise SourceError(_wrong_file(given, location))
     try:
@@ -83,9 +84,9 @@ def _open_folder(location: str) -> Source:
         ) from error
     name = _catalog_name(os.path.basename(location))
     if not listing.records:
-        if shards := shards_in(location):
+        if shards := tfrecords_in(location):
             paths = [os.path.join(location, shard) for shard in shards]
-            return open_shards(paths, location=location, name=name)
+            return open_tfrecords(paths, location=location, name=name)
         raise SourceError(_no_image(location, listing))
     return Source(
         name=name,
@@ -102,7 +103,7 @@ def _open_folder(location: str) -> Source:
 
 def _matching_shards(pattern: str) -> list[str]:
     """Return the shards that a pattern such as ``train-*-of-*`` matches, sorted."""
-    return sorted(path for path in glob.glob(pattern) if is_shard_name(os.path.basename(path)))
+    return sorted(path for path in glob.glob(pattern) if is_tfrecord_name(os.path.basename(path)))
 
 
 def _shards_of_list(source: Any) -> list[str]:
@@ -110,7 +111,7 @@ def _shards_of_list(source: Any) -> list[str]:
     if not isinstance(source, list | tuple) or not source:
         return []
     if not all(
-        isinstance(path, str | os.PathLike) and is_shard_name(os.path.basename(path)) for path in source
+        isinstance(path, str | os.PathLike) and is_tfrecord_name(os.path.basename(path)) for path in source
     ):
         return []
     return sorted(os.path.abspath(os.fspath(path)) for path in source)
@@ -126,7 +127,7 @@ def _open_shards(paths: list[str]) -> Source:
     stems = {catalog_stem(path) for path in paths}
     (folder,) = folders
     stem = stems.pop() if len(stems) == 1 else os.path.basename(folder)
-    return open_shards(paths, location=folder, name=_catalog_name(stem))
+    return open_tfrecords(paths, location=folder, name=_catalog_name(stem))
 
 
 def _catalog_name(stem: str) -> str:
@@ -144,7 +145,7 @@ def _missing(given: str, location: str, error: OSError | ValueError) -> str:
         return f"{given!r} is a dangling link: what it points to does not exist"
     where = "" if os.path.isabs(given) else f" (looked for {location!r})"
     hint = "; '~' is expanded by shells only" if given.startswith("~") else ""
-    return f"there is nothing at {given!r}{where}; give a folder of images or a .csv list{hint}"
+    return f"there is nothing at {given!r}{where}; {_EXPECTED}{hint}"
 
 
 def _wrong_file(given: str, location: str) -> str:
@@ -154,7 +155,7 @@ def _wrong_file(given: str, location: str) -> str:
             "featstore predict HEAD IMAGE"
         )
     return (
-        f"{given!r} is a file, and not a list of images by its name; give a folder of images, or a .csv "
+        f"{given!r} is a file, and not a list of images by its name; give a folder of images, a .csv "
         "(commas) or .tsv (tabs) with a column named path"
     )
 

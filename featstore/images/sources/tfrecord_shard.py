@@ -14,7 +14,7 @@ from featstore.errors import ImageError
 from featstore.io.stamps import MEMBER_MARK, FileStamp
 from featstore.io.tfrecord import Span, TFRecordError, check_record, iter_spans, parse_example
 
-__all__ = ["Shard", "read_from_shard", "read_shard"]
+__all__ = ["Shard", "read_from_tfrecord", "read_shard"]
 
 # As the Inception scripts and TF-Slim name them, and as TensorFlow Datasets does.
 _IMAGE_KEYS = ("image/encoded", "image")
@@ -84,7 +84,7 @@ def read_shard(path: str, stamp: FileStamp) -> Shard:
             return _located(buffer)
 
 
-def read_from_shard(path: str) -> bytes | None:
+def read_from_tfrecord(path: str) -> bytes | None:
     """Return the bytes of an image named ``SHARD::NAME``, or None if no such shard is a file."""
     at = path.find(MEMBER_MARK)
     while at > 0:

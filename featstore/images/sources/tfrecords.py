@@ -12,7 +12,7 @@ from featstore.images.sources.tfrecord_shard import Example, Shard, read_shard
 from featstore.io.stamps import MEMBER_MARK, FileStamp
 from featstore.io.tfrecord import TFRecordError
 
-__all__ = ["is_shard_name", "open_shards", "shards_in"]
+__all__ = ["is_tfrecord_name", "open_tfrecords", "tfrecords_in"]
 
 _OF = re.compile(r"-\d+-of-\d+")
 _SHARD = re.compile(r".*\.tfrecords?|.*-\d{5,}-of-\d{5,}(\.tfrecords?)?", re.IGNORECASE)
@@ -21,17 +21,17 @@ _NUMBERED = re.compile(r"(\d+)\s*:\s*(.*)")
 _LABEL_FILES = ("labels.txt", "label.labels.txt")
 
 
-def is_shard_name(name: str) -> bool:
+def is_tfrecord_name(name: str) -> bool:
     """Return whether a file's name is that of a TFRecord shard."""
     return _SHARD.fullmatch(name) is not None
 
 
-def shards_in(folder: str) -> list[str]:
+def tfrecords_in(folder: str) -> list[str]:
     """Return the names of a folder's shards, sorted."""
-    return sorted(name for name in os.listdir(folder) if is_shard_name(name) and name[0] != ".")
+    return sorted(name for name in os.listdir(folder) if is_tfrecord_name(name) and name[0] != ".")
 
 
-def open_shards(paths: Sequence[str], *, location: str, name: str) -> Source:
+def open_tfrecords(paths: Sequence[str], *, location: str, name: str) -> Source:
     """List the images of shards, in the order of their names, without decoding them."""
     root = os.path.dirname(paths[0])
     names_of_classes = _class_names(root)
