@@ -1,15 +1,13 @@
 """The options that decide which features a backbone gives."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from .option_groups import Decorator, option_group
 from .options import import_option, trust_model_option
 
 __all__ = ["ImageSize", "backbone_options", "resize_option"]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class ImageSize(click.ParamType[int | tuple[int, int]]):
@@ -35,9 +33,10 @@ resize_option = click.option(
 )
 
 
-def backbone_options(*, weights: str) -> Callable[[_Command], _Command]:
+def backbone_options(*, weights: str) -> Decorator:
     """Return the options of a backbone, given the help text of ``--weights``."""
-    options = (
+    return option_group(
+        "Backbone",
         click.option(
             "--backbone",
             default="mobilenet_v2",
@@ -67,6 +66,7 @@ def backbone_options(*, weights: str) -> Callable[[_Command], _Command]:
         resize_option,
         click.option(
             "--preprocess",
+            "preprocessing",
             type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
             help="Pixel scaling that your own model expects, as Keras' preprocess_input names it.",
         ),
@@ -88,10 +88,3 @@ def backbone_options(*, weights: str) -> Callable[[_Command], _Command]:
             help="Arithmetic of the forward pass.",
         ),
     )
-
-    def add(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add

@@ -70,13 +70,7 @@ def _print_comparison(comparison: "Comparison") -> None:
     print_table(
         ("head", "space", "views", "accuracy", "95% interval"),
         [
-            (
-                one["name"],
-                one["space"],
-                one["test_views"],
-                share(one["top1"]),
-                interval_text(one["top1_ci"]),
-            )
+            (one["name"], one["space"], one["test_views"], share(one["top1"]), interval_text(one["top1_ci"]))
             for one in values["heads"]
         ],
         left=2,

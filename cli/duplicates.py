@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .csv_files import checked_csv_path, write_csv
-from .finding import open_store
-from .options import csv_option, result_options, store_argument, table_options
+from .option_groups import command, option_group
+from .options import csv_option, result_options
 from .printing import bar, count, example, marked_path, note, print_json, print_table
 from .split_options import split_options
+from .table_options import table_options
 
 if TYPE_CHECKING:
-    from featstore import Duplicates, SplitRule
+    from featstore import Duplicates, FeatureStore, FeatureTable
 
 __all__ = ["duplicates"]
 
@@ -20,34 +21,35 @@ _LISTED_GROUPS = 20
 _LISTED_IMAGES = 10
 
 
-@click.command(
+@command(
     epilog=example("featstore duplicates digits.fstore --threshold 0.9"),
     short_help="Find duplicate and near-duplicate images.",
 )
-@store_argument
-@table_options("Features to compare", "Images to compare")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(min=0, max=1, min_open=True),
-    help="Minimum similarity; a higher one finds fewer and more certain duplicates.  [default: 0.75]",
+@option_group(
+    "Duplicates",
+    click.option(
+        "--threshold",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        default=0.75,
+        show_default=True,
+        help="Minimum similarity; a higher one finds fewer and more certain duplicates.",
+    ),
+    click.option(
+        "--write-groups", is_flag=True, help="Record the groups in the catalog, for `fit --split-by group`."
+    ),
 )
 @split_options
-@click.option(
-    "--write-groups", is_flag=True, help="Record the groups in the catalog, for `fit --split-by group`."
-)
-@csv_option
-@result_options
+@result_options(csv_option)
+@table_options("Features to compare", "Images to compare")
 def duplicates(
-    store: str | None,
-    space: tuple[str, ...],
-    catalog: tuple[str, ...],
-    threshold: float | None,
-    rule: "SplitRule",
+    store: "FeatureStore",
+    table: "FeatureTable",
     write_groups: bool,
     csv_file: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find images in STORE with identical bytes or nearly identical features.
 
@@ -62,15 +64,12 @@ def duplicates(
     """
     import featstore
 
-    opened = open_store(store)
-    table = opened.table(space=space, catalog=catalog or None)
-    csv_file = checked_csv_path(csv_file, opened, table, force=force)
-    settings: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
+    csv_file = checked_csv_path(csv_file, store, table, force=force)
     with bar(None, quiet=quiet, unit="pair") as progress:
-        found = featstore.find_duplicates(table, rule=rule, progress=progress, **settings)
+        found = featstore.find_duplicates(table, progress=progress, **options)
     n_grouped = None
     if write_groups:
-        n_grouped = opened.write_near_groups(found.content_groups, catalog=catalog or None)
+        n_grouped = store.write_near_groups(found.content_groups, catalog=table.catalog_name.split("+"))
     if csv_file is not None:
         write_csv(csv_file, _DUPLICATE_COLUMNS, _duplicate_rows(found))
     if as_json:

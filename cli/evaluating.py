@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .finding import find_head, find_table, load_head
+from .option_groups import DATA, command, option_group
 from .options import jobs_option, result_options, store_option, trust_option
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
@@ -19,6 +20,7 @@ from .printing import (
     marked_path,
     note,
     print_json,
+    print_more,
     print_table,
     setting_text,
     share,
@@ -32,38 +34,42 @@ __all__ = ["evaluate"]
 _LISTED_MISTAKES = 20
 _LISTED_CLASSES = 20
 
-_PARTS = {
-    "held_out": "held out",
-    "chosen_on": "used to tune its parameters",
-    "fitted_on": "used to fit it",
-}
+_PARTS = {"held_out": "held out", "chosen_on": "used to tune its parameters", "fitted_on": "used to fit it"}
 
 
-@click.command(
+@command(
     epilog=example("featstore evaluate logistic --store digits.fstore"),
     short_help="Score a head: accuracy, confusion matrix, calibration.",
 )
 @click.argument("head", metavar="HEAD")
-@store_option("Store of the features.", default="the head's, or the only store here")
-@click.option(
-    "--catalog", metavar="NAME", multiple=True, help="Catalog of labels to score on.  [default: the head's]"
+@option_group(
+    DATA,
+    trust_option,
+    store_option("Store of the features.", default="the head's, or the only store here"),
+    click.option(
+        "--catalog",
+        metavar="NAME",
+        multiple=True,
+        help="Catalog of labels to score on.  [default: the head's]",
+    ),
 )
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test", "all"]),
-    help="Split to score on.  [default: test, or all for a head that was fitted on no images]",
+@option_group(
+    "Images to score on",
+    click.option(
+        "--split",
+        type=click.Choice(["train", "validation", "test", "all"]),
+        help="Split to score on.  [default: test, or all for a head that was fitted on no images]",
+    ),
+    click.option(
+        "--folds",
+        type=click.IntRange(min=2),
+        metavar="K",
+        help="Cross-validate instead: predict every labelled image by a head of the same kind, tuned and "
+        "fitted on the other folds.",
+    ),
+    jobs_option,
 )
-@click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    metavar="K",
-    help="Cross-validate instead: predict every labelled image by a head of the same kind, tuned and fitted "
-    "on the other folds.",
-)
-@jobs_option
-@plot_option("confusion matrix and calibration (reliability diagram)")
-@trust_option
-@result_options
+@result_options(plot_option("confusion matrix and calibration (reliability diagram)"))
 def evaluate(
     head: str,
     store: str | None,
@@ -235,5 +241,4 @@ def _print_mistakes(misclassified: list[dict[str, Any]]) -> None:
         for wrong in misclassified[:_LISTED_MISTAKES]
     ]
     print_table(("true", "predicted", "probability", "image"), rows, left=4)
-    if (more := len(misclassified) - _LISTED_MISTAKES) > 0:
-        click.echo(f"… and {more:,} more: --json lists them")
+    print_more(len(misclassified) - _LISTED_MISTAKES, "--json lists them")

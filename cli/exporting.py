@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .finding import find_head, find_table, load_head
+from .option_groups import DATA, command, option_group
 from .options import (
     import_option,
     json_option,
@@ -25,65 +26,61 @@ __all__ = ["export"]
 _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
 
 
-@click.command(
+@command(
     epilog=example("featstore export logistic digits-model --store digits.fstore --format keras"),
     short_help="Export a head and its backbone as one deployable model.",
 )
 @click.argument("head", metavar="HEAD")
 @click.argument("out", metavar="OUT", type=click.Path())
-@click.option(
-    "--format",
-    "runtime",
-    type=click.Choice(_FORMATS),
-    default=_FORMATS[0],
-    show_default=True,
-    help="Model format, for TensorFlow, Keras, LiteRT (TensorFlow Lite), ONNX Runtime or OpenVINO.",
+@option_group(
+    "Model",
+    click.option(
+        "--format",
+        type=click.Choice(_FORMATS),
+        default=_FORMATS[0],
+        show_default=True,
+        help="Model format, for TensorFlow, Keras, LiteRT (TensorFlow Lite), ONNX Runtime or OpenVINO.",
+    ),
+    click.option(
+        "--quantize",
+        type=click.Choice(["float16", "int8"]),
+        help="Quantize the weights of a tflite model; int8 also quantizes activations, calibrated on "
+        "training photos.",
+    ),
+    click.option(
+        "--test-views",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Number of views that the model averages over: 1, or 2 for the image and its mirror image.  "
+        "[default: as the head]",
+    ),
+    click.option(
+        "--verify/--no-verify",
+        default=True,
+        show_default=True,
+        help="Run the model on test photos, and write it only if its probabilities are the head's.",
+    ),
+    click.option("--force", is_flag=True, help="Overwrite OUT if it is an exported model."),
 )
-@click.option(
-    "--quantize",
-    type=click.Choice(["float16", "int8"]),
-    help="Quantize the weights of a tflite model; int8 also quantizes activations, calibrated on training "
-    "photos.",
+@option_group(
+    DATA,
+    store_option("Store of the features.", default="the head's, or the only store here"),
+    click.option(
+        "--catalog", metavar="NAME", multiple=True, help="Catalog of the test photos.  [default: the head's]"
+    ),
 )
-@click.option(
-    "--verify/--no-verify",
-    default=True,
-    show_default=True,
-    help="Run the model on test photos, and write it only if its probabilities are the head's.",
-)
-@store_option("Store of the features.", default="the head's, or the only store here")
-@click.option(
-    "--catalog", metavar="NAME", multiple=True, help="Catalog of the test photos.  [default: the head's]"
-)
-@weights_option
-@click.option(
-    "--test-views",
-    type=click.IntRange(min=1),
-    metavar="K",
-    help="Number of views that the model averages over: 1, or 2 for the image and its mirror image.  "
-    "[default: as the head]",
-)
-@click.option("--force", is_flag=True, help="Overwrite OUT if it is an exported model.")
-@trust_model_option
-@trust_option
-@import_option
+@option_group("Backbone", weights_option, trust_model_option, trust_option, import_option)
 @quiet_option
 @json_option
 def export(
     head: str,
     out: str,
-    runtime: str,
-    quantize: str | None,
-    verify: bool,
     store: str | None,
     catalog: tuple[str, ...],
-    weights: tuple[str, ...],
-    test_views: int | None,
     force: bool,
-    trust_model: bool,
-    imports: tuple[str, ...],
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Export HEAD and its backbone as one model into the folder OUT.
 
@@ -97,23 +94,10 @@ def export(
     path, home = find_head(head, store)
     fitted = load_head(path)
     table = None
-    if verify or quantize == "int8":
+    if options["verify"] or options["quantize"] == "int8":
         table = _table(fitted, home, catalog, asked=store is not None or bool(catalog))
     with bar(None, quiet=quiet) as progress:
-        model = featstore.export_head(
-            fitted,
-            out,
-            format=runtime,
-            table=table,
-            weights=weights or None,
-            test_views=test_views,
-            quantize=quantize,
-            verify=verify,
-            overwrite=force,
-            trust_model=trust_model,
-            imports=imports,
-            progress=progress,
-        )
+        model = featstore.export_head(fitted, out, table=table, overwrite=force, progress=progress, **options)
     described = model.description
     n_bytes = sum(os.path.getsize(os.path.join(model.path, *name.split("/"))) for name in described.files)
     if as_json:

@@ -7,16 +7,9 @@ import click
 
 from featstore.class_names import matching_name, normalised_name
 
-from .finding import find_head, load_head, note_replaced, open_store, output_path
-from .options import (
-    jobs_option,
-    output_option,
-    result_options,
-    seed_option,
-    store_option,
-    table_options,
-    trust_option,
-)
+from .finding import find_head, load_head, open_store, output_path, save_head
+from .option_groups import DATA, command, option_group
+from .options import jobs_option, output_option, result_options, seed_option, trust_option
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
     accuracy_text,
@@ -31,11 +24,12 @@ from .printing import (
     short_path,
 )
 from .split_options import split_options
+from .table_options import new_table_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from featstore import FeatureStore, FeatureTable, Head, SplitRule
+    from featstore import FeatureStore, FeatureTable, Head
 
 __all__ = ["extend"]
 
@@ -57,68 +51,71 @@ class _Same(click.ParamType[tuple[str, str]]):
         return new, old
 
 
-@click.command(
+@command(
     epilog="\b\nExample, beside flowers.fstore, with Keras' own weights, which the first line downloads:\n"
     "  featstore import-head --backbone mobilenet_v2 -o imagenet.head\n"
     "  featstore extend imagenet.head --store flowers.fstore",
     short_help="Add new classes to a head and keep the old ones.",
 )
 @click.argument("old_head", metavar="OLD_HEAD")
-@store_option("Store of the new images' features.", default="the head's, or the only store here")
-@table_options("The new images' features", "The new images and their labels")
-@click.option(
-    "--old-catalog",
-    metavar="NAME",
-    multiple=True,
-    help="Images of old classes, to limit and measure the loss of old accuracy; repeat for several.  "
-    "[default: those that OLD_HEAD was trained on, if the store has them]",
+@new_table_options(
+    "The new images' features",
+    "The new images and their labels",
+    default="the head's, or the only store here",
 )
-@click.option(
-    "--method",
-    type=click.Choice(["gate", "columns", "imprinting"]),
-    default="gate",
-    show_default=True,
-    help="How to decide between old and new classes: a gate on the nearest training images, or new columns "
-    "of a linear head, either trained or imprinted (class means).",
+@option_group(DATA, trust_option)
+@option_group(
+    "Old and new classes",
+    click.option(
+        "--old-catalog",
+        metavar="NAME",
+        multiple=True,
+        help="Images of old classes, to limit and measure the loss of old accuracy; repeat for several.  "
+        "[default: those that OLD_HEAD was trained on, if the store has them]",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["gate", "columns", "imprinting"]),
+        default="gate",
+        show_default=True,
+        help="How to decide between old and new classes: a gate on the nearest training images, or new "
+        "columns of a linear head, either trained or imprinted (class means).",
+    ),
+    click.option(
+        "--same",
+        type=_Same(),
+        multiple=True,
+        help="A new label that is the same as an old class, such as daisy=daisy; repeat for several.  "
+        "[default: ask on a terminal; elsewhere equal names stay separate classes]",
+    ),
+    click.option(
+        "--max-loss",
+        type=click.FloatRange(min=0, max=1, max_open=True),
+        default=0.02,
+        show_default=True,
+        help="Maximum fraction of old images that may become misclassified.",
+    ),
+    seed_option,
+    jobs_option,
 )
-@click.option(
-    "--same",
-    type=_Same(),
-    multiple=True,
-    help="A new label that is the same as an old class, such as daisy=daisy; repeat for several.  [default: "
-    "ask on a terminal; elsewhere equal names stay separate classes]",
-)
-@click.option(
-    "--max-loss",
-    type=click.FloatRange(min=0, max=1, max_open=True),
-    default=0.02,
-    show_default=True,
-    help="Maximum fraction of old images that may become misclassified.",
-)
-@seed_option
-@jobs_option
 @split_options
-@output_option("Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]")
-@plot_option("trade-off between old and new accuracy")
-@trust_option
-@result_options
+@result_options(
+    output_option("Where to save the head.  [default: in the store, as OLD_HEAD-CATALOG]"),
+    plot_option("trade-off between old and new accuracy"),
+)
 def extend(
     old_head: str,
     store: str | None,
     space: tuple[str, ...],
     catalog: tuple[str, ...],
     old_catalog: tuple[str, ...],
-    method: str,
     same: tuple[tuple[str, str], ...],
-    max_loss: float,
-    seed: int,
-    jobs: int,
-    rule: "SplitRule",
     output: str | None,
     plot: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train one head on all classes of OLD_HEAD plus the classes of new images (class-incremental learning).
 
@@ -142,20 +139,8 @@ def extend(
     target = output_path(output, opened.path, force=force, inputs=[path, *photos])
     plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        head = featstore.extend(
-            old,
-            table,
-            method=method,
-            old_table=old_tables,
-            same=joined,
-            max_loss=max_loss,
-            rule=rule,
-            seed=seed,
-            jobs=jobs,
-            progress=lambda done, total, _step: progress(done, total),
-        )
-    note_replaced(target)
-    head.save(target, overwrite=force)
+        head = featstore.extend(old, table, old_table=old_tables, same=joined, progress=progress, **options)
+    save_head(head, target, force=force)
     if plot is not None and head.extension["curve"]:
         save_plot(head, plot, force=force)
     elif plot is not None:

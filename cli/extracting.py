@@ -1,13 +1,13 @@
 """`featstore extract` and `featstore backbones`."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .backbone_options import backbone_options
+from .option_groups import DATA, command, option_group
 from .options import engine_option, json_option, quiet_option
 from .printing import (
     bar,
@@ -18,10 +18,11 @@ from .printing import (
     listed,
     note,
     print_json,
+    print_more,
     print_table,
     short_path,
 )
-from .view_options import recipe_options, take_recipe
+from .view_options import recipe_options
 
 if TYPE_CHECKING:
     from featstore import ExtractionReport
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["backbones", "extract"]
 
 _LISTED_FAILURES = 20
-_NAMED_GONE = 5
 
 
 class _Devices(click.ParamType[list[str]]):
@@ -41,66 +41,67 @@ class _Devices(click.ParamType[list[str]]):
         return value if isinstance(value, list) else str(value).split(",")
 
 
-@click.command(
+@command(
     epilog=example("featstore extract digits --backbone scattering --store digits.fstore"),
     short_help="Compute and store the features (embeddings) of images.",
 )
 @click.argument("sources", type=click.Path(), nargs=-1, required=True, metavar="SOURCE")
-@click.option(
-    "--store", type=click.Path(), help="Store to write the features to.  [default: NAME.fstore after SOURCE]"
+@option_group(
+    DATA,
+    click.option(
+        "--store",
+        type=click.Path(),
+        help="Store to write the features to.  [default: NAME.fstore after SOURCE]",
+    ),
+    click.option(
+        "--catalog",
+        metavar="NAME",
+        help="Name of this source's catalog in the store.  [default: after SOURCE]",
+    ),
+    click.option(
+        "--train-list",
+        type=click.Path(),
+        metavar="FILE",
+        help="Text file of training images, one CLASS/IMAGE per line, relative to SOURCE, with or without "
+        "file extension.",
+    ),
+    click.option(
+        "--validation-list", type=click.Path(), metavar="FILE", help="Same as --train-list, for validation."
+    ),
+    click.option("--test-list", type=click.Path(), metavar="FILE", help="Same as --train-list, for test."),
+    click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded."),
+    click.option(
+        "--rehash", is_flag=True, help="Read every file again, including those unchanged since the last run."
+    ),
 )
 @backbone_options(
     weights="Weights file (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded by Keras]"
 )
-@click.option(
-    "--views",
-    type=click.IntRange(1, 2**16),
-    default=1,
-    show_default=True,
-    help="Number of views of each image (data augmentation): the image itself, and others drawn as the next "
-    "options define.",
+@recipe_options(
+    click.option(
+        "--views",
+        "n_views",
+        type=click.IntRange(1, 2**16),
+        default=1,
+        show_default=True,
+        help="Number of views of each image: the image itself, and others drawn as the next options define.",
+    )
 )
-@recipe_options
-@engine_option
-@click.option(
-    "--devices",
-    type=_Devices(),
-    help="Devices that Keras runs the network on, such as gpu:0,gpu:1.  [default: all GPUs]",
-)
-@click.option(
-    "--train-list",
-    type=click.Path(),
-    metavar="FILE",
-    help="Text file of training images, one CLASS/IMAGE per line, relative to SOURCE, with or without file "
-    "extension.",
-)
-@click.option(
-    "--validation-list", type=click.Path(), metavar="FILE", help="Same as --train-list, for validation."
-)
-@click.option("--test-list", type=click.Path(), metavar="FILE", help="Same as --train-list, for test.")
-@click.option(
-    "--catalog", metavar="NAME", help="Name of this source's catalog in the store.  [default: after SOURCE]"
-)
-@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be decoded.")
-@click.option(
-    "--rehash", is_flag=True, help="Read every file again, including those unchanged since the last run."
-)
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Number of decoding threads.  [default: one per core]"
+@option_group(
+    "Speed",
+    engine_option,
+    click.option(
+        "--devices",
+        type=_Devices(),
+        help="Devices that Keras runs the network on, such as gpu:0,gpu:1.  [default: all GPUs]",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(min=1), help="Number of decoding threads.  [default: one per core]"
+    ),
 )
 @quiet_option
 @json_option
-@click.pass_context
-def extract(
-    ctx: click.Context,
-    /,
-    sources: tuple[str, ...],
-    preprocess: str | None,
-    views: int,
-    quiet: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def extract(sources: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> None:
     """Run every image of SOURCE through a frozen, pretrained network and store its features (embeddings).
 
     SOURCE is a folder with one subfolder of images per class, a folder of unlabelled images, a CSV file with
@@ -125,20 +126,14 @@ def extract(
     import featstore
     from featstore.flow import ExtractionInterrupted
 
-    recipe = take_recipe(options)
     try:
         with bar(None, quiet=quiet) as progress:
-            report = featstore.extract(
-                sources[0] if len(sources) == 1 else _shards(sources),
-                n_views=views,
-                views=recipe,
-                preprocessing=preprocess,
-                progress=progress,
-                **options,
-            )
+            source = sources[0] if len(sources) == 1 else _shards(sources)
+            report = featstore.extract(source, progress=progress, **options)
     except ExtractionInterrupted as interruption:
         _print_report(interruption.report, as_json=as_json)
         note("interrupted: the features computed so far are stored; run the same command to resume")
+        ctx = click.get_current_context()
         ctx.exit(ctx.obj.status or 130)
     _print_report(report, as_json=as_json)
 
@@ -178,15 +173,15 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
     for line in left_out(report.ignored_endings, report.skipped):
         echo(line)
     if report.empty_classes:
-        folders = f"{len(report.empty_classes):,} class{'es' * (len(report.empty_classes) > 1)}"
-        echo(f"no usable image in {folders}: {listed(report.empty_classes)}")
+        empty = report.empty_classes
+        echo(f"no usable image in {_classes(len(empty))}: {listed(empty)}")
     if report.unlabelled:
         click.echo(f"{count(report.unlabelled, 'image')} without a label among labelled ones")
     if report.failures:
         click.echo(f"{count(report.failed, 'image')} without features:")
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")
-        if (more := len(report.failures) - _LISTED_FAILURES) > 0:
-            click.echo(f"  and {more:,} more: `featstore info` counts them, --json lists them")
+        where = "`featstore info` counts them, --json lists them"
+        print_more(len(report.failures) - _LISTED_FAILURES, where, indent="  ")
 
 
 def _print_changes(report: "ExtractionReport") -> None:
@@ -195,14 +190,13 @@ def _print_changes(report: "ExtractionReport") -> None:
         echo(f"moved    from {short_path(report.moved_from)}")
     if report.emptied_classes:
         classes = [f"{label} ({images:,} before)" for label, images in report.emptied_classes.items()]
-        echo(f"emptied  {len(classes):,} {'class' if len(classes) == 1 else 'classes'}: {_first(classes)}")
+        echo(f"emptied  {_classes(len(classes))}: {listed(classes, most=5)}")
     if report.gone:
-        echo(f"gone     {count(len(report.gone), 'image')} since the last run: {_first(report.gone)}")
+        echo(f"gone     {count(len(report.gone), 'image')} since the last run: {listed(report.gone, most=5)}")
 
 
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_GONE:,} more" if len(names) > _NAMED_GONE else ""
-    return ", ".join(names[:_NAMED_GONE]) + more
+def _classes(number: int) -> str:
+    return f"{number:,} class" if number == 1 else f"{number:,} classes"
 
 
 def _print_given(given: dict[str, int]) -> None:

@@ -2,18 +2,32 @@
 
 import glob
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
+from featstore import FeatstoreError
+
+from .image_paths import STDIN
 from .options import trusted_types, wants_verified_reads
 from .printing import accuracy_text, note, printable, short_path
 
 if TYPE_CHECKING:
     from featstore import FeatureStore, FeatureTable, Head
 
-__all__ = ["find_head", "find_table", "is_file", "load_head", "note_replaced", "open_store", "output_path"]
+__all__ = [
+    "find_head",
+    "find_model",
+    "find_table",
+    "is_file",
+    "load_head",
+    "open_store",
+    "output_path",
+    "save_head",
+]
 
 
 def open_store(path: str | None, *, repair: bool = False) -> "FeatureStore":
@@ -61,6 +75,40 @@ def load_head(path: str) -> "Head":
     return Head.load(path, trusted=trusted_types())
 
 
+def find_model(model: str, store: str | None, images: Sequence[str]) -> "str | Head":
+    """Return the head, or the path of the exported model, that is given before the images to classify."""
+    from featstore.prediction import is_exported
+
+    _refuse_swapped(model, images, store)
+    if not is_exported(model):
+        return load_head(find_head(model, store)[0])
+    if trusted_types():
+        raise click.UsageError("--trust is for heads; an exported model holds no types to trust")
+    return model
+
+
+def _refuse_swapped(model: str, images: Sequence[str], store: str | None) -> None:
+    """Refuse images given before the head."""
+    from featstore.prediction import is_exported
+
+    is_there = os.path.lexists(model) or glob.has_magic(model)
+    if not is_there or model.endswith(".head") or is_exported(model):
+        return
+    names: tuple[str, ...] = ()
+    if not all(map(os.path.lexists, images)):
+        with suppress(click.UsageError, FeatstoreError, OSError):
+            names = open_store(store).head_names
+    if model in names:
+        return
+    for image in images:
+        is_file = os.path.isfile(image) and image.endswith(".head")
+        if is_file or image in names or (image != STDIN and is_exported(image)):
+            rest = [model, *(one for one in images if one != image)]
+            raise click.UsageError(
+                f"the head comes first: {printable(shlex.join(['featstore', 'predict', image, *rest]))}"
+            )
+
+
 def is_file(head: str) -> bool:
     """Return whether a head is given as a file rather than by its name in a store."""
     return head.endswith(".head") or os.path.basename(head) != head
@@ -75,9 +123,13 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
     return open_store(store).head_path(output)
 
 
-def note_replaced(path: str) -> None:
-    """Print a note that a head is about to be replaced, with its accuracy."""
-    from featstore import FeatstoreError
+def save_head(head: "Head", path: str, *, force: bool) -> None:
+    """Save a head, and print a note of the one that it replaces."""
+    _note_replaced(path)
+    head.save(path, overwrite=force)
+
+
+def _note_replaced(path: str) -> None:
     from featstore.errors import UntrustedTypeError
 
     if not os.path.exists(path):

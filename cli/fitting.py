@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from .finding import note_replaced, open_store, output_path
+from .finding import output_path, save_head
+from .option_groups import command, option_group
 from .options import (
     class_weight_option,
     jobs_option,
@@ -17,13 +18,12 @@ from .options import (
     reject_type,
     result_options,
     seed_option,
-    store_argument,
-    table_options,
 )
 from .plotting import check_tensorboard_folder, checked_plot_path, plot_option, show_sweep
 from .printing import (
     accuracy_text,
     bar,
+    class_counts,
     echo,
     example,
     note,
@@ -34,10 +34,11 @@ from .printing import (
     short_path,
 )
 from .split_options import split_options
+from .table_options import table_options
 from .view_options import note_unused_views, view_options, views_text
 
 if TYPE_CHECKING:
-    from featstore import Head, HeadInfo, SplitRule
+    from featstore import FeatureStore, FeatureTable, Head, HeadInfo
 
 __all__ = ["fit", "heads"]
 
@@ -64,86 +65,90 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
         return name, text
 
 
-@click.command(
+@command(
     epilog=example("featstore fit digits.fstore --head svm"),
     short_help="Train a classifier (head) on stored features.",
 )
-@store_argument
-@click.option(
-    "--head",
-    default="logistic",
-    show_default=True,
-    metavar="NAME|MODULE:FACTORY",
-    help="Classifier: one of `featstore heads`, or your own function that returns a scikit-learn classifier. "
-    "The latter runs the module's code; modules in the current folder are found.",
+@option_group(
+    "Classifier",
+    click.option(
+        "--head",
+        default="logistic",
+        show_default=True,
+        metavar="NAME|MODULE:FACTORY",
+        help="Classifier: one of `featstore heads`, or your own function that returns a scikit-learn "
+        "classifier. The latter runs the module's code; modules in the current folder are found.",
+    ),
+    click.option(
+        "--param",
+        "params",
+        type=_Parameter(),
+        multiple=True,
+        help="Fix a hyper-parameter instead of tuning it.",
+    ),
+    class_weight_option,
+    click.option(
+        "--folds",
+        type=click.IntRange(min=2),
+        metavar="K",
+        help="Tune by K-fold cross-validation on train and validation.  [default: tune on validation]",
+    ),
+    click.option(
+        "--refit/--no-refit",
+        default=True,
+        show_default=True,
+        help="Refit on train and validation with the best parameters. With --no-refit, --folds uses train "
+        "alone.",
+    ),
+    click.option(
+        "--min-images",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Leave out classes with fewer than N images.",
+    ),
+    click.option(
+        "--reject",
+        type=reject_type,
+        metavar="BELOW",
+        help='Predict "unknown" where the highest class probability is below this.',
+    ),
+    seed_option,
+    jobs_option,
+)
+@view_options
+@split_options
+@option_group(
+    "Splits",
+    click.option(
+        "--leakage/--no-leakage",
+        "look_for_leakage",
+        default=True,
+        show_default=True,
+        help="Look for test images with a near-duplicate in train (data leakage), and report the accuracy "
+        "without them.",
+    ),
+)
+@result_options(
+    output_option("Where to save the head.  [default: in the store, as --head]"),
+    plot_option("accuracy and loss of each setting tried"),
+    click.option(
+        "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same as TensorBoard logs."
+    ),
 )
 @table_options("Features to train on", "Labels to train on")
-@view_options
-@click.option("--param", type=_Parameter(), multiple=True, help="Fix a hyper-parameter instead of tuning it.")
-@class_weight_option
-@click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    metavar="K",
-    help="Tune by K-fold cross-validation on train and validation.  [default: tune on validation]",
-)
-@click.option(
-    "--refit/--no-refit",
-    default=True,
-    show_default=True,
-    help="Refit on train and validation with the best parameters. With --no-refit, --folds uses train alone.",
-)
-@click.option(
-    "--min-images",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Leave out classes with fewer than N images.",
-)
-@click.option(
-    "--reject",
-    type=reject_type,
-    metavar="BELOW",
-    help='Predict "unknown" where the highest class probability is below this.',
-)
-@seed_option
-@jobs_option
-@split_options
-@click.option(
-    "--leakage/--no-leakage",
-    "look_for_leakage",
-    default=True,
-    show_default=True,
-    help="Look for test images with a near-duplicate in train (data leakage), and report the accuracy "
-    "without them.",
-)
-@output_option("Where to save the head.  [default: in the store, as --head]")
-@plot_option("accuracy and loss of each setting tried")
-@click.option(
-    "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same as TensorBoard logs."
-)
-@result_options
 def fit(
-    store: str | None,
+    store: "FeatureStore",
+    table: "FeatureTable",
     head: str,
-    space: tuple[str, ...],
-    catalog: tuple[str, ...],
-    views: dict[str, int] | None,
-    param: tuple[tuple[str, Any], ...],
-    class_weight: str | None,
-    folds: int | None,
-    refit: bool,
-    min_images: int | None,
-    reject: float | None,
-    seed: int,
-    jobs: int,
+    params: tuple[tuple[str, Any], ...],
     look_for_leakage: bool,
-    rule: "SplitRule",
     output: str | None,
     plot: str | None,
     tensorboard: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train a classifier (head) on the features in STORE and save it: transfer learning with a linear probe.
 
@@ -164,32 +169,21 @@ def fit(
     import featstore
 
     check_tensorboard_folder(tensorboard)
-    opened = open_store(store)
-    table = opened.table(space=space, catalog=catalog or None)
     plot = checked_plot_path(plot, table, force=force)
     output = head.rpartition(":")[2] if output is None else output
-    path = output_path(output, opened.path, force=force, inputs=table.paths.tolist())
+    path = output_path(output, store.path, force=force, inputs=table.paths.tolist())
     with bar(None, quiet=quiet, unit="fit") as progress:
         fitted = featstore.fit(
             table,
             head=_own_head(head) if ":" in head else head,
-            params=dict(param) or None,
-            rule=rule,
-            views=views,
-            class_weight=class_weight,
-            seed=seed,
-            folds=folds,
-            refit=refit,
-            min_images=min_images,
-            reject=reject,
-            jobs=jobs,
-            progress=lambda done, total, _step: progress(done, total),
+            params=dict(params) or None,
+            progress=progress,
+            **options,
         )
     if look_for_leakage:
         fitted = replace(fitted, near_duplicates=featstore.leakage(fitted, table))
-    note_replaced(path)
-    fitted.save(path, overwrite=force)
-    note_unused_views(table, views)
+    save_head(fitted, path, force=force)
+    note_unused_views(table, options["views"])
     show_sweep(fitted, plot, tensorboard, force=force)
     if as_json:
         print_json({**fitted.to_dict(), "path": path})
@@ -210,23 +204,16 @@ def _own_head(text: str) -> "HeadInfo":
 
 def _print_fit(head: "Head") -> None:
     counts = head.counts
-    rows: list[tuple[object, ...]] = [
-        (label, *(counts[split].get(label, 0) for split in ("train", "validation", "test")))
-        for label in head.classes.tolist()
-    ]
+    rows = class_counts(counts, head.classes.tolist())
     if len(rows) > 50:
         rows = [*rows[:50], (f"… {len(rows) - 50:,} more classes", "", "", "")]
-    totals = [sum(counts[split].values()) for split in ("train", "validation", "test")]
-    print_table(("class", "train", "validation", "test"), [*rows, ("all", *totals)])
+    totals = [sum(of_split.values()) for of_split in counts.values()]
+    print_table(("class", *counts), [*rows, ("all", *totals)])
     choice = head.choice
     if head.sweep:
         click.echo()
         steps = [
-            (
-                setting_text(step["params"]),
-                share(step["top1"]),
-                f"{step['cross_entropy']:.3f}",
-            )
+            (setting_text(step["params"]), share(step["top1"]), f"{step['cross_entropy']:.3f}")
             for step in head.sweep
         ]
         print_table(

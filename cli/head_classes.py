@@ -1,14 +1,14 @@
 """`featstore head classes`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from featstore.class_names import matching_name
 
-from .finding import find_head, is_file, load_head, note_replaced, output_path
+from .finding import find_head, is_file, load_head, output_path, save_head
 from .options import force_option, json_option, output_option, store_option, trust_option
-from .printing import echo, example, print_json, print_table, short_path
+from .printing import class_counts, echo, example, listed, print_json, print_table, short_path
 
 if TYPE_CHECKING:
     from featstore import Head
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["head"]
 
 _EXAMPLE = example("featstore head classes logistic --store digits.fstore --remove 0 --rename 1=one -o few")
-
-_LISTED_NAMES = 8
 
 
 @click.group(epilog=_EXAMPLE, short_help="Inspect and edit one head.")
@@ -61,10 +59,12 @@ def classes(
     if output is not None:
         path = output_path(output, None if is_file(output) else home, force=force)
         found = featstore.edit_classes(found, remove=remove, rename=renamed)
-        note_replaced(path)
-        found.save(path, overwrite=force)
+        save_head(found, path, force=force)
     if as_json:
-        rows = [dict(zip(("label", *found.counts), row, strict=True)) for row in _rows(found)]
+        rows = [
+            dict(zip(("label", *found.counts), row, strict=True))
+            for row in class_counts(found.counts, found.classes.tolist())
+        ]
         result = {"head": found.name, "classes": rows, "removed": [*remove], "renamed": renamed, "path": path}
         print_json(result)
     elif output is None:
@@ -84,28 +84,21 @@ def _old_and_new(text: str, head: "Head") -> tuple[str, str]:
     return next((pair for pair in pairs if matching_name(pair[0], known) in known), pairs[0])
 
 
-def _rows(head: "Head") -> list[tuple[Any, ...]]:
-    return [
-        (label, *(of_split.get(label, 0) for of_split in head.counts.values()))
-        for label in head.classes.tolist()
-    ]
-
-
 def _print_classes(head: "Head") -> None:
     if not any(sum(of_split.values()) for of_split in head.counts.values()):
         for label in head.classes.tolist():
             echo(label)
         return
     totals = [sum(of_split.values()) for of_split in head.counts.values()]
-    print_table(("class", *head.counts), [*_rows(head), ("all", *totals)])
+    print_table(
+        ("class", *head.counts), [*class_counts(head.counts, head.classes.tolist()), ("all", *totals)]
+    )
 
 
 def _changes(removed: tuple[str, ...], renamed: dict[str, str]) -> str:
     changes = []
     if removed:
-        names = ", ".join(removed[:_LISTED_NAMES]) + (" …" if len(removed) > _LISTED_NAMES else "")
-        changes.append(f"without {names}")
+        changes.append(f"without {listed(removed)}")
     if renamed:
-        pairs = [f"{old} as {new}" for old, new in renamed.items()]
-        changes.append(", ".join(pairs[:_LISTED_NAMES]) + (" …" if len(pairs) > _LISTED_NAMES else ""))
+        changes.append(listed([f"{old} as {new}" for old, new in renamed.items()]))
     return "; ".join(changes)

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .backbone_options import backbone_options
-from .finding import is_file, note_replaced, open_store, output_path
+from .finding import is_file, open_store, output_path, save_head
+from .option_groups import command, option_group
 from .options import force_option, json_option, output_option, store_option
 from .printing import echo, note, print_json, short_path
-from .view_options import recipe_options, take_recipe
+from .view_options import recipe_options
 
 if TYPE_CHECKING:
     from featstore import Head
@@ -18,7 +19,7 @@ __all__ = ["import_head"]
 _LISTED_CLASSES = 4
 
 
-@click.command(
+@command(
     "import-head",
     epilog="\b\nExample, with Keras' own weights, which it downloads:\n"
     "  featstore import-head --backbone mobilenet_v2 -o imagenet.head",
@@ -28,7 +29,7 @@ _LISTED_CLASSES = 4
     weights="Weights file with the classifier (.h5, .weights.h5, .keras).  [default: ImageNet's, downloaded "
     "by Keras]"
 )
-@recipe_options
+@recipe_options()
 @click.option(
     "--classes",
     metavar="FILE|imagenet",
@@ -36,13 +37,14 @@ _LISTED_CLASSES = 4
     help="Text file of class names, one per line, in the network's order.  [default: ImageNet's, if there "
     "are 1,000]",
 )
-@store_option("Store to save the head in, if --output is a name.", default="the only store here")
-@output_option("Name of the head in the store, or a file.", default="imported")
-@force_option
+@option_group(
+    "Output",
+    store_option("Store to save the head in, if --output is a name.", default="the only store here"),
+    output_option("Name of the head in the store, or a file.", default="imported"),
+    force_option,
+)
 @json_option
-def import_head(
-    preprocess: str | None, store: str | None, output: str, force: bool, as_json: bool, **options: Any
-) -> None:
+def import_head(store: str | None, output: str, force: bool, as_json: bool, **options: Any) -> None:
     """Import the classification layer of a pretrained network, such as ImageNet's 1,000 classes, as a head.
 
     It works on the features that `featstore extract` computes with the same options and weights, whether or
@@ -55,9 +57,8 @@ def import_head(
 
     inputs = [given for given in (options["weights"], options["classes"], options["backbone"]) if given]
     path = output_path(output, store, force=force, inputs=inputs)
-    head = featstore.import_head(preprocessing=preprocess, views=take_recipe(options), **options)
-    note_replaced(path)
-    head.save(path, overwrite=force)
+    head = featstore.import_head(**options)
+    save_head(head, path, force=force)
     if as_json:
         print_json({**head.to_dict(), "path": path})
         return

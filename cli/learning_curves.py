@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .finding import open_store
-from .options import head_name_option, result_options, store_argument, table_options
+from .option_groups import command, option_group
+from .options import head_name_option, result_options
 from .plotting import checked_plot_path, plot_option, save_plot
-from .printing import bar, example, interval_text, note, print_json, print_table, share
+from .printing import bar, example, interval_text, listed, note, print_json, print_table, share
 from .split_options import split_options
+from .table_options import table_options
 from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
-    from featstore import LearningCurve, SplitRule
+    from featstore import FeatureStore, FeatureTable, LearningCurve
 
 __all__ = ["curve"]
 
@@ -40,52 +41,47 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
         return shares
 
 
-@click.command(
+@command(
     epilog=example("featstore curve digits.fstore --fractions 1/8,1/4,1/2 --repeats 1"),
     short_help="Draw a learning curve: would more images help?",
 )
-@store_argument
-@head_name_option
-@table_options("Features to train on", "Labels to train on")
-@click.option(
-    "--fractions",
-    type=_Fractions(),
-    default="1/16,1/8,1/4,1/2,1",
-    show_default=True,
-    help="Fractions of the training images to train on; all of them are always included.",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Number of random subsets per fraction.",
-)
-@click.option(
-    "--split",
-    type=click.Choice(["validation", "test"]),
-    default="test",
-    show_default=True,
-    help="Split to score on.",
+@option_group(
+    "Learning curve",
+    head_name_option,
+    click.option(
+        "--fractions",
+        type=_Fractions(),
+        default="1/16,1/8,1/4,1/2,1",
+        show_default=True,
+        help="Fractions of the training images to train on; all of them are always included.",
+    ),
+    click.option(
+        "--repeats",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        help="Number of random subsets per fraction.",
+    ),
+    click.option(
+        "--split",
+        type=click.Choice(["validation", "test"]),
+        default="test",
+        show_default=True,
+        help="Split to score on.",
+    ),
 )
 @view_options
 @split_options
-@plot_option("learning curve")
-@result_options
+@result_options(plot_option("learning curve"))
+@table_options("Features to train on", "Labels to train on")
 def curve(
-    store: str | None,
-    head: str,
-    space: tuple[str, ...],
-    catalog: tuple[str, ...],
-    fractions: tuple[float, ...],
-    repeats: int,
-    split: str,
-    views: dict[str, int] | None,
-    rule: "SplitRule",
+    store: "FeatureStore",
+    table: "FeatureTable",
     plot: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train on growing subsets of the images in STORE, and extrapolate the accuracy to twice as many.
 
@@ -96,20 +92,10 @@ def curve(
     """
     import featstore
 
-    table = open_store(store).table(space=space, catalog=catalog or None)
     plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        found = featstore.learning_curve(
-            table,
-            head=head,
-            rule=rule,
-            views=views,
-            fractions=fractions,
-            repeats=repeats,
-            split=split,
-            progress=progress,
-        )
-    note_unused_views(table, views)
+        found = featstore.learning_curve(table, progress=progress, **options)
+    note_unused_views(table, options["views"])
     if plot is not None:
         save_plot(found, plot, force=force)
     if as_json:
@@ -123,7 +109,7 @@ def _print_curve(found: "LearningCurve") -> None:
     for one in values["left_out"]:
         note(
             f"{one['fraction']:.3g} of the training images is skipped: "
-            f"no image of {', '.join(one['classes'][:5])}{' …' if len(one['classes']) > 5 else ''}"
+            f"no image of {listed(one['classes'], most=5)}"
         )
     click.echo(f"{values['head']} on {values['space']}, {values['split']} accuracy (n = {values['n']:,})")
     click.echo()

@@ -8,7 +8,7 @@ import click
 
 from .finding import open_store
 from .options import json_option, quiet_option, store_argument, verify_reads_option
-from .printing import bar, count, echo, example, print_json, print_table, short_path
+from .printing import bar, count, echo, example, print_json, print_more, print_table, short_path
 
 if TYPE_CHECKING:
     from featstore.store import Damage
@@ -98,24 +98,14 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
     if catalog["duplicates"]:
         click.echo(f"  {count(len(catalog['duplicates']), 'image')} with several paths:")
         for duplicate in catalog["duplicates"][:_LISTED]:
-            echo("    " + _names(duplicate["paths"]))
-        _more(catalog["duplicates"])
+            echo("    " + ", ".join(duplicate["paths"]))
+        print_more(len(catalog["duplicates"]) - _LISTED, "--json lists them", indent="    ")
     if catalog["label_conflicts"]:
         click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with conflicting labels:")
         for conflict in catalog["label_conflicts"][:_LISTED]:
-            echo(
-                "    " + "; ".join(f"{label}: {_names(paths)}" for label, paths in conflict["labels"].items())
-            )
-        _more(catalog["label_conflicts"])
-
-
-def _names(paths: list[str]) -> str:
-    return ", ".join(paths)
-
-
-def _more(entries: list[Any]) -> None:
-    if (more := len(entries) - _LISTED) > 0:
-        click.echo(f"    … and {more:,} more: --json lists them")
+            labels = [f"{label}: {', '.join(paths)}" for label, paths in conflict["labels"].items()]
+            echo("    " + "; ".join(labels))
+        print_more(len(catalog["label_conflicts"]) - _LISTED, "--json lists them", indent="    ")
 
 
 @click.command(

@@ -4,10 +4,11 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from .option_groups import Decorator, option_group
 from .printing import note
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "seed_option",
     "store_argument",
     "store_option",
-    "table_options",
     "trust_model_option",
     "trust_option",
     "trusted_types",
@@ -34,8 +34,6 @@ __all__ = [
     "wants_verified_reads",
     "weights_option",
 ]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _VERIFY_READS = "featstore.verify_reads"
 _TRUSTED = "featstore.trusted"
@@ -83,44 +81,26 @@ verify_reads_option = click.option(
 )
 
 
-def result_options(command: _Command) -> _Command:
-    """Add --force, --verify-reads, --quiet and --json."""
-    for option in (json_option, quiet_option, verify_reads_option, force_option):
-        command = option(command)
-    return command
+def result_options(*outputs: Decorator) -> Decorator:
+    """Return options of what a command writes, with --force, and --verify-reads, --quiet and --json."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (json_option, quiet_option, verify_reads_option):
+            command = option(command)
+        return option_group("Output", *outputs, force_option)(command)
+
+    return add
 
 
 store_argument = click.argument("store", required=False, type=click.Path())
 
 
-def store_option(text: str, *, default: str) -> Callable[[_Command], _Command]:
+def store_option(text: str, *, default: str) -> Decorator:
     """Return the option ``--store``."""
     return click.option("--store", type=click.Path(), help=f"{text}  [default: {default}]")
 
 
-def table_options(features: str, images: str) -> Callable[[_Command], _Command]:
-    """Return the options ``--space`` and ``--catalog``, given what a command uses them for."""
-
-    def add(command: _Command) -> _Command:
-        space = click.option(
-            "--space",
-            metavar="NAME",
-            multiple=True,
-            help=f"{features}, by the name of their space or its beginning; repeat to concatenate several.  "
-            "[default: the only space]",
-        )
-        catalog = click.option(
-            "--catalog",
-            metavar="NAME",
-            multiple=True,
-            help=f"{images}, by the name of their catalog; repeat for several.  [default: the only catalog]",
-        )
-        return space(catalog(command))
-
-    return add
-
-
-def output_option(text: str, *, default: str | None = None) -> Callable[[_Command], _Command]:
+def output_option(text: str, *, default: str | None = None) -> Decorator:
     """Return the option ``--output``, for a head."""
     return click.option(
         "--output", "-o", metavar="NAME|FILE.head", help=text, default=default, show_default=bool(default)
@@ -194,6 +174,7 @@ weights_option = click.option(
     "--weights",
     type=click.Path(),
     multiple=True,
+    callback=lambda _ctx, _param, value: value or None,
     help="The backbone's weights file, if it has moved. For a head on several spaces, repeat it once per "
     "space, in order; a single file serves all spaces with these weights.",
 )

@@ -1,18 +1,20 @@
-"""The output formats of `featstore predict`."""
+"""The output of `featstore predict`: its formats, and the summary."""
 
 import csv
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
-from .printing import json_text, printable
+from .printing import count, json_text, printable
 
 if TYPE_CHECKING:
     from featstore import Prediction
 
-__all__ = ["WRITERS", "Writer"]
+__all__ = ["WRITERS", "Tally", "Writer"]
 
 
 class Writer:
@@ -104,3 +106,33 @@ WRITERS: dict[str, Callable[[int, str], Writer]] = {
     "jsonl": _JsonLines,
     "json": _Json,
 }
+
+
+@dataclass
+class Tally:
+    """Counts of images by outcome."""
+
+    images: int = 0
+    rejected: int = 0
+    reused: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, prediction: "Prediction") -> None:
+        self.images += 1
+        self.rejected += prediction.is_rejected
+        self.reused += prediction.is_reused
+        self.failed += prediction.reason is not None
+
+    def summary(self, *, n_ignored: int, has_store: bool) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        parts = [f"{self.images - self.rejected - self.failed:,} labelled"]
+        if self.rejected:
+            parts.append(f"{self.rejected:,} unknown (rejected)")
+        parts.append(f"{self.failed:,} failed")
+        if n_ignored:
+            parts.append(f"{count(n_ignored, 'file')} ignored")
+        if has_store:
+            parts.append(f"the features of {self.reused:,} reused")
+        rate = f"{self.images / seconds:,.0f} images/s"
+        return f"{count(self.images, 'image')} in {seconds:.1f} s: {', '.join(parts)} ({rate})"

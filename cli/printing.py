@@ -14,6 +14,7 @@ import click
 __all__ = [
     "accuracy_text",
     "bar",
+    "class_counts",
     "count",
     "echo",
     "example",
@@ -25,6 +26,7 @@ __all__ = [
     "marked_path",
     "note",
     "print_json",
+    "print_more",
     "print_table",
     "printable",
     "setting_text",
@@ -32,8 +34,6 @@ __all__ = [
     "short_path",
     "show_warnings",
 ]
-
-_LISTED_NAMES = 8
 
 
 def example(*lines: str) -> str:
@@ -93,10 +93,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], *, most: int = 8) -> str:
     """Return the first few names, and how many more there are."""
-    more = f" and {len(names) - _LISTED_NAMES:,} more" if len(names) > _LISTED_NAMES else ""
-    return ", ".join(names[:_LISTED_NAMES]) + more
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def print_more(n_more: int, where: str, *, indent: str = "") -> None:
+    """Print how many entries of a list were left out, if any, and where to find them."""
+    if n_more > 0:
+        click.echo(f"{indent}… and {n_more:,} more: {where}")
 
 
 def left_out(endings: Mapping[str, int], skipped: Mapping[str, int]) -> Iterator[str]:
@@ -154,6 +160,11 @@ def setting_text(params: Mapping[str, object]) -> str:
     )
 
 
+def class_counts(counts: Mapping[str, Mapping[str, int]], labels: Iterable[str]) -> list[tuple[Any, ...]]:
+    """Return rows of a table: each label with its number of images in each split."""
+    return [(label, *(of_split.get(label, 0) for of_split in counts.values())) for label in labels]
+
+
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1, indent: str = ""
 ) -> None:
@@ -182,12 +193,10 @@ def printable(value: object) -> str:
 
 
 @contextmanager
-def bar(
-    total: int | None, *, quiet: bool, unit: str = "image"
-) -> Iterator[Callable[[int, int | None], None]]:
+def bar(total: int | None, *, quiet: bool, unit: str = "image") -> Iterator[Callable[..., None]]:
     """Show a progress bar on stderr, unless quiet or not on a terminal.
 
-    Yields a function of (done, total).
+    Yields a function of (done, total), which ignores further arguments.
     """
     from tqdm import tqdm
 
@@ -199,7 +208,7 @@ def bar(
         leave=False,
     ) as progress:
 
-        def update(done: int, of: int | None = None) -> None:
+        def update(done: int, of: int | None = None, *_: object) -> None:
             if of is not None and progress.total != of:
                 progress.total = of
                 # Images that were there before count as done but not towards the rate.

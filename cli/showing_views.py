@@ -1,67 +1,81 @@
 """`featstore views`."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .backbone_options import ImageSize, resize_option
 from .finding import open_store
+from .option_groups import command, option_group
 from .options import force_option, json_option
 from .printing import count, echo, example, print_json, print_table
-from .view_options import RECIPE_FIELDS, recipe_options, take_recipe
+from .view_options import RECIPE_FIELDS, recipe_options
+
+if TYPE_CHECKING:
+    from featstore import ViewRecipe
+    from featstore.store import Space
 
 __all__ = ["views"]
 
 
-@click.command(
+@command(
     epilog=example("featstore views digits/0/0000.png --out views.png --random-crop 20 --image-size 96"),
     short_help="Preview data augmentation (views) of an image.",
 )
 @click.argument("image", type=click.Path())
-@click.option(
-    "--out",
-    "-o",
-    required=True,
-    metavar="FILE",
-    type=click.Path(),
-    help="Image file to write (.png, .jpg or .webp).",
+@recipe_options(
+    click.option(
+        "--views",
+        "n_views",
+        type=click.IntRange(2, 2**16),
+        help="Number of views.  [default: 8; 2 if the recipe only flips]",
+    )
 )
-@force_option
-@click.option(
-    "--views",
-    "n_views",
-    type=click.IntRange(2, 2**16),
-    help="Number of views.  [default: 8; 2 if the recipe only flips]",
+@option_group(
+    "Input of the backbone",
+    click.option(
+        "--image-size",
+        type=ImageSize(),
+        default="224",
+        show_default=True,
+        help="Size in pixels, or HEIGHTxWIDTH.",
+    ),
+    resize_option,
 )
-@recipe_options
-@click.option(
-    "--image-size",
-    type=ImageSize(),
-    default="224",
-    show_default=True,
-    help="Size in pixels, or HEIGHTxWIDTH.",
+@option_group(
+    "Views of a store",
+    click.option(
+        "--store",
+        type=click.Path(),
+        help="Take the recipe, image size and --resize from a space of this store.",
+    ),
+    click.option("--space", metavar="NAME", help="Space of --store.  [default: the only one with views]"),
 )
-@resize_option
-@click.option(
-    "--store", type=click.Path(), help="Take the recipe, image size and --resize from a space of this store."
+@option_group(
+    "Output",
+    click.option(
+        "--out",
+        "-o",
+        required=True,
+        metavar="FILE",
+        type=click.Path(),
+        help="Image file to write (.png, .jpg or .webp).",
+    ),
+    force_option,
 )
-@click.option("--space", metavar="NAME", help="Space of --store.  [default: the only one with views]")
 @json_option
-@click.pass_context
 def views(
-    ctx: click.Context,
-    /,
     image: str,
     out: str,
     n_views: int | None,
+    views: "ViewRecipe | None",
     image_size: int | tuple[int, int],
     resize: str,
     store: str | None,
     space: str | None,
     force: bool,
     as_json: bool,
-    **options: Any,
 ) -> None:
     """Draw the views of IMAGE side by side in one picture, as the backbone sees them.
 
@@ -71,27 +85,26 @@ def views(
     import featstore
     from featstore.images import check_sheet_path, content_of, save_sheet
 
-    recipe = take_recipe(options)
     size_px = (image_size, image_size) if isinstance(image_size, int) else image_size
     if store is not None or space is not None:
-        given = [name for name in (*RECIPE_FIELDS, "image_size", "resize") if _is_given(ctx, name)]
+        given = [name for name in (*RECIPE_FIELDS, "image_size", "resize") if _is_given(name)]
         if given:
             raise click.UsageError(
                 f"the store defines its views; omit either --{given[0].replace('_', '-')} or --store"
             )
         spec = _space_with_views(store, space).spec
-        recipe, size_px, resize = spec.views, spec.size_px, spec.resize
-    if recipe is None:
+        views, size_px, resize = spec.views, spec.size_px, spec.resize
+    if views is None:
         raise click.UsageError(
             "the views are not defined; give one or more of --flip, --random-crop, --random-scale and "
             "--random-brightness, or --store"
         )
     check_sheet_path(out, overwrite=force, inputs=[image])
-    sheet = featstore.view_sheet(image, recipe, n_views=n_views, size_px=size_px, resize=resize)
+    sheet = featstore.view_sheet(image, views, n_views=n_views, size_px=size_px, resize=resize)
     save_sheet(sheet, out, overwrite=force)
     digest = featstore.content_hash(content_of(image))
-    shown = min(8, recipe.n_distinct) if n_views is None else n_views
-    drawn = [recipe.draw(digest, view) for view in range(shown)]
+    shown = min(8, views.n_distinct) if n_views is None else n_views
+    drawn = [views.draw(digest, view) for view in range(shown)]
     if as_json:
         print_json(
             {
@@ -100,7 +113,7 @@ def views(
                 "content_hash": digest.hex(),
                 "size_px": list(size_px),
                 "resize": resize,
-                "recipe": recipe.to_dict(),
+                "recipe": views.to_dict(),
                 "views": [{"view": view, **seen.__dict__} for view, seen in enumerate(drawn)],
             }
         )
@@ -122,11 +135,11 @@ def views(
     echo(f"{count(shown, 'view')} of {image} in {out}")
 
 
-def _is_given(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def _space_with_views(path: str | None, name: str | None) -> Any:
+def _space_with_views(path: str | None, name: str | None) -> "Space":
     """Open the given space, or the only one with views."""
     from featstore.errors import ViewError
 

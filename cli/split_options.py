@@ -1,18 +1,48 @@
 """The options that split images into train, validation and test."""
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import click
 
+from .option_groups import option_group
 from .printing import note
 
 __all__ = ["split_options"]
 
 _fraction = click.FloatRange(min=0, max=1, max_open=True)
 
-_OPTIONS = (
+
+def _build(
+    test: float,
+    validation: float,
+    salt: str,
+    stratify: bool | None,
+    split_by: str,
+    group_pattern: str | None,
+    retrain_prefix: str | None,
+) -> dict[str, Any]:
+    import featstore
+
+    rule = featstore.SplitRule(
+        by=split_by,
+        test=test,
+        validation=validation,
+        salt=salt,
+        group_pattern=group_pattern,
+        retrain_prefix=retrain_prefix,
+        stratify=stratify,
+    )
+    if split_by == "retrain" and retrain_prefix is None:
+        note(
+            "retrain.py hashed its --image_dir with each path: to reproduce the split of an earlier run, "
+            "pass that text as --retrain-prefix"
+        )
+    return {"rule": rule}
+
+
+# The command is called with ``rule``, a SplitRule.
+split_options = option_group(
+    "Splits",
     click.option(
         "--test",
         type=_fraction,
@@ -54,43 +84,5 @@ _OPTIONS = (
         help="For --split-by retrain: the --image_dir that retrain.py was run with.  [default: none before "
         "CLASS/FILE]",
     ),
+    build=_build,
 )
-
-
-def split_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the split options; the command is called with ``rule``, a SplitRule."""
-
-    @wraps(command)
-    def with_rule(
-        *,
-        test: float,
-        validation: float,
-        salt: str,
-        stratify: bool | None,
-        split_by: str,
-        group_pattern: str | None,
-        retrain_prefix: str | None,
-        **others: Any,
-    ) -> None:
-        import featstore
-
-        rule = featstore.SplitRule(
-            by=split_by,
-            test=test,
-            validation=validation,
-            salt=salt,
-            group_pattern=group_pattern,
-            retrain_prefix=retrain_prefix,
-            stratify=stratify,
-        )
-        if split_by == "retrain" and retrain_prefix is None:
-            note(
-                "retrain.py hashed its --image_dir with each path: to reproduce the split of an earlier run, "
-                "pass that text as --retrain-prefix"
-            )
-        command(rule=rule, **others)
-
-    decorated: Callable[..., None] = with_rule
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated

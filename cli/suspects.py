@@ -1,19 +1,12 @@
 """`featstore suspects`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .csv_files import checked_csv_path, write_csv
-from .finding import open_store
-from .options import (
-    class_weight_option,
-    csv_option,
-    head_name_option,
-    result_options,
-    store_argument,
-    table_options,
-)
+from .option_groups import command, option_group
+from .options import class_weight_option, csv_option, head_name_option, result_options
 from .printing import (
     bar,
     count,
@@ -21,58 +14,59 @@ from .printing import (
     mark_existing,
     marked_path,
     print_json,
+    print_more,
     print_table,
     setting_text,
     share,
 )
+from .table_options import table_options
 from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
-    from featstore import Suspects
+    from featstore import FeatureStore, FeatureTable, Suspects
 
 __all__ = ["suspects"]
 
 _COLUMNS = ("path", "label", "suggested", "label_probability", "probability", "margin", "content_hash")
 
 
-@click.command(
+@command(
     epilog=example("featstore suspects digits.fstore --top 5"),
     short_help="Find labels that are likely wrong.",
 )
-@store_argument
-@table_options("Features to train on", "Images to check")
-@head_name_option
-@class_weight_option
+@option_group(
+    "Classifier",
+    head_name_option,
+    class_weight_option,
+    click.option(
+        "--folds",
+        type=click.IntRange(min=2),
+        default=10,
+        show_default=True,
+        help="Number of cross-validation folds.",
+    ),
+)
 @view_options
-@click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    default=10,
-    show_default=True,
-    help="Number of cross-validation folds.",
+@result_options(
+    click.option(
+        "--top",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        help="Number of suspects to list; --csv and --json list all.",
+    ),
+    csv_option,
 )
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    help="Number of suspects to list; --csv and --json list all.",
-)
-@csv_option
-@result_options
+@table_options("Features to train on", "Images to check")
 def suspects(
-    store: str | None,
-    space: tuple[str, ...],
-    catalog: tuple[str, ...],
-    head: str,
-    class_weight: str | None,
-    views: dict[str, int] | None,
-    folds: int,
+    store: "FeatureStore",
+    table: "FeatureTable",
     top: int,
     csv_file: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Rank images in STORE whose label contradicts the prediction of a classifier not trained on them.
 
@@ -85,26 +79,20 @@ def suspects(
     """
     import featstore
 
-    opened = open_store(store)
-    table = opened.table(space=space, catalog=catalog or None)
-    csv_file = checked_csv_path(csv_file, opened, table, force=force)
+    csv_file = checked_csv_path(csv_file, store, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        found = featstore.find_suspects(
-            table, head=head, class_weight=class_weight, views=views, folds=folds, progress=progress
-        )
-    note_unused_views(table, views)
+        found = featstore.find_suspects(table, progress=progress, **options)
+    note_unused_views(table, options["views"])
     if csv_file is not None:
         write_csv(
-            csv_file,
-            _COLUMNS,
-            ([getattr(suspect, name) for name in _COLUMNS] for suspect in found.suspects),
+            csv_file, _COLUMNS, ([getattr(suspect, name) for name in _COLUMNS] for suspect in found.suspects)
         )
     if as_json:
         values = found.to_dict()
         mark_existing(values["suspects"])
         print_json(values)
         return
-    _print_suspects(found, folds, top)
+    _print_suspects(found, options["folds"], top)
 
 
 def _print_suspects(found: "Suspects", folds: int, top: int) -> None:
@@ -133,5 +121,4 @@ def _print_suspects(found: "Suspects", folds: int, top: int) -> None:
         ],
         left=3,
     )
-    if (more := len(found.suspects) - top) > 0:
-        click.echo(f"… and {more:,} more: --top, --csv and --json list them")
+    print_more(len(found.suspects) - top, "--top, --csv and --json list them")

@@ -1,28 +1,19 @@
 """Options for views (data augmentation): how to make them, and how many to train and predict with."""
 
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .option_groups import Decorator, option_group
 from .printing import note
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head, ViewRecipe
+    from featstore import FeatureTable, Head
 
-__all__ = [
-    "RECIPE_FIELDS",
-    "note_unused_views",
-    "recipe_options",
-    "take_recipe",
-    "view_options",
-    "views_text",
-]
+__all__ = ["RECIPE_FIELDS", "note_unused_views", "recipe_options", "view_options", "views_text"]
 
 RECIPE_FIELDS = ("flip", "random_crop", "random_scale", "random_brightness")
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Views(click.ParamType[dict[str, int]]):
@@ -43,7 +34,19 @@ class _Views(click.ParamType[dict[str, int]]):
         return views
 
 
-_OPTIONS = (
+def _build_views(views: dict[str, int] | None, test_views: int | None) -> dict[str, Any]:
+    if test_views is not None:
+        views = views or {}
+        if views.setdefault("test", test_views) != test_views:
+            raise click.UsageError(
+                f"--views test={views['test']} and --test-views {test_views} contradict each other"
+            )
+    return {"views": views}
+
+
+# The command is called with ``views``, a dict or None.
+view_options = option_group(
+    "Views (data augmentation)",
     click.option(
         "--views",
         type=_Views(),
@@ -51,48 +54,40 @@ _OPTIONS = (
         "[default: train=1,test=1]",
     ),
     click.option("--test-views", type=click.IntRange(min=1), metavar="N", help="Same as --views test=N."),
+    build=_build_views,
 )
 
 
-def view_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --views and --test-views; the command is called with ``views``, a dict or None."""
-
-    @wraps(command)
-    def with_views(*, views: dict[str, int] | None, test_views: int | None, **others: Any) -> None:
-        if test_views is not None:
-            views = views or {}
-            if views.setdefault("test", test_views) != test_views:
-                raise click.UsageError(
-                    f"--views test={views['test']} and --test-views {test_views} contradict each other"
-                )
-        command(views=views, **others)
-
-    decorated: Callable[..., None] = with_views
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
-
-
-def recipe_options(command: _Command) -> _Command:
-    """Add the options of a view recipe, those of TensorFlow's ``retrain.py``."""
-    for name, most, text in (
-        ("--random-brightness", 100, "Maximum random change of brightness."),
-        ("--random-scale", 1000, "Maximum random enlargement, on top of the crop."),
-        ("--random-crop", 1000, "Margin for random crops: how much larger the image is than the crop."),
-    ):
-        kind = click.FloatRange(0, most)
-        command = click.option(name, type=kind, default=0.0, metavar="PERCENT", help=text)(command)
-    return click.option("--flip", is_flag=True, help="Mirror every second view.")(command)
-
-
-def take_recipe(options: dict[str, Any]) -> "ViewRecipe | None":
-    """Remove the recipe options from a command's options and return the recipe; None if all are off."""
-    values = {name: options.pop(name) for name in RECIPE_FIELDS}
-    if not any(values.values()):
-        return None
+def _build_recipe(
+    flip: bool, random_crop: float, random_scale: float, random_brightness: float
+) -> dict[str, Any]:
+    if not (flip or random_crop or random_scale or random_brightness):
+        return {"views": None}
     from featstore import ViewRecipe
 
-    return ViewRecipe(**values)
+    recipe = ViewRecipe(
+        flip=flip, random_crop=random_crop, random_scale=random_scale, random_brightness=random_brightness
+    )
+    return {"views": recipe}
+
+
+def _percent(name: str, most: float, text: str) -> Decorator:
+    return click.option(name, type=click.FloatRange(0, most), default=0.0, metavar="PERCENT", help=text)
+
+
+def recipe_options(*more: Decorator) -> Decorator:
+    """Return the options of TensorFlow's ``retrain.py`` for views, as ``views``: a ViewRecipe or None."""
+    return option_group(
+        "Views (data augmentation)",
+        *more,
+        click.option("--flip", is_flag=True, help="Mirror every second view."),
+        _percent(
+            "--random-crop", 1000, "Margin for random crops: how much larger the image is than the crop."
+        ),
+        _percent("--random-scale", 1000, "Maximum random enlargement, on top of the crop."),
+        _percent("--random-brightness", 100, "Maximum random change of brightness."),
+        build=_build_recipe,
+    )
 
 
 def note_unused_views(table: "FeatureTable", views: Mapping[str, int] | None) -> None:
@@ -110,5 +105,5 @@ def views_text(head: "Head") -> str:
     if head.train_views == head.test_views == 1:
         return ""
     trained = f"{head.train_views} views" if head.train_views > 1 else "one view"
-    predicted = f"the mean over {head.test_views} views" if head.test_views > 1 else "one view"
-    return f"trained on {trained} of each image, predicts by {predicted}"
+    predicted = f"averaged over {head.test_views} views" if head.test_views > 1 else "from one view"
+    return f"trained on {trained} of each image; predictions are {predicted}"

@@ -1,7 +1,9 @@
+import re
 import shutil
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -44,6 +46,18 @@ def test_help_lists_every_command_once_by_task_and_the_daily_job_first():
     assert commands[:5] == ["extract", "fit", "evaluate", "predict", "export"]
     assert sorted(commands) == sorted(main.commands)
     assert all(command.short_help for command in main.commands.values())
+
+
+def test_a_long_help_lists_its_options_in_groups():
+    for name, command in main.commands.items():
+        if sum(isinstance(param, click.Option) for param in command.params) > 8:
+            shown = CliRunner().invoke(main, [name, "--help"]).stdout
+            titles = re.findall(r"^(\w.*):$", shown, re.M)
+            assert titles[0] == "Data" or name in ("views", "import-head"), name
+            assert titles[-1] == "Options", name
+            assert len(titles) >= 3, name
+            general = shown[shown.index("\nOptions:\n") :]
+            assert len(re.findall(r"^  -.*", general, re.M)) <= 4, name
 
 
 @pytest.mark.parametrize("module", ["featstore", "featstore_cli"])

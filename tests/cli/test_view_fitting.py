@@ -57,7 +57,7 @@ def test_fit_trains_on_views_and_counts_images(run, spaces):
     assert (told["train_views"], told["test_views"]) == (3, 2)
     assert told["n_train"] + told["n_validation"] + told["n_test"] == 90
     printed = run(line)
-    assert "trained on 3 views of each image, predicts by the mean over 2 views" in printed.stdout
+    assert "trained on 3 views of each image; predictions are averaged over 2 views" in printed.stdout
     assert "views of each image" not in printed.stderr
 
 

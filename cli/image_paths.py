@@ -1,15 +1,20 @@
-"""Paths read from standard input while they are still arriving."""
+"""The images that a command line names: files, folders, patterns, and paths on standard input."""
 
 import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import BinaryIO, TypeAlias
 
 import click
 
-__all__ = ["paths_on_stdin"]
+from .printing import left_out, note
+
+__all__ = ["STDIN", "ImagePaths"]
+
+STDIN = "-"
 
 _READ_BYTES = 2**16
 # Maximum number of waiting paths: an endless list is not held in memory.
@@ -20,7 +25,41 @@ _PAUSE_SECONDS = 0.2
 _Paths: TypeAlias = "queue.Queue[str | OSError | None]"
 
 
-def paths_on_stdin(is_null: bool) -> Iterator[Iterator[str]]:
+class ImagePaths:
+    """The images to classify, in groups of which each can be predicted before the next is known.
+
+    Attributes
+    ----------
+    groups : iterable of iterable of str
+    total : int or None
+        Their number, if known in advance.
+    n_ignored : int
+        Files of folders that are not images, as far as the groups have been read.
+    """
+
+    def __init__(self, images: Sequence[str], *, is_null: bool) -> None:
+        self.n_ignored = 0
+        self.groups: Iterable[Iterable[str]]
+        if STDIN in images:
+            self.total: int | None = None
+            self.groups = chain.from_iterable(
+                _paths_on_stdin(is_null) if image == STDIN else [self._paths(image)] for image in images
+            )
+        else:
+            paths = [path for image in images for path in self._paths(image)]
+            self.total, self.groups = len(paths), [paths]
+
+    def _paths(self, image: str) -> list[str]:
+        from featstore.images import find_images
+
+        found = find_images(image)
+        self.n_ignored += found.ignored
+        for line in left_out(found.ignored_endings, found.skipped):
+            note(f"{image}: {line}")
+        return found.paths
+
+
+def _paths_on_stdin(is_null: bool) -> Iterator[Iterator[str]]:
     """Yield the paths on standard input in runs; a run ends when no more paths arrive for a moment.
 
     They are read in a thread, so that a program that writes some paths and waits for the results gets them.
