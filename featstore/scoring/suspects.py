@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError
 from featstore.heads.data.samples import Images
 from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
-from featstore.heads.fitting.held_out import Judgement, judge
+from featstore.heads.fitting.held_out import HeldOutPredictions, predict_held_out
 from featstore.heads.fitting.sweep import limits
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.solvers.parallel import WarningNotes
@@ -201,23 +201,23 @@ def find_suspects(
     probabilities = np.zeros((len(rows), len(classes)))
     with limits(images, classes, n_tasks=folds) as notes:
         chosen = _choose(recipe, images, parts[0], notes, lambda done: progress and progress(done, total))
-        temperature = chosen.judged.temperature
+        temperature = chosen.predictions.temperature
         for number, (train, test) in enumerate(parts):
-            judged = chosen.judged
+            predictions = chosen.predictions
             if number:
                 inside, held_out = images.some(train), images.some(test)
                 prepared = prepare(recipe, *inside.to_fit)
-                [solution] = solve(recipe, prepared, [chosen.setting], notes, held_out=held_out.to_judge)
-                judged = judge(
+                [solution] = solve(recipe, prepared, [chosen.setting], notes, held_out=held_out.to_predict)
+                predictions = predict_held_out(
                     solution,
-                    held_out.to_judge,
+                    held_out.to_predict,
                     _known_classes(inside.y),
                     held_out.y,
                     is_calibrated=recipe.is_calibrated,
                 )
                 chosen.notes.update(solution.notes)
-            columns = np.searchsorted(classes, judged.classes)
-            probabilities[np.ix_(test, columns)] = judged.probabilities(temperature)
+            columns = np.searchsorted(classes, predictions.classes)
+            probabilities[np.ix_(test, columns)] = predictions.probabilities(temperature)
             if progress is not None:
                 progress(recipe.n_settings + number, total)
     for note in sorted(chosen.notes):
@@ -262,7 +262,7 @@ class _Chosen:
 
     setting: dict[str, Any]
     params: dict[str, Any]
-    judged: Judgement
+    predictions: HeldOutPredictions
     notes: set[str]
 
 
@@ -279,22 +279,26 @@ def _choose(
     is_known = np.isin(held_out.y, classes)
     y = np.searchsorted(classes, held_out.y[is_known])
     least, best = np.inf, None
-    prepared, rows = prepare(recipe, *inside.to_fit), held_out.to_judge
+    prepared, rows = prepare(recipe, *inside.to_fit), held_out.to_predict
     solutions = solve(recipe, prepared, recipe.settings, notes, held_out=rows)
     for number, solution in enumerate(solutions, start=1):
-        judged = judge(solution, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated)
+        predictions = predict_held_out(
+            solution, rows, classes, held_out.y, is_calibrated=recipe.is_calibrated
+        )
         loss = 0.0
-        if len(y) and judged.has_own:
-            loss = log_loss(judged.probabilities()[is_known], y)
+        if len(y) and predictions.has_own:
+            loss = log_loss(predictions.probabilities()[is_known], y)
         elif len(y):
             # Errors: cross entropy calibrated on these same images is unreliable for few of them.
-            loss = float((judged.predicted[is_known] != y).mean())
+            loss = float((predictions.predicted[is_known] != y).mean())
         if loss < least:
-            least, best = loss, (solution, judged)
+            least, best = loss, (solution, predictions)
         report(number)
     assert best is not None
-    solution, judged = best
-    return _Chosen(setting=solution.setting, params=solution.params, judged=judged, notes={*solution.notes})
+    solution, predictions = best
+    return _Chosen(
+        setting=solution.setting, params=solution.params, predictions=predictions, notes={*solution.notes}
+    )
 
 
 def _known_classes(labels: NDArray[np.str_]) -> NDArray[np.str_]:

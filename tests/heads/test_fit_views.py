@@ -11,8 +11,7 @@ from featstore.heads.calibration import mean_over_views, softmax
 from featstore.heads.data.blocks import Rows
 from featstore.heads.data.samples import Images, shared_images
 from featstore.heads.data.view_counts import Views
-from featstore.heads.fitting import held_out as judging
-from featstore.heads.fitting import sweep
+from featstore.heads.fitting import held_out, sweep
 from featstore.scoring import leakage
 from featstore.splits import HashKFold, SplitRule
 
@@ -88,7 +87,7 @@ def test_by_default_heads_are_of_the_images_themselves(table):
 def test_means_over_views_are_of_all_images_however_few_scores_are_kept(table, monkeypatch):
     views = {"train": 2, "test": 4}
     all_kept = fit(table, params={"C": 0.1}, views=views)
-    monkeypatch.setattr(judging, "_MOST_SCORES", 4 * 3 * 10)
+    monkeypatch.setattr(held_out, "_MOST_SCORES", 4 * 3 * 10)
     few = fit(table, params={"C": 0.1}, views=views)
 
     assert (few.validation, few.test) == (all_kept.validation, all_kept.test)
@@ -96,25 +95,25 @@ def test_means_over_views_are_of_all_images_however_few_scores_are_kept(table, m
 
 
 class Spy:
-    """Notes which rows are read to fit, and which to judge, by whom."""
+    """Records which rows each fit reads, and which it predicts."""
 
     def __init__(self, monkeypatch, n_stored):
-        self.fitted, self.judged, self._n_stored = [], [], n_stored
-        prepare, judge = sweep.prepare, sweep.judge
+        self.fitted, self.predicted, self._n_stored = [], [], n_stored
+        prepare, predict_held_out = sweep.prepare, sweep.predict_held_out
 
         def preparing(recipe, rows, y, groups):
             self.fitted.append(self._keys(rows))
-            self.judged.append([])
+            self.predicted.append([])
             assert len(rows) == len(y) == len(groups)
             return prepare(recipe, rows, y, groups)
 
-        def judging(solution, rows, *arguments, **options):
-            if self.judged:
-                self.judged[-1].append(self._keys(rows))
-            return judge(solution, rows, *arguments, **options)
+        def predicting(solution, rows, *arguments, **options):
+            if self.predicted:
+                self.predicted[-1].append(self._keys(rows))
+            return predict_held_out(solution, rows, *arguments, **options)
 
         monkeypatch.setattr(sweep, "prepare", preparing)
-        monkeypatch.setattr(sweep, "judge", judging)
+        monkeypatch.setattr(sweep, "predict_held_out", predicting)
 
     def _keys(self, rows):
         table = rows._table.select(rows._rows)
@@ -132,7 +131,7 @@ class Spy:
     by_group=st.booleans(),
     n_copies=st.integers(1, 3),
 )
-def test_no_fit_sees_a_view_of_an_image_that_it_is_judged_on(
+def test_no_fit_sees_a_view_of_an_image_that_it_is_scored_on(
     table, train, test, folds, refit, salt, by_group, n_copies
 ):
     # Some images are there several times, under other paths.
@@ -159,24 +158,24 @@ def test_no_fit_sees_a_view_of_an_image_that_it_is_judged_on(
     is_test = {
         unit[h] for h, split in zip(some.content_hash, some.splits(rule), strict=True) if split == "test"
     }
-    judged_in_folds = []
-    for fitted, judgements in zip(spy.fitted, spy.judged, strict=True):
+    predicted_in_folds = []
+    for fitted, predictions in zip(spy.fitted, spy.predicted, strict=True):
         images = {content for content, _ in fitted}
         assert {*fitted} == {(content, view) for content in images for view in range(train)}
         assert not {unit[content] for content in images} & is_test
-        for keys in judgements:
+        for keys in predictions:
             contents = {content for content, _ in keys}
             assert {*keys} == {(content, view) for content in contents for view in range(test)}
             assert [view for _, view in keys] == [*range(test)] * (len(keys) // test)
             if contents <= images:
                 continue  # how well it fits what it was fitted on
             assert not {unit[content] for content in contents} & {unit[content] for content in images}
-            judged_in_folds += keys
+            predicted_in_folds += keys
     if folds is not None:
         splits = some.splits(rule)
         inside = splits == "train" if refit is False else splits != "test"
-        # Each image, a copy each time, is judged once, in the fold that it is left out of.
-        assert len(judged_in_folds) == inside.sum() * test
+        # Each image, a copy each time, is predicted once, in the fold that it is left out of.
+        assert len(predicted_in_folds) == inside.sum() * test
 
 
 def test_the_sweep_is_scored_by_the_mean_over_views(table):
@@ -238,7 +237,7 @@ def test_processes_are_given_the_views_of_their_images(table):
             np.testing.assert_array_equal(y, wanted_y)
             np.testing.assert_array_equal(groups, wanted_groups)
             np.testing.assert_array_equal(
-                given.to_judge.take(slice(None)), expected.to_judge.take(slice(None))
+                given.to_predict.take(slice(None)), expected.to_predict.take(slice(None))
             )
     assert rows.take(slice(None)).shape == (2, table.feature_dim)
 

@@ -49,7 +49,7 @@ class Images:
         return rows, np.repeat(self.y, n_views), np.repeat(self.groups, n_views, axis=0)
 
     @property
-    def to_judge(self) -> Rows:
+    def to_predict(self) -> Rows:
         """Features of the test views, by which the images are predicted."""
         return self._rows(self.views.test, are_one=True)
 

@@ -20,14 +20,14 @@ from featstore.heads.data.blocks import Rows
 from featstore.heads.forms.linear import linear_form
 from featstore.heads.solvers.solver import Solution
 
-__all__ = ["Judgement", "judge", "most_kept", "spread"]
+__all__ = ["HeldOutPredictions", "evenly_spaced", "most_kept", "predict_held_out"]
 
 # 128 MB of scores: of 100,000 images all with 167 classes, every 24th with 4,000.
 _MOST_SCORES = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judgement:
+class HeldOutPredictions:
     """An estimator's predictions, and its scores for a sample of the images."""
 
     predicted: NDArray[np.intp]  # (n,): positions in classes, by the mean over views
@@ -48,7 +48,7 @@ class Judgement:
         return _means(self.scores, self.temperature if temperature is None else temperature, self.n_views)
 
 
-def judge(
+def predict_held_out(
     solution: Solution,
     rows: Rows,
     classes: NDArray[np.str_],
@@ -57,7 +57,7 @@ def judge(
     is_calibrated: bool,
     kept: NDArray[np.intp] | None = None,
     temperature: float | None = None,
-) -> Judgement:
+) -> HeldOutPredictions:
     """Predict images as the head will."""
     # Labels that are no classes are ignored when fitting a temperature. By default the scores of all images
     # are kept, and views are averaged by the temperature that suits the images kept.
@@ -93,7 +93,7 @@ def judge(
             by_row = np.concatenate(
                 [_means(scores_of(block), temperature, n_views).argmax(axis=1) for _, block in rows.blocks()]
             )
-    return Judgement(
+    return HeldOutPredictions(
         predicted=by_row,
         scores=scores,
         kept=kept,
@@ -109,7 +109,7 @@ def most_kept(n_classes: int, *, n_views: int = 1) -> int:
     return max(1, _MOST_SCORES // (n_classes * n_views))
 
 
-def spread(n: int, at_most: int) -> NDArray[np.intp]:
+def evenly_spaced(n: int, at_most: int) -> NDArray[np.intp]:
     """Return at most ``at_most`` evenly spaced numbers below n."""
     return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))
 

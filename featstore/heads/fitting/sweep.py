@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featstore.heads.calibration import fit_temperature, helpful_temperature, mean_over_views, softmax
 from featstore.heads.data.folds import fold_divisions
 from featstore.heads.data.samples import Images, shared_images
-from featstore.heads.fitting.held_out import Judgement, judge, most_kept, spread
+from featstore.heads.fitting.held_out import HeldOutPredictions, evenly_spaced, most_kept, predict_held_out
 from featstore.heads.fitting.sweep_scores import sweep_scores
 from featstore.heads.forms.linear import linear_form
 from featstore.heads.recipe import Params, Recipe
@@ -111,7 +111,7 @@ def choose_on_validation(
     ):
         prepared = prepare(recipe, *inside.to_fit)
         is_measured = len(settings) > 1 or recipe.solver == "descent"
-        seen = inside.some(spread(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
+        seen = inside.some(evenly_spaced(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
         tasks = [
             partial(_try, recipe, prepared, part, outside, classes, keeps=True, seen=seen) for part in parts
         ]
@@ -123,14 +123,14 @@ def choose_on_validation(
         is_afresh = recipe.solver in {"warm", "margins"} and len(settings) > 1
         if is_afresh:
             [solution] = solve(recipe, prepared, [solution.setting], notes)
-        judged = _judged(recipe, solution, validation, classes)
+        predictions = _predict(recipe, solution, validation, classes)
         y = np.searchsorted(classes, validation.y)
         if is_afresh and len(y):
-            seen = train.some(spread(len(train), _TRAIN_SCORED_ON))
-            more = sweep_scores(recipe, solution, judged, y, train=seen)
-            n_right = int((judged.predicted == y).sum())
+            seen = train.some(evenly_spaced(len(train), _TRAIN_SCORED_ON))
+            more = sweep_scores(recipe, solution, predictions, y, train=seen)
+            n_right = int((predictions.predicted == y).sum())
             flat[best] = replace(flat[best], n_right=n_right, more=more)
-        held = _held_out(judged, y)
+        held = _held_out(predictions, y)
         temperature = _temperature(recipe, solution, held, classes)
         del prepared
         if refit:
@@ -152,11 +152,11 @@ def choose_by_folds(
     """Choose the setting with the least cross entropy over K held-out folds, and fit it on all images."""
     # The predictions of all folds are pooled, for the cross entropy and for the temperature.
     divided = fold_divisions(images, folds)
-    judged_rows = np.sort(np.concatenate([outside for _, outside in divided]))
+    held_out_rows = np.sort(np.concatenate([outside for _, outside in divided]))
     recipe = recipe.for_n_rows(min(len(inside) for inside, _ in divided) * images.views.train)
     settings, n_views = recipe.settings, images.views.test
     n_scored = min(max(1, _CALIBRATED_ON // n_views), most_kept(len(classes), n_views=n_views))
-    scored = judged_rows[spread(len(judged_rows), n_scored)]
+    scored = held_out_rows[evenly_spaced(len(held_out_rows), n_scored)]
     n_tasks = len(divided)
     n_fits = len(settings) * n_tasks
     with (
@@ -230,23 +230,29 @@ def _entropy(held: HeldOut, has_own: bool, classes: NDArray[np.str_]) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def _held_out(judged: Judgement, y: NDArray[np.intp]) -> HeldOut:
-    n_right = int((judged.predicted == y).sum())
-    return HeldOut(n_right=n_right, n=len(y), y=judged.labels, scores=judged.scores, n_views=judged.n_views)
+def _held_out(predictions: HeldOutPredictions, y: NDArray[np.intp]) -> HeldOut:
+    n_right = int((predictions.predicted == y).sum())
+    return HeldOut(
+        n_right=n_right,
+        n=len(y),
+        y=predictions.labels,
+        scores=predictions.scores,
+        n_views=predictions.n_views,
+    )
 
 
-def _judged(
+def _predict(
     recipe: Recipe,
     solution: Solution,
     images: Images,
     classes: NDArray[np.str_],
     *,
     kept: NDArray[np.intp] | None = None,
-) -> Judgement:
-    rows = images.to_judge
+) -> HeldOutPredictions:
+    rows = images.to_predict
     if kept is None:
-        kept = spread(len(images), most_kept(len(classes), n_views=rows.n_views))
-    return judge(solution, rows, classes, images.y, is_calibrated=recipe.is_calibrated, kept=kept)
+        kept = evenly_spaced(len(images), most_kept(len(classes), n_views=rows.n_views))
+    return predict_held_out(solution, rows, classes, images.y, is_calibrated=recipe.is_calibrated, kept=kept)
 
 
 def _temperature(
@@ -282,25 +288,25 @@ def _try(
 
     def watch(estimator: Any, number: int) -> None:
         now = Solution(setting={}, params={}, estimator=estimator)
-        judged = _judged(recipe, now, held_out, classes)
-        top1 = float((judged.predicted == y).mean())
-        steps.append({"step": number, "top1": top1, **measure(now, judged)})
+        predictions = _predict(recipe, now, held_out, classes)
+        top1 = float((predictions.predicted == y).mean())
+        steps.append({"step": number, "top1": top1, **measure(now, predictions)})
 
-    def measure(solution: Solution, judged: Judgement) -> dict[str, float]:
+    def measure(solution: Solution, predictions: HeldOutPredictions) -> dict[str, float]:
         if seen is None or not len(y):
             return {}
-        return sweep_scores(recipe, solution, judged, y, train=seen)
+        return sweep_scores(recipe, solution, predictions, y, train=seen)
 
     watched = watch if seen is not None and len(y) else None
-    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.to_judge, watch=watched):
-        judged = _judged(recipe, solution, held_out, classes, kept=kept)
+    for solution in solve(recipe, prepared, settings, notes, held_out=held_out.to_predict, watch=watched):
+        predictions = _predict(recipe, solution, held_out, classes, kept=kept)
         one = _Tried(
             params=solution.setting,
-            n_right=int((judged.predicted == y).sum()),
+            n_right=int((predictions.predicted == y).sum()),
             n=len(y),
-            scores=None if kept is None else judged.scores.astype(np.float32),
-            has_own=judged.has_own,
-            more=measure(solution, judged),
+            scores=None if kept is None else predictions.scores.astype(np.float32),
+            has_own=predictions.has_own,
+            more=measure(solution, predictions),
             steps=[*steps],
         )
         steps.clear()

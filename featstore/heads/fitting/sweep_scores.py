@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.heads.fitting.held_out import Judgement, judge
+from featstore.heads.fitting.held_out import HeldOutPredictions, predict_held_out
 from featstore.stats.metrics import log_loss
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["sweep_scores"]
 def sweep_scores(
     recipe: "Recipe",
     solution: "Solution",
-    judged: Judgement,
+    predictions: HeldOutPredictions,
     y: NDArray[np.intp],
     *,
     train: "Images",
@@ -27,16 +27,16 @@ def sweep_scores(
     """Return a setting's cross entropy on held-out images, in nats, and its accuracy on training images."""
     # Scores that are not log-probabilities are calibrated on these same images, which is slightly optimistic.
     # train_top1 is left out if it takes another search for neighbours.
-    scores = {"cross_entropy": log_loss(judged.probabilities(), y[judged.kept])}
+    scores = {"cross_entropy": log_loss(predictions.probabilities(), y[predictions.kept])}
     if solution.scores is None:
-        seen = judge(
+        seen = predict_held_out(
             solution,
-            train.to_judge,
-            judged.classes,
+            train.to_predict,
+            predictions.classes,
             train.y,
             is_calibrated=recipe.is_calibrated,
             kept=np.empty(0, np.intp),
-            temperature=judged.temperature if train.to_judge.n_views > 1 else None,
+            temperature=predictions.temperature if train.to_predict.n_views > 1 else None,
         )
-        scores["train_top1"] = float((judged.classes[seen.predicted] == train.y).mean())
+        scores["train_top1"] = float((predictions.classes[seen.predicted] == train.y).mean())
     return scores

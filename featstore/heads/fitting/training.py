@@ -24,7 +24,7 @@ from featstore.heads.data.samples import Images
 from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
 from featstore.heads.files.head_file import current_versions
 from featstore.heads.fit_warnings import warn
-from featstore.heads.fitting.held_out import most_kept, spread
+from featstore.heads.fitting.held_out import evenly_spaced, most_kept
 from featstore.heads.fitting.sweep import (
     HeldOut,
     Outcome,
@@ -309,10 +309,10 @@ def _seen(held_out: HeldOut, head: Head) -> _Seen:
 def _look_at(head: Head, images: Images) -> _Seen:
     """Predict images that the head was not fitted on, block by block."""
     n_classes = len(head.classes)
-    kept = spread(len(images), most_kept(n_classes))
+    kept = evenly_spaced(len(images), most_kept(n_classes))
     n_right = 0
     probabilities = np.empty((len(kept), n_classes))
-    for at, block in images.to_judge.image_blocks():
+    for at, block in images.to_predict.image_blocks():
         labels, found = head.predict_with_proba(block)
         n_right += int((labels == images.y[at]).sum())
         chosen = (kept >= at.start) & (kept < at.stop)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from featstore.heads import fit
-from featstore.heads.fitting import held_out as judging
-from featstore.heads.fitting.held_out import most_kept, spread
+from featstore.heads.fitting import held_out
+from featstore.heads.fitting.held_out import evenly_spaced, most_kept
 
 
 @pytest.fixture
 def few_kept(monkeypatch):
     # As with so many classes that the scores of all held-out images would not fit into memory.
-    monkeypatch.setattr(judging, "_MOST_SCORES", 3 * 40)
+    monkeypatch.setattr(held_out, "_MOST_SCORES", 3 * 40)
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_the_scores_of_many_classes_are_kept_of_fewer_images():
 
 
 def test_chosen_images_are_spread_over_all():
-    assert spread(0, 5).tolist() == []
-    assert spread(4, 5).tolist() == [0, 1, 2, 3]
-    chosen = spread(10_001, 101)
+    assert evenly_spaced(0, 5).tolist() == []
+    assert evenly_spaced(4, 5).tolist() == [0, 1, 2, 3]
+    chosen = evenly_spaced(10_001, 101)
     assert len(chosen) == 101
     np.testing.assert_array_equal(np.diff(chosen), 100)
