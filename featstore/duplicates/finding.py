@@ -48,6 +48,13 @@ class DuplicateImage:
         SHA-256 of the file's content, 64 hexadecimal digits; equal files have equal hashes.
     similarity : float
         Similarity to the most similar image of the group, in (0, 1]; 1 for identical files.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> [group] = featstore.find_duplicates(table).groups
+    >>> [(image.row, image.label) for image in group.images]
+    [(0, 'daisy'), (89, 'daisy')]
     """
 
     row: int
@@ -70,6 +77,13 @@ class DuplicatePair:
         Rows in the table; for several identical files, the first.
     paths : tuple of str
         Absolute paths.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> pair = featstore.find_duplicates(table, threshold=0.1).pairs[0]
+    >>> len(pair.rows), 0.1 <= pair.similarity <= 1
+    (2, True)
     """
 
     similarity: float
@@ -87,6 +101,13 @@ class DuplicateGroup:
         In the table's order; at least two.
     similarity : float
         Similarity of the most similar pair, in (0, 1].
+
+    Examples
+    --------
+    >>> import featstore
+    >>> [group] = featstore.find_duplicates(table).groups
+    >>> group.is_identical, group.has_label_conflict, round(group.similarity, 3)
+    (True, False, 1.0)
     """
 
     images: tuple[DuplicateImage, ...]
@@ -149,6 +170,13 @@ class Duplicates:
     groups : tuple of DuplicateGroup
         All groups, whether their pairs are listed or not: first those with conflicting labels, then those
         that straddle splits, then the others; each in decreasing similarity.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> found = featstore.find_duplicates(table)
+    >>> found.threshold, found.n_copies, len(found.groups)
+    (0.75, 1, 1)
     """
 
     threshold: float

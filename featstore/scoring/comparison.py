@@ -58,6 +58,14 @@ class Comparison:
         several labels.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> heads = [featstore.fit(table, head=name) for name in ("ridge", "centroid")]
+    >>> [pair] = featstore.compare(heads, table).pairs
+    >>> pair["a"], pair["b"], pair["both_right"] + pair["only_a"] + pair["only_b"] + pair["both_wrong"]
+    ('ridge', 'centroid', 10)
     """
 
     split: str

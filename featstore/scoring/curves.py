@@ -80,6 +80,13 @@ class LearningCurve:
         The result in words.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> curve = featstore.learning_curve(table, head="ridge", fractions=[0.5], repeats=2)
+    >>> [len(point["fits"]) for point in curve.points]
+    [2, 1]
     """
 
     head: str

@@ -116,6 +116,13 @@ class Evaluation:
     together : dict
         For the same, ``{"by", "n_near", "skipped"}``: what was kept in one fold, the number of images kept
         with a near-duplicate, and the reason why near-duplicates were not looked for, or None.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> result = featstore.evaluate(featstore.fit(table, head="ridge"), table)
+    >>> result.n, sum(map(sum, result.confusion)), result.top1_ci[0] <= result.top1 <= result.top1_ci[1]
+    (11, 11, True)
     """
 
     split: str

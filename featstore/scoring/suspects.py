@@ -49,6 +49,13 @@ class Suspect:
         The first minus the second, in [-1, 0): the lower, the more suspect.
     content_hash : str
         SHA-256 of the file's content, 64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> found = featstore.find_suspects(table, head="ridge", params={"alpha": 10}, folds=3)
+    >>> all(suspect.label != suspect.suggested and suspect.margin < 0 for suspect in found.suspects)
+    True
     """
 
     row: int
@@ -79,6 +86,13 @@ class Suspects:
         Accuracy on the predicted images, in [0, 1].
     suspects : tuple of Suspect
         Misclassified images, the most suspect first.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> found = featstore.find_suspects(table, head="ridge", params={"alpha": 10}, folds=3)
+    >>> found.head, found.folds, found.n_images
+    ('ridge', 3, 90)
     """
 
     head: str
