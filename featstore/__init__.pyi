@@ -51,4 +51,7 @@ from .splits import assign_splits as assign_splits
 from .store import FeatureStore as FeatureStore
 from .store import FeatureTable as FeatureTable
 from .store import export_projector as export_projector
+from .tuning import Tuned as Tuned
+from .tuning import TuningOptions as TuningOptions
+from .tuning import finetune as finetune
 from .version import __version__ as __version__

@@ -21,6 +21,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     ├── DuplicatesError (ValueError)          images cannot be compared as asked
     ├── PlotError (ValueError)                a result cannot be drawn as asked
     ├── MissingExtraError (ImportError)       an optional package is not installed
+    ├── TuningError (ValueError)              a network cannot be tuned as asked
     ├── ExportError (ValueError)              a head cannot be exported, or an exported model used
     │   └── VerificationError                 an exported model's probabilities are not its head's
     └── HeadError (ValueError)                a head cannot be fitted, saved, loaded or used
@@ -48,6 +49,7 @@ __all__ = [
     "SplitError",
     "StoreError",
     "StoreNotFoundError",
+    "TuningError",
     "UnknownBackboneError",
     "UnknownHeadError",
     "UntrustedTypeError",
@@ -159,6 +161,10 @@ class ExportError(FeatstoreError, ValueError):
 
 class VerificationError(ExportError):
     """An exported model's probabilities differ from those of its head."""
+
+
+class TuningError(FeatstoreError, ValueError):
+    """A network cannot be fine-tuned as asked."""
 
 
 class HeadError(FeatstoreError, ValueError):

@@ -19,6 +19,7 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     from featstore.backbones.keras.classifier import Classifier
     from featstore.backbones.keras.models import BuiltNetwork
+    from featstore.backbones.keras.tunable import TunableNetwork
 
 __all__ = ["Backbone"]
 
@@ -38,6 +39,8 @@ class Backbone:
         Columns of the features.
     weights : str
         ``"imagenet"``, ``"closed-form"`` or the absolute path of a file.
+    request : NetworkRequest
+        How the network is built.
 
     Examples
     --------
@@ -60,7 +63,7 @@ class Backbone:
         self.spec = spec
         self.feature_dim = feature_dim
         self.weights = request.weights
-        self._request = request
+        self.request = replace(request, layer=spec.layer)
         self._wanted = engine, devices
         self._built = built
         self._engine: Engine | None = None
@@ -166,7 +169,29 @@ class Backbone:
 
         # GPUs round products to fewer digits than the comparison with the network's own answer allows.
         built = self._build(False, device_names("cpu")[0])
-        return read_classifier(replace(self._request, layer=self.spec.layer), built)
+        return read_classifier(self.request, built)
+
+    def tunable(self) -> "TunableNetwork":
+        """Build the network anew with Keras, to train a part of it.
+
+        Returns
+        -------
+        TunableNetwork
+            Lists where it can be cut, and gives the part above a cut.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            The weights are not those of the specification.
+        BackboneError
+            They cannot be had, or there is nothing to train.
+        """
+        from featstore.backbones.keras.tunable import build_tunable
+
+        network = build_tunable(self.request)
+        if network.digest() != self.spec.weights_digest:
+            raise weights_mismatch(self.request, network.digest(), self.spec)
+        return network
 
     def _check(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.spec.size_px, 3):
@@ -191,7 +216,7 @@ class Backbone:
         if self._built is not None and not half and device in (None, device_names()[0]):
             # It is already on Keras' default device.
             return self._built
-        built = build_network(replace(self._request, layer=self.spec.layer), half=half, device=device)
+        built = build_network(self.request, half=half, device=device)
         if built.facts.weights_digest != self.spec.weights_digest:
-            raise weights_mismatch(self._request, built.facts.weights_digest, self.spec)
+            raise weights_mismatch(self.request, built.facts.weights_digest, self.spec)
         return built

@@ -38,7 +38,8 @@ class Head(HeadClassifier):
     ----------
     name : str
         Name as in :func:`featstore.known_heads`, or the lower-case class name of the user's own estimator;
-        ``"imported"`` for a network's own classifier, and the method for an extended head.
+        ``"imported"`` for a network's own classifier, the method for an extended head, and
+        ``"tuned"`` for one of :func:`featstore.finetune`.
     classes : ndarray of shape (n_classes,), str
         Labels, sorted; the columns of probabilities are in this order.
     spec : BackboneSpec or JoinedSpec

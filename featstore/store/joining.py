@@ -1,6 +1,8 @@
 """Joining of catalogs with the rows of spaces to a feature table."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from featstore.store.space import Space
 from featstore.store.table import FeatureTable
 
-__all__ = ["build_table"]
+__all__ = ["build_table", "in_other_space", "store_folder"]
 
 
 def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> FeatureTable:
@@ -40,3 +42,17 @@ def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> Fea
     table = FeatureTable(spaces, columns, catalog_name=name, n_missing=n_missing, n_failed=n_failed)
     check_complete(spaces, columns, catalog_name=name)
     return table
+
+
+def in_other_space(table: FeatureTable, space: "Space") -> FeatureTable:
+    """Return a table's images, in its order, with their features of another space."""
+    columns = table._columns
+    rows = space.lookup(columns.content_hash, columns.views)
+    if n_lacking := int((rows < 0).sum()):
+        raise NotInStoreError(f"{n_lacking:,} of {len(table):,} images have no features in {space.name}")
+    return FeatureTable([space], replace(columns, rows=rows[:, None]), catalog_name=table.catalog_name)
+
+
+def store_folder(table: FeatureTable) -> str:
+    """Return the path of the store that a table's features are in."""
+    return os.path.dirname(os.path.dirname(table._spaces[0].path))

@@ -11,12 +11,12 @@ from featstore.errors import BackboneError
 with quiet_import():
     import keras
 
-__all__ = ["cut_at", "layer_paths", "own_names", "stable_names"]
+__all__ = ["cut_at", "layer_paths", "output_at", "own_names", "stable_names"]
 
 
 def cut_at(network: Any, names: Mapping[str, str], layer: str, of: str) -> Any:
     """Return the part of a network that ends at a layer."""
-    return keras.Model(network.inputs[0], _output(network, names, layer, of))
+    return keras.Model(network.inputs[0], output_at(network, names, layer, of))
 
 
 def own_names(network: Any) -> dict[str, str]:
@@ -51,7 +51,8 @@ def layer_paths(network: Any, names: Mapping[str, str]) -> Iterator[str]:
             yield from (f"{name}/{path}" for path in layer_paths(inner, own_names(inner)))
 
 
-def _output(network: Any, names: Mapping[str, str], layer: str, of: str) -> Any:
+def output_at(network: Any, names: Mapping[str, str], layer: str, of: str) -> Any:
+    """Return the output of a layer in a network's graph."""
     first, _, inside = (layer, "", "") if layer in names else layer.partition("/")
     if first not in names:
         raise _no_such_layer(network, names, layer, of)
@@ -70,7 +71,7 @@ def _output(network: Any, names: Mapping[str, str], layer: str, of: str) -> Any:
             f"{of} cannot be cut at {layer!r}: {first!r} is a {type(found).__name__}, not a network whose "
             f"layers have names; cut at --layer {first}"
         )
-    inner = _output(found, own_names(found), inside, f"{first!r} of {of}")
+    inner = output_at(found, own_names(found), inside, f"{first!r} of {of}")
     # Under the nested network's own name, so that the same cut is described in the same words every time.
     cut = keras.Model(_only(found.inputs), inner, name=found.name)
     training = call.arguments.kwargs.get("training")

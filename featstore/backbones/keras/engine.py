@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from featstore.backbones.devices import gpu_memory_bytes, preferred_batch_size
 from featstore.errors import BackboneError, first_line
 
-__all__ = ["KerasEngine"]
+__all__ = ["KerasEngine", "is_out_of_memory"]
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class KerasEngine:
                     rows[start : start + len(part)] = self._fixed(model, part)
                 except Exception as error:
                     # Each back end has an exception of its own for this.
-                    if not _out_of_memory(error):
+                    if not is_out_of_memory(error):
                         raise BackboneError(
                             f"Keras cannot run the network on {device}: {first_line(error)}"
                         ) from error
@@ -151,7 +151,8 @@ def _largest_activation(model: Any) -> int:
     return largest
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception of a back end is for want of memory."""
     said = f"{type(error).__name__}: {error}".lower()
     return any(
         sign in said for sign in ("resourceexhausted", "resource_exhausted", "outofmemory", "out of memory")

@@ -37,11 +37,17 @@ with quiet_import():
 
 __all__ = [
     "BuiltNetwork",
+    "CutNetwork",
+    "advice_held",
     "build_network",
+    "building",
+    "cut_network",
     "device_names",
     "export_openvino",
     "forward_once",
+    "input_size",
     "keras_settings",
+    "pooled_features",
     "scale_pixels",
 ]
 
@@ -62,30 +68,47 @@ class BuiltNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cut:
-    """A network that ends at the requested layer."""
+class CutNetwork:
+    """A network that ends at the requested layer, and the whole that it was cut from."""
 
     # pooled: pooling is included. salt: digested with the weights. values: digested instead of them.
 
     model: Any
+    whole: Any
     layer: str
     pooled: bool = False
     salt: bytes = b""
     values: tuple[NDArray[Any], ...] = ()
 
+    def digest(self) -> str:
+        """Return the digest of the weights up to the layer, as they are now."""
+        values = self.values or [keras.ops.convert_to_numpy(variable) for variable in self.model.weights]
+        return digest_values(values, salt=self.salt)
+
 
 def build_network(request: NetworkRequest, *, half: bool = False, device: str | None = None) -> BuiltNetwork:
     """Build a network: architecture, weights, cut, pooling and pixel scaling."""
+    with building(request, half=half, device=device):
+        cut = cut_network(request)
+        size_px = input_size(request, cut.model)
+        model = _wrap(request, cut.model, size_px)
+    flat = len(cut.model.output_shape) == 2 and not cut.pooled
+    facts = NetworkFacts(
+        weights_digest=cut.digest(),
+        layer=cut.layer,
+        pooling="none" if flat else request.pooling,
+        size_px=size_px,
+        feature_dim=int(model.output_shape[-1]),
+    )
+    return BuiltNetwork(model=model, facts=facts)
+
+
+@contextlib.contextmanager
+def building(request: NetworkRequest, *, half: bool = False, device: str | None = None) -> Iterator[None]:
+    """Build with fixed settings, and explain what Keras raises."""
     try:
         with keras_settings(half=half), contextlib.nullcontext() if device is None else keras.device(device):
-            if request.weights == "closed-form":
-                cut = _closed_form(request)
-            elif request.is_own:
-                cut = _own_model(request)
-            else:
-                cut = _known_network(request, find_backbone(request.name))
-            size_px = _input_size(request, cut.model)
-            model = _wrap(request, cut.model, size_px)
+            yield
     except (FeatstoreError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -93,16 +116,15 @@ def build_network(request: NetworkRequest, *, half: bool = False, device: str | 
         raise BackboneError(
             f"Keras cannot build {os.path.basename(request.name)}{at}: {first_line(error)}"
         ) from error
-    flat = len(cut.model.output_shape) == 2 and not cut.pooled
-    values = cut.values or [keras.ops.convert_to_numpy(variable) for variable in cut.model.weights]
-    facts = NetworkFacts(
-        weights_digest=digest_values(values, salt=cut.salt),
-        layer=cut.layer,
-        pooling="none" if flat else request.pooling,
-        size_px=size_px,
-        feature_dim=int(model.output_shape[-1]),
-    )
-    return BuiltNetwork(model=model, facts=facts)
+
+
+def cut_network(request: NetworkRequest, *, to_train: bool = False) -> CutNetwork:
+    """Build the requested network up to its layer, without pixel scaling; to train it, always anew."""
+    if request.weights == "closed-form":
+        return _closed_form(request)
+    if request.is_own:
+        return _own_model(request, to_train=to_train)
+    return _known_network(request, find_backbone(request.name))
 
 
 def export_openvino(network: BuiltNetwork, path: str) -> None:
@@ -132,22 +154,23 @@ def device_names(kind: str | None = None) -> tuple[str, ...]:
     return tuple(keras.distribution.list_devices(kind))
 
 
-def _closed_form(request: NetworkRequest) -> _Cut:
+def _closed_form(request: NetworkRequest) -> CutNetwork:
     from featstore.backbones.scattering import build_scattering, wavelet_kernels
 
     info = find_backbone(request.name)
     model = build_scattering(request.size_px or info.size_px)
-    return _Cut(model=model, layer=info.layer, values=tuple(wavelet_kernels().values()))
+    values = tuple(wavelet_kernels().values())
+    return CutNetwork(model=model, whole=model, layer=info.layer, values=values)
 
 
-def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
+def _known_network(request: NetworkRequest, info: BackboneInfo) -> CutNetwork:
     size_px = request.size_px or info.size_px
     if request.layer in (None, info.layer):
         # Keras' own pooling, because ConvNeXt normalises after it and not before.
         pooling = None if request.pooling == "none" else request.pooling
         network = make_application(info, size_px, request.alpha, pooling=pooling)
         load_weights(network, info, request, top=False)
-        return _Cut(model=network, layer=info.layer, pooled=pooling is not None)
+        return CutNetwork(model=network, whole=network, layer=info.layer, pooled=pooling is not None)
     network = make_application(info, size_px, request.alpha)
     names = stable_names(network)
     top = request.layer not in names
@@ -159,13 +182,13 @@ def _known_network(request: NetworkRequest, info: BackboneInfo) -> _Cut:
         network = with_top
     cut = cut_at(network, names, str(request.layer), info.name)
     load_weights(network, info, request, top=top)
-    return _Cut(model=cut, layer=str(request.layer))
+    return CutNetwork(model=cut, whole=network, layer=str(request.layer))
 
 
-def _own_model(request: NetworkRequest) -> _Cut:
-    model = frozen_model(request.name) or open_model(
-        request.name, trust_model=request.trust_model, imports=request.imports
-    )
+def _own_model(request: NetworkRequest, *, to_train: bool) -> CutNetwork:
+    # The copy in memory is used by others, too.
+    frozen = None if to_train else frozen_model(request.name)
+    model = frozen or open_model(request.name, trust_model=request.trust_model, imports=request.imports)
     file = os.path.basename(request.name)
     inputs = getattr(model, "inputs", None)
     if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
@@ -184,10 +207,11 @@ def _own_model(request: NetworkRequest) -> _Cut:
         layer = request.layer
         cut = cut_at(model, own_names(model), layer, file)
     code = f"code {code_digest(request.imports)}".encode() if request.imports else b""
-    return _Cut(model=cut, layer=layer, salt=_configuration(cut) + code)
+    return CutNetwork(model=cut, whole=model, layer=layer, salt=_configuration(cut) + code)
 
 
-def _input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
+def input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
+    """Return height and width of a network's input, checked against the request."""
     height, width = cut.inputs[0].shape[1:3]
     fixed = None if height is None or width is None else (int(height), int(width))
     wanted = request.size_px
@@ -214,6 +238,11 @@ def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
             f"{os.path.basename(request.name)} cannot take images of {size_px[0]}x{size_px[1]} pixels: "
             f"{first_line(error)}"
         ) from error
+    return keras.Model(pixels, pooled_features(features, request))
+
+
+def pooled_features(features: Any, request: NetworkRequest) -> Any:
+    """Pool or flatten the output of the requested layer to float32 rows."""
     rank = len(features.shape)
     if rank == 4 and request.pooling in _POOLING:
         features = getattr(keras.layers, _POOLING[request.pooling])(dtype="float32")(features)
@@ -226,7 +255,7 @@ def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
         )
     if features.shape[-1] is None:
         raise BackboneError(f"the number of features of {request.name} is not fixed; give --image-size")
-    return keras.Model(pixels, keras.ops.cast(features, "float32"))
+    return keras.ops.cast(features, "float32")
 
 
 def scale_pixels(pixels: Any, preprocessing: str) -> Any:
@@ -269,7 +298,7 @@ def _configuration(model: Any) -> bytes:
 def keras_settings(*, half: bool = False) -> Iterator[None]:
     """Build with fixed settings: channels last, float32, no output."""
     # The data format is process-wide, so one thread builds at a time; the others are thread-local.
-    with _BUILDING, _advice_held, warnings_to(_ignore, matching="__array__ implementation"):
+    with _BUILDING, advice_held, warnings_to(_ignore, matching="__array__ implementation"):
         data_format, policy = keras.config.image_data_format(), keras.config.dtype_policy()
         interactive = keras.config.is_interactive_logging_enabled()
         keras.config.set_image_data_format("channels_last")
@@ -290,4 +319,4 @@ def _ignore(_text: str) -> None:
 
 _BUILDING = threading.RLock()
 # TensorFlow's advice on retracing is for those who call their functions more than once.
-_advice_held = Shared(lambda: logging_from(logging.ERROR, "tensorflow"))
+advice_held = Shared(lambda: logging_from(logging.ERROR, "tensorflow"))
