@@ -17,6 +17,7 @@ from .evaluating import evaluate
 from .exporting import export
 from .extending import extend
 from .extracting import backbones, extract
+from .finetuning import finetune
 from .fitting import fit, heads
 from .head_classes import head
 from .importing import import_head
@@ -36,7 +37,7 @@ __all__ = ["main"]
 _TASKS: dict[str, tuple[click.Command, ...]] = {
     "Main workflow": (extract, fit, evaluate, predict, export),
     "Get started": (demo, backbones, heads, views),
-    "Improve models and data": (compare, curve, suspects, duplicates),
+    "Improve models and data": (finetune, compare, curve, suspects, duplicates),
     "Edit heads": (extend, import_head, head),
     "Manage stores": (info, verify, merge, compact, pack, projector),
     "Set up": (completion, cache),
