@@ -384,3 +384,22 @@ def test_features_are_kept_where_there_is_no_room_to_fold_them(photos, store, mo
     monkeypatch.setattr(featstore.FeatureStore, "compact", fail)
     assert featstore.extract(photos, store, backbone=CountingBackbone()).extracted == 12
     assert "the features are stored, but not compacted: no space left" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["a bad image", "the caller"])
+def test_nothing_is_read_any_more_once_a_run_has_failed(photos, store, what):
+    if what == "a bad image":
+        (photos / "cat" / "00.png").write_bytes(b"nothing")
+
+    def fail(done, total):
+        if what == "the caller" and done:
+            raise ExtractionError("enough")
+
+    before = {*threading.enumerate()}
+    with pytest.raises(ExtractionError) as caught:
+        featstore.extract(
+            photos, store, backbone=CountingBackbone(batch_size=2), strict=True, workers=3, progress=fail
+        )
+    # It holds the frames, and with them what was not closed.
+    assert caught.value.__traceback__ is not None
+    assert {*threading.enumerate()} <= before

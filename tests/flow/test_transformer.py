@@ -17,7 +17,7 @@ from sklearn.utils import estimator_checks
 
 import featstore
 from fakes import CountingBackbone
-from featstore.errors import BackboneError, FingerprintMismatchError, ImageError
+from featstore.errors import BackboneError, FingerprintMismatchError, ImageError, StoreError
 from featstore.flow import transformer
 
 DIM = CountingBackbone().feature_dim
@@ -128,6 +128,15 @@ def test_rows_are_sealed_as_they_come_and_stay_when_the_network_fails(monkeypatc
     with pytest.raises(RuntimeError, match="broke"):
         features.transform(photos[0])
     assert featstore.FeatureStore(tmp_path / "a.fstore").space().n_rows == 16
+
+
+def test_features_are_kept_where_there_is_no_room_to_compact_them(backbone, photos, tmp_path, monkeypatch):
+    def fail(self, *arguments, **options):
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr(featstore.FeatureStore, "compact", fail)
+    X = featstore.BackboneFeatures(store=tmp_path / "a.fstore").fit_transform(photos[0])
+    np.testing.assert_array_equal(X, backbone.forward(pixels_of(photos[0])))
 
 
 def test_bad_images_are_named_and_the_others_kept(backbone, photos, tmp_path):
