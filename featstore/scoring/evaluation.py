@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import SplitError
 from featstore.heads.head import Head
+from featstore.io.json_values import json_values
 from featstore.notebook_table import html_table, percent
 from featstore.scoring.predictions import (
     check_labels_known,
@@ -175,9 +176,7 @@ class Evaluation:
         ``precision@1`` and ``recall@5`` equal ``top1`` and ``top5``, under the names that Inception's
         evaluation prints (TensorFlow models, ``inception_eval.py``).
         """
-        values = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        values = json_values(self)
         values["precision@1"] = self.top1
         if self.top5 is None:
             del values["top5"], values["top5_ci"]
