@@ -24,6 +24,7 @@ __all__ = [
     "find_table",
     "is_file",
     "load_head",
+    "note_replaced",
     "open_store",
     "output_path",
     "save_head",
@@ -125,11 +126,12 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
 
 def save_head(head: "Head", path: str, *, force: bool) -> None:
     """Save a head, and print a note of the one that it replaces."""
-    _note_replaced(path)
+    note_replaced(path)
     head.save(path, overwrite=force)
 
 
-def _note_replaced(path: str) -> None:
+def note_replaced(path: str) -> None:
+    """Print a note of the head that is about to be replaced, if there is one."""
     from featstore.errors import UntrustedTypeError
 
     if not os.path.exists(path):

@@ -1,13 +1,14 @@
 """`featstore finetune`."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .backbone_options import ImageSize
-from .finding import find_head, find_table, note_replaced, open_store
+from .finding import find_head, find_table, load_head, note_replaced, open_store
+from .option_groups import DATA, command, option_group
 from .options import (
     class_weight_option,
     engine_option,
@@ -15,16 +16,15 @@ from .options import (
     result_options,
     store_option,
     trust_model_option,
+    trust_option,
 )
 from .printing import bar, echo, note, print_json, print_table, setting_text, share
-from .view_options import recipe_options, take_recipe
+from .view_options import recipe_options
 
 if TYPE_CHECKING:
     from featstore.tuning import Tuned
 
 __all__ = ["finetune"]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _OF_CUTS = ("image_size", "preprocess", "alpha")
 
@@ -34,8 +34,11 @@ _SWITCHED = ("clip_norm", "ema")
 _TRAINING: Mapping[str, tuple[Any, str]] = {
     "epochs": (click.IntRange(min=1), "Passes over the training images.  [default: 3]"),
     "batch_size": (click.IntRange(min=1), "Images in a step.  [default: 32]"),
-    "optimizer": (click.Choice(["sgd", "adam", "adamw", "rmsprop"]), "[default: sgd]"),
-    "learning_rate": (float, "[default: 0.01 for sgd, 0.001 for rmsprop, 0.0001 for adam and adamw]"),
+    "optimizer": (click.Choice(["sgd", "adam", "adamw", "rmsprop"]), "Optimizer, by Keras.  [default: sgd]"),
+    "learning_rate": (
+        float,
+        "Learning rate at the start.  [default: 0.01 for sgd, 0.001 for rmsprop, 0.0001 for adam and adamw]",
+    ),
     "momentum": (float, "Momentum of sgd and rmsprop.  [default: 0.9]"),
     "schedule": (
         click.Choice(["cosine", "exponential", "polynomial", "constant"]),
@@ -55,92 +58,103 @@ _TRAINING: Mapping[str, tuple[Any, str]] = {
 }
 
 
-def _training_options(command: _Command) -> _Command:
-    for name, (kind, text) in reversed([*_TRAINING.items()]):
-        command = click.option(f"--{name.replace('_', '-')}", type=kind, help=text)(command)
-    return command
+_TRAINING_OPTIONS = tuple(
+    click.option(f"--{name.replace('_', '-')}", type=kind, help=text)
+    for name, (kind, text) in _TRAINING.items()
+)
 
 
-@click.command(
-    epilog="\b\nExample, beside flowers.fstore, whose network is mobilenet_v2:\n"
-    "  featstore finetune logistic --views 4 --flip --random-crop 10\n"
-    "  featstore compare logistic logistic-tuned",
+@command(
+    epilog="\b\nExample, beside flowers.fstore, with a linear head on features of mobilenet_v2:\n"
+    "  featstore fit flowers.fstore\n"
+    "  featstore finetune logistic --views 4 --flip --random-crop 10",
     short_help="Fine-tune the top of a head's network on stored activation maps.",
 )
 @click.argument("head", metavar="HEAD", required=False)
-@store_option("Store of the features.", default="the head's, or the only store here")
-@click.option(
-    "--catalog",
-    metavar="NAME",
-    multiple=True,
-    help="Images to train on, by the name of their catalog; repeat for several.  [default: the head's]",
+@option_group(
+    DATA,
+    store_option("Store of the features.", default="the head's, or the only store here"),
+    click.option(
+        "--catalog",
+        metavar="NAME",
+        multiple=True,
+        help="Images to train on, by the name of their catalog; repeat for several.  [default: the head's]",
+    ),
+    trust_option,
 )
-@click.option(
-    "--cuts",
-    metavar="BACKBONE",
-    help="List the layers that a network can be tuned from, and do nothing else.",
+@option_group(
+    "Network",
+    click.option(
+        "--from-layer",
+        metavar="NAME|auto|all",
+        default="auto",
+        show_default=True,
+        help="Train what is above this layer; auto chooses one that leaves at most a tenth of the cost; all "
+        "trains the whole network from pixels.",
+    ),
+    click.option(
+        "--maps",
+        "maps_dtype",
+        type=click.Choice(["float16", "float32"]),
+        default="float16",
+        show_default=True,
+        help="Data type of the stored activation maps.",
+    ),
+    click.option("--weights", type=click.Path(), help="The network's weights file, if it has moved."),
+    trust_model_option,
+    import_option,
+    engine_option,
+    click.option(
+        "--cuts",
+        metavar="BACKBONE",
+        help="List the layers that a network can be tuned from, and do nothing else.",
+    ),
+    click.option("--image-size", type=ImageSize(), help="Of --cuts: input size in pixels, or HEIGHTxWIDTH."),
+    click.option(
+        "--preprocess",
+        type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
+        help="Of --cuts: pixel scaling that your own model expects.",
+    ),
+    click.option("--alpha", type=float, help="Of --cuts: width multiplier of the MobileNets."),
 )
-@click.option(
-    "--from-layer",
-    metavar="NAME|auto|all",
-    default="auto",
-    show_default=True,
-    help="Train what is above this layer; auto chooses one that leaves at most a tenth of the cost; all "
-    "trains the whole network from pixels.",
+@option_group(
+    "Training",
+    click.option(
+        "--recipe",
+        type=click.Choice(["inception", "food101"]),
+        help="Take the training options of a published fine-tuning, except those that are given.",
+    ),
+    *_TRAINING_OPTIONS,
+    class_weight_option,
 )
-@click.option(
-    "--recipe",
-    type=click.Choice(["inception", "food101"]),
-    help="Take the training options of a published fine-tuning, except those that are given.",
+@recipe_options(
+    click.option(
+        "--views",
+        "n_views",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Number of views of each training image.",
+    )
 )
-@_training_options
-@class_weight_option
-@click.option(
-    "--views",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Views of each training image.",
+@result_options(
+    click.option(
+        "--output",
+        "-o",
+        metavar="NAME",
+        help="Write NAME.weights.h5, NAME.report.json and .txt, and the head as NAME in the store.  "
+        "[default: HEAD-tuned]",
+    ),
+    click.option(
+        "--tensorboard", metavar="DIR", type=click.Path(), help="Also write curves for TensorBoard."
+    ),
 )
-@recipe_options
-@click.option(
-    "--maps",
-    "maps_dtype",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
-    show_default=True,
-    help="Data type of the stored activation maps.",
-)
-@click.option("--tensorboard", metavar="DIR", type=click.Path(), help="Also write curves for TensorBoard.")
-@click.option("--weights", type=click.Path(), help="The network's weights file, if it has moved.")
-@engine_option
-@trust_model_option
-@import_option
-@click.option("--image-size", type=ImageSize(), help="Of --cuts: input size in pixels, or HEIGHTxWIDTH.")
-@click.option(
-    "--preprocess",
-    type=click.Choice(["tf", "torch", "caffe", "unit", "none"]),
-    help="Of --cuts: pixel scaling that your own model expects.",
-)
-@click.option("--alpha", type=float, help="Of --cuts: width multiplier of the MobileNets.")
-@click.option(
-    "--output",
-    "-o",
-    metavar="NAME",
-    help="Write NAME.weights.h5, NAME.report.json and NAME.report.txt, and the head as NAME in the store.  "
-    "[default: HEAD-tuned]",
-)
-@result_options
-@click.pass_context
 def finetune(
-    ctx: click.Context,
-    /,
     head: str | None,
     store: str | None,
     catalog: tuple[str, ...],
     cuts: str | None,
     recipe: str | None,
-    views: int,
     output: str | None,
     force: bool,
     quiet: bool,
@@ -167,7 +181,7 @@ def finetune(
     from featstore.tuning import RECIPES, TuningInterrupted
 
     path, home = find_head(str(head), store)
-    loaded = featstore.Head.load(path)
+    loaded = load_head(path)
     table = find_table(loaded, home, catalog)
     training = {name: value for name in _TRAINING if (value := options.pop(name)) is not None}
     training |= {name: training[name] or None for name in _SWITCHED if name in training}
@@ -176,15 +190,12 @@ def finetune(
         note(f"recipe {recipe}: {setting_text(training)}")
     output = output or f"{os.path.basename(path).removesuffix('.head')}-tuned"
     note_replaced(open_store(home).head_path(os.path.basename(output)))
-    recipe_of_views = take_recipe(options)
     try:
         with bar(None, quiet=quiet, unit="step") as progress:
             tuned = featstore.finetune(
                 loaded,
                 table,
                 output=output,
-                views=recipe_of_views,
-                n_views=views,
                 overwrite=force,
                 progress=lambda _what, done, total: progress(done, total),
                 **options,
@@ -193,6 +204,7 @@ def finetune(
     except TuningInterrupted as interruption:
         _print_report(interruption.tuned, as_json=as_json)
         note("interrupted: the best epoch so far is kept; run the same command to resume")
+        ctx = click.get_current_context()
         ctx.exit(ctx.obj.status or 130)
     _print_report(tuned, as_json=as_json)
 

@@ -43,6 +43,14 @@ class Tuned:
         JSON values: ``cut``, ``options``, ``epochs`` (validation after each, from 0, the probe), ``chosen``,
         ``comparison`` with the given head on the test images, ``maps``, ``seconds``, ``space``. See
         :func:`featstore.tuning.report_text`.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> head = featstore.fit(table, head="ridge")
+    >>> tuned = Tuned(weights="/photos/tuned.weights.h5", head=head, report={"chosen": 2})
+    >>> tuned.head.name, tuned.report["chosen"]
+    ('ridge', 2)
     """
 
     weights: str
