@@ -27,7 +27,16 @@ class FakeTable:
     weights: str = "closed-form"
     catalog_name: str = "photos"
     bank: np.ndarray | None = None
-    views: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
+    views: np.ndarray = None
+    paths: np.ndarray = None
+    # Of selected rows, the table that rules go by, and which of its rows these are.
+    _whole: "tuple[FakeTable, np.ndarray] | None" = None
+
+    def __post_init__(self):
+        if self.views is None:
+            self.views = np.zeros(len(self.y), np.uint16)
+        if self.paths is None:
+            self.paths = np.array([f"/photos/{number:04d}.jpg" for number in range(len(self.y))])
 
     @property
     def fingerprint(self):
@@ -41,11 +50,10 @@ class FakeTable:
     def content_hash(self):
         return np.array([row.tobytes().hex() for row in self.content_hash_bytes], dtype="<U64")
 
-    @property
-    def paths(self):
-        return np.array([f"/photos/{number:04d}.jpg" for number in range(len(self.y))])
-
     def splits(self, rule=None):
+        if self._whole is not None:
+            table, rows = self._whole
+            return table.splits(rule)[rows]
         return assign_splits(
             rule or SplitRule(),
             content_hash=self.content_hash_bytes,
@@ -56,6 +64,9 @@ class FakeTable:
         )
 
     def group_keys(self, rule):
+        if self._whole is not None:
+            table, rows = self._whole
+            return table.group_keys(rule)[rows]
         return group_keys(
             rule, content_hash=self.content_hash_bytes, groups=self.groups, paths=self.paths.tolist()
         )
@@ -72,10 +83,11 @@ class FakeTable:
         return len(self.y)
 
     def select(self, index):
-        columns = ("X", "y", "content_hash_bytes", "groups", "given_splits")
+        columns = ("X", "y", "content_hash_bytes", "groups", "given_splits", "views", "paths")
         columns += ("bank",) if self.bank is not None else ()
-        columns += ("views",) if len(self.views) else ()
-        return replace(self, **{name: getattr(self, name)[index] for name in columns})
+        table, rows = self._whole or (self, np.arange(len(self)))
+        selected = {name: getattr(self, name)[index] for name in columns}
+        return replace(self, **selected, _whole=(table, rows[index]))
 
     @property
     def n_views(self):
@@ -89,10 +101,12 @@ class FakeTable:
             return self
         repeated = self.select(np.repeat(np.arange(len(self)), n_views))
         X = self.bank[:, :n_views].reshape(-1, self.feature_dim)
-        return repeated.but(X=X, bank=None, views=np.tile(np.arange(n_views, dtype=np.uint16), len(self)))
+        views = np.tile(np.arange(n_views, dtype=np.uint16), len(self))
+        return replace(repeated, X=X, views=views)
 
     def but(self, **changes):
-        return replace(self, **changes)
+        """Return a table of its own with other columns."""
+        return replace(self, **changes, _whole=None)
 
 
 def table_of(X, y, *, given=None):

@@ -243,7 +243,7 @@ def extend(
         test=extension["scores"]["new"],
         extension=extension,
         temperature=temperature,
-        weights=getattr(table, "weights", ""),
+        weights=table.weights,
         catalog=str(table.catalog_name),
         space=str(table.space_name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

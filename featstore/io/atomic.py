@@ -21,6 +21,7 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "failure_reason",
     "make_folders",
+    "make_last_folder",
     "remove_stale",
     "replacing",
     "sync_folder",
@@ -126,6 +127,18 @@ def make_folders(path: str) -> None:
     # Another process may have been first.
     os.makedirs(path, exist_ok=True)
     sync_folder(parent)
+
+
+def make_last_folder(path: str) -> None:
+    """Create a folder in one that is there, and fsync it."""
+    if os.path.isdir(path):
+        return
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {path}: {failure_reason(error)}") from error
+    sync_folder(os.path.dirname(path))
 
 
 def remove_stale(folder: str) -> int:

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from featstore.backbones.spec import BackboneSpec
@@ -234,11 +233,7 @@ class StoreFolder:
             No head can have this name.
         """
         self._refuse_link("heads")
-        path = os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
-        # Archives and git drop empty folders; a store that cannot be written has no use for one.
-        with suppress(OSError):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
+        return os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
 
     def _create(self, description: str) -> None:
         try:

@@ -104,7 +104,7 @@ def test_what_is_known_runs_in_a_new_process_without_keras(name, mobilenet_files
     name, options = {
         "mobilenet": ("mobilenet", {"weights": mobilenet_files["no_top.h5"], **MOBILENET}),
         "own": (tiny_keras_file, {"preprocessing": "unit"}),
-        "scattering": ("scattering", {"image_size": 32}),
+        "scattering": ("scattering", {}),
     }[name]
     backbone = load_backbone(name, engine="openvino", **options)
     rows = backbone.forward(np.full((1, *backbone.spec.size_px, 3), 77, np.uint8))

@@ -6,9 +6,17 @@ import pytest
 from featstore.backbones import load_backbone
 from featstore.errors import BackboneError, WeightsError
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = pytest.mark.usefixtures("cache_of_this_file")
 
 WIDTH = {"alpha": 0.25, "image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def cache_of_this_file(tmp_path_factory):
+    """What is known of a network's weights is found out once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATSTORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -51,7 +59,8 @@ def test_other_image_sizes_have_the_same_classifier(mobilenet_files):
     np.testing.assert_array_equal(small.kernel, large.kernel)
 
 
-def test_it_is_the_same_where_the_backbone_is_remembered(mobilenet_files):
+def test_it_is_the_same_where_the_backbone_is_remembered(mobilenet_files, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path))
     backbones = [load_backbone("mobilenet", weights=mobilenet_files["top.h5"], **WIDTH) for _ in range(2)]
     first, second = (backbone.classifier() for backbone in backbones)
     np.testing.assert_array_equal(first.kernel, second.kernel)

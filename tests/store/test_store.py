@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import DamagedError, FormatVersionError, NotInStoreError, StoreError, StoreNotFoundError
+from featstore.heads import Head, fit
 from featstore.splits import SplitRule, assign_splits
 from featstore.store import FeatureStore
 
@@ -86,6 +88,32 @@ def test_a_read_only_file_system_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("os.makedirs", refuse)
     with pytest.raises(StoreError, match=r"cannot make the store .*: read-only file system"):
         FeatureStore(tmp_path / "x", create=True)
+
+
+def test_the_folder_of_heads_is_made_with_the_first_head_and_not_by_its_name(
+    store, make_table, make_blobs, tmp_path
+):
+    fit(make_table(*make_blobs()), head="ridge").save(store.head_path("ridge"))
+    other = FeatureStore(tmp_path / "other.fstore", create=True)
+    # As archives and git leave it.
+    heads = os.path.join(other.path, "heads")
+    os.rmdir(heads)
+    path = other.head_path("ridge")
+    assert not os.path.exists(heads)
+    other.merge(store)
+    assert Head.load(path).name == "ridge"
+    shutil.rmtree(heads)
+    Head.load(store.head_path("ridge")).save(path)
+    assert other.head_names == ("ridge",)
+
+
+def test_a_store_that_was_removed_does_not_come_back_with_a_head(store, make_table, make_blobs):
+    head = fit(make_table(*make_blobs()), head="ridge")
+    path = store.head_path("ridge")
+    shutil.rmtree(store.path)
+    with pytest.raises(StoreError):
+        head.save(path)
+    assert not os.path.exists(store.path)
 
 
 def test_a_store_that_cannot_be_written_is_still_read(store, fill, make_catalog, monkeypatch, make_hashes):

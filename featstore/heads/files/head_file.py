@@ -46,7 +46,7 @@ from featstore.io.archive import (
     member_info,
     seal_archive,
 )
-from featstore.io.atomic import replacing
+from featstore.io.atomic import make_last_folder, replacing
 from featstore.io.manifest import refuse_newer
 from featstore.io.raw import open_raw
 from featstore.splits import SPLITS, SplitRule
@@ -130,6 +130,8 @@ def write_head_file(
         check_contents(temporary)
         read_head_file(temporary)
 
+    # Archives and git drop empty folders, such as that of a store's heads.
+    make_last_folder(os.path.dirname(path))
     with replacing(path, verify=verify) as temporary:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
             archive.comment = ARCHIVE_COMMENT

@@ -224,7 +224,7 @@ def fit(
         "temperature": outcome.temperature,
         "train_views": of_views.train,
         "test_views": of_views.test,
-        "weights": getattr(table, "weights", ""),
+        "weights": table.weights,
         "catalog": str(table.catalog_name),
         "space": str(table.space_name),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import StoreError
-from featstore.io.atomic import failure_reason, replacing
+from featstore.io.atomic import failure_reason, make_last_folder, replacing
 from featstore.io.raw import damaged
 from featstore.store.catalog import Catalog
 from featstore.store.catalog_file import read_catalog
@@ -167,6 +167,7 @@ def _copy_file(source: str, target: str) -> None:
         if not _same_bytes(temporary, source):
             raise ValueError(f"it holds other bytes than {source}")
 
+    make_last_folder(os.path.dirname(target))
     with replacing(target, verify=verify) as temporary:
         _copy_bytes(source, temporary)
 
