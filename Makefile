@@ -13,7 +13,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: $(VENV)/.installed
 	$(BIN)/featstore demo
 
-test: lint docs
+# Each of the two before the tests keeps one core busy.
+test: $(VENV)/.installed-dev
+	$(MAKE) --jobs 2 --output-sync=target lint docs
 	$(BIN)/pytest --numprocesses 2
 
 # The tests on another Python, in an environment of its own: `make test-py PYTHON=python3.12`.
