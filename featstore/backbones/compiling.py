@@ -192,8 +192,8 @@ def _refused_by_system(error: BaseException | None, built: "BuiltNetwork", path:
     """Return why files could not be written, if that stopped a conversion; else ``""``."""
     # TensorFlow and OpenVINO raise errors of their own for a full disk, or none.
     while error is not None:
-        said = f"{type(error).__name__} {error}".lower()
-        if isinstance(error, OSError) or any(sign in said for sign in _SYSTEM_SIGNS):
+        message = f"{type(error).__name__} {error}".lower()
+        if isinstance(error, OSError) or any(sign in message for sign in _SYSTEM_SIGNS):
             return "files could not be written or read"
         error = error.__cause__ or error.__context__
     needed = 2 * 4 * int(built.model.count_params()) + 2**23

@@ -55,16 +55,16 @@ def image_error(error: BaseException, kind: str | None) -> ImageError:
     lacks = isinstance(error, ImportError) or _LACKING.search(str(error))
     if not lacks and not (isinstance(error, OSError) and error.errno):
         return ImageError(reason_of(error, kind))
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return NotDecodableHereError(f"the {kind} image cannot be decoded here: {said[0]}")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return NotDecodableHereError(f"the {kind} image cannot be decoded here: {lines[0]}")
 
 
 def reason_of(error: BaseException, kind: str | None) -> str:
     """Convert any exception raised by an image into one short line."""
     if isinstance(error, Image.DecompressionBombError):
         return f"a decompression bomb? the header claims more than {MAX_PIXELS:,} pixels"
-    said = str(error)
-    if isinstance(error, EOFError) or _ENDS_EARLY.search(said):
+    message = str(error)
+    if isinstance(error, EOFError) or _ENDS_EARLY.search(message):
         return TRUNCATED
-    explanation = next((explanation for pattern, explanation in _KNOWN if pattern.search(said)), "")
+    explanation = next((explanation for pattern, explanation in _KNOWN if pattern.search(message)), "")
     return f"broken or unsupported {kind} image" + (f": {explanation}" if explanation else "")

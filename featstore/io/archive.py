@@ -53,9 +53,9 @@ def allow_any_clock() -> None:
 
 
 def _within_zip(seconds: float | None = None) -> time.struct_time:
-    told = time.localtime(seconds)
-    if _FIRST_YEAR <= told.tm_year <= _LAST_YEAR:
-        return told
+    local = time.localtime(seconds)
+    if _FIRST_YEAR <= local.tm_year <= _LAST_YEAR:
+        return local
     return time.struct_time((_FIRST_YEAR, 1, 1, 0, 0, 0, 1, 1, 0))
 
 

@@ -39,7 +39,7 @@ def export_projector(
     folder : path_like
         Made if it is not there.
     rule : SplitRule, optional
-        Deals the splits that the metadata names; 80/10/10 by content by default.
+        Assigns the splits that the metadata lists; 80/10/10 by content by default.
     limit : int, optional
         The most images to write; above it, those with the smallest content hashes are taken, which are as
         good as drawn at random and stay the same. None writes all; the projector slows down beyond some ten

@@ -188,7 +188,7 @@ class FeatureStore(StoreFolder):
               ``complete`` (images with every view that any image has, by space);
             - ``heads``: for each ``name``, ``path``, ``bytes``.
 
-            Classes, splits and duplicates count the images that could be used, dealt by the default
+            Classes, splits and duplicates count the images that could be used, split by the default
             :class:`~featstore.splits.SplitRule` where the catalog does not fix their split.
 
         Raises

@@ -12,9 +12,9 @@ from featstore.backbones.spec import JoinedSpec
 from featstore.errors import NotInStoreError, SplitError, StoreError
 from featstore.splits import SPLITS, SplitRule
 from featstore.store.columns import Columns
-from featstore.store.dealing import Dealing
 from featstore.store.gathering import gathered_features
 from featstore.store.missing import check_views
+from featstore.store.split_assignment import SplitAssignment
 from featstore.store.table_frame import table_frame
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class FeatureTable:
         catalog_name: str,
         n_missing: int = 0,
         n_failed: int = 0,
-        dealing: Dealing | None = None,
+        assignment: SplitAssignment | None = None,
     ) -> None:
         self._spaces = tuple(spaces)
         self._columns = columns
-        self._dealing = dealing or Dealing(columns)
+        self._assignment = assignment or SplitAssignment(columns)
         self.spec: BackboneSpec | JoinedSpec = (
             spaces[0].spec if len(spaces) == 1 else JoinedSpec(tuple(space.spec for space in spaces))
         )
@@ -185,7 +185,7 @@ class FeatureTable:
         rows = np.stack([space.lookup(columns.content_hash, views) for space in self._spaces], axis=1)
         for space, found in zip(self._spaces, rows.T, strict=True):
             check_views(space, found.reshape(len(self), n_views) >= 0)
-        return self._with(replace(columns, rows=rows, views=views), self._dealing.take(repeated))
+        return self._with(replace(columns, rows=rows, views=views), self._assignment.take(repeated))
 
     @cached_property
     def y(self) -> NDArray[np.str_]:
@@ -250,7 +250,7 @@ class FeatureTable:
         ndarray of shape (n,), str
             ``"train"``, ``"validation"`` or ``"test"``.
         """
-        return self._dealing.splits(rule or SplitRule())
+        return self._assignment.splits(rule or SplitRule())
 
     def group_keys(self, rule: SplitRule) -> NDArray[np.str_]:
         """Return the key that a rule keeps together, as ``groups`` for :class:`~featstore.HashKFold`.
@@ -272,7 +272,7 @@ class FeatureTable:
         """
         if rule.by == "content":
             return self.content_hash
-        return self._dealing.group_keys(rule)
+        return self._assignment.group_keys(rule)
 
     def with_splits(self, splits: Sequence[str] | NDArray[np.str_]) -> "FeatureTable":
         """Return the same rows with other given splits; ``""`` leaves a row to the rule.
@@ -342,7 +342,7 @@ class FeatureTable:
                     f"a mask must have one entry for each of {len(self)} rows; found {len(chosen)}"
                 )
         try:
-            return self._with(self._columns.take(chosen), self._dealing.take(chosen))
+            return self._with(self._columns.take(chosen), self._assignment.take(chosen))
         except IndexError as error:
             raise NotInStoreError(f"the table has {len(self)} rows: {error}") from error
 
@@ -374,14 +374,14 @@ class FeatureTable:
             features=self.X if features else None,
         )
 
-    def _with(self, columns: Columns, dealing: Dealing | None = None) -> "FeatureTable":
+    def _with(self, columns: Columns, assignment: SplitAssignment | None = None) -> "FeatureTable":
         return FeatureTable(
             self._spaces,
             columns,
             catalog_name=self.catalog_name,
             n_missing=self.n_missing,
             n_failed=self.n_failed,
-            dealing=dealing,
+            assignment=assignment,
         )
 
 

@@ -100,8 +100,8 @@ def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Field
                 line = before + rows.line_num + 1
     except csv.Error as error:
         hint = "; is a quote left open?" if re.search("limit|unexpected end", str(error)) else ""
-        said = str(error).replace("\t", "\\t")
-        raise SourceError(f"{_at(location, line)}: {said}{hint}") from error
+        message = str(error).replace("\t", "\\t")
+        raise SourceError(f"{_at(location, line)}: {message}{hint}") from error
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{_at(location, line)} or after it: broken {error.encoding.upper()} text; save the list in UTF-8"

@@ -28,7 +28,7 @@ def table(tmp_path_factory):
     from featstore.images import ViewRecipe
     from featstore.store import Catalog
 
-    store = FeatureStore(tmp_path_factory.mktemp("dealt") / "a.fstore", create=True)
+    store = FeatureStore(tmp_path_factory.mktemp("splits") / "a.fstore", create=True)
     spec = BackboneSpec(
         architecture="tiny",
         weights_digest="0" * 64,
@@ -79,7 +79,7 @@ def test_selected_rows_stay_in_their_splits_and_groups(table, rule, data):
         assert len(fewer.split(split, rule)) == np.count_nonzero(fewer.splits(rule) == split)
 
 
-def test_a_class_that_is_left_with_few_rows_is_not_dealt_anew(table):
+def test_a_class_that_is_left_with_few_rows_is_not_assigned_anew(table):
     rule = SplitRule(test=0.3, validation=0.3)
     for split in ("train", "validation", "test"):
         alone = table.split(split, rule)

@@ -1,4 +1,4 @@
-"""How the rows of a table are dealt to splits and groups: as those of the table they were selected from."""
+"""Assignment of a table's rows to splits and groups: the same as in the table they were selected from."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,11 @@ from featstore.splits import SplitRule, assign_splits, group_keys
 if TYPE_CHECKING:
     from featstore.store.columns import Columns
 
-__all__ = ["Dealing"]
+__all__ = ["SplitAssignment"]
 
 
-class Dealing:
-    """The columns of a whole table, and the places in it of the rows that are dealt."""
+class SplitAssignment:
+    """The columns of a whole table, and the positions in it of the rows to assign."""
 
     def __init__(self, whole: "Columns", places: NDArray[np.int64] | None = None) -> None:
         self._whole = whole
@@ -22,17 +22,17 @@ class Dealing:
         # One entry, shared with all tables selected from the whole: rules are few, and rows may be millions.
         self._known: dict[SplitRule, NDArray[np.str_]] = {}
 
-    def take(self, index: Any) -> "Dealing":
-        """Return the dealing of some of the rows."""
-        taken = Dealing(self._whole, self._places[index])
+    def take(self, index: Any) -> "SplitAssignment":
+        """Return the assignment of some of the rows."""
+        taken = SplitAssignment(self._whole, self._places[index])
         taken._known = self._known
         return taken
 
     def splits(self, rule: SplitRule) -> NDArray[np.str_]:
         """Return each row's split; see :meth:`FeatureTable.splits`."""
-        dealt = self._known.get(rule)
-        if dealt is None:
-            dealt = assign_splits(
+        assigned = self._known.get(rule)
+        if assigned is None:
+            assigned = assign_splits(
                 rule,
                 content_hash=self._whole.content_hash,
                 groups=self._whole.groups.tolist(),
@@ -41,8 +41,8 @@ class Dealing:
                 labels=self._whole.labels.tolist(),
             )
             self._known.clear()
-            self._known[rule] = dealt
-        return dealt[self._places]
+            self._known[rule] = assigned
+        return assigned[self._places]
 
     def group_keys(self, rule: SplitRule) -> NDArray[np.str_]:
         """Return what the rule keeps together; see :meth:`FeatureTable.group_keys`."""
