@@ -70,7 +70,7 @@ def test_many_chunks_are_read_in_order(store, make_catalog, make_hashes):
 
 
 def test_many_rows_are_read_by_columns(store, make_catalog):
-    """A hundred thousand in a fifth of a second; that is measured by calls, since the machine may be busy."""
+    """How fast is measured by calls, since the machine may be busy."""
     n = 20_000
     store.write_catalog(make_catalog(n))
     n_calls = 0
