@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 
 # Each of the two before the tests keeps one core busy.
 test: $(VENV)/.installed-dev
-	$(MAKE) --jobs 2 --output-sync=target lint docs
+	$(MAKE) --jobs 2 lint docs
 	$(BIN)/pytest --numprocesses 2
 
 # The tests on another Python, in an environment of its own: `make test-py PYTHON=python3.12`.

@@ -96,10 +96,10 @@ def finetune(
 
     The frozen lower part runs once for each view of an image; its output is kept in a space of its own,
     where a later call finds it. Training starts from the linear head (LP-FT: Kumar et al., ICLR 2022), with
-    batch normalisation frozen. After each epoch the validation images are scored; of the epochs that are at
-    least as accurate there as the head that they start from, epoch 0, the one with the least cross entropy
-    after calibration is kept. A head that was fitted on the validation images is first fitted again, with
-    its own parameters, on train alone. The test images are scored once, at the end.
+    batch normalisation frozen. After each epoch the validation images are scored; the one with the least
+    cross entropy after calibration is kept, or the head that they start from, epoch 0. A head that was fitted
+    on the validation images is first fitted again, with its own parameters, on train alone. The test images
+    are scored once, at the end.
 
     Beside the weights the tuned network's features of all images of the table are in the store afterwards,
     computed from the maps, and the head and the report are written: ``NAME`` among the store's heads,
