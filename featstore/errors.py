@@ -184,13 +184,15 @@ class UntrustedTypeError(HeadError, PermissionError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first non-empty line of any error's message, at most 200 characters of it."""
-    return _shortened(message_lines(error)[0])
+    """Return the first non-empty line of any error's message; of others' at most 200 characters."""
+    line = message_lines(error)[0]
+    return line if isinstance(error, FeatstoreError) else _shortened(line)
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last non-empty line of any error's message, at most 200 characters of it."""
-    return _shortened(message_lines(error)[-1])
+    """Return the last non-empty line of any error's message; of others' at most 200 characters."""
+    line = message_lines(error)[-1]
+    return line if isinstance(error, FeatstoreError) else _shortened(line)
 
 
 def message_lines(error: BaseException) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featstore.backbones.cache import ConvertedNetwork
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.openvino_engine import OpenVINOEngine
-from featstore.errors import ExportError, MissingExtraError, last_line
+from featstore.errors import ExportError, FeatstoreError, MissingExtraError, last_line
 from featstore.images.reading import default_workers
 
 __all__ = [
@@ -62,6 +62,9 @@ def open_runtime(
         ) from error
     except MemoryError:
         raise
+    except FeatstoreError as error:
+        # Ours name the file and what to do, and are not shortened.
+        raise ExportError(str(error)) from error
     except Exception as error:  # each package has exceptions of its own for a file that it cannot open
         raise ExportError(f"{path} cannot be opened as {runtime}: {last_line(error)}") from error
 

@@ -114,8 +114,8 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import featstore
-from featstore.flow import pipeline
-pipeline.SEAL_BYTES = 1
+from featstore.flow import sealing
+sealing.SEAL_BYTES = 1
 featstore.FeatureStore.compact = lambda *_: None
 model, photos, store, devices = sys.argv[1:]
 report = featstore.extract(
