@@ -11,6 +11,23 @@ import numpy as np
 from featstore.backbones import BackboneSpec
 from featstore.images import ViewRecipe
 
+GAIN_LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable(package="ours")
+class Gain(keras.layers.Layer):
+    def __init__(self, factor, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+"""
+"""A module of the user's own, with a layer that a model needs."""
+
 
 class CountingBackbone:
     """A linear map of some pixels to ``feature_dim`` numbers, which remembers how many images it saw."""

@@ -18,7 +18,7 @@ from featstore.splits import SplitRule
 from featstore.store.catalog_file import text_blocks
 from featstore.store.table import FeatureTable
 
-__all__ = ["pack_table"]
+__all__ = ["pack_table", "rows_at_once"]
 
 FORMAT_VERSION = 1
 _BLOCK_BYTES = 16 * 2**20
@@ -65,7 +65,7 @@ def pack_table(
     ):
         for name, value in attributes.items():
             file.attrs[name] = value
-        step = _step(feature_dim * table.dtype.itemsize)
+        step = rows_at_once(feature_dim * table.dtype.itemsize)
         fill(
             file.create_dataset("features", (n_rows, feature_dim), table.dtype),
             (table.select(slice(start, start + step)).X for start in range(0, n_rows, step)),
@@ -77,12 +77,13 @@ def pack_table(
             kind = h5py.string_dtype("utf-8", width)
             fill(
                 file.create_dataset(name, (n_rows,), kind, chunks=True, compression="gzip"),
-                (block.astype(kind) for block in text_blocks(column, width, _step(width))),
+                (block.astype(kind) for block in text_blocks(column, width, rows_at_once(width))),
             )
     return n_rows
 
 
-def _step(row_bytes: int) -> int:
+def rows_at_once(row_bytes: int) -> int:
+    """Return the number of rows of a block of bounded memory."""
     return max(1, _BLOCK_BYTES // row_bytes)
 
 
@@ -93,7 +94,7 @@ def _check(path: str, attributes: Mapping[str, str | int], checksums: Mapping[st
             raise ValueError("its description differs from what was written")
         for name, expected in checksums.items():
             dataset, checksum = file[name], 0
-            step = _step(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
+            step = rows_at_once(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
             for start in range(0, len(dataset), step):
                 block = np.ascontiguousarray(dataset[start : start + step])
                 checksum = zlib.crc32(block.view(np.uint8).data, checksum)

@@ -17,6 +17,7 @@ from featstore.io.new_folder import files_below, new_folder
 from featstore.io.outputs import check_outside_stores
 from featstore.io.tfrecord import TFRecordError, check_record, encode_example, iter_spans, write_record
 from featstore.splits import SPLITS, SplitRule
+from featstore.store.packing import rows_at_once
 from featstore.store.table import FeatureTable
 
 __all__ = ["pack_shards"]
@@ -45,6 +46,7 @@ def pack_shards(
     size = max(1, -(-largest // n_shards))
     # 0 is kept for the background, as the Inception scripts have it.
     numbers = {label: number for number, label in enumerate(table.classes.tolist(), 1)}
+    step = rows_at_once(table.feature_dim * np.dtype(np.float32).itemsize)
     n_done = 0
     with new_folder(target, overwrite=overwrite, error_class=OutputError) as folder:
         for split in SPLITS:
@@ -55,14 +57,15 @@ def pack_shards(
             for number, part in enumerate(parts):
                 shard = os.path.join(folder, f"{split}-{number:05d}-of-{len(parts):05d}")
                 with open(shard, "xb") as file:
-                    for data in _examples(table.select(part), numbers):
-                        write_record(file, data)
-                        n_done += 1
-                        if progress is not None:
-                            progress(n_done, len(table))
+                    for start in range(0, len(part), step):
+                        for data in _examples(table.select(part[start : start + step]), numbers):
+                            write_record(file, data)
+                            n_done += 1
+                            if progress is not None:
+                                progress(n_done, len(table))
                 try:
                     _check(shard, len(part))
-                except (TFRecordError, ValueError) as error:
+                except ValueError as error:
                     raise OutputError(
                         f"cannot write {target}: read back, {shard} is damaged ({error})"
                     ) from error

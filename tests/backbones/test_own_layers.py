@@ -5,31 +5,16 @@ import sys
 import numpy as np
 import pytest
 
+from fakes import GAIN_LAYERS
 from featstore.backbones import load_backbone
 from featstore.backbones.own_code import code_digest
 from featstore.errors import BackboneError
-
-CODE = """
-import keras
-
-@keras.saving.register_keras_serializable(package="ours")
-class Gain(keras.layers.Layer):
-    def __init__(self, factor, **options):
-        super().__init__(**options)
-        self.factor = factor
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-"""
 
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "gain_layers.py").write_text(CODE)
+    (tmp_path / "gain_layers.py").write_text(GAIN_LAYERS)
     yield "gain_layers"
     sys.modules.pop("gain_layers", None)
     import keras
@@ -84,9 +69,9 @@ def test_imports_are_for_models_of_ones_own(module):
 def test_what_the_code_does_is_a_part_of_the_fingerprint(module, tmp_path):
     before = code_digest([module])
     code = tmp_path / "gain_layers.py"
-    code.write_text('"""Text."""\n# A comment.\n\n' + CODE)
+    code.write_text('"""Text."""\n# A comment.\n\n' + GAIN_LAYERS)
     assert code_digest([module]) == before
-    code.write_text(CODE.replace("inputs * self.factor", "inputs + self.factor"))
+    code.write_text(GAIN_LAYERS.replace("inputs * self.factor", "inputs + self.factor"))
     assert code_digest([module]) != before
 
 

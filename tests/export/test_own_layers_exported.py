@@ -10,25 +10,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import featstore
+from fakes import GAIN_LAYERS
 from featstore.errors import ExportError
 from featstore.export import ExportedModel
 from featstore_cli.main import main
-
-CODE = """
-import keras
-
-@keras.saving.register_keras_serializable(package="ours")
-class Gain(keras.layers.Layer):
-    def __init__(self, factor, **options):
-        super().__init__(**options)
-        self.factor = factor
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-"""
 
 
 def forget():
@@ -41,7 +26,7 @@ def forget():
 def made(tmp_path_factory):
     """A folder with the module, photos, and a head on a network with a layer of the module."""
     folder = tmp_path_factory.mktemp("made")
-    (folder / "gain_layers.py").write_text(CODE)
+    (folder / "gain_layers.py").write_text(GAIN_LAYERS)
     sys.path.insert(0, str(folder))
     from gain_layers import Gain
 

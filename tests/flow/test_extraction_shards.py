@@ -102,6 +102,13 @@ def test_what_tensorflow_reads_from_the_shards(store, shards):
         assert row["image/format"].numpy() == b"PNG"
 
 
+def test_shards_are_the_same_in_blocks_of_any_size(store, shards, tmp_path, monkeypatch):
+    monkeypatch.setattr("featstore.store.packing._BLOCK_BYTES", 3 * 5 * 4)
+    store.pack(tmp_path / "blocks", format="tfrecord", shards=3)
+    for path in shards.iterdir():
+        assert (tmp_path / "blocks" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_labels_and_description_stand_beside_the_shards(shards):
     assert (shards / "labels.txt").read_text() == "0:background\n1:cat\n2:dog\n"
     assert '"feature_dim": 5' in (shards / "featstore-pack.json").read_text()

@@ -154,9 +154,7 @@ def _largest_activation(model: Any) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception of a back end is for want of memory."""
     said = f"{type(error).__name__}: {error}".lower()
-    return any(
-        sign in said for sign in ("resourceexhausted", "resource_exhausted", "outofmemory", "out of memory")
-    )
+    return any(sign in said for sign in _OUT_OF_MEMORY)
 
 
 def _version(package: str) -> str:
