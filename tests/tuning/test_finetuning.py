@@ -264,8 +264,8 @@ class TestRefusals:
             tune(featstore.fit(table, params={"C": 1.0}, rule=rule))
 
     def test_an_unknown_layer(self, tune):
-        with pytest.raises(featstore.FeatstoreError, match="no layer 'blok'; near are"):
-            tune(from_layer="blok")
+        with pytest.raises(featstore.FeatstoreError, match="no layer 'blockk'; near are"):
+            tune(from_layer="blockk")
 
     def test_a_layer_inside_a_block(self, tune):
         with pytest.raises(featstore.FeatstoreError, match="inside a block"):
