@@ -13,10 +13,11 @@ from featstore.store import Catalog
 
 @pytest.fixture(autouse=True)
 def names_in_examples(request: pytest.FixtureRequest) -> None:
-    """Provide ``table`` to the examples in docstrings."""
+    """Provide ``table``, and ``several`` with several labels an image, to the examples in docstrings."""
     if isinstance(request.node, pytest.DoctestItem):
         namespace = request.getfixturevalue("doctest_namespace")
         namespace["table"] = request.getfixturevalue("example_table")
+        namespace["several"] = request.getfixturevalue("several_table")
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,15 @@ def example_table(tmp_path_factory: pytest.TempPathFactory) -> FeatureTable:
         architecture="tiny", weights_digest="0" * 64, layer="top", size_px=(8, 8), preprocessing="unit"
     )
     return _table(tmp_path_factory.mktemp("example"), spec, X.astype(np.float32), number, hashes)
+
+
+@pytest.fixture(scope="session")
+def several_table(tmp_path_factory: pytest.TempPathFactory) -> FeatureTable:
+    """Return 200 images that may show a bird, a boat, the sea and a tree, with synthetic features."""
+    from label_tables import label_arrays, label_table
+
+    table: FeatureTable = label_table(tmp_path_factory.mktemp("several") / "a.fstore", *label_arrays(200))
+    return table
 
 
 def _table(folder: Path, spec: BackboneSpec, X: Any, number: Any, hashes: list[bytes]) -> FeatureTable:

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", choices=names, default=names)
     parser.add_argument("--folds", type=int, default=10)
     options = parser.parse_args()
-    # Inner fits have no test split, which is told each time.
+    # Inner fits have no test split, and each warns of it.
     logging.getLogger("featstore").setLevel(logging.ERROR)
     table = featstore.FeatureStore(options.store).table()
     rows = []

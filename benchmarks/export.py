@@ -53,20 +53,20 @@ def main() -> None:
             model = featstore.export_head(
                 head, os.path.join(work, name), format=runtime, quantize=quantize, table=table
             )
-            told = model.description.verification
+            verified = model.description.verification
             size = sum(os.path.getsize(os.path.join(model.path, file)) for file in model.description.files)
             rows.append(
                 (
                     name,
                     size / 1e6,
-                    f"{told['largest_difference']:.1e}",
-                    f"{told['mean_difference']:.1e}",
-                    f"{told['top1_agreement']:.1%}",
-                    f"{told['top1_model']:.1%}",
+                    f"{verified['largest_difference']:.1e}",
+                    f"{verified['mean_difference']:.1e}",
+                    f"{verified['top1_agreement']:.1%}",
+                    f"{verified['top1_model']:.1%}",
                     *speeds(model, pixels),
                 )
             )
-            if encoded := told.get("encoded"):
+            if encoded := verified.get("encoded"):
                 rows.append(
                     (
                         f"{name}, encoded files",

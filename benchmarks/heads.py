@@ -17,6 +17,7 @@ import reporting
 
 import featstore
 from featstore.backbones import BackboneSpec
+from featstore.stats.intervals import wilson_interval
 from featstore.store.catalog import Catalog
 
 _CHILD = "--child"
@@ -71,7 +72,7 @@ def synthetic_store(path: str, *, rows: int, dim: int, classes: int) -> None:
 
 
 class Peak:
-    """The most memory of its own that this process has, sampled; mapped files are not counted."""
+    """Peak private memory of this process, sampled; mapped files are not counted."""
 
     def __enter__(self) -> "Peak":
         self.own_mib = 0.0
@@ -159,8 +160,8 @@ def choosing(path: str, names: list[str], ways: list[str], rounds: int, n_values
                 reporting.note(f"{name}, {way}")
                 taken[way].append(in_a_process(path, name, str(n_values), _WAYS[way]))
         middle = {
-            way: {key: reporting.median([one[key] for one in told]) for key in told[0]}
-            for way, told in taken.items()
+            way: {key: reporting.median([one[key] for one in runs]) for key in runs[0]}
+            for way, runs in taken.items()
         }
         for way, one in middle.items():
             rows.append(
@@ -185,7 +186,7 @@ def chosen_of(head: featstore.Head) -> str:
 def accuracies(table: featstore.FeatureTable, names: list[str], folds: int, work: str) -> list[tuple]:
     """Score each head on folds that neither its fit nor its choice has seen."""
     rows = []
-    # A salt of its own for the folds inside.
+    # A separate salt for the folds inside.
     rule = featstore.SplitRule(test=0, validation=0, salt="inside")
     for name in names:
         reporting.note(f"{name}, {folds} folds")
@@ -201,7 +202,7 @@ def accuracies(table: featstore.FeatureTable, names: list[str], folds: int, work
         one = time.perf_counter() - one
         file = os.path.join(work, f"{name}.head")
         head.save(file)
-        low, high = featstore.heads.wilson_interval(n_right, len(table))
+        low, high = wilson_interval(n_right, len(table))
         rows.append(
             (
                 name,
@@ -240,7 +241,7 @@ def main() -> None:
         help="choose on synthetic features of this shape instead, for example 75750 2048 101",
     )
     options = parser.parse_args()
-    # Inner fits have no validation or test split, which is told each time.
+    # Inner fits have no validation or test split, and each warns of it.
     logging.getLogger("featstore").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as work:
         path = options.store

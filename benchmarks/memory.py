@@ -1,4 +1,4 @@
-"""Peak memory of an extraction at a small and at a large number of images, each in a process of its own."""
+"""Peak memory of an extraction at a small and at a large number of images, each in its own process."""
 
 import os
 import subprocess

@@ -38,7 +38,7 @@ def find(folder: str | None, work: str, count: int) -> tuple[str, str]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let a benchmark that means something on trained weights alone be told the network and the photos."""
+    """Add options for the network and the photos of a benchmark that needs trained weights."""
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument(
         "--photos", metavar="FOLDER", help="class folders; default: those beside the checkout"

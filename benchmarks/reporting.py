@@ -75,9 +75,9 @@ def report(
         print("| " + " | ".join(_cell(value) for value in row) + " |")
     print(flush=True)
     if path:
-        told = [dict(zip(header, row, strict=True)) for row in rows]
+        records = [dict(zip(header, row, strict=True)) for row in rows]
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({"title": title, "machine": machine, **facts, "rows": told}, file, indent=2)
+            json.dump({"title": title, "machine": machine, **facts, "rows": records}, file, indent=2)
             file.write("\n")
 
 

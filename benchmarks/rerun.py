@@ -24,7 +24,7 @@ class _Flat:
             architecture="flat", weights_digest="0" * 64, layer="input", size_px=(1, 1), preprocessing="none"
         )
         self.feature_dim, self.batch_size, self.weights = 3, 256, "closed-form"
-        self.provenance, self.devices = {"engine": "none"}, ("none",)
+        self.provenance, self.devices, self.threads = {"engine": "none"}, ("none",), None
 
     def run(self, batches):
         for batch in batches:

@@ -17,7 +17,7 @@ import featstore
 from featstore.stats.intervals import bootstrap, percentile_interval, wilson_interval
 
 _FOLDS = featstore.HashKFold(10)
-# A salt of its own for what is divided inside a fold, and no split: the folds are the test.
+# A separate salt for what is divided inside a fold, and no split: the folds are the test.
 _RULE = featstore.SplitRule(test=0, validation=0, salt="inside")
 _SETTINGS = {"logistic": {"C": 0.01}, "svm": {"C": 1.0}}
 _RECIPES = {
@@ -34,7 +34,7 @@ def extract(options, folder: str, weights: str, work: str) -> dict[tuple[int, st
     done = {}
     if os.path.exists(kept):
         with open(kept, encoding="utf-8") as file:
-            done = {(size, recipe): told for size, recipe, told in json.load(file)}
+            done = {(size, recipe): found for size, recipe, found in json.load(file)}
     wanted = [(options.size, recipe) for recipe in _RECIPES] + [(options.larger, "plain")]
     wanted += [(options.larger, "views")]
     for size, recipe in wanted:
@@ -52,14 +52,14 @@ def extract(options, folder: str, weights: str, work: str) -> dict[tuple[int, st
         )
         done[size, recipe] = {"space": report.space, "seconds": report.seconds}
         with open(kept, "w", encoding="utf-8") as file:
-            json.dump([[*key, told] for key, told in done.items()], file)
+            json.dump([[*key, found] for key, found in done.items()], file)
     return done
 
 
 def judged(table: featstore.FeatureTable, head: str, views: dict[str, int]) -> tuple[np.ndarray, float]:
     """Return which images are right in the fold without them, and the seconds of a fit."""
     is_right, taken = np.zeros(len(table), bool), []
-    # A head without probabilities of its own needs a temperature before views can be averaged.
+    # A head without probabilities needs a temperature before views can be averaged.
     folds = 2 if head == "svm" and views["test"] > 1 else None
     for inside, outside in _FOLDS.split(table.y, groups=table.content_hash):
         started = time.perf_counter()
@@ -96,7 +96,7 @@ def main() -> None:
     if folder is None or weights is None:
         reporting.note("left out: needs --photos and --weights")
         return
-    # Fits inside a fold have no validation or test split, which is told each time.
+    # Fits inside a fold have no validation or test split, and each warns of it.
     logging.getLogger("featstore").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or scratch

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featstore.messages import count
+
 from .finding import find_head, find_table, is_file, load_head
-from .options import json_option, trust_option, verify_reads_option
-from .printing import count, echo, example, interval_text, note, print_json, print_table, share
+from .options import corrections_option, json_option, trust_option, verify_reads_option
+from .printing import echo, example, interval_text, note, print_json, print_table, share
 
 if TYPE_CHECKING:
     from featstore import Comparison
@@ -31,14 +33,14 @@ __all__ = ["compare"]
     "--split",
     type=click.Choice(["validation", "test"]),
     default="test",
-    show_default=True,
     help="Split to compare on.",
 )
+@corrections_option
 @trust_option
 @verify_reads_option
 @json_option
 def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool) -> None:
-    """Compare the accuracy of HEADs on the same images, none of which any of them was trained on.
+    """Compare the accuracy of HEADs on the same images, which none of them was trained on.
 
     A HEAD is the name of a head in the store, or a .head file; they may use different backbones and, as files
     within a store, different stores. Each difference is reported with its 95% interval (paired bootstrap) and

@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 __all__ = ["completion"]
 
-_EXAMPLE = "\b\nExample, whose output `eval` in ~/.bashrc puts to use:\n  featstore completion bash"
+_EXAMPLE = "\b\nExample; in ~/.bashrc, run its output with eval:\n  featstore completion bash"
 
 
 @click.command(epilog=_EXAMPLE, short_help="Print a shell completion script.")

@@ -23,8 +23,10 @@ def checked_csv_path(
     return check_output(path, overwrite=force, inputs=[*lists, *table.paths.tolist()])
 
 
-def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write rows to a CSV file, whole or not at all."""
+def write_csv(path: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows to a CSV file, whole or not at all, if one is given."""
+    if path is None:
+        return
     from featstore.io import replacing
 
     with (

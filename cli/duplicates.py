@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.messages import count
+
 from .csv_files import checked_csv_path, write_csv
 from .option_groups import command, option_group
 from .options import csv_option, result_options
-from .printing import bar, count, example, marked_path, note, print_json, print_table
+from .printing import bar, example, marked_path, note, print_json, print_table
 from .split_options import split_options
 from .table_options import table_options
 
@@ -31,7 +33,6 @@ _LISTED_IMAGES = 10
         "--threshold",
         type=click.FloatRange(min=0, max=1, min_open=True),
         default=0.75,
-        show_default=True,
         help="Minimum similarity; a higher one finds fewer and more certain duplicates.",
     ),
     click.option(
@@ -70,8 +71,7 @@ def duplicates(
     n_grouped = None
     if write_groups:
         n_grouped = store.write_near_groups(found.content_groups, catalog=table.catalog_name.split("+"))
-    if csv_file is not None:
-        write_csv(csv_file, _DUPLICATE_COLUMNS, _duplicate_rows(found))
+    write_csv(csv_file, _DUPLICATE_COLUMNS, _duplicate_rows(found))
     if as_json:
         print_json({**found.to_dict(), "n_grouped": n_grouped})
         return

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .finding import find_head, find_table, load_head
-from .option_groups import DATA, command, option_group
-from .options import jobs_option, result_options, store_option, trust_option
+from featstore.messages import count
+
+from .finding import find_head, find_table, load_any_head
+from .option_groups import command, option_group
+from .options import check_coverage, coverage_options, jobs_option, result_options
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
     accuracy_text,
     bar,
-    count,
     echo,
     example,
     interval_text,
-    mark_existing,
     marked_path,
     note,
     print_json,
@@ -24,7 +24,10 @@ from .printing import (
     print_table,
     setting_text,
     share,
+    with_existing,
 )
+from .several_labels import refuse_of_one_label, score_labels
+from .table_options import head_table_options, scored_split_option
 
 if TYPE_CHECKING:
     from featstore import Evaluation, FeatureTable, Head
@@ -42,24 +45,10 @@ _PARTS = {"held_out": "held out", "chosen_on": "used to tune its parameters", "f
     short_help="Score a head: accuracy, confusion matrix, calibration.",
 )
 @click.argument("head", metavar="HEAD")
-@option_group(
-    DATA,
-    trust_option,
-    store_option("Store of the features.", default="the head's, or the only store here"),
-    click.option(
-        "--catalog",
-        metavar="NAME",
-        multiple=True,
-        help="Catalog of labels to score on.  [default: the head's]",
-    ),
-)
+@head_table_options("Catalog of labels to score on")
 @option_group(
     "Images to score on",
-    click.option(
-        "--split",
-        type=click.Choice(["train", "validation", "test", "all"]),
-        help="Split to score on.  [default: test, or all for a head that was fitted on no images]",
-    ),
+    scored_split_option,
     click.option(
         "--folds",
         type=click.IntRange(min=2),
@@ -67,6 +56,7 @@ _PARTS = {"held_out": "held out", "chosen_on": "used to tune its parameters", "f
         help="Cross-validate instead: predict every labelled image by a head of the same kind, tuned and "
         "fitted on the other folds.",
     ),
+    *coverage_options("Also score the smallest sets of classes that hold the right one"),
     jobs_option,
 )
 @result_options(plot_option("confusion matrix and calibration (reliability diagram)"))
@@ -76,6 +66,8 @@ def evaluate(
     catalog: tuple[str, ...],
     split: str | None,
     folds: int | None,
+    coverage: float | None,
+    by_class: bool,
     jobs: int,
     plot: str | None,
     force: bool,
@@ -88,21 +80,35 @@ def evaluate(
     Those that it was trained on are recognised by content and excluded, whatever catalog they are in, except
     with --split train, and --split validation if it was trained on all of validation.
 
+    A head that gives several labels is scored by mean average precision (mAP), micro and macro F1 and the
+    share of images whose labels are all right.
+
     Intervals are at the 95% level: Wilson intervals for accuracy and recall, bootstrap intervals for the
     other scores. precision@1 and recall@5 are other names of accuracy and top-5 accuracy.
     """
     import featstore
 
     path, home = find_head(head, store)
-    fitted = load_head(path)
+    fitted = load_any_head(path)
     table = find_table(fitted, home, catalog)
+    if isinstance(fitted, featstore.MultiLabelHead):
+        refuse_of_one_label(
+            table, folds=folds, coverage=coverage, by_class=by_class, jobs=jobs > 1, plot=plot
+        )
+        score_labels(fitted, table, split=split, as_json=as_json)
+        return
     plot = checked_plot_path(plot, table, force=force)
     if folds is not None and split is not None:
         raise click.UsageError("--folds predicts all labelled images, --split only some: give one of them")
+    check_coverage(coverage, by_class=by_class)
+    if folds is not None and coverage is not None:
+        raise click.UsageError(
+            "--coverage scores the sets of one head, --folds several heads: give one of them"
+        )
     if split is None:
         split = "test" if fitted.choice["fitted_on"] else "all"
     if folds is None:
-        evaluation = featstore.evaluate(fitted, table, split=split)
+        evaluation = featstore.evaluate(fitted, table, split=split, coverage=coverage, by_class=by_class)
     else:
         with bar(None, quiet=quiet, unit="fold") as progress:
             evaluation = featstore.cross_evaluate(
@@ -111,9 +117,7 @@ def evaluate(
     if plot is not None:
         save_plot(evaluation, plot, force=force)
     if as_json:
-        values = evaluation.to_dict()
-        mark_existing(values["misclassified"])
-        print_json(values)
+        print_json(with_existing(evaluation.to_dict(), "misclassified"))
         return
     if folds is None:
         _note_unknown_images(evaluation, fitted, table)
@@ -171,6 +175,23 @@ def _print_scores(evaluation: "Evaluation", head: "Head") -> None:
         ("calibration error", share(evaluation.calibration_error), ""),
     ]
     print_table((f"on {count(evaluation.n, 'image')}", "score", "95% interval"), rows)
+    if evaluation.sets:
+        click.echo()
+        _print_sets(evaluation.sets)
+
+
+def _print_sets(sets: dict[str, Any]) -> None:
+    """Print how often prediction sets hold the label, by their size and by class."""
+    by = "for each class, " if sets["by_class"] else ""
+    click.echo(
+        f"sets for a coverage of {share(sets['coverage'])} {by}calibrated on "
+        f"{count(sets['n_calibrating'], 'held-out image')}: {sets['mean_size']:.2f} labels on average"
+    )
+    parts = [("all", sets), *((count(one["size"], "label"), one) for one in sets["sizes"])]
+    if len(sets["classes"]) <= _LISTED_CLASSES:
+        parts += [(one["label"], one) for one in sets["classes"] if one["n"]]
+    rows = [(name, one["n"], share(one["covered"]), interval_text(one["covered_ci"])) for name, one in parts]
+    print_table(("sets of", "n", "hold the label", "95% interval"), rows)
 
 
 def _print_folds(evaluation: "Evaluation") -> None:

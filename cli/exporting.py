@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .finding import find_head, find_table, load_head
+from featstore.messages import count
+
+from .finding import find_head, find_table, load_any_head
 from .option_groups import DATA, command, option_group
 from .options import (
     import_option,
@@ -16,10 +18,10 @@ from .options import (
     trust_option,
     weights_option,
 )
-from .printing import bar, count, example, note, print_json, share, short_path
+from .printing import bar, example, note, print_json, share, short_path
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head
+    from featstore import FeatureTable, Head, MultiLabelHead
 
 __all__ = ["export"]
 
@@ -38,7 +40,6 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
         "--format",
         type=click.Choice(_FORMATS),
         default=_FORMATS[0],
-        show_default=True,
         help="Model format, for TensorFlow, Keras, LiteRT (TensorFlow Lite), ONNX Runtime or OpenVINO.",
     ),
     click.option(
@@ -57,7 +58,6 @@ _FORMATS = ("saved_model", "keras", "tflite", "onnx", "openvino")
     click.option(
         "--verify/--no-verify",
         default=True,
-        show_default=True,
         help="Run the model on test photos, and write it only if its probabilities are the head's.",
     ),
     click.option("--force", is_flag=True, help="Overwrite OUT if it is an exported model."),
@@ -92,7 +92,7 @@ def export(
     import featstore
 
     path, home = find_head(head, store)
-    fitted = load_head(path)
+    fitted = load_any_head(path)
     table = None
     if options["verify"] or options["quantize"] == "int8":
         table = _table(fitted, home, catalog, asked=store is not None or bool(catalog))
@@ -106,20 +106,26 @@ def export(
     height, width = model.size_px
     file = short_path(os.path.join(model.path, described.file))
     click.echo(f"model     {file}, {n_bytes / 1e6:.1f} MB in {count(len(described.files), 'file')}")
-    click.echo(
-        f"input     images: uint8 (n, {height}, {width}, 3), RGB; images of other shapes: {model.resize}"
-    )
+    rule = described.spec.parts[0].picture
+    shown = ", ".join([rule["resize"], *(f"{rule[name]}" for name in ("interpolation",) if name in rule)])
+    if "crop_fraction" in rule:
+        shown += f", the central {rule['crop_fraction']:.4g} of the sides"
+    click.echo(f"input     images: uint8 (n, {height}, {width}, 3), RGB; images of other shapes: {shown}")
     if described.test_views > 1:
         click.echo("views     2: probabilities are averaged over the image and its mirror image")
-    elif (of_head := described.head["test_views"]) > 1:
+    elif (of_head := described.head.get("test_views", 1)) > 1:
         click.echo(f"views     1: the image itself, while the head averages over {of_head}")
     click.echo(f"output    probabilities: float32 (n, {len(model.classes):,})")
+    if model.thresholds is not None:
+        click.echo("labels    several an image, each from its own probability on, as in model.json")
     if model.rejects_below:
         click.echo(f"unknown   where no probability reaches {model.rejects_below:g}")
     _print_verification(described.verification)
 
 
-def _table(head: "Head", home: str | None, catalog: tuple[str, ...], *, asked: bool) -> "FeatureTable | None":
+def _table(
+    head: "Head | MultiLabelHead", home: str | None, catalog: tuple[str, ...], *, asked: bool
+) -> "FeatureTable | None":
     """Open the features that the head was fitted on; None if not found, unless the user named them."""
     from featstore import FeatstoreError
 
@@ -145,6 +151,12 @@ def _print_verification(result: dict[str, Any]) -> None:
 
 
 def _difference(result: dict[str, Any]) -> str:
+    if "label_agreement" in result:
+        return (
+            f"probabilities differ by at most {result['largest_difference']:.2g}, on average by "
+            f"{result['mean_difference']:.2g}; {share(result['label_agreement'])} of the labels are decided "
+            f"alike; mAP {share(result['map_model'])}, of the head {share(result['map_head'])}"
+        )
     return (
         f"probabilities differ by at most {result['largest_difference']:.2g}, on average by "
         f"{result['mean_difference']:.2g}; {share(result['top1_agreement'])} have the same label; accuracy "

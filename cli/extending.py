@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featstore.class_names import matching_name, normalised_name
+from featstore.messages import count
 
-from .finding import find_head, load_head, open_store, output_path, save_head
+from .finding import corrected, find_head, load_head, open_store, output_path, save_head
 from .option_groups import DATA, command, option_group
 from .options import jobs_option, output_option, result_options, seed_option, trust_option
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
     accuracy_text,
     bar,
-    count,
     echo,
     interval_text,
     note,
@@ -77,7 +77,6 @@ class _Same(click.ParamType[tuple[str, str]]):
         "--method",
         type=click.Choice(["gate", "columns", "imprinting"]),
         default="gate",
-        show_default=True,
         help="How to decide between old and new classes: a gate on the nearest training images, or new "
         "columns of a linear head, either trained or imprinted (class means).",
     ),
@@ -92,8 +91,13 @@ class _Same(click.ParamType[tuple[str, str]]):
         "--max-loss",
         type=click.FloatRange(min=0, max=1, max_open=True),
         default=0.02,
-        show_default=True,
         help="Maximum fraction of old images that may become misclassified.",
+    ),
+    click.option(
+        "--head",
+        default="logistic",
+        show_default=True,
+        help="Head of the new classes, with --method gate: a linear one, rbf or mlp.",
     ),
     seed_option,
     jobs_option,
@@ -121,8 +125,9 @@ def extend(
 
     Images of old classes are useful but not required: with them, at most --max-loss of them become
     misclassified, and the cost of the new classes is measured; without them, 95% of the new images are
-    recognised as new. The head is fitted on new images in train and validation, and scored on those in test;
-    all choices are made on held-out images.
+    recognised as new. Give further spaces beside OLD_HEAD's with --space, such as those of --features rich,
+    and the new classes see all of them. The head is fitted on new images in train and validation, and scored
+    on those in test; all choices are made on held-out images.
     """
     import featstore
 
@@ -163,8 +168,9 @@ def _new_table(
             "the new images with the head's own backbone and weights, or give their store with --store"
         )
     table = opened.table(space=space or own, catalog=catalog or None)
-    old.check_fingerprint(table.fingerprint, spec=table.spec)
-    return table
+    if not {part.fingerprint for part in old.spec.parts} <= {part.fingerprint for part in table.spec.parts}:
+        old.check_fingerprint(table.fingerprint, spec=table.spec)
+    return corrected(table)
 
 
 def _old_tables(

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from featstore import FeatstoreError
+from featstore.messages import printable
 
 from .image_paths import STDIN
-from .options import trusted_types, wants_verified_reads
-from .printing import accuracy_text, note, printable, short_path
+from .options import trusted_types, wanted_corrections, wants_verified_reads
+from .printing import accuracy_text, corrections_text, note, share, short_path
 
 if TYPE_CHECKING:
-    from featstore import FeatureStore, FeatureTable, Head
+    from featstore import FeatureStore, FeatureTable, Head, MultiLabelHead
 
 __all__ = [
+    "corrected",
     "find_head",
     "find_model",
     "find_table",
     "is_file",
+    "load_any_head",
     "load_head",
     "note_replaced",
     "open_store",
@@ -56,11 +59,11 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     """Return a head's file, and the store that it is in if it is in one."""
     # A pickle is treated as a file, so that it is refused for being one.
     if is_file(head) or head.endswith((".joblib", ".pickle", ".pkl")):
-        path = os.path.abspath(head)
+        from featstore.io import absolute_place, is_store
+
+        path = absolute_place(head)
         home = os.path.dirname(os.path.dirname(path))
-        inside = os.path.basename(os.path.dirname(path)) == "heads" and os.path.exists(
-            f"{home}/featstore.json"
-        )
+        inside = os.path.basename(os.path.dirname(path)) == "heads" and is_store(home)
         return path, store or (home if inside else None)
     opened = open_store(store)
     if head not in opened.head_names:
@@ -76,13 +79,20 @@ def load_head(path: str) -> "Head":
     return Head.load(path, trusted=trusted_types())
 
 
-def find_model(model: str, store: str | None, images: Sequence[str]) -> "str | Head":
+def load_any_head(path: str) -> "Head | MultiLabelHead":
+    """Load a head's file, whether it gives one label or several."""
+    import featstore
+
+    return featstore.load_head(path, trusted=trusted_types())
+
+
+def find_model(model: str, store: str | None, images: Sequence[str]) -> "str | Head | MultiLabelHead":
     """Return the head, or the path of the exported model, that is given before the images to classify."""
     from featstore.prediction import is_exported
 
     _refuse_swapped(model, images, store)
     if not is_exported(model):
-        return load_head(find_head(model, store)[0])
+        return load_any_head(find_head(model, store)[0])
     if trusted_types():
         raise click.UsageError("--trust is for heads; an exported model holds no types to trust")
     return model
@@ -124,7 +134,7 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
     return open_store(store).head_path(output)
 
 
-def save_head(head: "Head", path: str, *, force: bool) -> None:
+def save_head(head: "Head | MultiLabelHead", path: str, *, force: bool) -> None:
     """Save a head, and print a note of the one that it replaces."""
     note_replaced(path)
     head.save(path, overwrite=force)
@@ -133,22 +143,29 @@ def save_head(head: "Head", path: str, *, force: bool) -> None:
 def note_replaced(path: str) -> None:
     """Print a note of the head that is about to be replaced, if there is one."""
     from featstore.errors import UntrustedTypeError
+    from featstore.io import file_exists
 
-    if not os.path.exists(path):
+    if not file_exists(path):
         return
     try:
-        old = load_head(path)
+        old = load_any_head(path)
     except UntrustedTypeError:
         note(f"replacing the head {short_path(path)}")
         return
     except FeatstoreError:
         note(f"replacing {short_path(path)}, which cannot be read")
         return
-    test = f", test accuracy {accuracy_text(old.test, old.test['n'])}" if old.test["n"] else ""
+    test = ""
+    if old.test["n"] and "map" in old.test:
+        test = f", test mAP {share(old.test['map'])}"
+    elif old.test["n"]:
+        test = f", test accuracy {accuracy_text(old.test, old.test['n'])}"
     note(f"replacing the head {short_path(path)} of {old.created}{test}")
 
 
-def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) -> "FeatureTable":
+def find_table(
+    head: "Head | MultiLabelHead", home: str | None, catalog: tuple[str, ...] = ()
+) -> "FeatureTable":
     """Open the features that a head was trained on, with the given catalogs or else the head's own."""
     opened = open_store(home)
     missing = [part.name for part in head.spec.parts if part.name not in opened.space_names]
@@ -160,4 +177,18 @@ def find_table(head: "Head", home: str | None, catalog: tuple[str, ...] = ()) ->
         )
     # An imported head was fitted on no catalog.
     catalogs = catalog or tuple(filter(None, head.catalog.split("+")))
-    return opened.table(space=[part.name for part in head.spec.parts], catalog=catalogs or None)
+    return corrected(opened.table(space=[part.name for part in head.spec.parts], catalog=catalogs or None))
+
+
+def corrected(table: "FeatureTable") -> "FeatureTable":
+    """Return a table with the labels that the command's --corrections make of it."""
+    path = wanted_corrections()
+    if path is None:
+        return table
+    import featstore
+
+    corrections = featstore.read_corrections(path)
+    right = featstore.correct_labels(table, corrections)
+    effect = featstore.correction_effect(table, corrections)
+    note(f"{path}: {corrections_text(effect.to_dict())}")
+    return right

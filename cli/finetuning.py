@@ -11,6 +11,7 @@ from .finding import find_head, find_table, load_head, note_replaced, open_store
 from .option_groups import DATA, command, option_group
 from .options import (
     class_weight_option,
+    corrections_option,
     engine_option,
     import_option,
     result_options,
@@ -64,6 +65,15 @@ _TRAINING_OPTIONS = tuple(
 )
 
 
+def _refuse_precision(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Say why training is in float32, to those who know --precision from extract."""
+    if value not in (None, "float32"):
+        raise click.BadParameter(
+            f"training computes in float32; {value} makes it no faster on a processor (see the page on "
+            "fine-tuning). --maps float16 halves the stored maps"
+        )
+
+
 @command(
     epilog="\b\nExample, beside flowers.fstore, with a linear head on features of mobilenet_v2:\n"
     "  featstore fit flowers.fstore\n"
@@ -80,6 +90,7 @@ _TRAINING_OPTIONS = tuple(
         multiple=True,
         help="Images to train on, by the name of their catalog; repeat for several.  [default: the head's]",
     ),
+    corrections_option,
     trust_option,
 )
 @option_group(
@@ -88,7 +99,6 @@ _TRAINING_OPTIONS = tuple(
         "--from-layer",
         metavar="NAME|auto|all",
         default="auto",
-        show_default=True,
         help="Train what is above this layer; auto chooses one that leaves at most a tenth of the cost; all "
         "trains the whole network from pixels.",
     ),
@@ -97,7 +107,6 @@ _TRAINING_OPTIONS = tuple(
         "maps_dtype",
         type=click.Choice(["float16", "float32"]),
         default="float16",
-        show_default=True,
         help="Data type of the stored activation maps.",
     ),
     click.option("--weights", type=click.Path(), help="The network's weights file, if it has moved."),
@@ -126,6 +135,20 @@ _TRAINING_OPTIONS = tuple(
     ),
     *_TRAINING_OPTIONS,
     class_weight_option,
+    click.option(
+        "--devices",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Devices (GPUs) that share each batch.",
+    ),
+    click.option(
+        "--precision",
+        hidden=True,
+        expose_value=False,
+        callback=_refuse_precision,
+        help="Training computes in float32.",
+    ),
 )
 @recipe_options(
     click.option(
@@ -133,7 +156,6 @@ _TRAINING_OPTIONS = tuple(
         "n_views",
         type=click.IntRange(min=1),
         default=1,
-        show_default=True,
         help="Number of views of each training image.",
     )
 )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from .auto_head import AUTO, budget_option, choose_head, print_choice
 from .finding import output_path, save_head
+from .joining_spaces import choose_spaces, print_spaces
 from .option_groups import command, option_group
 from .options import (
     class_weight_option,
@@ -33,8 +35,10 @@ from .printing import (
     share,
     short_path,
 )
+from .ray_option import on_ray, ray_option
+from .several_labels import fit_labels, print_labels_fit, refuse_of_one_label
 from .split_options import split_options
-from .table_options import table_options
+from .table_options import several_spaces_options
 from .view_options import note_unused_views, view_options, views_text
 
 if TYPE_CHECKING:
@@ -74,11 +78,12 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
     click.option(
         "--head",
         default="logistic",
-        show_default=True,
-        metavar="NAME|MODULE:FACTORY",
-        help="Classifier: one of `featstore heads`, or your own function that returns a scikit-learn "
-        "classifier. The latter runs the module's code; modules in the current folder are found.",
+        metavar="NAME|auto|MODULE:FACTORY",
+        help="Classifier: one of `featstore heads`; auto, which compares them; or your own function that "
+        "returns a scikit-learn classifier. The latter runs the module's code; modules in the current folder "
+        "are found.",
     ),
+    budget_option,
     click.option(
         "--param",
         "params",
@@ -96,7 +101,6 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
     click.option(
         "--refit/--no-refit",
         default=True,
-        show_default=True,
         help="Refit on train and validation with the best parameters. With --no-refit, --folds uses train "
         "alone.",
     ),
@@ -112,8 +116,14 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
         metavar="BELOW",
         help='Predict "unknown" where the highest class probability is below this.',
     ),
+    click.option(
+        "--ignore-weights",
+        is_flag=True,
+        help="Count all images alike, whatever weights the catalog has (`extract --weight-column`).",
+    ),
     seed_option,
     jobs_option,
+    ray_option("Fit ridge, lda, logistic or softmax"),
 )
 @view_options
 @split_options
@@ -123,7 +133,6 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
         "--leakage/--no-leakage",
         "look_for_leakage",
         default=True,
-        show_default=True,
         help="Look for test images with a near-duplicate in train (data leakage), and report the accuracy "
         "without them.",
     ),
@@ -135,16 +144,20 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
         "--tensorboard", metavar="FOLDER", type=click.Path(), help="Write the same as TensorBoard logs."
     ),
 )
-@table_options("Features to train on", "Labels to train on")
+@several_spaces_options("Features to train on", "Labels to train on")
 def fit(
     store: "FeatureStore",
     table: "FeatureTable",
+    spaces: str | None,
     head: str,
+    budget_s: float | None,
     params: tuple[tuple[str, Any], ...],
+    ignore_weights: bool,
     look_for_leakage: bool,
     output: str | None,
     plot: str | None,
     tensorboard: str | None,
+    ray: str | None,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -164,30 +177,75 @@ def fit(
     If the store has several views of each image, --test-views averages predictions over them, now and
     whenever the head is used; --views trains on them as well. Views of one image are never split up.
 
+    --head auto compares heads by nested cross-validation on train and validation, as far as the time allows.
+    It fits the cheapest head that is as good as the most accurate one: not significantly worse, and by one
+    point at most.
+
+    --spaces auto chooses spaces by forward selection, in cross-validation on train and validation: it adds
+    spaces as long as the cross entropy falls by 1% and by more than its standard error.
+
+    --ray reads the features on a cluster, whose nodes see STORE under the same path, for more of them than
+    one machine holds. softmax is then fitted to its optimum by L-BFGS, as logistic is. Scores are those of
+    all images. Near-duplicates are searched for on this machine; --no-leakage leaves that out.
+
+    If images have several labels (`extract --label-separator` or --label-columns), logistic, ridge, svm and
+    rbf fit a classifier for each label against all images without it, and choose the threshold
+    of each label on validation. Near-duplicates in other splits are not looked for then.
+
     STORE may be omitted if the current folder has only one.
     """
     import featstore
 
+    if spaces is not None and head == AUTO:
+        raise click.UsageError("--spaces compares spaces by one head; name it with --head instead of auto")
+    if budget_s is not None and head != AUTO:
+        raise click.UsageError("--budget is the time in which --head auto compares heads; add --head auto")
+    if ray is not None and (spaces is not None or head == AUTO):
+        given = "--spaces" if spaces is not None else "--head auto"
+        raise click.UsageError(f"{given} compares many fits on this machine; --ray fits one head")
+    if table.label_separator:
+        refuse_of_one_label(
+            table, auto=head == AUTO, spaces=spaces, ray=ray is not None, plot=plot, tensorboard=tensorboard
+        )
     check_tensorboard_folder(tensorboard)
     plot = checked_plot_path(plot, table, force=force)
+    if ignore_weights:
+        table = table.without_weights()
     output = head.rpartition(":")[2] if output is None else output
     path = output_path(output, store.path, force=force, inputs=table.paths.tolist())
-    with bar(None, quiet=quiet, unit="fit") as progress:
-        fitted = featstore.fit(
-            table,
-            head=_own_head(head) if ":" in head else head,
-            params=dict(params) or None,
-            progress=progress,
-            **options,
-        )
+    if table.label_separator:
+        labels_head = fit_labels(table, head=head, params=dict(params) or None, quiet=quiet, **options)
+        save_head(labels_head, path, force=force)
+        if as_json:
+            print_json({**labels_head.to_dict(), "path": path})
+            return
+        print_labels_fit(labels_head)
+        echo(f"saved to {short_path(path)}")
+        return
+    choice = None
+    if head == AUTO:
+        choice = choose_head(table, params=params, budget_s=budget_s, quiet=quiet, **options)
+        head = choice.head
+    own: dict[str, Any] = {"head": _own_head(head) if ":" in head else head, "params": dict(params) or None}
+    brought = None
+    if spaces is not None:
+        brought = choose_spaces(table, **own, quiet=quiet, **options)
+        table = brought.select(table) if spaces == "auto" else table
+    with bar(None, quiet=quiet, unit="fit") as progress, on_ray(ray) as on:
+        fitted = featstore.fit(table, **own, progress=progress, ray=on, **options)
     if look_for_leakage:
         fitted = replace(fitted, near_duplicates=featstore.leakage(fitted, table))
     save_head(fitted, path, force=force)
     note_unused_views(table, options["views"])
     show_sweep(fitted, plot, tensorboard, force=force)
     if as_json:
-        print_json({**fitted.to_dict(), "path": path})
+        compared = {"auto": choice and choice.to_dict(), "spaces": brought and brought.to_dict()}
+        print_json({**fitted.to_dict(), **compared, "path": path})
         return
+    if brought is not None:
+        print_spaces(brought, joins_all=spaces == "all")
+    if choice is not None:
+        print_choice(choice)
     _print_fit(fitted)
     echo(f"saved to {short_path(path)}")
 
@@ -224,9 +282,12 @@ def _print_fit(head: "Head") -> None:
             ),
             steps,
         )
+    _print_steps(head)
     chosen = setting_text(head.params)
     click.echo()
     click.echo(f"{head.name} on {head.spec.name}" + (f", {chosen}" if chosen else ""))
+    if head.weighted:
+        click.echo("images weighted as the catalog says; scores count all alike")
     if views := views_text(head):
         click.echo(views)
     if "validation" in choice["fitted_on"]:
@@ -241,6 +302,27 @@ def _print_fit(head: "Head") -> None:
                 line += f": accuracy {accuracy_text(answered, answered['n_answered'])}"
             click.echo(f"  {line}")
     _print_leakage(head.near_duplicates)
+
+
+def _print_steps(head: "Head") -> None:
+    """Print how training with the chosen setting went on: at most a dozen evaluations, evenly spaced."""
+    if not head.steps:
+        return
+    n_steps = len(head.steps)
+    n_shown = min(n_steps, 12)
+    shown = [head.steps[(number + 1) * n_steps // n_shown - 1] for number in range(n_shown)]
+    rows = [
+        (
+            f"{step['step']:,}",
+            share(step["train_top1"]),
+            share(step["top1"]),
+            f"{step['cross_entropy']:.3f}",
+        )
+        for step in shown
+    ]
+    click.echo()
+    header = ("train accuracy", "validation accuracy", "cross entropy")
+    print_table(("pass" if head.name == "sgd" else "step", *header), rows)
 
 
 def _print_leakage(found: dict[str, Any]) -> None:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from featstore.class_names import matching_name
+from featstore.messages import listed
 
 from .finding import find_head, is_file, load_head, output_path, save_head
 from .options import force_option, json_option, output_option, store_option, trust_option
-from .printing import class_counts, echo, example, listed, print_json, print_table, short_path
+from .printing import class_counts, echo, example, print_json, print_table, short_path
 
 if TYPE_CHECKING:
     from featstore import Head

@@ -29,6 +29,7 @@ class Stop:
         self.status: int | None = None
         self._number: signal.Signals = signal.SIGINT
         self._raised_s = float("-inf")
+        self._again: threading.Timer | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
@@ -43,9 +44,16 @@ class Stop:
             return
         self._raised_s = float("-inf")
         # Raised in here, it would be dropped as well.
-        again = threading.Timer(0.01, _signal_main_thread, [self._number])
-        again.daemon = True
-        again.start()
+        self._again = threading.Timer(0.01, _signal_main_thread, [self._number])
+        self._again.daemon = True
+        self._again.start()
+
+    def end(self) -> None:
+        """Neither handle nor send a signal any more: the next one is for the handler before this one."""
+        self._raised_s = float("inf")
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
 
 
 def _signal_main_thread(number: signal.Signals) -> None:
@@ -75,5 +83,6 @@ def stoppable() -> Iterator[Stop]:
         yield stop
     finally:
         sys.unraisablehook = hook
+        stop.end()
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.messages import listed
+
 from .option_groups import command, option_group
 from .options import head_name_option, result_options
 from .plotting import checked_plot_path, plot_option, save_plot
-from .printing import bar, example, interval_text, listed, note, print_json, print_table, share
+from .printing import bar, example, interval_text, note, print_json, print_table, share
 from .split_options import split_options
 from .table_options import table_options
 from .view_options import note_unused_views, view_options
@@ -52,21 +54,18 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
         "--fractions",
         type=_Fractions(),
         default="1/16,1/8,1/4,1/2,1",
-        show_default=True,
         help="Fractions of the training images to train on; all of them are always included.",
     ),
     click.option(
         "--repeats",
         type=click.IntRange(min=1),
         default=5,
-        show_default=True,
         help="Number of random subsets per fraction.",
     ),
     click.option(
         "--split",
         type=click.Choice(["validation", "test"]),
         default="test",
-        show_default=True,
         help="Split to score on.",
     ),
 )

@@ -7,27 +7,36 @@ from typing import Any
 import click
 
 from featstore import FeatstoreError
+from featstore.messages import printable
 
 from .caching import cache
+from .choosing import next_
 from .comparing import compare
 from .completing import completion
 from .demo import demo
+from .diffing import diff
 from .duplicates import duplicates
 from .evaluating import evaluate
 from .exporting import export
 from .extending import extend
-from .extracting import backbones, extract
+from .extracting import collect, extract
 from .finetuning import finetune
 from .fitting import fit, heads
 from .head_classes import head
 from .importing import import_head
 from .interruption import stoppable
 from .learning_curves import curve
+from .listing_backbones import backbones
 from .maintenance import compact, info, merge, pack, verify
 from .predicting import predict
-from .printing import printable, show_warnings
+from .printing import show_warnings
 from .projecting import projector
+from .removing import remove
+from .reporting import report
 from .retrain_hints import hint_for_command, hint_for_option
+from .reviewing import review
+from .searching import centres, similar
+from .serving import serve
 from .showing_views import views
 from .suspects import suspects
 
@@ -37,9 +46,11 @@ __all__ = ["main"]
 _TASKS: dict[str, tuple[click.Command, ...]] = {
     "Main workflow": (extract, fit, evaluate, predict, export),
     "Get started": (demo, backbones, heads, views),
-    "Improve models and data": (finetune, compare, curve, suspects, duplicates),
+    "Improve models and data": (report, finetune, compare, curve, suspects, duplicates, review, next_),
+    "Look at images": (similar, centres),
+    "Deploy": (serve,),
     "Edit heads": (extend, import_head, head),
-    "Manage stores": (info, verify, merge, compact, pack, projector),
+    "Manage stores": (info, diff, verify, collect, merge, compact, remove, pack, projector),
     "Set up": (completion, cache),
 }
 
@@ -109,7 +120,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 
 @click.group(
     cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
     epilog="\b\nExample, from nothing to a classifier of handwritten digits:\n  featstore demo",
 )
 @click.option(

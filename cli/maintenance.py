@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.messages import count
+
 from .finding import open_store
 from .options import json_option, quiet_option, store_argument, verify_reads_option
-from .printing import bar, count, echo, example, print_json, print_more, print_table, short_path
+from .printing import bar, echo, example, print_json, print_more, print_table, short_path
 
 if TYPE_CHECKING:
     from featstore.store import Damage
@@ -58,7 +60,19 @@ def info(store: str | None, as_json: bool) -> None:
         _print_catalog(catalog, n_views)
     if contents["heads"]:
         click.echo()
-        print_table(("head", "MB"), [(head["name"], _mb(head["bytes"])) for head in contents["heads"]])
+        rows = [(head["name"], _since(head), _mb(head["bytes"])) for head in contents["heads"]]
+        print_table(("head", "catalog", "MB"), rows, left=2)
+
+
+def _since(head: dict[str, Any]) -> str:
+    """Return what has become of the catalogs that a head was fitted on."""
+    words = {
+        "unchanged": "unchanged since the fit",
+        "changed": "changed since the fit",
+        "missing": "not in this store",
+        "unknown": "unknown whether it has changed",
+    }
+    return "; ".join(f"{name}: {words[change]}" for name, change in head["catalogs"].items()) or "none"
 
 
 def _mb(size: int) -> str:
@@ -198,7 +212,6 @@ def _repair(store: str | None, *, quiet: bool, as_json: bool) -> None:
     "--on-conflict",
     type=click.Choice(["error", "keep", "replace"]),
     default="error",
-    show_default=True,
     help="What to do with a catalog or head that differs between the stores.",
 )
 @json_option
@@ -243,7 +256,7 @@ def compact(store: str | None, space: str | None, as_json: bool) -> None:
 
 @click.command(
     epilog=example("featstore pack digits.fstore digits.h5"),
-    short_help="Write features for other programs: HDF5, TFRecord.",
+    short_help="Write features for other programs: HDF5, Parquet, NumPy, TFRecord.",
 )
 @click.argument("store", type=click.Path())
 @click.argument("output", type=click.Path())
@@ -252,10 +265,9 @@ def compact(store: str | None, space: str | None, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["h5", "tfrecord"]),
-    default="h5",
-    show_default=True,
-    help="One plain HDF5 file, or a folder of TFRecord shards with images, labels and features.",
+    type=click.Choice(["h5", "parquet", "npz", "tfrecord"]),
+    help="One HDF5, Parquet or NumPy file, or a folder of TFRecord shards with images, labels and "
+    "features.  [default: by the ending of OUTPUT, .parquet or .npz, else h5]",
 )
 @click.option(
     "--shards",
@@ -273,7 +285,7 @@ def pack(
     output: str,
     space: str | None,
     catalog: str | None,
-    form: str,
+    form: str | None,
     shards: int | None,
     force: bool,
     quiet: bool,
@@ -281,13 +293,13 @@ def pack(
 ) -> None:
     """Write one space and one catalog of STORE to OUTPUT, for other programs.
 
-    As HDF5, it is a plain file with one row per image: features (of view 0), content_hash, path, label, group
-    and split.
+    An HDF5, Parquet or NumPy file has one row per image: features (of view 0), content_hash, path, label,
+    group and split. Parquet is for DuckDB, Polars, pandas and the like (pip install "featstore[parquet]").
 
-    As TFRecord, it is a folder of shards named as Inception's build_image_data.py names them, such as
+    TFRecord output is a folder of shards with the names that Inception's build_image_data.py gives, such as
     train-00000-of-00008, with the image files, their labels (0 is the background class) and the features.
     """
-    if shards is not None and form == "h5":
+    if shards is not None and form != "tfrecord":
         raise click.UsageError("--shards is for --format tfrecord")
     with bar(None, quiet=quiet) as progress:
         rows = open_store(store).pack(

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,7 +13,11 @@ from .option_groups import Decorator, option_group
 from .printing import note
 
 __all__ = [
+    "Duration",
+    "check_coverage",
     "class_weight_option",
+    "corrections_option",
+    "coverage_options",
     "csv_option",
     "engine_option",
     "force_option",
@@ -31,12 +36,15 @@ __all__ = [
     "trust_option",
     "trusted_types",
     "verify_reads_option",
+    "wanted_corrections",
     "wants_verified_reads",
     "weights_option",
 ]
 
 _VERIFY_READS = "featstore.verify_reads"
 _TRUSTED = "featstore.trusted"
+_CORRECTIONS = "featstore.corrections"
+_UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 def _keep_verify_reads(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -67,6 +75,42 @@ def trusted_types() -> tuple[str, ...]:
     """Return the types that the running command was given with --trust."""
     context = click.get_current_context(silent=True)
     return () if context is None else context.meta.get(_TRUSTED, ())
+
+
+def _keep_corrections(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    ctx.meta[_CORRECTIONS] = value
+
+
+def wanted_corrections() -> str | None:
+    """Return the file that the running command was given with --corrections."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_CORRECTIONS)
+
+
+# Of the tables that a command opens.
+corrections_option = click.option(
+    "--corrections",
+    metavar="FILE",
+    type=click.Path(),
+    expose_value=False,
+    callback=_keep_corrections,
+    help="Apply these corrections of labels, which `featstore review` has written.",
+)
+
+
+class Duration(click.ParamType[float]):
+    """``500ms``, ``60s``, ``5m`` or ``1.5h``; without a unit, seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) *(ms|s|m|min|h|)", str(value).strip())
+        seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        if not seconds:
+            self.fail(f"{value!r} is no time above 0, such as 60s, 5m or 1h", param, ctx)
+        return seconds
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -102,15 +146,12 @@ def store_option(text: str, *, default: str) -> Decorator:
 
 def output_option(text: str, *, default: str | None = None) -> Decorator:
     """Return the option ``--output``, for a head."""
-    return click.option(
-        "--output", "-o", metavar="NAME|FILE.head", help=text, default=default, show_default=bool(default)
-    )
+    return click.option("--output", "-o", metavar="NAME|FILE.head", help=text, default=default)
 
 
 head_name_option = click.option(
     "--head",
     default="logistic",
-    show_default=True,
     metavar="NAME",
     help="Classifier, one of `featstore heads`.",
 )
@@ -119,16 +160,36 @@ class_weight_option = click.option(
     type=click.Choice(["balanced"]),
     help="Weight classes inversely to their number of images.",
 )
-seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed."
-)
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of parallel fits."
-)
+seed_option = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Random seed.")
+jobs_option = click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of parallel fits.")
 csv_option = click.option(
     "--csv", "csv_file", metavar="FILE", type=click.Path(), help="Also write the result to a CSV file."
 )
 reject_type = click.FloatRange(min=0, max=1, max_open=True)
+
+
+def coverage_options(text: str) -> tuple[Decorator, Decorator]:
+    """Return the options ``--coverage`` and ``--by-class``."""
+    return (
+        click.option(
+            "--coverage",
+            metavar="P",
+            type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+            help=f"{text} with this probability (conformal prediction).",
+        ),
+        click.option(
+            "--by-class",
+            is_flag=True,
+            help="With --coverage, for the images of each class, not just over all.",
+        ),
+    )
+
+
+def check_coverage(coverage: float | None, *, by_class: bool) -> None:
+    """Refuse --by-class alone."""
+    if by_class and coverage is None:
+        raise click.UsageError("--by-class is for --coverage: add, for example, --coverage 0.95")
+
 
 trust_option = click.option(
     "--trust",
@@ -194,6 +255,5 @@ engine_option = click.option(
     "--engine",
     type=_Engine(["auto", "openvino", "keras"]),
     default="auto",
-    show_default=True,
     help="Runtime of the forward pass; auto is Keras on a GPU, else OpenVINO.",
 )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .printing import count, json_text, printable
+from featstore.messages import count, printable
+
+from .printing import json_text
 
 if TYPE_CHECKING:
     from featstore import Prediction
@@ -20,12 +22,15 @@ __all__ = ["WRITERS", "Tally", "Writer"]
 class Writer:
     """Prints each prediction as soon as it is available.
 
-    ``top`` is the number of classes listed per image, ``rejected`` the word for a rejected image.
+    ``top`` is the number of classes listed per image, ``rejected`` the word for a rejected image, and
+    ``lists`` the column that lists several labels, ``set`` or ``labels``, or nothing.
     """
 
-    def __init__(self, top: int, rejected: str) -> None:
+    def __init__(self, top: int, rejected: str, *, lists: str = "") -> None:
         self.top = top
         self.rejected = rejected
+        self.lists = lists
+        self.lists_times = False
 
     def write_prediction(self, prediction: "Prediction") -> None:
         raise NotImplementedError
@@ -38,28 +43,48 @@ class _Table(Writer):
     def write_prediction(self, prediction: "Prediction") -> None:
         if prediction.reason is None:
             ranked = "  ".join(
-                f"{printable(label)} {probability:.4f}" for label, probability in prediction.top
+                f"{printable(label)} {probability:.4f}"
+                for label, probability in prediction.set or prediction.top
             )
+            if prediction.labels is not None:
+                given = [f"{printable(label)} {probability:.4f}" for label, probability in prediction.labels]
+                ranked = "  ".join(given) or "none"
             result = f"unknown (rejected; {ranked})" if prediction.is_rejected else ranked
-            click.echo(f"{printable(prediction.path)}\t{result}")
+            at = "" if prediction.time_s is None else f"\t{prediction.time_s:.3f} s"
+            click.echo(f"{printable(prediction.path)}{at}\t{result}")
 
 
 class _Labels(Writer):
     def write_prediction(self, prediction: "Prediction") -> None:
+        if prediction.labels is not None:
+            click.echo(json_text([label for label, _ in prediction.labels]))
+            return
         click.echo(self.rejected if prediction.is_rejected else printable(prediction.label or ""))
 
 
 class _Csv(Writer):
-    def __init__(self, top: int, rejected: str) -> None:
-        super().__init__(top, rejected)
+    def __init__(self, top: int, rejected: str, *, lists: str = "") -> None:
+        super().__init__(top, rejected, lists=lists)
         self._rows = csv.writer(self)
         self._has_header = False
 
     def write_prediction(self, prediction: "Prediction") -> None:
         self._header()
         ranked = [*chain.from_iterable(prediction.top or [(None, None)] * self.top)] if self.top > 1 else []
+        # A list of JSON: any separator might be in a label.
+        several = prediction.set if prediction.labels is None else prediction.labels
+        names = None if several is None else json_text([label for label, _ in several])
+        listed = [names] if self.lists else []
         self._rows.writerow(
-            [prediction.path, prediction.label, prediction.probability, prediction.reason, *ranked]
+            [
+                prediction.path,
+                *([prediction.time_s] if self.lists_times else []),
+                prediction.label,
+                prediction.probability,
+                prediction.reason,
+                *ranked,
+                *listed,
+            ]
         )
 
     def end(self) -> None:
@@ -74,7 +99,9 @@ class _Csv(Writer):
         if not self._has_header:
             ranks = range(1, self.top + 1) if self.top > 1 else ()
             ranked = [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
-            self._rows.writerow(["path", "label", "probability", "reason", *ranked])
+            listed = [self.lists] if self.lists else []
+            timed = ["time_s"] if self.lists_times else []
+            self._rows.writerow(["path", *timed, "label", "probability", "reason", *ranked, *listed])
             self._has_header = True
 
 
@@ -86,8 +113,8 @@ class _JsonLines(Writer):
 class _Json(Writer):
     """One list, indented as by :func:`print_json`, but never held in memory as a whole."""
 
-    def __init__(self, top: int, rejected: str) -> None:
-        super().__init__(top, rejected)
+    def __init__(self, top: int, rejected: str, *, lists: str = "") -> None:
+        super().__init__(top, rejected, lists=lists)
         self._before = "["
 
     def write_prediction(self, prediction: "Prediction") -> None:
@@ -99,7 +126,7 @@ class _Json(Writer):
         click.echo("[]" if self._before == "[" else "\n]")
 
 
-WRITERS: dict[str, Callable[[int, str], Writer]] = {
+WRITERS: dict[str, Callable[..., Writer]] = {
     "table": _Table,
     "labels": _Labels,
     "csv": _Csv,

@@ -11,28 +11,28 @@ from typing import Any
 
 import click
 
+from featstore.messages import count, listed, printable
+
 __all__ = [
     "accuracy_text",
     "bar",
     "class_counts",
-    "count",
+    "corrections_text",
     "echo",
     "example",
     "interval_text",
     "json_text",
     "left_out",
-    "listed",
-    "mark_existing",
     "marked_path",
     "note",
     "print_json",
     "print_more",
     "print_table",
-    "printable",
     "setting_text",
     "share",
     "short_path",
     "show_warnings",
+    "with_existing",
 ]
 
 
@@ -88,15 +88,10 @@ class _OneLine(logging.Formatter):
         return printable(super().format(record))
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: ``1 image``, ``1,250 images``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def listed(names: Sequence[str], *, most: int = 8) -> str:
-    """Return the first few names, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def corrections_text(effect: Mapping[str, Any]) -> str:
+    """Return what corrections have done, in a few words."""
+    relabelled, left_out = count(effect["relabelled"], "label"), count(effect["left_out"], "image")
+    return f"{relabelled} corrected, {effect['confirmed']:,} confirmed, {left_out} left out"
 
 
 def print_more(n_more: int, where: str, *, indent: str = "") -> None:
@@ -117,7 +112,11 @@ def left_out(endings: Mapping[str, int], skipped: Mapping[str, int]) -> Iterator
 
 
 def short_path(path: str) -> str:
-    """Return a path relative to the current folder where that is shorter."""
+    """Return a path relative to the current folder where that is shorter; a URL as it is."""
+    from featstore.io import is_url
+
+    if is_url(path):
+        return path
     return min(path, os.path.relpath(path), key=len)
 
 
@@ -128,12 +127,12 @@ def marked_path(path: str) -> str:
     return short_path(path) if is_there(path) else f"{short_path(path)} (no longer there)"
 
 
-def mark_existing(images: Iterable[dict[str, Any]]) -> None:
-    """Add the key ``exists`` to the JSON values of a catalog's images."""
+def with_existing(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return JSON values with ``exists`` added to the catalog's images under a key."""
     from featstore.io import is_there
 
-    for image in images:
-        image["exists"] = is_there(image["path"])
+    images = [{**image, "exists": is_there(image["path"])} for image in values[key]]
+    return {**values, key: images}
 
 
 def share(part: float, *, digits: int = 1) -> str:
@@ -185,11 +184,6 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return printable(value)
-
-
-def printable(value: object) -> str:
-    """Return any text, such as a file name, as one line without control characters."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(value))
 
 
 @contextmanager

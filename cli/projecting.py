@@ -4,9 +4,11 @@ import os
 
 import click
 
+from featstore.messages import count
+
 from .finding import open_store
 from .options import force_option, json_option, verify_reads_option
-from .printing import count, echo, example, print_json, short_path
+from .printing import echo, example, print_json, short_path
 
 __all__ = ["projector"]
 
@@ -28,7 +30,6 @@ __all__ = ["projector"]
     "--limit",
     type=click.IntRange(min=1),
     default=10_000,
-    show_default=True,
     help="Maximum number of images to write; those with the smallest content hashes are kept.",
 )
 @force_option

@@ -11,7 +11,7 @@ _COMMANDS = {
 
 _EXTRACT = "featstore extract FOLDER"
 _VIEWS = f"{_EXTRACT} --views N"
-_NO_STEPS = "nothing: `featstore fit` converges in seconds, without training steps or batches"
+_STEPS = "featstore fit --head softmax --param"
 _IN_THE_HEAD = "nothing: a head knows its network and its preprocessing"
 _EXPORT = "featstore export HEAD OUT"
 
@@ -22,16 +22,17 @@ _OPTIONS = {
     "intermediate_store_frequency": "nothing: a fit takes seconds",
     "output_labels": f"`{_EXPORT}`, which writes labels.txt beside the model",
     "summaries_dir": "`featstore fit --tensorboard FOLDER`",
-    "how_many_training_steps": _NO_STEPS,
-    "learning_rate": f"{_NO_STEPS}; its regularisation is `featstore fit --param C=VALUE`",
+    "how_many_training_steps": f"`{_STEPS} steps=N`, or the default head, which converges in seconds",
+    "learning_rate": f"`{_STEPS} learning_rate=VALUE`, or the default head, which takes none",
     "testing_percentage": "`featstore fit --test SHARE`",
     "validation_percentage": "`featstore fit --validation SHARE`",
-    "eval_step_interval": _NO_STEPS,
-    "train_batch_size": _NO_STEPS,
+    "eval_step_interval": f"`{_STEPS} eval_steps=N`",
+    "train_batch_size": f"`{_STEPS} batch_size=N`",
     "test_batch_size": "nothing: all images are scored",
     "validation_batch_size": "nothing: all images are scored",
     "print_misclassified_test_images": "`featstore evaluate HEAD`, which lists them",
-    "model_dir": f"`{_EXTRACT} --weights FILE`; without, Keras downloads and keeps them",
+    "model_dir": f"`{_EXTRACT} --weights FILE`, or --backbone with the graph's .pb in it; without, Keras "
+    "downloads weights and keeps them",
     "bottleneck_dir": f"`{_EXTRACT} --store NAME.fstore`",
     "final_tensor_name": f"`{_EXPORT}`: the output is called probabilities",
     "flip_left_right": f"`{_VIEWS} --flip`",
@@ -39,7 +40,7 @@ _OPTIONS = {
     "random_scale": f"`{_VIEWS} --random-scale PERCENT`",
     "random_brightness": f"`{_VIEWS} --random-brightness PERCENT`",
     "architecture": f"`{_EXTRACT} --backbone NAME`; `featstore backbones` lists them",
-    "tfhub_module": f"`{_EXTRACT} --backbone NAME`; `featstore backbones` lists them",
+    "tfhub_module": f"`{_EXTRACT} --backbone NAME`, or the folder of the module's SavedModel",
     "saved_model_dir": f"`{_EXPORT} --format saved_model`",
     "checkpoint_path": "nothing: a fit takes seconds",
     "logging_verbosity": "`featstore COMMAND --quiet`",

@@ -1,15 +1,17 @@
 """`featstore views`."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from featstore.messages import count
 
 from .backbone_options import ImageSize, resize_option
 from .finding import open_store
 from .option_groups import command, option_group
 from .options import force_option, json_option
-from .printing import count, echo, example, print_json, print_table
+from .printing import echo, example, print_json, print_table
 from .view_options import RECIPE_FIELDS, recipe_options
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ __all__ = ["views"]
         "--image-size",
         type=ImageSize(),
         default="224",
-        show_default=True,
         help="Size in pixels, or HEIGHTxWIDTH.",
     ),
     resize_option,
@@ -71,7 +72,7 @@ def views(
     n_views: int | None,
     views: "ViewRecipe | None",
     image_size: int | tuple[int, int],
-    resize: str,
+    resize: str | None,
     store: str | None,
     space: str | None,
     force: bool,
@@ -84,8 +85,10 @@ def views(
     """
     import featstore
     from featstore.images import check_sheet_path, content_of, save_sheet
+    from featstore.io import is_url
 
     size_px = (image_size, image_size) if isinstance(image_size, int) else image_size
+    picture: dict[str, Any] = {"size_px": size_px, "resize": resize or "stretch"}
     if store is not None or space is not None:
         given = [name for name in (*RECIPE_FIELDS, "image_size", "resize") if _is_given(name)]
         if given:
@@ -93,14 +96,14 @@ def views(
                 f"the store defines its views; omit either --{given[0].replace('_', '-')} or --store"
             )
         spec = _space_with_views(store, space).spec
-        views, size_px, resize = spec.views, spec.size_px, spec.resize
+        views, picture = spec.views, spec.picture
     if views is None:
         raise click.UsageError(
             "the views are not defined; give one or more of --flip, --random-crop, --random-scale and "
             "--random-brightness, or --store"
         )
     check_sheet_path(out, overwrite=force, inputs=[image])
-    sheet = featstore.view_sheet(image, views, n_views=n_views, size_px=size_px, resize=resize)
+    sheet = featstore.view_sheet(image, views, n_views=n_views, **picture)
     save_sheet(sheet, out, overwrite=force)
     digest = featstore.content_hash(content_of(image))
     shown = min(8, views.n_distinct) if n_views is None else n_views
@@ -109,10 +112,10 @@ def views(
         print_json(
             {
                 "path": os.path.abspath(out),
-                "image": os.path.abspath(image),
+                "image": image if is_url(image) else os.path.abspath(image),
                 "content_hash": digest.hex(),
-                "size_px": list(size_px),
-                "resize": resize,
+                **picture,
+                "size_px": list(picture["size_px"]),
                 "recipe": views.to_dict(),
                 "views": [{"view": view, **seen.__dict__} for view, seen in enumerate(drawn)],
             }
@@ -152,7 +155,7 @@ def _space_with_views(path: str | None, name: str | None) -> "Space":
     space = store.space(name)
     if space.spec.views is None:
         raise ViewError(
-            f"the space {space.name} has no views besides the images themselves; extract with --views 8 and "
+            f"the space {space.name} has no views but the images themselves; extract with --views 8 and "
             "--flip or --random-crop 10"
         )
     return space

@@ -47,17 +47,17 @@ split_options = option_group(
         "--test",
         type=_fraction,
         default=0.1,
-        show_default=True,
         help="Fraction of images held out for testing.",
     ),
     click.option(
         "--validation",
         type=_fraction,
         default=0.1,
-        show_default=True,
         help="Fraction used for model selection.",
     ),
-    click.option("--salt", default="", help="Any text; a different salt gives a different split."),
+    click.option(
+        "--salt", default="", show_default=False, help="Any text; a different salt gives a different split."
+    ),
     click.option(
         "--stratify/--no-stratify",
         default=None,
@@ -68,7 +68,6 @@ split_options = option_group(
         "--split-by",
         type=click.Choice(["content", "group", "folder", "pattern", "filename", "retrain"]),
         default="content",
-        show_default=True,
         help="What is kept in one split: identical files, the catalog's groups, the images of a folder, "
         "matches of --group-pattern, or equal file names; retrain splits as TensorFlow's retrain.py does.",
     ),

@@ -4,20 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.messages import count
+
 from .csv_files import checked_csv_path, write_csv
 from .option_groups import command, option_group
 from .options import class_weight_option, csv_option, head_name_option, result_options
 from .printing import (
     bar,
-    count,
     example,
-    mark_existing,
     marked_path,
     print_json,
     print_more,
     print_table,
     setting_text,
     share,
+    with_existing,
 )
 from .table_options import table_options
 from .view_options import note_unused_views, view_options
@@ -42,7 +43,6 @@ _COLUMNS = ("path", "label", "suggested", "label_probability", "probability", "m
         "--folds",
         type=click.IntRange(min=2),
         default=10,
-        show_default=True,
         help="Number of cross-validation folds.",
     ),
 )
@@ -52,7 +52,6 @@ _COLUMNS = ("path", "label", "suggested", "label_probability", "probability", "m
         "--top",
         type=click.IntRange(min=1),
         default=50,
-        show_default=True,
         help="Number of suspects to list; --csv and --json list all.",
     ),
     csv_option,
@@ -83,14 +82,10 @@ def suspects(
     with bar(None, quiet=quiet, unit="fit") as progress:
         found = featstore.find_suspects(table, progress=progress, **options)
     note_unused_views(table, options["views"])
-    if csv_file is not None:
-        write_csv(
-            csv_file, _COLUMNS, ([getattr(suspect, name) for name in _COLUMNS] for suspect in found.suspects)
-        )
+    rows = ([getattr(suspect, name) for name in _COLUMNS] for suspect in found.suspects)
+    write_csv(csv_file, _COLUMNS, rows)
     if as_json:
-        values = found.to_dict()
-        mark_existing(values["suspects"])
-        print_json(values)
+        print_json(with_existing(found.to_dict(), "suspects"))
         return
     _print_suspects(found, options["folds"], top)
 

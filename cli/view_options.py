@@ -72,7 +72,9 @@ def _build_recipe(
 
 
 def _percent(name: str, most: float, text: str) -> Decorator:
-    return click.option(name, type=click.FloatRange(0, most), default=0.0, metavar="PERCENT", help=text)
+    return click.option(
+        name, type=click.FloatRange(0, most), default=0.0, show_default=False, metavar="PERCENT", help=text
+    )
 
 
 def recipe_options(*more: Decorator) -> Decorator:

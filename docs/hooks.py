@@ -8,7 +8,7 @@ import featstore
 from featstore_cli.main import main
 
 _GENERATED = {
-    "<!-- commands -->": lambda: "\n\n".join(_sections(click.Context(main, info_name="featstore"))),
+    "<!-- commands -->": lambda: "\n\n".join(_sections(main, "featstore")),
     "<!-- python -->": lambda: "\n\n".join(_identifiers()),
 }
 
@@ -21,15 +21,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return markdown
 
 
-def _sections(context: click.Context) -> list[str]:
-    command = context.command
+def _sections(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
     sections = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```"]
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            if child is not None:
-                inner = click.Context(child, info_name=name, parent=context, **child.context_settings)
-                sections += _sections(inner)
+    for name, child in getattr(command, "commands", {}).items():
+        sections += _sections(child, name, context)
     return sections
 
 

@@ -1,17 +1,11 @@
 """Comparison of class names that differ by Unicode form, case or white space only."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-__all__ = ["listed", "look_alike_warning", "look_alikes", "matching_name", "normalised_name"]
+__all__ = ["look_alike_warning", "look_alikes", "matching_name", "normalised_name"]
 
 _SHOWN = 5
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first five of some names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def normalised_name(name: str) -> str:

@@ -4,6 +4,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
 
     FeatstoreError
     ├── SourceError (ValueError)              a folder, CSV or list of images cannot be used
+    │   └── SourceUnavailableError            a server of images cannot be reached, or refuses
     ├── ImageError (ValueError)               bytes that cannot be decoded into an image
     ├── ViewError (ValueError)                views cannot be drawn as asked
     ├── BackboneError (ValueError)            a backbone cannot be built as asked
@@ -19,7 +20,10 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
     ├── SplitError (ValueError)               a split rule is wrong or leaves a split empty
     ├── ExtractionError (RuntimeError)        extraction stopped: every image failed, or ``strict``
     ├── DuplicatesError (ValueError)          images cannot be compared as asked
+    ├── SearchError (ValueError)              images cannot be searched or chosen as asked
     ├── PlotError (ValueError)                a result cannot be drawn as asked
+    ├── ReportError (ValueError)              a report cannot be made as asked
+    ├── ServingError (ValueError)             a model cannot be served as asked
     ├── MissingExtraError (ImportError)       an optional package is not installed
     ├── TuningError (ValueError)              a network cannot be tuned as asked
     ├── ExportError (ValueError)              a head cannot be exported, or an exported model used
@@ -32,6 +36,7 @@ Each kind is a :class:`FeatstoreError` and also the built-in that a caller would
 
 __all__ = [
     "BackboneError",
+    "CorrectionsError",
     "DamagedError",
     "DuplicatesError",
     "ExportError",
@@ -45,7 +50,11 @@ __all__ = [
     "NotInStoreError",
     "OutputError",
     "PlotError",
+    "ReportError",
+    "SearchError",
+    "ServingError",
     "SourceError",
+    "SourceUnavailableError",
     "SplitError",
     "StoreError",
     "StoreNotFoundError",
@@ -87,6 +96,18 @@ class SourceError(FeatstoreError, ValueError):
     """A folder, CSV or list of images cannot be used."""
 
 
+class SourceUnavailableError(SourceError):
+    """An object store or another server of images cannot be reached, or refuses; trying again later may help.
+
+    Attributes
+    ----------
+    reason : str
+        What cannot be used, and why.
+    """
+
+    reason: str = ""
+
+
 class ImageError(FeatstoreError, ValueError):
     """Bytes that cannot be decoded into an image."""
 
@@ -109,6 +130,10 @@ class WeightsError(BackboneError):
 
 class WeightsUnavailableError(BackboneError, OSError):
     """No weights file was given and none can be downloaded."""
+
+
+class SeveralLabelsError(FeatstoreError, ValueError):
+    """Images may have several labels where one for each is needed, or the other way round."""
 
 
 class StoreError(FeatstoreError, OSError):
@@ -135,6 +160,10 @@ class NotInStoreError(FeatstoreError, LookupError):
     """The store has no such space, catalog, head or row."""
 
 
+class CorrectionsError(FeatstoreError, ValueError):
+    """Corrections of labels cannot be read, made or applied."""
+
+
 class SplitError(FeatstoreError, ValueError):
     """A split rule is wrong, or it leaves a split empty."""
 
@@ -147,8 +176,20 @@ class DuplicatesError(FeatstoreError, ValueError):
     """Images cannot be compared with these options."""
 
 
+class SearchError(FeatstoreError, ValueError):
+    """Images cannot be searched for, or chosen, with these options."""
+
+
 class PlotError(FeatstoreError, ValueError):
     """A result cannot be plotted."""
+
+
+class ReportError(FeatstoreError, ValueError):
+    """A report cannot be made as asked."""
+
+
+class ServingError(FeatstoreError, ValueError):
+    """A model cannot be served as asked."""
 
 
 class MissingExtraError(FeatstoreError, ImportError):

@@ -1,9 +1,9 @@
 """Prediction of labels with a head and its backbones, or with an exported model."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,84 +11,25 @@ from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
 from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_from_spec
-from featstore.errors import ExportError
+from featstore.errors import ExportError, HeadError, ImageError
 from featstore.export import ExportedModel
 from featstore.export.exported import is_exported
-from featstore.flow.loading import GivenItem, Loaded
-from featstore.flow.stored import lacking_views, spaces_of, stored_rows
+from featstore.flow.loading import GivenItem
 from featstore.flow.stream import Group, Pass, stream_images
-from featstore.heads import Head, checked_reject
+from featstore.head_features import HeadFeatures
+from featstore.heads import Head, MultiLabelHead, checked_reject, in_sets, load_head
 from featstore.images.in_memory import GivenImage, is_one_image
+from featstore.images.video import video_frames
+from featstore.predicted import Prediction
 
 if TYPE_CHECKING:
-    from featstore.store import FeatureStore, Space
+    from featstore.store import FeatureStore
 
 __all__ = ["Prediction", "Predictor", "is_exported", "predict"]
 
 # A matrix product rounds otherwise for other numbers of rows. Of one number always, equal features have equal
 # probabilities, whichever images they come with. With several views of each, as nearly so many as fit.
 _BLOCK_ROWS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Prediction of a head or an exported model for one image.
-
-    Attributes
-    ----------
-    path : str or None
-        The file, as it was given; None for an image that was given as bytes, picture or pixels.
-    label : str or None
-        The most probable class; None where the image could not be decoded, and for "unknown", where the class
-        is less probable than the threshold of the head, or ``reject``.
-    probability : float or None
-        The most probable class's probability, in [0, 1], whether it is the label or not; None where the image
-        could not be decoded.
-    top : tuple of (str, float)
-        The most probable classes with their probabilities, best first.
-    reason : str or None
-        Why the image could not be decoded.
-    is_reused : bool
-        Whether all of its features came from the store.
-
-    Examples
-    --------
-    >>> Prediction(path="new.jpg", label="roses", probability=0.9, top=(("roses", 0.9),)).to_dict()
-    {'path': 'new.jpg', 'label': 'roses', 'probability': 0.9, 'top': [{'label': 'roses', 'probability': 0.9}]}
-    """
-
-    path: str | None
-    label: str | None = None
-    probability: float | None = None
-    top: tuple[tuple[str, float], ...] = ()
-    reason: str | None = None
-    is_reused: bool = False
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether the image was readable but no class is probable enough for an answer."""
-        return self.label is None and self.reason is None
-
-    @property
-    def is_unknown(self) -> bool:
-        """Older name of :attr:`is_rejected`."""
-        return self.is_rejected
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as JSON values.
-
-        The keys are path, label, probability and top; ``rejected``, true, only where no class is probable
-        enough, and ``reason`` only where there is one.
-        """
-        data: dict[str, Any] = {
-            "path": self.path,
-            "label": self.label,
-            "probability": self.probability,
-            "top": [{"label": label, "probability": probability} for label, probability in self.top],
-        }
-        if self.is_rejected:
-            data["rejected"] = True
-        return data if self.reason is None else {**data, "reason": self.reason}
 
 
 class Predictor:
@@ -102,7 +43,7 @@ class Predictor:
 
     Parameters
     ----------
-    model : Head, ExportedModel or path
+    model : Head, MultiLabelHead, ExportedModel or path
         A fitted head, the file that one was saved in, an exported model, or its folder or file.
     store : FeatureStore or path, optional
         A store to reuse features from: images whose features are in the head's space, with all views that
@@ -121,7 +62,7 @@ class Predictor:
 
     Attributes
     ----------
-    model : Head or ExportedModel
+    model : Head, MultiLabelHead or ExportedModel
     classes : ndarray of shape (n_classes,), str
         The labels that can be predicted.
     rejects_below : float
@@ -154,7 +95,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Head | ExportedModel | str | os.PathLike[str],
+        model: Head | MultiLabelHead | ExportedModel | str | os.PathLike[str],
         *,
         store: "FeatureStore | str | os.PathLike[str] | None" = None,
         backbone: Backbone | Sequence[Backbone] | None = None,
@@ -167,16 +108,17 @@ class Predictor:
         if isinstance(model, str | os.PathLike):
             is_model = is_exported(model)
             code: dict[str, Any] = {"trust_model": trust_model, "imports": imports}
-            model = ExportedModel.load(model, **code) if is_model else Head.load(model)
+            model = ExportedModel.load(model, **code) if is_model else load_head(model)
         elif isinstance(model, ExportedModel) and (trust_model or imports):
             raise ExportError("give trust_model and imports of an exported model to ExportedModel.load")
         self.model = model
         self.classes: NDArray[np.str_] = model.classes
+        # Of a model that gives several labels, the probability from which on each is given.
+        self._thresholds = getattr(model, "thresholds", None)
         self.rejects_below = model.rejects_below
         self._workers = workers
         self._n_views = 1
-        self._backbones: Sequence[Backbone] = ()
-        self._spaces: Sequence[Space | None] = []
+        self._features: HeadFeatures | None = None
         if isinstance(model, ExportedModel):
             given = {"store": store, "backbone": backbone, "weights": weights}
             named = [name for name, value in given.items() if value is not None]
@@ -190,9 +132,9 @@ class Predictor:
             return
         self._n_views = model.test_views
         if backbone is not None:
-            self._backbones = backbones_among(model.spec, backbone)
+            backbones = backbones_among(model.spec, backbone)
         else:
-            self._backbones = backbones_from_spec(
+            backbones = backbones_from_spec(
                 model.spec,
                 weights=weights,
                 remembered=model.weights,
@@ -200,21 +142,26 @@ class Predictor:
                 trust_model=trust_model,
                 imports=imports,
             )
-        parts = model.spec.parts
-        self._spaces = [None] * len(parts) if store is None else spaces_of(store, parts)
-        self._passes = [
-            Pass(
-                network=network,
-                spec=part,
-                wanted=None if space is None else partial(lacking_views, space, self._n_views),
-            )
-            for network, part, space in zip(self._backbones, parts, self._spaces, strict=True)
-        ]
+        self._features = HeadFeatures(model.spec, backbones, store=store, n_views=self._n_views)
+        self._passes = self._features.passes
+
+    @property
+    def gives_several_labels(self) -> bool:
+        """Whether predictions have ``labels`` instead of one ``label``."""
+        return self._thresholds is not None
 
     def __repr__(self) -> str:
         return f"<Predictor of {self.model!r}>"
 
-    def predict(self, image: GivenImage, *, top: int = 1, reject: float | None = None) -> Prediction:
+    def predict(
+        self,
+        image: GivenImage,
+        *,
+        top: int = 1,
+        reject: float | None = None,
+        coverage: float | None = None,
+        by_class: bool = False,
+    ) -> Prediction:
         """Label one image.
 
         Parameters
@@ -222,7 +169,7 @@ class Predictor:
         image : path, bytes, PIL.Image.Image or ndarray
             A file's path or its whole bytes; a picture; or pixels in [0, 255], uint8 of shape
             (height, width, 3) in the order red, green, blue, or (height, width) for grayscale.
-        top, reject
+        top, reject, coverage, by_class
             As for :meth:`stream`.
 
         Returns
@@ -235,9 +182,9 @@ class Predictor:
         TypeError
             It is not one image.
         HeadError
-            ``reject`` is no probability.
+            As for :meth:`stream`.
         """
-        (prediction,) = self.stream([image], top=top, reject=reject)
+        (prediction,) = self.stream([image], top=top, reject=reject, coverage=coverage, by_class=by_class)
         return prediction
 
     def stream(
@@ -246,6 +193,8 @@ class Predictor:
         *,
         top: int = 1,
         reject: float | None = None,
+        coverage: float | None = None,
+        by_class: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
         """Label images as they arrive; reading, decoding and the forward pass overlap.
@@ -260,6 +209,8 @@ class Predictor:
         reject : float, optional
             In [0, 1): below this probability of the most probable class, the label is None. Default: the
             head's own threshold; 0 always answers.
+        coverage, by_class
+            As for :meth:`featstore.Head.prediction_sets`: list in ``set`` the classes of this prediction set.
         progress : callable, optional
             Called with the number of images done.
 
@@ -273,7 +224,7 @@ class Predictor:
         TypeError
             ``images`` is one image, or one of them is none.
         HeadError
-            ``reject`` is no probability.
+            ``reject`` is no probability, or the model has no prediction sets of this coverage.
         BackboneError
             The network cannot be compiled; only when the first image passes.
         """
@@ -283,71 +234,120 @@ class Predictor:
             )
         if top < 1:
             raise ValueError(f"top must be at least 1; found {top}")
+        if self._thresholds is not None and (reject is not None or coverage is not None):
+            raise HeadError(
+                "reject and coverage are for models that give one label; this one gives each label by its "
+                "own probability"
+            )
         below = self.rejects_below if reject is None else checked_reject(reject)
-        return self._stream(images, top, below, progress)
+        thresholds = None
+        if coverage is not None and not isinstance(self.model, MultiLabelHead):
+            thresholds = self.model.set_thresholds(coverage=coverage, by_class=by_class)
+        found = self._stream(images, top, below, progress, thresholds)
+        return (prediction for prediction, _ in found)
+
+    def stream_video(
+        self, path: str | os.PathLike[str], *, every_s: float = 1.0, **labelled: Any
+    ) -> Iterator[Prediction]:
+        """Label frames of a video, as :func:`featstore.video_frames` yields them.
+
+        ``labelled`` is as for :meth:`stream`. Each prediction has the video's path, and ``time_s``. A video
+        that cannot be read, or no further, ends with a prediction that has only the path and the reason.
+        """
+        times: deque[float] = deque()
+        reasons: list[str] = []
+
+        def pixels() -> Iterator[NDArray[np.uint8]]:
+            try:
+                for frame in frames:
+                    times.append(frame.time_s)
+                    yield frame.pixels
+            except ImageError as error:
+                reasons.append(str(error))
+
+        name, frames = os.fspath(path), video_frames(path, every_s=every_s)
+        for prediction in self.stream(pixels(), **labelled):
+            yield replace(prediction, path=name, time_s=times.popleft())
+        for reason in reasons:
+            yield Prediction(path=name, reason=reason)
+
+    def stream_features(
+        self, images: Iterable[GivenImage], *, top: int = 1
+    ) -> Iterator[tuple[Prediction, NDArray[Any] | None]]:
+        """Yield each prediction with the features of view 0; None where there are none."""
+        return self._stream(images, top, self.rejects_below, None)
 
     def _stream(
-        self, images: Iterable[GivenImage], top: int, below: float, progress: Callable[[int], None] | None
-    ) -> Iterator[Prediction]:
+        self,
+        images: Iterable[GivenImage],
+        top: int,
+        below: float,
+        progress: Callable[[int], None] | None,
+        thresholds: NDArray[np.float64] | None = None,
+    ) -> Iterator[tuple[Prediction, NDArray[Any] | None]]:
         n_done = 0
         groups = stream_images(
             map(GivenItem, images), self._passes, n_views=self._n_views, workers=self._workers
         )
         for group in groups:
-            rows = iter(self._probabilities(group))
+            features = None if self._features is None else self._features.of(group)
+            rows = self._probabilities(group, features)
+            at = 0
             for image in group.images:
                 if image.reason is not None:
-                    yield Prediction(path=image.item.path, reason=image.reason)
+                    yield Prediction(path=image.item.path, reason=image.reason), None
                     continue
-                row = next(rows)
-                best = np.argsort(-row, kind="stable")[:top]
-                ranked = tuple((str(self.classes[number]), float(row[number])) for number in best)
+                row = rows[at]
+                best = np.argsort(-row, kind="stable")
+                ranked = self._ranked(row, best[:top])
                 label, probability = ranked[0]
-                yield Prediction(
+                if self._thresholds is not None:
+                    given = best[row[best] >= self._thresholds[best]]
+                    prediction = Prediction(
+                        path=image.item.path,
+                        top=ranked,
+                        labels=self._ranked(row, given),
+                        is_reused=not image.views,
+                    )
+                    yield prediction, None if features is None else features[at, 0]
+                    at += 1
+                    continue
+                chosen = None if thresholds is None else best[in_sets(row[None], thresholds)[0, best]]
+                prediction = Prediction(
                     path=image.item.path,
                     label=None if probability < below else label,
                     probability=probability,
                     top=ranked,
+                    set=None if chosen is None else self._ranked(row, chosen),
                     is_reused=not image.views,
                 )
+                yield prediction, None if features is None else features[at, 0]
+                at += 1
             n_done += len(group.images)
             if progress is not None:
                 progress(n_done)
 
-    def _probabilities(self, group: Group[GivenItem]) -> NDArray[Any]:
+    def _ranked(self, row: NDArray[Any], numbers: NDArray[np.intp]) -> tuple[tuple[str, float], ...]:
+        return tuple((str(self.classes[number]), float(row[number])) for number in numbers)
+
+    def _probabilities(self, group: Group[GivenItem], features: NDArray[Any] | None) -> NDArray[Any]:
         """Return the probabilities of the images that could be decoded, of shape (n, n_classes)."""
-        if isinstance(self.model, ExportedModel):
+        if features is None or isinstance(self.model, ExportedModel):
             return group.rows[0] if group.rows else np.empty((0, len(self.classes)))
-        decoded = [image for image in group.images if image.reason is None]
-        parts = [self._features(group, decoded, number) for number in range(len(self._passes))]
-        features = np.concatenate(parts, axis=2)
         n_images = max(1, _BLOCK_ROWS // self._n_views)
         blocks = [features[at : at + n_images] for at in range(0, len(features), n_images)]
         rows = [_block_probabilities(self.model, block, n_images) for block in blocks]
         return np.concatenate(rows) if rows else np.empty((0, len(self.classes)))
 
-    def _features(
-        self, group: Group[GivenItem], decoded: list[Loaded[GivenItem]], number: int
-    ) -> NDArray[Any]:
-        """Return one backbone's features of images, of shape (n, n_views, feature_dim)."""
-        n_columns = self._backbones[number].feature_dim
-        features = np.empty((len(decoded), self._n_views, n_columns), self._passes[number].spec.dtype)
-        is_computed = np.array([number in image.views for image in decoded], np.bool_)
-        if number in group.rows:
-            features[is_computed] = group.rows[number].reshape(-1, self._n_views, n_columns)
-        space = self._spaces[number]
-        if space is not None and not is_computed.all():
-            hashes = [image.content_hash for image in decoded if number not in image.views]
-            features[~is_computed] = stored_rows(space, hashes, self._n_views)
-        return features
-
 
 def predict(
-    model: Head | ExportedModel | str | os.PathLike[str],
+    model: Head | MultiLabelHead | ExportedModel | str | os.PathLike[str],
     images: Iterable[GivenImage],
     *,
     top: int = 1,
     reject: float | None = None,
+    coverage: float | None = None,
+    by_class: bool = False,
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Iterator[Prediction]:
@@ -355,9 +355,9 @@ def predict(
 
     Parameters
     ----------
-    model : Head, ExportedModel or path
+    model : Head, MultiLabelHead, ExportedModel or path
         As for :class:`~featstore.Predictor`.
-    images, top, reject, progress
+    images, top, reject, coverage, by_class, progress
         As for :meth:`Predictor.stream <featstore.Predictor.stream>`.
     **options
         As for :class:`~featstore.Predictor`: ``store``, ``backbone``, ``weights``, ``engine``,
@@ -381,10 +381,13 @@ def predict(
     ...     [prediction.label for prediction in predict(head, photos, top=3)]
     ['0', '1', '2']
     """
-    return Predictor(model, **options).stream(images, top=top, reject=reject, progress=progress)
+    labelled: dict[str, Any] = {"top": top, "reject": reject, "coverage": coverage, "by_class": by_class}
+    return Predictor(model, **options).stream(images, **labelled, progress=progress)
 
 
-def _block_probabilities(head: Head, features: NDArray[Any], n_images: int) -> NDArray[np.float64]:
+def _block_probabilities(
+    head: "Head | MultiLabelHead", features: NDArray[Any], n_images: int
+) -> NDArray[np.float64]:
     """Return the probabilities of some images, computed as those of ``n_images``."""
     filled = np.concatenate([features, np.repeat(features[-1:], n_images - len(features), axis=0)])
     return head.predict_proba(filled if filled.shape[1] > 1 else filled[:, 0])[: len(features)]

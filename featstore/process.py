@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Self
 
-__all__ = ["Shared", "logging_from", "one_thread", "root_logger_kept", "warnings_to"]
+__all__ = ["Shared", "available_memory", "logging_from", "one_thread", "root_logger_kept", "warnings_to"]
 
 
 class Shared:
@@ -53,6 +53,15 @@ def _limited() -> Iterator[None]:
 
 one_thread = Shared(_limited)
 """Linear algebra on one thread, for as long as anybody wants it so."""
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory that programs may still take, or None where the system does not say."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    return None
 
 
 @contextmanager

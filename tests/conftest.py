@@ -6,10 +6,12 @@ import shutil
 import signal
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from fake_tables import blobs, spec_of, table_of, viewed_table
 
@@ -19,6 +21,15 @@ if (
     and threading.current_thread() is threading.main_thread()
 ):
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test depends on how fast the machine is.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -71,7 +82,8 @@ def make_viewed_table():
 @pytest.fixture(scope="session")
 def made_demo(tmp_path_factory):
     """The folder that `featstore demo` makes, and what it prints: made once for all processes of the tests."""
-    return made_once(tmp_path_factory, "demo-of-all")
+    folder = made_once(tmp_path_factory, "demo-of-all", make_demo)
+    return folder, (folder / "printed.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +95,44 @@ def demo(made_demo, tmp_path_factory):
 @pytest.fixture(scope="module")
 def small_demo(tmp_path_factory):
     """What `featstore demo` makes of the first 300 digits, for one file of tests: where their number does not matter."""
-    return copied_demo(made_once(tmp_path_factory, "small-demo-of-all", n_images=300)[0], tmp_path_factory)
+    made = made_once(tmp_path_factory, "small-demo-of-all", partial(make_demo, n_images=300))
+    return copied_demo(made, tmp_path_factory)
 
 
-def made_once(tmp_path_factory, name, *, n_images=None):
+@pytest.fixture(scope="session")
+def real_features(tmp_path_factory):
+    """A store with a real network's features of all photos beside the checkout: computed once for all processes."""
+    import featstore
+
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+    def make(path):
+        for photos in ("flowers", "imagenet_samples"):
+            weights = data / "weights" / "mobilenet_v2_1.0_224_no_top.h5"
+            featstore.extract(data / photos, path, weights=weights)
+        shutil.rmtree(path / "catalogs")
+
+    return made_once(tmp_path_factory, "real.fstore", make)
+
+
+def made_once(tmp_path_factory, name, make):
     folder = tmp_path_factory.getbasetemp()
     shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / name
-    printed = shared / "printed.txt"
+    done = shared.with_suffix(".done")
     with FileLock(f"{shared}.lock"):
-        if not printed.exists():
-            from featstore.images import write_digits
+        if not done.exists():
+            make(shared)
+            done.touch()
+    return shared
 
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("featstore.images.write_digits", partial(write_digits, n_images=n_images))
-                text = run_featstore("demo", str(shared))
-            printed.write_text(text, encoding="utf-8")
-    return shared, printed.read_text(encoding="utf-8")
+
+def make_demo(path, *, n_images=None):
+    from featstore.images import write_digits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featstore.images.write_digits", partial(write_digits, n_images=n_images))
+        text = run_featstore("demo", str(path))
+    (path / "printed.txt").write_text(text, encoding="utf-8")
 
 
 def copied_demo(made, tmp_path_factory):

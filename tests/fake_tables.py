@@ -26,9 +26,12 @@ class FakeTable:
     spec: BackboneSpec = field(default_factory=spec_of)
     weights: str = "closed-form"
     catalog_name: str = "photos"
+    catalog_digests: dict = field(default_factory=dict)
     bank: np.ndarray | None = None
     views: np.ndarray = None
     paths: np.ndarray = None
+    sample_weight: np.ndarray | None = None
+    dims: "tuple[int, ...]" = ()
     # Of selected rows, the table that rules go by, and which of its rows these are.
     _whole: "tuple[FakeTable, np.ndarray] | None" = None
 
@@ -45,6 +48,14 @@ class FakeTable:
     @property
     def space_name(self):
         return self.spec.name
+
+    @property
+    def label_texts(self):
+        return self.y
+
+    @property
+    def classes(self):
+        return np.unique(self.y[self.y != ""])
 
     @property
     def content_hash(self):
@@ -79,12 +90,16 @@ class FakeTable:
     def feature_dim(self):
         return self.X.shape[1]
 
+    @property
+    def feature_dims(self):
+        return self.dims or (self.feature_dim,)
+
     def __len__(self):
         return len(self.y)
 
     def select(self, index):
         columns = ("X", "y", "content_hash_bytes", "groups", "given_splits", "views", "paths")
-        columns += ("bank",) if self.bank is not None else ()
+        columns += tuple(name for name in ("bank", "sample_weight") if getattr(self, name) is not None)
         table, rows = self._whole or (self, np.arange(len(self)))
         selected = {name: getattr(self, name)[index] for name in columns}
         return replace(self, **selected, _whole=(table, rows[index]))
@@ -92,6 +107,9 @@ class FakeTable:
     @property
     def n_views(self):
         return 1 if self.bank is None else self.bank.shape[1]
+
+    def without_weights(self):
+        return replace(self, sample_weight=None)
 
     def with_splits(self, splits):
         return self.but(given_splits=np.asarray(splits, "<U10"))

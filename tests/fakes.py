@@ -35,6 +35,7 @@ class CountingBackbone:
     weights: ClassVar[str] = "closed-form"
     provenance: ClassVar[dict[str, str]] = {"engine": "fake"}
     devices: tuple[str, ...] = ("the only one",)
+    threads: int | None = None
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 A block of console text shows commands after ``$``. Below a marker such as ``<!-- run: digits -->`` its commands are run in
 the folder that ``featstore demo`` makes (or, for ``flowers``, beside the real photos), and must print what is shown, but
-for durations, speeds and dates. A line ``…`` stands for any lines. ``python tests/pages.py digits|flowers FOLDER``
+for durations, speeds, dates and the last digits of numbers, which processors round differently. A line ``…`` stands for any lines. ``python tests/pages.py digits|flowers FOLDER``
 writes what they print today; FOLDER is what ``featstore demo`` made, or a new one for the flowers.
 """
 
@@ -19,8 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "data"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"(?:<!-- run: (?P<where>\w+) -->\n)?```console\n(?P<text>.*?)```\n", re.S)
-# Durations, images per second, and when a head was saved.
-_TIMED = re.compile(r"\d[\d,.]* s\b|\d[\d,.]* (?:images|views)/s|\d[\d,.]* MB|\d{4}-\d\d-\d\dT[\d:+]+")
+# Durations, images per second, when a head was saved, and rounding errors.
+_TIMED = re.compile(
+    r"\d[\d.]*e-\d\d|\d[\d,.]* s\b|\d[\d,.]* (?:images|views)/s|\d[\d,.]* MB|\d{4}-\d\d-\d\dT[\d:+]+"
+)
+
+# Numbers that stand alone, not those in names, paths and versions.
+_NUMBER = re.compile(r"(?<![\w./-])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w/]|\.\w)")
 
 
 @dataclass
@@ -88,14 +93,35 @@ def make_flowers(folder: Path) -> None:
 
 
 def fits(shown: list[str], printed: list[str]) -> bool:
-    """Say whether a page shows what was printed."""
+    """Return whether a page shows what was printed, but for what another processor's rounding changes."""
+    lines = [_plain(line) for line in _trimmed(shown)]
     pattern = "".join(
-        r"(?:.*\n)*?" if line.strip() == "…" else re.escape(_TIMED.sub("#", line.rstrip())) + r"\n"
-        for line in _trimmed(shown)
+        r"(?:.*\n)*?" if line == "…" else "(\\S+?)".join(map(re.escape, _NUMBER.split(line))) + r"\n"
+        for line in lines
     )
-    return (
-        re.fullmatch(pattern, "".join(_TIMED.sub("#", line) + "\n" for line in _trimmed(printed))) is not None
-    )
+    match = re.fullmatch(pattern, "".join(_plain(line) + "\n" for line in _trimmed(printed)))
+    numbers = [number for line in lines for number in _NUMBER.findall(line)]
+    return match is not None and all(map(_is_near, numbers, match.groups()))
+
+
+def _plain(line: str) -> str:
+    return re.sub(" +", " ", _TIMED.sub("#", line.strip()))
+
+
+def _is_near(shown: str, printed: str) -> bool:
+    """Return whether two numbers differ by at most one, or two units of the last decimal, or 0.5 per cent."""
+    if not _NUMBER.fullmatch(printed):
+        return False
+    one, other = (float(text.replace(",", "")) for text in (shown, printed))
+    decimals = len(shown.partition(".")[2])
+    return abs(one - other) <= max(2.001 * 10**-decimals if decimals else 1, 0.005 * abs(one))
+
+
+def remove_other_stores() -> None:
+    """Remove the stores that a page made for itself beside the one that all pages share."""
+    for store in Path().glob("*.fstore"):
+        if store.name not in ("digits.fstore", "flowers.fstore"):
+            shutil.rmtree(store)
 
 
 def _trimmed(lines: list[str]) -> list[str]:
@@ -135,3 +161,4 @@ if __name__ == "__main__":
         if text != page.read_text(encoding="utf-8"):
             page.write_text(text, encoding="utf-8")
             print(page)
+        remove_other_stores()

@@ -137,7 +137,7 @@ def test_bad_files_leave_the_rows_of_good_ones_alone(ran):
 
 
 @posix
-def test_bad_files_are_dealt_with_in_silence_and_little_memory(ran):
+def test_bad_files_cause_no_noise_and_take_little_memory(ran):
     _, stderr, told = ran
     assert stderr == ""
     assert told["grown_kib"] < 100 * 1024

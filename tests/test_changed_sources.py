@@ -4,19 +4,13 @@ import os
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
 from featstore.errors import NotInStoreError, SourceError
 from featstore.flow.extraction import ExtractionInterrupted
-
-
-def write_picture(path, seed):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)).save(path)
+from pictures import write_picture
 
 
 @pytest.fixture

@@ -250,7 +250,9 @@ def test_a_network_that_was_loaded_without_the_views_serves(photos, views_head):
 
 
 def test_every_backbone_of_a_joined_head_has_to_be_given(joined_head):
-    with pytest.raises(FingerprintMismatchError, match=r"features of fake0-\w+, and the backbone is fake1-"):
+    with pytest.raises(
+        FingerprintMismatchError, match=r"features of fake0-\w+ are needed, and the backbone is fake1-"
+    ):
         featstore.Predictor(joined_head, backbone=other())
 
 

@@ -49,7 +49,7 @@ def test_a_split_by_folder_goes_by_the_folder_of_the_file():
     assert drawn(SplitRule(by="folder", test=0.3, validation=0.3), paths=paths) == expected == "...vvv......"
 
 
-def test_an_image_in_no_folder_is_dealt_by_content():
+def test_an_image_in_no_folder_is_assigned_by_content():
     paths = ["a.jpg"] * (N_IMAGES - 1) + ["x/b.jpg"]
     expected = by_hash_of(*map(bytes, HASHES[:-1]), b"folder:x")
     assert drawn(SplitRule(by="folder", test=0.3, validation=0.3), paths=paths) == expected
@@ -65,7 +65,7 @@ def test_a_split_by_pattern_goes_by_the_first_group_or_the_match(pattern):
 
 
 @pytest.mark.parametrize("pattern", ["plant[1-9]", "plant0|(plant[1-9])", "plant([1-9]*)"])
-def test_an_image_in_which_the_pattern_finds_nothing_is_dealt_by_content(pattern):
+def test_an_image_in_which_the_pattern_finds_nothing_is_assigned_by_content(pattern):
     rule = SplitRule(by="pattern", group_pattern=pattern, test=0.3, validation=0.3)
     assert drawn(rule, paths=PLANTS)[:2] == by_hash_of(bytes(HASHES[0]), bytes(HASHES[1]))
 
@@ -123,7 +123,7 @@ def test_retrain_keeps_what_comes_before_nohash_together():
     assert splits == splits[0] * 4 + splits[4] * 4 + splits[8] * 4
 
 
-def test_validation_from_train_takes_the_rule_s_share_of_what_is_given_to_train():
+def test_validation_from_train_takes_the_rules_share_of_what_is_given_to_train():
     rule = SplitRule(test=0.3, validation=0.3)
     free = drawn(rule)
     taken = drawn(SplitRule(test=0.3, validation=0.3, validation_from_train=True), given=["train"] * N_IMAGES)

@@ -98,7 +98,7 @@ def test_a_given_split_wins_over_the_rule():
     assert drawn(SplitRule(test=0, validation=0), given=given_splits) == "T.v" + "." * 9
 
 
-def test_names_that_are_not_utf8_are_dealt_by_their_own_bytes():
+def test_names_that_are_not_utf8_are_assigned_by_their_own_bytes():
     names = [os.fsdecode(b"%d\xff.jpg" % number) for number in range(12)]
     rule = SplitRule(by="filename", test=0.3, validation=0.3)
 

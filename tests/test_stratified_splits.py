@@ -27,7 +27,7 @@ def dealt(names, labels, rule=RULE, **more):
     ("n", "parts"),
     [(1, ["train"]), (2, ["test", "train"]), (3, ["test", "train", "validation"])],
 )
-def test_a_small_class_is_dealt_to_train_then_test_then_validation(n, parts):
+def test_a_small_class_is_assigned_to_train_then_test_then_validation(n, parts):
     for salt in map(str, range(50)):
         splits = dealt(range(n), ["rare"] * n, SplitRule(salt=salt))
         assert sorted(splits.tolist()) == parts

@@ -1,5 +1,9 @@
 """What the structure of the code promises, beside the contracts of import-linter."""
 
+import fnmatch
+import tomllib
+from pathlib import Path
+
 import grimp
 import numpy as np
 from scipy.sparse import csr_array
@@ -30,3 +34,23 @@ def test_the_command_line_imports_public_names_only():
         if to.startswith("featstore.") and to.count(".") > 1
     }
     assert private == set()
+
+
+def test_every_file_of_a_package_is_in_its_wheel():
+    home = Path(__file__).resolve().parents[1]
+    settings = tomllib.loads((home / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {
+        settings["package-dir"].get(name, name.replace(".", "/")): name for name in settings["packages"]
+    }
+    left_out = []
+    for top in ("featstore", "cli"):
+        for path in sorted((home / top).rglob("*")):
+            if path.is_dir() or "__pycache__" in path.parts:
+                continue
+            folder = next(place for place in path.relative_to(home).parents if place.as_posix() in folders)
+            name = path.relative_to(home / folder).as_posix()
+            patterns = settings["package-data"].get(folders[folder.as_posix()], [])
+            is_module = path.suffix == ".py" and "/" not in name
+            if not is_module and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+                left_out.append(str(path.relative_to(home)))
+    assert left_out == []

@@ -262,7 +262,7 @@ def test_an_image_rewritten_within_a_whole_second_is_read_again(photos, monkeypa
 def test_a_file_written_as_it_was_read_is_read_again_next_time(photos, monkeypatch):
     now_ns = time.time_ns()
     write_bitmap(photos / "cat" / "0.bmp", 500, now_ns)
-    monkeypatch.setattr("featstore.flow.ledger.time.time_ns", lambda: now_ns + 10**7)
+    monkeypatch.setattr("featstore.flow.record_item.time.time_ns", lambda: now_ns + 10**7)
     extracted(photos)
     monkeypatch.undo()
     assert extracted(photos).read == 1

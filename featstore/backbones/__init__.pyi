@@ -1,6 +1,7 @@
 from .backbone import Backbone as Backbone
 from .cache_listing import cache_contents as cache_contents
 from .cache_listing import clear_cache as clear_cache
+from .graphs.preprocessor import read_preprocessor as read_preprocessor
 from .known import BackboneInfo as BackboneInfo
 from .known import find_backbone as find_backbone
 from .known import known_backbones as known_backbones

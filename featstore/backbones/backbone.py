@@ -1,22 +1,26 @@
 """The Backbone class: a frozen network with its specification."""
 
+import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.compiling import compile_engine
+from featstore.backbones.compiling import ConversionError, compile_engine, converted_network, runs_on_openvino
 from featstore.backbones.devices import preferred_batch_size
+from featstore.backbones.graphs.formats import GRAPH_WORDS
 from featstore.backbones.openvino_engine import Engine
 from featstore.backbones.request import NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec
+from featstore.errors import BackboneError
 from featstore.version import __version__
 
 if TYPE_CHECKING:
+    from featstore.backbones.cache import ConvertedNetwork
     from featstore.backbones.keras.classifier import Classifier
     from featstore.backbones.keras.models import BuiltNetwork
     from featstore.backbones.keras.tunable import TunableNetwork
@@ -29,7 +33,8 @@ class Backbone:
 
     Made by :func:`load_backbone` and :func:`backbone_from_spec`. Nothing is compiled before the first image
     passes; where an earlier run has converted the network, neither TensorFlow nor Keras is imported then.
-    Several threads may use one backbone at once.
+    Several threads may use one backbone at once. A pickled one takes its converted network along, so that
+    no other process has to build it.
 
     Attributes
     ----------
@@ -41,6 +46,8 @@ class Backbone:
         ``"imagenet"``, ``"closed-form"`` or the absolute path of a file.
     request : NetworkRequest
         How the network is built.
+    threads : int or None
+        Processor threads of the forward pass; None for all.
 
     Examples
     --------
@@ -58,20 +65,45 @@ class Backbone:
         request: NetworkRequest,
         engine: str = "auto",
         devices: Sequence[str] | None = None,
+        threads: int | None = None,
         built: "BuiltNetwork | None" = None,
     ) -> None:
         self.spec = spec
         self.feature_dim = feature_dim
         self.weights = request.weights
         self.request = replace(request, layer=spec.layer)
+        self.threads = threads
         self._wanted = engine, devices
         self._built = built
+        self._converted: ConvertedNetwork | None = None
         self._engine: Engine | None = None
         self._compiling = threading.Lock()
 
     def __repr__(self) -> str:
         height, width = self.spec.size_px
         return f"<Backbone {self.spec.name}: {height}x{width} pixels to {self.feature_dim} features>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        engine, devices = self._wanted
+        if self._converted is None and (self._graphs or runs_on_openvino(engine, devices)):
+            # What cannot be converted is built where it is used.
+            with contextlib.suppress(ConversionError):
+                self._converted = converted_network(self.spec, self.build_with, self._graphs)
+        kept = ("spec", "feature_dim", "weights", "request", "threads", "_wanted", "_converted")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _built=None, _engine=None, _compiling=threading.Lock())
+
+    @property
+    def _graphs(self) -> tuple[NetworkRequest, ...]:
+        """The request of a network in a file of another library."""
+        return (self.request,) if self.request.is_graph else ()
+
+    @property
+    def wanted(self) -> tuple[str, Sequence[str] | None]:
+        """Engine and devices as requested."""
+        return self._wanted
 
     @property
     def batch_size(self) -> int:
@@ -144,9 +176,9 @@ class Backbone:
         FingerprintMismatchError
             The weights are not those of the specification.
         BackboneError
-            They cannot be had.
+            They are not available.
         """
-        return self._build(False, None)
+        return self.build_with(False, None)
 
     def classifier(self) -> "Classifier":
         """Return the network's own classifier, from the weights of this backbone.
@@ -164,11 +196,12 @@ class Backbone:
             The classifier is not one linear layer with softmax on these features; the message names what
             is between.
         """
+        self._refuse_graph("its own classifier is not read")
         from featstore.backbones.keras.classifier import read_classifier
         from featstore.backbones.keras.models import device_names
 
         # GPUs round products to fewer digits than the comparison with the network's own answer allows.
-        built = self._build(False, device_names("cpu")[0])
+        built = self.build_with(False, device_names("cpu")[0])
         return read_classifier(self.request, built)
 
     def tunable(self) -> "TunableNetwork":
@@ -184,8 +217,9 @@ class Backbone:
         FingerprintMismatchError
             The weights are not those of the specification.
         BackboneError
-            They cannot be had, or there is nothing to train.
+            They are not available, or there is nothing to train.
         """
+        self._refuse_graph("it cannot be trained")
         from featstore.backbones.keras.tunable import build_tunable
 
         network = build_tunable(self.request)
@@ -206,11 +240,28 @@ class Backbone:
         with self._compiling:
             if self._engine is None:
                 engine, devices = self._wanted
-                self._engine = compile_engine(self.spec, build=self._build, engine=engine, devices=devices)
+                self._engine = compile_engine(
+                    self.spec,
+                    build=self.build_with,
+                    graphs=self._graphs,
+                    engine=engine,
+                    devices=devices,
+                    threads=self.threads,
+                    converted=self._converted,
+                )
                 self._built = None
             return self._engine
 
-    def _build(self, half: bool, device: str | None) -> "BuiltNetwork":
+    def _refuse_graph(self, reason: str) -> None:
+        if self.request.is_graph:
+            raise BackboneError(
+                f"{self.request.name} is {GRAPH_WORDS[self.request.architecture]}, which OpenVINO runs and "
+                f"Keras cannot build: {reason}"
+            )
+
+    def build_with(self, half: bool, device: str | None) -> "BuiltNetwork":
+        """Build the network in float32 or half precision, on one of Keras' devices; see :meth:`build`."""
+        self._refuse_graph("it has no Keras model")
         from featstore.backbones.keras.models import build_network, device_names
 
         if self._built is not None and not half and device in (None, device_names()[0]):

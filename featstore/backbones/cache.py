@@ -16,16 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import platformdirs
-
 from featstore.errors import StoreError
 from featstore.hashing import canonical_json, fingerprint
 from featstore.io.atomic import STALE_SECONDS, TEMPORARY_PREFIX, remove_stale, sync_folder, write_text
+from featstore.io.cache_folder import cache_folder
 from featstore.io.stamps import FileStamp
 
 __all__ = [
     "ConvertedNetwork",
-    "cache_folder",
     "file_digest",
     "has_room",
     "recall",
@@ -46,11 +44,6 @@ class ConvertedNetwork:
     xml: bytes
     weights: bytes
     facts: dict[str, Any]
-
-
-def cache_folder() -> str:
-    """Return the cache folder: ``$FEATSTORE_CACHE``, or in the system's user cache folder."""
-    return os.environ.get("FEATSTORE_CACHE") or platformdirs.user_cache_dir("featstore", appauthor=False)
 
 
 def file_digest(path: str) -> str:
@@ -134,7 +127,7 @@ def remember_network(key: Mapping[str, Any], convert: Callable[[str], Mapping[st
 
 
 def has_room(folder: str, n_bytes: int) -> bool:
-    """Return whether a folder has room for so many bytes now."""
+    """Return whether a folder has room for this many bytes now."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             for _ in range(-(-n_bytes // 2**20)):

@@ -8,16 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from featstore.backbones.cache import cache_folder
 from featstore.errors import StoreError
 from featstore.io.atomic import TEMPORARY_PREFIX
+from featstore.io.cache_folder import cache_folder
 from featstore.io.json_values import json_values
+from featstore.io.storage.mirror import ENDINGS, mirror_folder, mirrored
 
 __all__ = ["CacheContents", "CachedNetwork", "cache_contents", "clear_cache"]
 
-# Its folders: networks, and what is remembered of files, weights and networks that cannot be converted.
+# Its folders: networks, and what is remembered of files, weights, networks that cannot be converted, and of
+# files that hold many images.
 _NETWORKS = "networks"
-_ENTRIES = ("files", "unconvertible", "weights")
+_ENTRIES = ("files", "listings", "unconvertible", "weights")
 # And what is in them: the fingerprints of keys, and what was being written under another name.
 _OURS = re.compile(r"[0-9a-f]{64}(\.json)?|" + re.escape(TEMPORARY_PREFIX) + "[0-9a-f]+(\\.json)?")
 
@@ -50,7 +52,9 @@ class CacheContents:
     networks : tuple of CachedNetwork
         The largest first.
     n_entries : int
-        Digests of files and the like that are remembered.
+        Remembered digests of files and similar entries.
+    n_copies : int
+        Copies of objects of stores in buckets.
     n_bytes : int
         Of everything.
     """
@@ -59,6 +63,7 @@ class CacheContents:
     networks: tuple[CachedNetwork, ...]
     n_entries: int
     n_bytes: int
+    n_copies: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -70,11 +75,13 @@ def cache_contents() -> CacheContents:
     folder = cache_folder()
     networks = [_network(path) for path in _ours(os.path.join(folder, _NETWORKS))]
     entries = [path for kind in _ENTRIES for path in _ours(os.path.join(folder, kind))]
+    copies = mirrored()
     return CacheContents(
         folder=os.path.abspath(folder),
         networks=tuple(sorted(networks, key=lambda network: -network.n_bytes)),
         n_entries=len(entries),
-        n_bytes=sum(network.n_bytes for network in networks) + sum(map(_bytes_in, entries)),
+        n_bytes=sum(network.n_bytes for network in networks) + sum(map(_bytes_in, [*entries, *copies])),
+        n_copies=sum(path.endswith(ENDINGS) for path in copies),
     )
 
 
@@ -83,7 +90,8 @@ def clear_cache() -> CacheContents:
     contents = cache_contents()
     folders = [os.path.join(contents.folder, kind) for kind in (_NETWORKS, *_ENTRIES)]
     links = [folder for folder in folders if os.path.islink(folder)]
-    for path in [*links, *(path for folder in folders if folder not in links for path in _ours(folder))]:
+    ours = [path for folder in folders if folder not in links for path in _ours(folder)]
+    for path in [*links, *ours, *mirrored()]:
         try:
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
@@ -91,7 +99,7 @@ def clear_cache() -> CacheContents:
                 os.unlink(path)
         except OSError as error:
             raise StoreError(f"{path} cannot be removed: {error.strerror}") from error
-    for folder in (*folders, contents.folder):
+    for folder in (*folders, mirror_folder(), contents.folder):
         # One that holds what is not ours stays.
         with suppress(OSError):
             os.rmdir(folder)

@@ -24,6 +24,7 @@ from featstore.backbones.cache import (
     remember_network,
 )
 from featstore.backbones.devices import gpu_in_sight
+from featstore.backbones.graphs.networks import convert_graph
 from featstore.backbones.keras.engine import KerasEngine
 from featstore.backbones.openvino_engine import Engine, OpenVINOEngine, keep_only_output, openvino_version
 from featstore.errors import BackboneError, first_line, message_lines
@@ -31,9 +32,17 @@ from featstore.hashing import fingerprint
 
 if TYPE_CHECKING:
     from featstore.backbones.keras.models import BuiltNetwork
-    from featstore.backbones.spec import BackboneSpec
+    from featstore.backbones.request import NetworkRequest
+    from featstore.backbones.spec import BackboneSpec, JoinedSpec
 
-__all__ = ["check_devices", "compile_engine", "converted_before"]
+__all__ = [
+    "ConversionError",
+    "check_devices",
+    "compile_engine",
+    "converted_before",
+    "converted_network",
+    "runs_on_openvino",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -61,31 +70,48 @@ PACKAGED = "scattering.zip"
 _TOLERANCE = 1e-3
 
 
-class _ConversionError(Exception):
+class ConversionError(Exception):
     """OpenVINO cannot run a network as Keras does."""
 
 
 def compile_engine(
-    spec: "BackboneSpec",
+    spec: "BackboneSpec | JoinedSpec",
     *,
     build: "Callable[[bool, str | None], BuiltNetwork]",
+    graphs: "Sequence[NetworkRequest]" = (),
     engine: str,
     devices: Sequence[str] | None = None,
+    threads: int | None = None,
+    converted: ConvertedNetwork | None = None,
 ) -> Engine:
     """Return the engine that runs a network on this machine."""
-    if engine == "openvino" or (engine == "auto" and devices is None and not _keras_has_gpu()):
+    if graphs and (engine == "keras" or devices is not None):
+        raise BackboneError(
+            f"{spec.name} is run by OpenVINO, on the processor; leave --engine and --devices out"
+        )
+    if graphs:
+        network = converted or converted_network(spec, build, graphs)
+        return OpenVINOEngine(network, precision=spec.parts[0].precision, threads=threads)
+    if runs_on_openvino(engine, devices):
         try:
-            return OpenVINOEngine(_converted(spec, build), precision=spec.precision)
-        except _ConversionError as error:
+            network = converted or converted_network(spec, build)
+            return OpenVINOEngine(network, precision=spec.parts[0].precision, threads=threads)
+        except ConversionError as error:
             if engine == "openvino":
                 raise BackboneError(f"{error}; use --engine keras") from error
             _log.warning("%s; falling back to Keras, which takes about twice as long", error)
     from featstore.backbones.keras.models import device_names
 
     names = device_names() if devices is None else tuple(devices)
-    half = spec.precision == "bfloat16"
+    half = spec.parts[0].precision == "bfloat16"
     if half and not all(name.startswith("gpu") for name in names):
         raise BackboneError("bfloat16 needs OpenVINO or a GPU; use --precision float32 or --engine openvino")
+    if threads is not None and not all(name.startswith("gpu") for name in names):
+        _log.warning(
+            "Keras takes as many threads as it likes for the forward pass, not %d: its back end is told "
+            "through the environment, TensorFlow by TF_NUM_INTRAOP_THREADS",
+            threads,
+        )
     return KerasEngine(lambda device: build(half, device).model, devices=names)
 
 
@@ -112,23 +138,35 @@ def converted_before(spec: "BackboneSpec") -> int | None:
     return None if network is None else int(network.facts["feature_dim"])
 
 
-def _converted(spec: "BackboneSpec", build: "Callable[[bool, str | None], BuiltNetwork]") -> ConvertedNetwork:
+def runs_on_openvino(engine: str, devices: Sequence[str] | None) -> bool:
+    """Return whether OpenVINO is the engine to try here."""
+    return engine == "openvino" or (engine == "auto" and devices is None and not _keras_has_gpu())
+
+
+def converted_network(
+    spec: "BackboneSpec | JoinedSpec",
+    build: "Callable[[bool, str | None], BuiltNetwork]",
+    graphs: "Sequence[NetworkRequest]" = (),
+) -> ConvertedNetwork:
+    """Return the network as OpenVINO reads it, converted where no earlier run has done so."""
     if openvino_version() is None:
-        raise _ConversionError("OpenVINO is not installed")
+        raise ConversionError("OpenVINO is not installed")
     key = _network_key(spec)
     if network := recall_network(key) or _packaged(key):
         return network
+    if graphs:
+        return remember_network(key, lambda path: convert_graph(spec, graphs, path))
     # Version 0.4 remembered full disks too; what it wrote is not found under this key.
     failures = {**key, "failures": 2}
     if failure := recall("unconvertible", failures):
-        raise _ConversionError(str(failure["reason"]))
+        raise ConversionError(str(failure["reason"]))
     try:
         return remember_network(key, lambda path: _convert(spec, build(False, None), path))
-    except _ConversionError as error:
+    except ConversionError as error:
         remember("unconvertible", failures, {"reason": str(error)})
         raise
     except OSError as error:
-        raise _ConversionError(f"{spec.name} cannot be converted for OpenVINO now: {error}") from error
+        raise ConversionError(f"{spec.name} cannot be converted for OpenVINO now: {error}") from error
 
 
 def _packaged(key: Mapping[str, Any]) -> ConvertedNetwork | None:
@@ -153,7 +191,7 @@ def _without_version(key: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in key.items() if name != "openvino"}
 
 
-def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str, Any]:
+def _convert(spec: "BackboneSpec | JoinedSpec", built: "BuiltNetwork", path: str) -> dict[str, Any]:
     """Write the network to ``path`` in OpenVINO's format, and compare it with Keras on two images."""
     from featstore.backbones.keras.models import export_openvino, forward_once
 
@@ -175,14 +213,14 @@ def _convert(spec: "BackboneSpec", built: "BuiltNetwork", path: str) -> dict[str
             raise OSError(f"{refused} ({first_line(error)})") from error
         # OpenVINO's own summary says which operations it does not know.
         reason = next((line for line in lines if "operations:" in line), lines[-1])
-        raise _ConversionError(f"OpenVINO cannot convert {spec.name}: {reason.strip('- ')[:200]}") from error
-    pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.size_px, 3), dtype=np.uint8)
+        raise ConversionError(f"OpenVINO cannot convert {spec.name}: {reason.strip('- ')[:200]}") from error
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *spec.parts[0].size_px, 3), dtype=np.uint8)
     wanted, found = forward_once(built, pixels), engine(pixels)
     difference = float(np.linalg.norm(found - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
     if np.isfinite(wanted).all() and not difference <= _TOLERANCE:
         if refused := _refused_by_system(None, built, path):
             raise OSError(refused)
-        raise _ConversionError(
+        raise ConversionError(
             f"OpenVINO's features of {spec.name} differ from Keras' by {difference:.1e} of their length"
         )
     return facts
@@ -211,10 +249,13 @@ def _read_network(path: str, facts: dict[str, Any]) -> ConvertedNetwork:
         return ConvertedNetwork(xml=xml.read(), weights=weights.read(), facts=facts)
 
 
-def _network_key(spec: "BackboneSpec") -> Mapping[str, Any]:
+def _network_key(spec: "BackboneSpec | JoinedSpec") -> Mapping[str, Any]:
     """Return what determines the converted network: the specification without external parts."""
-    outside = ("dtype", "precision", "resize", "views")
-    network = {name: value for name, value in spec.to_dict().items() if name not in outside}
+    outside = ("crop_fraction", "dtype", "interpolation", "precision", "resize", "views")
+    networks = [
+        {name: value for name, value in part.to_dict().items() if name not in outside} for part in spec.parts
+    ]
+    network = networks[0] if len(networks) == 1 else {"architecture": spec.name, "parts": networks}
     return {"version": _CONVERSION_VERSION, "openvino": openvino_version(), **network}
 
 

@@ -8,6 +8,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from featstore.backbones.cache import file_digest, recall, remember
+from featstore.backbones.checkpoints import checkpoint_digest, checkpoint_prefix
+from featstore.backbones.graphs.networks import graph_facts
 from featstore.backbones.keras2 import describe_checkpoint, describe_folder
 from featstore.backbones.known import find_backbone
 from featstore.backbones.own_code import code_digest
@@ -18,7 +20,7 @@ from featstore.errors import BackboneError, WeightsError
 if TYPE_CHECKING:
     from featstore.backbones.keras.models import BuiltNetwork
 
-__all__ = ["network_facts"]
+__all__ = ["network_facts", "rich_layer"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ def network_facts(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork 
     """Return a network's facts from the cache, or by building it."""
     if request.weights == "closed-form":
         return _settle_scattering(request), None
+    if request.is_graph:
+        return graph_facts(request), None
     key = _memory_key(request)
     if (known := recall("weights", key)) is not None:
         try:
@@ -59,6 +63,25 @@ def network_facts(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork 
     return facts, built
 
 
+def rich_layer(request: NetworkRequest) -> str:
+    """Return the last layer at twice the height and width of the default one."""
+    if request.is_graph:
+        raise BackboneError("--features rich is of Keras' networks; name tensors with --output")
+    key = {"rich": _MEMORY_VERSION, **_memory_key(request)} if request.weights != "closed-form" else {}
+    known = recall("layers", key) if key else {"layer": None}
+    if known is None:
+        from featstore.backbones.keras.joint import last_layers
+
+        known = {"layer": last_layers(request)[1]}
+        remember("layers", key, known)
+    if known["layer"] is None:
+        raise BackboneError(
+            f"{request.name} has no layer at twice the height and width of its last one; name layers with "
+            "--layer"
+        )
+    return str(known["layer"])
+
+
 def _settle_scattering(request: NetworkRequest) -> NetworkFacts:
     from featstore.backbones.scattering import wavelet_kernels
 
@@ -78,12 +101,13 @@ def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
     if request.file is None:
         weights = f"imagenet of keras {metadata.version('keras')}"
     else:
-        if problem := describe_checkpoint(request.file):
+        prefix = checkpoint_prefix(request.file)
+        if prefix is None and (problem := describe_checkpoint(request.file)):
             raise WeightsError(problem)
         if os.path.isdir(request.file):
             raise WeightsError(f"{describe_folder(request.file)}; expected a file of weights")
         try:
-            weights = file_digest(request.file)
+            weights = file_digest(request.file) if prefix is None else checkpoint_digest(prefix)
         except FileNotFoundError as error:
             raise WeightsError(f"there is no weights file at {request.file}") from error
         except OSError as error:

@@ -44,6 +44,9 @@ class BackboneInfo:
     weights : str
         Where its weights come from unless a file is given: ``"imagenet"`` is Keras' own download,
         ``"closed-form"`` a formula.
+    licence : str
+        Of those ImageNet weights, in SPDX's words, as Keras' documentation states it; empty where it is
+        silent.
     """
 
     name: str
@@ -59,6 +62,7 @@ class BackboneInfo:
     top_layers: int = 0
     alphas: tuple[float, ...] = ()
     weights: str = "imagenet"
+    licence: str = ""
 
 
 _SCATTERING = BackboneInfo(
@@ -89,6 +93,20 @@ _PREPROCESSING = {
     "vgg16": "caffe",
     "vgg19": "caffe",
     "xception": "tf",
+}
+
+# Of Keras' ImageNet weights, by module: https://keras.io/api/applications.
+_LICENCES = {
+    "densenet": "BSD-3-Clause",
+    "inception_resnet_v2": "Apache-2.0",
+    "inception_v3": "Apache-2.0",
+    "mobilenet": "Apache-2.0",
+    "mobilenet_v2": "Apache-2.0",
+    "nasnet": "Apache-2.0",
+    "resnet": "MIT",
+    "vgg16": "CC-BY-4.0",
+    "vgg19": "CC-BY-4.0",
+    "xception": "MIT",
 }
 
 # From Keras 3.15: name, function, module, size, features, parameters, layer, layers in the classifier.
@@ -189,6 +207,7 @@ def known_backbones() -> tuple[BackboneInfo, ...]:
             layer=layer,
             top_layers=top_layers,
             alphas=_ALPHAS.get(name, ()),
+            licence=_LICENCES.get(module, ""),
             alpha_parameters=_ALPHA_PARAMETERS.get(name, {}),
         )
         for name, keras_name, module, side, feature_dim, parameters, layer, top_layers in _KERAS

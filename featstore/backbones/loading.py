@@ -3,14 +3,16 @@
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from featstore.backbones.compiling import check_devices, converted_before
 from featstore.backbones.facts import network_facts
+from featstore.backbones.graphs.preprocessor import StatedPreprocessing, read_preprocessor
 from featstore.backbones.keras.live_models import is_keras_model, keep_model
 from featstore.backbones.known import known_backbones
 from featstore.backbones.openvino_engine import ENGINES
+from featstore.backbones.pixel_scaling import settle_scaling
 from featstore.backbones.request import NetworkRequest, request_network, weights_mismatch
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError
@@ -31,19 +33,27 @@ def load_backbone(
     layer: str | None = None,
     pooling: str = "avg",
     image_size: int | tuple[int, int] | None = None,
-    resize: str = "stretch",
+    resize: str | None = None,
+    interpolation: str | None = None,
+    crop_fraction: float | None = None,
     dtype: str = "float32",
     precision: str = "float32",
     preprocessing: str | None = None,
     preprocess: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: float | None = None,
+    input_name: str | None = None,
+    layout: str | None = None,
     alpha: float | None = None,
     views: ViewRecipe | None = None,
     engine: str = "auto",
     devices: Sequence[str] | None = None,
+    threads: int | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
 ) -> Backbone:
-    """Load a backbone by name, or from a Keras model of your own.
+    """Load a backbone by name, or from a Keras model of your own or a network's file of another library.
 
     Keras is imported only where the weights have never been seen on this machine: their digest is
     remembered, by the bytes of their file.
@@ -52,23 +62,32 @@ def load_backbone(
     ----------
     name : str, path or keras.Model
         One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file or of a whole
-        model in an ``.h5`` file. Or a model that the program holds: it is copied as it is now, and kept in
-        the cache folder, where heads on its features find it later.
+        model in an ``.h5`` file; or of an ONNX, OpenVINO or TFLite model, a TensorFlow SavedModel or frozen
+        graph, which OpenVINO runs, with the preprocessing that a ``preprocessor_config.json`` of Hugging Face
+        or timm's ``config.json`` beside it states. Or a model that the program holds: it is copied as it is
+        now, and kept in the cache folder, where heads on its features find it later.
     weights : str or path, optional
         A file of weights: ``.h5`` as Keras publishes them, with or without the classifier,
         ``.weights.h5``, or a ``.keras`` model of this architecture. By default Keras downloads its own.
         EfficientNet's are taken to be ImageNet's or to descend from them, and the network is the one that
         Keras builds for those.
     layer : str, optional
-        Where to cut; by default the last layer before the pooling, or a model's own output. A layer of a
+        Where to cut; by default the last layer before the pooling, or a model's own output. Of a file of
+        another library the name of a tensor. A layer of a
         network inside a model of your own is called ``"base/conv_pw_13_relu"``, after both.
         Layers without a name of their own are counted from the network's first: ``conv2d``, ``conv2d_1`` …
-    pooling : {"avg", "max", "none"}
-        How the layer's height and width are pooled; ``"none"`` flattens them.
+    pooling : {"avg", "max", "cls", "tokens", "none"}
+        How the layer's height and width are pooled; of tokens (n, n_tokens, d) ``"cls"`` is the first,
+        ``"tokens"`` the mean of all. ``"none"`` flattens either.
     image_size : int or (int, int), optional
         Height and width in pixels; by default what the network was trained with.
-    resize : {"stretch", "crop", "pad"}
-        How images of another shape are brought to that size.
+    resize : {"stretch", "crop", "pad"}, optional
+        How images of another shape are brought to that size; by default ``"stretch"``.
+    interpolation : {"bilinear", "bicubic"}, optional
+        By default bilinear.
+    crop_fraction : float, optional
+        The centred part, by its sides, of what ``"stretch"`` or ``"crop"`` would show, in (0, 1]: 0.875 for
+        224 pixels cut out of 256. By default all of it.
     dtype : {"float32", "float16"}
         How the features are stored.
     precision : {"float32", "bfloat16"}
@@ -78,6 +97,14 @@ def load_backbone(
         required for a model of your own.
     preprocess : str, optional
         The same, by the name of the command line's option.
+    mean, std : float or sequence of 3 floats, optional
+        In place of ``preprocessing``: the pixels times ``scale``, less ``mean``, over ``std``.
+    scale : float, optional
+        By default 1/255, so that mean and std are of pixels in [0, 1].
+    input_name : str, optional
+        Of a file of another library: the tensor that takes the pixels, where it is not the network's input.
+    layout : {"nchw", "nhwc"}, optional
+        Of such a file: the order of that tensor's axes, where its shape does not show it.
     alpha : float, optional
         Width multiplier of MobileNet, MobileNetV2 and MobileNetV3.
     views : ViewRecipe, optional
@@ -88,8 +115,11 @@ def load_backbone(
     devices : sequence of str, optional
         Where Keras' back end runs it, in Keras' names: ``["gpu:0", "gpu:1"]``. By default on all GPUs,
         batch by batch in turn.
+    threads : int, optional
+        Processor threads of the forward pass, and of decoding where no other number is given for that. By
+        default all cores. The features do not depend on it.
     trust_model : bool
-        Let a ``.keras`` model of your own run the code that it holds (Lambda layers and the like). Only for
+        Let a ``.keras`` model of your own run the code that it holds, such as Lambda layers. Only for
         files of people whom you would let run programs on your machine.
     imports : sequence of str
         Python modules that define the layers of a model of your own: ``["my_layers"]``. They are imported,
@@ -106,7 +136,7 @@ def load_backbone(
     WeightsError
         The weights file is unreadable or of another architecture.
     WeightsUnavailableError
-        The weights are to be downloaded and cannot be.
+        The weights cannot be downloaded.
     BackboneError
         Something else is not possible with this network.
 
@@ -137,16 +167,26 @@ def load_backbone(
             f"returned; found {type(name).__name__}"
         )
     engine = _checked_engine(engine)
+    if threads is not None and threads < 1:
+        raise BackboneError(f"threads must be at least 1; found {threads}")
     if devices is not None:
         devices = check_devices(devices, engine=engine)
+    given = settle_scaling(preprocessing, mean=mean, std=std, scale=scale)
+    is_known = os.fspath(name) in {info.name for info in known_backbones()}
+    stated = (None if is_known else read_preprocessor(name)) or StatedPreprocessing(file="")
+    scaling, interpolation = given or stated.scaling, interpolation or stated.interpolation
+    if crop_fraction is None and resize in (None, stated.resize):
+        crop_fraction = stated.crop_fraction
     request = request_network(
         os.fspath(name),
         weights=None if weights is None else os.fspath(weights),
         layer=layer,
         pooling=pooling,
-        size_px=_height_and_width(image_size),
-        preprocessing=preprocessing,
+        size_px=_height_and_width(image_size) or stated.size_px,
+        **({} if scaling is None else asdict(scaling)),
         alpha=alpha,
+        input_name=input_name,
+        layout=layout,
         trust_model=trust_model,
         imports=imports,
     )
@@ -157,8 +197,14 @@ def load_backbone(
         layer="",
         pooling=pooling,
         size_px=request.size_px or (1, 1),
-        resize=resize,
+        resize=resize or stated.resize or "stretch",
+        interpolation=None if interpolation == "bilinear" else interpolation,
+        crop_fraction=None if crop_fraction == 1 else crop_fraction,
         preprocessing=request.preprocessing,
+        mean=request.mean,
+        std=request.std,
+        input_name=request.input_name,
+        layout=request.layout,
         alpha=request.alpha,
         precision=precision,
         dtype=dtype,
@@ -171,9 +217,16 @@ def load_backbone(
         layer=facts.layer,
         pooling=facts.pooling,
         size_px=facts.size_px,
+        layout=facts.layout,
     )
     return Backbone(
-        spec, feature_dim=facts.feature_dim, request=request, engine=engine, devices=devices, built=built
+        spec,
+        feature_dim=facts.feature_dim,
+        request=request,
+        engine=engine,
+        devices=devices,
+        threads=threads,
+        built=built,
     )
 
 
@@ -203,11 +256,7 @@ def backbone_from_spec(
     request = request_network(
         path if own and path is not None else spec.architecture,
         weights=None if own else path,
-        layer=spec.layer,
-        pooling=spec.pooling,
-        size_px=spec.size_px,
-        preprocessing=spec.preprocessing,
-        alpha=spec.alpha,
+        **_network_options(spec),
         trust_model=trust_model and own,
         imports=imports if own else (),
     )
@@ -222,12 +271,14 @@ def _request_of(spec: BackboneSpec, *, weights: str | None) -> NetworkRequest:
         name=spec.architecture,
         architecture=spec.architecture,
         weights=weights or ("closed-form" if spec.architecture == "scattering" else "imagenet"),
-        layer=spec.layer,
-        pooling=spec.pooling,
-        size_px=spec.size_px,
-        preprocessing=spec.preprocessing,
-        alpha=spec.alpha,
+        **_network_options(spec),
     )
+
+
+def _network_options(spec: BackboneSpec) -> dict[str, Any]:
+    """Return what a specification and the request for its network have in common."""
+    names = ("layer", "pooling", "size_px", "preprocessing", "mean", "std", "alpha", "input_name", "layout")
+    return {name: getattr(spec, name) for name in names}
 
 
 def _height_and_width(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module, metadata
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ __all__ = [
     "OpenVINOEngine",
     "import_openvino",
     "keep_only_output",
+    "openvino_core",
     "openvino_version",
 ]
 
@@ -28,8 +30,9 @@ ENGINES = ("auto", "openvino", "keras")
 
 _IMPORTING = threading.RLock()
 
-# Images in one request, which one core computes. With bfloat16 MobileNetV2 two are a few per cent faster than
-# one; elsewhere, up to four, it makes no difference, and larger ones fall out of the core's cache.
+# Images in one request, which one core computes, unless a network takes one at a time. With bfloat16
+# MobileNetV2 two are a few per cent faster than one; elsewhere, up to four, it makes no difference, and
+# larger ones fall out of the core's cache.
 _REQUEST_IMAGES = 2
 
 # Batches that are computed while the caller prepares the next: the device always has one waiting.
@@ -37,17 +40,7 @@ _AHEAD = 2
 
 
 class Engine(Protocol):
-    """Runs a backbone's network.
-
-    Attributes
-    ----------
-    name : str
-        ``"openvino"`` or ``"keras"``.
-    devices : tuple of str
-        What computes; batch ``k`` of a run is computed by device ``k % len(devices)``.
-    provenance : dict of str
-        The engine, the library's version and the devices.
-    """
+    """Runs a backbone's network; batch ``k`` of a run is computed by device ``k % len(devices)``."""
 
     name: str
     devices: tuple[str, ...]
@@ -65,9 +58,10 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, network: ConvertedNetwork, *, precision: str = "float32") -> None:
-        openvino = import_openvino()
-        core = openvino.Core()
+    def __init__(
+        self, network: ConvertedNetwork, *, precision: str = "float32", threads: int | None = None
+    ) -> None:
+        core = openvino_core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             device = core.get_property("CPU", "FULL_DEVICE_NAME")
             raise BackboneError(
@@ -75,14 +69,22 @@ class OpenVINOEngine:
                 "features of their own"
             )
         hint = "bf16" if precision == "bfloat16" else "f32"
-        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+        options: dict[str, str | int] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": hint,
+        }
+        if threads is not None:
+            # It ignores OMP_NUM_THREADS.
+            options["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.read_model(network.xml, network.weights)
-            model.reshape([_REQUEST_IMAGES, *list(model.inputs[0].partial_shape)[1:]])
+            batch, *picture = model.inputs[0].partial_shape
+            self._images = batch.get_length() if batch.is_static else _REQUEST_IMAGES
+            model.reshape([self._images, *picture])
             self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise BackboneError(
-                f"OpenVINO cannot compile the network: {last_line(error)}; use --engine tensorflow"
+                f"OpenVINO cannot compile the network: {last_line(error)}; use --engine keras"
             ) from error
         self._feature_dim = int(self._compiled.output(0).shape[1])
         self._idle: list[Any] = []
@@ -117,10 +119,10 @@ class OpenVINOEngine:
     def _start(self, pixels: NDArray[np.uint8]) -> "_Started":
         pixels = np.ascontiguousarray(pixels)
         started = _Started(n_images=len(pixels))
-        for start in range(0, len(pixels), _REQUEST_IMAGES):
-            part = pixels[start : start + _REQUEST_IMAGES]
-            if len(part) < _REQUEST_IMAGES:
-                missing = (_REQUEST_IMAGES - len(part), *part.shape[1:])
+        for start in range(0, len(pixels), self._images):
+            part = pixels[start : start + self._images]
+            if len(part) < self._images:
+                missing = (self._images - len(part), *part.shape[1:])
                 part = np.concatenate([part, np.zeros(missing, np.uint8)])
             try:
                 request = self._idle.pop()
@@ -135,7 +137,7 @@ class OpenVINOEngine:
         rows = np.empty((started.n_images, self._feature_dim), np.float32)
         for number, request in enumerate(started.requests):
             request.wait()
-            part = rows[number * _REQUEST_IMAGES : (number + 1) * _REQUEST_IMAGES]
+            part = rows[number * self._images : (number + 1) * self._images]
             part[...] = request.get_output_tensor().data[: len(part)]
         self._idle.extend(started.requests)
         return rows
@@ -155,7 +157,7 @@ def keep_only_output(network: ConvertedNetwork, path: str) -> None:
     # TensorFlow's converter adds outputs for values that some activations keep for their gradients
     # (swish, in EfficientNets), which would have to be computed and copied.
     openvino = import_openvino()
-    model = openvino.Core().read_model(network.xml, network.weights)
+    model = openvino_core().read_model(network.xml, network.weights)
     results = model.get_results()
     named = [one for one in results if "Identity:0" in one.output(0).get_names()]
     openvino.serialize(openvino.Model([*named, *results][:1], model.get_parameters()), path)
@@ -179,3 +181,16 @@ def import_openvino() -> Any:
             finally:
                 del sys.modules["openvino_telemetry"]
         return import_module("openvino")
+
+
+@cache
+def _core() -> Any:
+    return import_openvino().Core()
+
+
+def openvino_core() -> Any:
+    """Return the one ``openvino.Core`` of this process."""
+    # Each core's plug-in installs a signal stack and, when unloaded, puts back the one that it found. Of two
+    # that end in the order they began, the last puts back one that is gone, and the next signal is a crash.
+    with _IMPORTING:
+        return _core()

@@ -66,6 +66,6 @@ def backbones_among(
     if missing := [part.name for part, network in wanted.items() if network not in networks]:
         found = ", ".join(backbone.spec.name for backbone in backbones) or "none"
         raise FingerprintMismatchError(
-            f"the head was trained on features of {', '.join(missing)}, and the backbone is {found}"
+            f"features of {', '.join(missing)} are needed, and the backbone is {found}"
         )
     return tuple(networks[network] for network in wanted.values())

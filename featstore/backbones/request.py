@@ -3,12 +3,14 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from featstore.backbones.graphs.formats import GRAPH_KINDS, GRAPH_WORDS, GraphFile, find_graph
 from featstore.backbones.keras2 import HDF5_ENDINGS, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
 from featstore.backbones.model_paths import check_model_path
+from featstore.backbones.pixel_scaling import PixelScaling
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 
@@ -31,7 +33,11 @@ class NetworkRequest:
     pooling: str = "avg"
     size_px: tuple[int, int] | None = None  # None: that of the user's own model
     preprocessing: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     alpha: float | None = None  # None: 1
+    input_name: str | None = None
+    layout: str | None = None
     trust_model: bool = False  # whether code in the user's own model may run
     imports: tuple[str, ...] = ()  # modules with the classes of its layers
 
@@ -39,6 +45,16 @@ class NetworkRequest:
     def is_own(self) -> bool:
         """Whether it is a model of the user's own."""
         return self.name.endswith(OWN_ENDINGS)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is a network in a file of another library, which OpenVINO runs."""
+        return self.architecture in GRAPH_KINDS
+
+    @property
+    def scaling(self) -> PixelScaling:
+        """How pixels are scaled."""
+        return PixelScaling(preprocessing=self.preprocessing, mean=self.mean, std=self.std)
 
     @property
     def file(self) -> str | None:
@@ -57,6 +73,7 @@ class NetworkFacts:
     pooling: str  # as requested, or "none" where the layer's output has no height and width
     size_px: tuple[int, int]
     feature_dim: int
+    layout: str | None = None  # where the shape of the input does not show it
 
 
 def request_network(
@@ -67,19 +84,31 @@ def request_network(
     pooling: str = "avg",
     size_px: tuple[int, int] | None = None,
     preprocessing: str | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     alpha: float | None = None,
+    input_name: str | None = None,
+    layout: str | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
 ) -> NetworkRequest:
     """Validate options without building anything, and fill in the table's defaults."""
+    # mean and std are in [0, 255], as in BackboneSpec.
     if isinstance(imports, str):
         raise BackboneError(
             f"imports is a list of modules' names; found the text {imports!r}: write [{imports!r}]"
         )
     is_known = name in {info.name for info in known_backbones()}
+    graph = None if is_known else find_graph(name)
+    if graph is not None:
+        _refuse(name, {"weights": weights, "alpha": alpha}, "is a whole network with its weights")
+        _refuse(name, {"trust-model": trust_model, "import": imports}, "runs no code of others")
+        request = _request_graph(graph, layer, pooling, size_px, preprocessing)
+        return replace(request, mean=mean, std=std, input_name=input_name, layout=layout)
+    _refuse(name, {"input": input_name, "layout": layout}, "is no network in a file of another library")
     if name.endswith(OWN_ENDINGS) or os.sep in name or (os.path.exists(name) and not is_known):
         own = _request_own(name, weights, layer, pooling, size_px, preprocessing, alpha)
-        return replace(own, trust_model=trust_model, imports=tuple(imports))
+        return replace(own, mean=mean, std=std, trust_model=trust_model, imports=tuple(imports))
     if imports:
         raise BackboneError(f"{name} has only layers of Keras; --import is for a model of your own")
     if trust_model:
@@ -107,7 +136,41 @@ def request_network(
         pooling=pooling,
         size_px=size_px or info.size_px,
         preprocessing=preprocessing or info.preprocessing,
+        mean=mean,
+        std=std,
         alpha=None if alpha == 1 else alpha,
+    )
+
+
+def _refuse(name: str, options: Mapping[str, object], reason: str) -> None:
+    """Raise BackboneError if an option is given that a network does not have."""
+    for option, given in options.items():
+        if given:
+            raise BackboneError(f"{name} {reason}; leave --{option} out")
+
+
+def _request_graph(
+    graph: GraphFile,
+    layer: str | None,
+    pooling: str,
+    size_px: tuple[int, int] | None,
+    preprocessing: str | None,
+) -> NetworkRequest:
+    graph.files()
+    if preprocessing is None:
+        raise BackboneError(
+            f"{graph.path} does not define how its pixels are scaled, and no preprocessor_config.json or "
+            "timm's config.json beside it does; set --mean and --std (of pixels in [0, 1]), or --preprocess: "
+            "tf ([-1, 1]), torch, caffe, unit ([0, 1]) or none ([0, 255], the network scales them itself)"
+        )
+    return NetworkRequest(
+        name=graph.path,
+        architecture=graph.kind,
+        weights=graph.path,
+        layer=layer,
+        pooling=pooling,
+        size_px=size_px,
+        preprocessing=preprocessing,
     )
 
 
@@ -128,8 +191,8 @@ def _request_own(
         raise BackboneError(describe_folder(path))
     if not path.endswith(OWN_ENDINGS):
         raise BackboneError(
-            "a model of your own is a .keras file, as model.save('name.keras') writes it, or a whole model "
-            f"in an .h5 file; found {path}{_nearby(path)}"
+            "a model of your own is a .keras file, as model.save('name.keras') writes it, a whole model in "
+            f"an .h5 file, or {', '.join(GRAPH_WORDS.values())}; found {path}{_nearby(path)}"
         )
     check_model_path(path)
     if preprocessing is None:
@@ -142,7 +205,7 @@ def _request_own(
             raise BackboneError(f"{path} is a whole model; leave --{option} out")
     stem = re.sub(r"[^A-Za-z0-9_.]+", "_", os.path.splitext(os.path.basename(path))[0]).strip("._")
     # A name of the table would be taken for that network when the features' backbone is looked for again.
-    taken = stem in {info.name for info in known_backbones()}
+    taken = stem in {*GRAPH_KINDS, *(info.name for info in known_backbones())}
     return NetworkRequest(
         name=os.path.abspath(path),
         architecture=f"own_{stem}" if taken or not stem else stem,
@@ -164,7 +227,6 @@ def _nearby(path: str) -> str:
 def weights_mismatch(request: NetworkRequest, digest: str, spec: BackboneSpec) -> FingerprintMismatchError:
     """Return the error for weights that are not those of a specification."""
     return FingerprintMismatchError(
-        f"the weights of {request.file or request.name} are not those of {spec.name}: "
-        f"their digest is {digest[:12]}, expected {spec.weights_digest[:12]}; "
-        "give the file that they were in with --weights"
+        f"the weights of {request.file or request.name} are not those of {spec.name}: their digest is "
+        f"{digest[:12]}, expected {spec.weights_digest[:12]}; give the file that they were in with --weights"
     )

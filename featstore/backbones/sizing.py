@@ -9,16 +9,13 @@ from itertools import combinations
 from math import comb
 
 from featstore.backbones.known import BackboneInfo, known_backbones
-from featstore.backbones.weights_files import layer_sizes, weights_kind
+from featstore.backbones.weights_files import MOST_VARIABLES, layer_sizes, nested_network_error, weights_kind
 from featstore.errors import WeightsError
 
 __all__ = ["check_size"]
 
 # Versions of Keras keep some counters or not; networks differ by far more.
 _TOLERANCE = 0.005
-
-# A layer of Keras has at most so many variables; those of a network inside a model are saved as one layer's.
-_MOST_VARIABLES = 12
 
 _MOST_TRIED = 100_000
 
@@ -27,19 +24,14 @@ def check_size(path: str, info: BackboneInfo, alpha: float | None) -> None:
     """Raise WeightsError if a file has too many or too few numbers for a network."""
     kind = weights_kind(path)
     wanted = info.parameters if alpha in (None, 1) else info.alpha_parameters.get(float(alpha or 1))
-    if kind == "model" or wanted is None:
+    if kind in ("model", "checkpoint") or wanted is None:
         return
     name = os.path.basename(path)
     sizes = layer_sizes(path, kind)
     is_ordered = kind == "layers"
-    nested = [layer for layer, (n_variables, _) in sizes.items() if n_variables > _MOST_VARIABLES]
+    nested = [layer for layer, (n_variables, _) in sizes.items() if n_variables > MOST_VARIABLES]
     if kind == "layers" and nested:
-        raise WeightsError(
-            f"{name} does not hold the weights of {info.name}, but those of a model with a network in it, "
-            f"{nested[0]!r}; expected the network's own. A whole model is given whole: --backbone {path} "
-            f"--preprocess … --layer {nested[0]}; of weights alone, save the network's with "
-            f"model.get_layer({nested[0]!r}).save_weights('name.weights.h5')"
-        )
+        raise nested_network_error(path, info.name, nested[0])
     numbers = [number for _, number in sizes.values()]
     if _fits(numbers, wanted, info.top_layers, is_ordered=is_ordered):
         return

@@ -1,6 +1,7 @@
 """Backbone specifications: all that decides a backbone's features, as data."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -15,9 +16,11 @@ from featstore.images.views import ViewRecipe
 __all__ = ["BackboneSpec", "JoinedSpec", "digest_values", "spec_from_dict"]
 
 _CHOICES = {
-    "pooling": ("avg", "max", "none"),
+    "pooling": ("avg", "max", "none", "cls", "tokens"),
     "resize": ("stretch", "crop", "pad"),
-    "preprocessing": ("caffe", "none", "tf", "torch", "unit"),
+    "interpolation": ("bicubic", None),
+    "layout": ("nchw", "nhwc", None),
+    "preprocessing": ("caffe", "custom", "none", "tf", "torch", "unit"),
     "precision": ("float32", "bfloat16"),
     "dtype": ("float32", "float16"),
 }
@@ -38,17 +41,18 @@ class BackboneSpec:
         SHA-256 over the values of the weights up to ``layer``, 64 hexadecimal digits.
     layer : str
         Where the network is cut: the name of the layer whose output becomes the features.
-    pooling : {"avg", "max", "none"}
-        How the height and width of that output are pooled; ``"none"`` flattens it. ``"none"`` too where it
-        has no height and width.
+    pooling : {"avg", "max", "cls", "tokens", "none"}
+        How the height and width of that output are pooled; of an output of tokens (n, n_tokens, d),
+        ``"cls"`` is the first and ``"tokens"`` the mean of all; ``"none"`` flattens it. ``"none"`` too where
+        it has neither.
     size_px : tuple of int
         Height and width of the network's input, in pixels.
     resize : {"stretch", "crop", "pad"}
         How an image of another shape is brought to ``size_px``.
-    preprocessing : {"tf", "torch", "caffe", "unit", "none"}
+    preprocessing : {"tf", "torch", "caffe", "unit", "none", "custom"}
         How pixels in [0, 255] are scaled, in Keras' words: ``"tf"`` to [-1, 1]; ``"torch"`` to [0, 1], then
         standardised by ImageNet's mean and deviation per channel; ``"caffe"`` to BGR less ImageNet's mean;
-        ``"unit"`` to [0, 1]; ``"none"`` leaves them to the network.
+        ``"unit"`` to [0, 1]; ``"none"`` leaves them to the network; ``"custom"`` as ``mean`` and ``std`` say.
     alpha : float, optional
         The width multiplier of the MobileNets, where it is not 1.
     precision : {"float32", "bfloat16"}
@@ -57,6 +61,18 @@ class BackboneSpec:
         How the features are stored.
     views : ViewRecipe, optional
         How views from number 1 on are drawn; None for view 0, the image itself, only.
+    mean, std : tuple of float, optional
+        Of ``"custom"`` scaling: red, green and blue in [0, 255] become ``(pixel - mean) / std``.
+    interpolation : {"bicubic"}, optional
+        How pixels are interpolated; None for bilinearly.
+    crop_fraction : float, optional
+        The centred part, by its sides, of what ``"stretch"`` or ``"crop"`` would show: in (0, 1); None for
+        all of it.
+    input_name : str, optional
+        Of a network in a file of another library: the tensor that takes the pixels, where it is not the
+        network's own input.
+    layout : {"nchw", "nhwc"}, optional
+        Of such a network: the order of that tensor's axes, where its shape does not show it.
 
     Raises
     ------
@@ -84,6 +100,12 @@ class BackboneSpec:
     precision: str = "float32"
     dtype: str = "float32"
     views: ViewRecipe | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: str | None = None
+    crop_fraction: float | None = None
+    input_name: str | None = None
+    layout: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size_px", tuple(int(side) for side in self.size_px))
@@ -94,9 +116,40 @@ class BackboneSpec:
         for field, allowed in _CHOICES.items():
             if getattr(self, field) not in allowed:
                 found = getattr(self, field)
-                raise BackboneError(f"{field} must be one of {', '.join(allowed)}; found {found!r}")
+                words = ", ".join(str(word) for word in allowed)
+                raise BackboneError(f"{field} must be one of {words}; found {found!r}")
+        self._check_scaling()
+        if self.crop_fraction is not None and (
+            not 0 < self.crop_fraction < 1 or self.resize not in ("stretch", "crop")
+        ):
+            raise BackboneError(
+                "crop_fraction is in (0, 1), of the resize rules stretch and crop; "
+                f"found {self.crop_fraction} with {self.resize}"
+            )
         if not isinstance(self.views, ViewRecipe | None):
             raise BackboneError(f"views is a ViewRecipe, or None; found {self.views!r}")
+
+    def _check_scaling(self) -> None:
+        is_custom = self.preprocessing == "custom"
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None:
+                values = tuple(float(value) for value in values)
+                object.__setattr__(self, name, values)
+            if (values is not None) != is_custom or (values is not None and len(values) != 3):
+                raise BackboneError(
+                    f"{name} has three values where preprocessing is 'custom', and none elsewhere; "
+                    f"found {values} with {self.preprocessing!r}"
+                )
+        if not all(map(math.isfinite, (*(self.mean or ()), *(self.std or ())))) or 0 in (self.std or ()):
+            raise BackboneError(f"mean and std are finite, and std is not 0; found {self.mean}, {self.std}")
+
+    @property
+    def picture(self) -> dict[str, Any]:
+        """How an image becomes the network's pixels, as keyword arguments of ``decode_image``."""
+        more = {name: getattr(self, name) for name in ("interpolation", "crop_fraction")}
+        present = {name: value for name, value in more.items() if value is not None}
+        return {"size_px": self.size_px, "resize": self.resize, **present}
 
     @property
     def fingerprint(self) -> str:
@@ -117,6 +170,8 @@ class BackboneSpec:
         """Return the fields as JSON values; those that are None are left out."""
         present = {field.name: getattr(self, field.name) for field in fields(self)}
         present["size_px"] = list(self.size_px)
+        for name in ("mean", "std"):
+            present[name] = None if present[name] is None else [*present[name]]
         present["views"] = None if self.views is None else self.views.to_dict()
         return {name: value for name, value in present.items() if value is not None}
 

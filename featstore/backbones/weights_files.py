@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.checkpoints import checkpoint_prefix
 from featstore.backbones.keras2 import (
     HDF5_ENDINGS,
     describe_checkpoint,
@@ -29,6 +30,7 @@ from featstore.io.plain_hdf5 import open_plain
 from featstore.io.raw import cannot_read, open_raw
 
 __all__ = [
+    "MOST_VARIABLES",
     "LayerShapes",
     "SavedLayer",
     "check_keras_archive",
@@ -36,6 +38,7 @@ __all__ = [
     "check_model_file",
     "check_variables",
     "layer_sizes",
+    "nested_network_error",
     "read_layers",
     "read_variables",
     "weights_kind",
@@ -44,6 +47,9 @@ __all__ = [
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _LARGEST_CONFIG = 2**26
 _TRUST = "if you trust its author, pass --trust-model (trust_model=True)"
+
+# Most variables that a layer of Keras has; those of a network inside a model are saved as one layer's.
+MOST_VARIABLES = 12
 
 _ENDINGS = "a .h5 file of Keras' ImageNet weights, a .weights.h5 file or a .keras file"
 
@@ -71,7 +77,9 @@ class SavedLayer:
 
 
 def weights_kind(path: str) -> str:
-    """Return a weights file's layout: "layers" (Keras' old HDF5), "variables" (.weights.h5), "model"."""
+    """Return a file's layout: "layers" (old HDF5), "variables" (.weights.h5), "model", "checkpoint"."""
+    if checkpoint_prefix(path):
+        return "checkpoint"
     if checkpoint := describe_checkpoint(path):
         raise WeightsError(checkpoint)
     if os.path.isdir(path):
@@ -172,6 +180,16 @@ def read_variables(path: str) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     return shapes, layers
 
 
+def nested_network_error(path: str, network: str, layer: str) -> WeightsError:
+    """Return the error for the weights of a model in which a whole network is one layer."""
+    return WeightsError(
+        f"{os.path.basename(path)} does not hold the weights of {network}, but those of a model with a "
+        f"network in it, {layer!r}; expected the network's own. A whole model is given whole: "
+        f"--backbone {path} --preprocess … --layer {layer}; of weights alone, save the network's with "
+        f"model.get_layer({layer!r}).save_weights('name.weights.h5')"
+    )
+
+
 def check_layers(
     path: str,
     network: str,
@@ -184,6 +202,8 @@ def check_layers(
     counts = f"the file has {len(found)} layers with weights, {network} has {len(expected)}"
     for number, (want, have) in enumerate(zip(expected, found, strict=False), start=1):
         if want.shapes != have.shapes:
+            if len(have.shapes) > MOST_VARIABLES:
+                raise nested_network_error(path, network, have.name)
             raise WeightsError(
                 f"{name} does not hold the weights of {network}: layer {number} is {have.name} with shapes "
                 f"{_shapes(have.shapes)}, expected {want.name} with {_shapes(want.shapes)}; {counts}"
@@ -347,5 +367,5 @@ def _names(group: Any, attribute: str) -> list[str]:
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     descriptions = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
-    more = f" and {len(descriptions) - 8} more, as of a network in a model" if len(descriptions) > 12 else ""
+    more = f" and {len(descriptions) - 8} more" if len(descriptions) > MOST_VARIABLES else ""
     return ", ".join(descriptions[:8] if more else descriptions) + more

@@ -188,7 +188,7 @@ class Duplicates:
 
     @property
     def n_pairs_cut(self) -> int:
-        """Number of pairs that are not listed; their images are in the groups nevertheless."""
+        """Number of pairs that are not listed; their images are still in the groups."""
         return self.n_pairs - len(self.pairs)
 
     @property
@@ -335,7 +335,7 @@ def _groups(
     rows = np.flatnonzero(sizes[component] > 1)
     rows = rows[np.argsort(component[rows], kind="stable")]
     similarity = np.where(np.bincount(content)[content] > 1, 1.0, np.minimum(pairs.best[content], 1.0))
-    labels, splits, hashes = np.asarray(table.y), table.splits(rule), np.asarray(table.content_hash)
+    labels, splits, hashes = np.asarray(table.label_texts), table.splits(rule), np.asarray(table.content_hash)
     groups = []
     for members in np.split(rows, np.flatnonzero(np.diff(component[rows])) + 1) if len(rows) else []:
         images = tuple(

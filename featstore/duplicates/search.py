@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featstore.duplicates.components import Components
 from featstore.duplicates.likeness import Likeness
 
-__all__ = ["ClosePairs", "best_matches", "close_pairs"]
+__all__ = ["ClosePairs", "close_pairs", "nearest_others"]
 
 Progress = Callable[[int, int], None]
 
@@ -56,11 +56,17 @@ def close_pairs(
     return found.result()
 
 
-def best_matches(
-    X: Any, rows: NDArray[np.int64], others: NDArray[np.int64], likeness: Likeness
-) -> NDArray[np.float32]:
-    """Return for each row its similarity to the most similar of the others, float32 of shape (len(rows),)."""
-    best = np.full(len(rows), -1, np.float32)
+def nearest_others(
+    X: Any,
+    rows: NDArray[np.int64],
+    others: NDArray[np.int64],
+    likeness: Likeness,
+    *,
+    contents: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return for each row its similarity to the most similar of the others, and which row that is."""
+    # Rows with the same number in `contents` are not compared. Where nothing is left, -1 and -1.
+    best, which = np.full(len(rows), -1, np.float32), np.full(len(rows), -1, np.int64)
     n_held = _n_held(likeness)
     for start in range(0, len(rows), n_held):
         held = _vectors(X, rows[start : start + n_held], likeness)
@@ -68,8 +74,15 @@ def best_matches(
             across = _vectors(X, other, likeness).T
             for row in range(0, len(held), _TILE_ROWS):
                 at = slice(start + row, start + min(row + _TILE_ROWS, len(held)))
-                best[at] = np.maximum(best[at], (held[row : row + _TILE_ROWS] @ across).max(axis=1))
-    return best
+                tile = held[row : row + _TILE_ROWS] @ across
+                if contents is not None:
+                    tile[contents[rows[at], None] == contents[other]] = -1
+                column = tile.argmax(axis=1)
+                found = tile[np.arange(len(tile)), column]
+                is_nearer = found > best[at]
+                best[at] = np.where(is_nearer, found, best[at])
+                which[at] = np.where(is_nearer, other[column], which[at])
+    return best, which
 
 
 def _tiles(

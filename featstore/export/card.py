@@ -8,12 +8,15 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
 from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
-from featstore.heads import rejected_word
+from featstore.heads import least_calibrating, n_calibrating, rejected_word, set_thresholds
+from featstore.messages import printable
 
 __all__ = ["CARD", "LABELS", "PHOTO", "labels_text", "model_card", "photo_module"]
 
 CARD, LABELS, PHOTO = "model_card.md", "labels.txt", "photo.py"
 """The files' names."""
+
+_COVERAGES = (0.8, 0.9, 0.95, 0.99)
 
 _RESIZE = {
     "stretch": "resized to that, whatever the aspect ratio",
@@ -47,6 +50,20 @@ print({label}, probabilities.max())
 """
 
 _LABEL = "labels[probabilities.argmax()]"
+
+_OPEN_SEVERAL = """\
+import json
+from pathlib import Path
+
+{imports}
+from photo import read_photo
+
+labels = Path("labels.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+thresholds = json.loads(Path("model.json").read_text(encoding="utf-8"))["thresholds"]
+pixels = read_photo("photo.jpg", {seen})[None]
+{run}
+print([label for label, p, least in zip(labels, probabilities, thresholds) if p >= least])
+"""
 
 _RUN_CODE = {
     "keras": (
@@ -106,9 +123,10 @@ def model_card(described: ModelDescription) -> str:
 def _title(described: ModelDescription) -> str:
     head, parts = described.head, described.spec.parts
     networks = " and ".join(part.architecture for part in parts)
+    kind = "classes" if described.thresholds is None else "labels"
     rounded = "" if described.quantization is None else f", rounded to {described.quantization}"
     return (
-        f"# {_cell(head['catalog'] or networks)}: {len(described.classes)} classes of images\n\n"
+        f"# {_cell(head['catalog'] or networks)}: {len(described.classes)} {kind} of images\n\n"
         f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to probabilities, "
         f"{networks} with the head {head['name']} on it. Written by featstore "
         f"{described.versions['featstore']} on {described.created}.\n"
@@ -117,6 +135,8 @@ def _title(described: ModelDescription) -> str:
 
 def _classes(described: ModelDescription) -> str:
     counts = described.head["counts"]
+    if described.thresholds is not None:
+        return _labels(described, described.thresholds)
     if not any(counts.values()):
         lines = ["## Classes", "", *(f"- {_cell(label)}" for label in described.classes)]
         return "\n".join([*lines, "", "No image of a catalog was used to make the head.", ""])
@@ -130,8 +150,25 @@ def _classes(described: ModelDescription) -> str:
     return "\n".join([*lines, f"| all | {totals} |", "", splits, ""])
 
 
+def _labels(described: ModelDescription, thresholds: Sequence[float]) -> str:
+    counts = described.head["counts"]
+    lines = ["## Labels", "", "An image may have several, or none.", ""]
+    lines += [
+        "| label | " + " | ".join(counts) + " | given from |",
+        "| --- |" + " ---: |" * (len(counts) + 1),
+    ]
+    for label, least in zip(described.classes, thresholds, strict=True):
+        row = " | ".join(f"{split.get(label, 0):,}" for split in counts.values())
+        lines.append(f"| {_cell(label)} | {row} | {least:.4g} |")
+    totals = " | ".join(f"{n:,}" for n in described.head["n_images"].values())
+    return "\n".join([*lines, f"| images | {totals} | |", ""])
+
+
 def _scores(described: ModelDescription) -> str:
     head = described.head
+    if described.thresholds is not None:
+        lines = [f"- {split}: {_label_scores(head[split])}" for split in ("validation", "test")]
+        return "\n".join(["## Scores", "", *lines, ""])
     splits = ("validation", "test")
     lines = ["## Scores", "", *(f"- {split}: {_accuracy(head[split], head[split]['n'])}" for split in splits)]
     if (of_head := head.get("test_views", 1)) != described.test_views:
@@ -149,44 +186,84 @@ def _scores(described: ModelDescription) -> str:
             lines.append(f"  Of the test images {answered['coverage']:.1%} are answered: {accuracy}")
     else:
         lines.append("- There is always an answer, however small its probability.")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_sets(described), ""])
+
+
+def _sets(described: ModelDescription) -> list[str]:
+    """Return from which probability on a class is in the prediction set, if images were held out."""
+    held_out = described.head.get("held_out", {})
+    n = n_calibrating(held_out)
+    able = [coverage for coverage in _COVERAGES if n >= least_calibrating(coverage)]
+    if not able:
+        return []
+    found = {
+        coverage: set_thresholds(
+            held_out, described.classes, coverage=coverage, by_class=False, name="the model"
+        )[0]
+        for coverage in able
+    }
+    rows = [f"| {coverage:.0%} | {threshold:.4g} |" for coverage, threshold in found.items()]
+    return [
+        "",
+        "The most probable class, with all of at least this probability, are a set that holds the right one "
+        f"so often (conformal prediction, calibrated on {n:,} held-out images):",
+        "",
+        "| coverage | probability |",
+        "| ---: | ---: |",
+        *rows,
+    ]
 
 
 def _input(described: ModelDescription) -> str:
     height, width = described.size_px
+    rows = "each row with the sum 1" if described.thresholds is None else "each label by itself"
     return (
         "## Input and output\n\n"
         f"Input `{INPUT}`: (n, {height}, {width}, 3) uint8, RGB from 0 to 255, height by width. An image is "
         f"turned upright as its EXIF or XMP says, laid on white where it is transparent, and "
-        f"{_RESIZE[described.resize]}, bilinearly with antialiasing (Pillow's BILINEAR): `{PHOTO}` does all "
-        f"of this. Pixels are scaled inside.{_VIEWS[described.test_views]}\n\n"
-        f"Output `{OUTPUT}`: (n, {len(described.classes)}) float32, each row with the sum 1, in the order of "
-        "`labels.txt`.\n"
+        f"{_RESIZE[described.resize]}{_kept(described.spec.parts[0])}, {_filtered(described.spec.parts[0])}: "
+        f"`{PHOTO}` does all of this. Pixels are scaled inside.{_VIEWS[described.test_views]}\n\n"
+        f"Output `{OUTPUT}`: (n, {len(described.classes)}) float32, {rows}, in the order of `labels.txt`.\n"
     )
+
+
+def _kept(spec: BackboneSpec) -> str:
+    kept = spec.crop_fraction
+    return "" if kept is None else f", of which the central {kept:.4g} of the sides is left"
+
+
+def _filtered(spec: BackboneSpec) -> str:
+    name = spec.interpolation or "bilinear"
+    adverb = {"bilinear": "bilinearly", "bicubic": "bicubically"}[name]
+    return f"{adverb} with antialiasing (Pillow's {name.upper()})"
 
 
 def _use(described: ModelDescription) -> str:
     height, width = described.size_px
+    opened = _OPEN if described.thresholds is None else _OPEN_SEVERAL
     imports, run = _RUN_CODE[described.runtime]
     label = _LABEL
     if described.rejects_below:
         word = rejected_word(described.classes)
         label += f' if probabilities.max() >= {described.rejects_below!r} else "{word}"'
     seen = f'({height}, {width}), "{described.resize}"'
-    views = described.spec.parts[0].views
-    if views is not None and views.magnification != 1:
-        seen += f", magnification={views.magnification!r}"
-    code = _OPEN.format(imports=imports, seen=seen, run=run, label=label)
+    spec = described.spec.parts[0]
+    more = {name: value for name, value in spec.picture.items() if name not in ("size_px", "resize")}
+    if spec.views is not None and spec.views.magnification != 1:
+        more["magnification"] = spec.views.magnification
+    seen += "".join(f", {name}={value!r}" for name, value in more.items())
+    code = opened.format(imports=imports, seen=seen, run=run, label=label)
     text = (
         f"## Use\n\nIn this folder, where `{PHOTO}` reads a photo of any kind as featstore does (with NumPy "
         f"and Pillow, and with pillow-heif for HEIC):\n\n```python\n{code}```\n"
     )
+    label_too = f" and `{LABEL}`, which is empty for unknown" if described.thresholds is None else ""
     if described.runtime == "saved_model":
         text += (
             f"\nThe signature `{ENCODED_SIGNATURE}` takes encoded JPEG, PNG, GIF or BMP files as "
             f"`{ENCODED}`: "
             'over TensorFlow Serving\'s REST `{"instances": [{"b64": "…"}]}`. It answers with '
-            f"`{OUTPUT}` and `{LABEL}`, which is empty for unknown. It decodes in the graph, and does not "
+            f"`{OUTPUT}`{label_too}. It decodes in the graph, and does not "
             f"turn images as their EXIF says. `{IMAGES_SIGNATURE}` takes pixels, such as `{PHOTO}` gives.\n"
         )
     return text
@@ -214,11 +291,20 @@ def _verification(described: ModelDescription) -> str:
 
 
 def _difference(result: Mapping[str, Any]) -> str:
+    if "label_agreement" in result:
+        same = (
+            f"- the same decision on {result['label_agreement']:.1%} of all labels\n"
+            f"- mAP {result['map_model']:.1%}, of the head {result['map_head']:.1%}"
+        )
+    else:
+        same = (
+            f"- the same most probable class on {result['top1_agreement']:.1%}\n"
+            f"- accuracy {result['top1_model']:.1%}, of the head {result['top1_head']:.1%}"
+        )
     return (
         f"- largest difference of a probability {result['largest_difference']:.2g}, mean over the photos "
         f"{result['mean_difference']:.2g}\n"
-        f"- the same most probable class on {result['top1_agreement']:.1%}\n"
-        f"- accuracy {result['top1_model']:.1%}, of the head {result['top1_head']:.1%}"
+        f"{same}"
     )
 
 
@@ -251,6 +337,19 @@ def _backbone(spec: BackboneSpec) -> str:
     )
 
 
+def _label_scores(scores: Mapping[str, Any]) -> str:
+    if not scores["n"]:
+        return "no images"
+    names = {
+        "map": "mAP",
+        "micro_f1": "micro F1",
+        "macro_f1": "macro F1",
+        "subset_accuracy": "all labels right",
+    }
+    shown = [f"{name} {scores[key]:.1%}" for key, name in names.items() if scores[key] is not None]
+    return f"{', '.join(shown)} (n = {scores['n']:,})"
+
+
 def _accuracy(scores: Mapping[str, Any], n: int) -> str:
     if not n:
         return "no images"
@@ -260,5 +359,4 @@ def _accuracy(scores: Mapping[str, Any], n: int) -> str:
 
 def _cell(text: str) -> str:
     """Escape a text for a Markdown table."""
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|#" else letter for letter in shown)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|#" else letter for letter in printable(text))

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import BackboneError, ExportError, FormatVersionError
+from featstore.heads import are_held_out
 from featstore.io.manifest import refuse_newer
 
 __all__ = [
@@ -25,7 +26,9 @@ DESCRIPTION = "model.json"
 """The file's name, beside the model."""
 
 FORMAT = "featstore-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Models that give one label are described as before; readers of 1 would take others for such.
+_OF_ONE_LABEL = 1
 
 RUNTIMES: Mapping[str, str] = {
     "saved_model": "saved_model.pb",
@@ -61,12 +64,15 @@ class ModelDescription:
         image, which the model makes by itself. The head's own number is in ``head``.
     rejects_below : float
         In [0, 1): where the most probable class is less probable, the answer is "unknown"; 0 always answers.
+    thresholds : tuple of float, optional
+        Of a model that gives several labels, the probability from which on each of ``classes`` is given.
     quantization : {"float16", "int8"} or None
         How the weights, and with ``"int8"`` the activations, were rounded.
     head : dict
         Which head it was: ``name``, ``params``, ``catalog``, ``created``, ``counts``, ``split_rule``,
-        ``validation``, ``test``, ``train_views``, ``test_views`` and ``reject``, as in
-        :class:`featstore.Head`.
+        ``validation``, ``test``, ``train_views``, ``test_views``, ``reject`` and ``held_out``, as in
+        :class:`featstore.Head`; the last is empty for a model with other views or ``"int8"``. Of one that
+        gives several labels, what :class:`featstore.MultiLabelHead` has of these, and ``n_images``.
     verification : dict
         How far its probabilities are from the head's (see :func:`featstore.export.verification.verify`); or
         ``{"skipped": reason}``.
@@ -88,6 +94,7 @@ class ModelDescription:
     spec: BackboneSpec | JoinedSpec
     test_views: int = 1
     rejects_below: float = 0.0
+    thresholds: tuple[float, ...] | None = None
     quantization: str | None = None
     head: dict[str, Any] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
@@ -101,8 +108,10 @@ class ModelDescription:
             "file": self.file in self.files,
             "files": all(isinstance(text, str) for text in texts) and all(map(_is_inside, self.files)),
             "classes": len({*self.classes} - {""}) == len(self.classes) > 1,
-            "spec": len({(part.size_px, part.resize) for part in self.spec.parts}) == 1,
+            "spec": len({(*part.picture.items(),) for part in self.spec.parts}) == 1,
             "test_views": self.test_views in (1, 2),
+            "head": are_held_out(self.head.get("held_out", {}), self.classes),
+            "thresholds": self.thresholds is None or _are_shares(self.thresholds, len(self.classes)),
             "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,
         }
         if unfit := [name for name, is_fit in fit.items() if not is_fit]:
@@ -121,9 +130,11 @@ class ModelDescription:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``model.json``; its keys are stable."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
+        if self.thresholds is None:
+            del own["thresholds"]
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": _OF_ONE_LABEL if self.thresholds is None else FORMAT_VERSION,
             **own,
             "classes": list(self.classes),
             "size_px": list(self.size_px),
@@ -147,7 +158,10 @@ class ModelDescription:
         refuse_newer("it", version, FORMAT_VERSION)
         try:
             # Models were written without test_views while there was but one.
-            values = {one.name: data[one.name] for one in fields(cls) if one.name != "test_views"}
+            late = ("test_views", "thresholds")
+            values = {one.name: data[one.name] for one in fields(cls) if one.name not in late}
+            if data.get("thresholds") is not None:
+                values["thresholds"] = tuple(data["thresholds"])
             values |= {"classes": tuple(data["classes"]), "spec": spec_from_dict(data["spec"])}
             values["test_views"] = data.get("test_views", 1)
             description = cls(**values)
@@ -185,6 +199,10 @@ def file_digests(folder: str, names: list[str]) -> dict[str, str]:
         with open(os.path.join(folder, *name.split("/")), "rb") as file:
             digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
+
+
+def _are_shares(thresholds: tuple[Any, ...], n: int) -> bool:
+    return len(thresholds) == n and all(isinstance(one, float | int) and 0 <= one <= 1 for one in thresholds)
 
 
 def _is_inside(name: str) -> bool:

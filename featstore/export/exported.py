@@ -10,13 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ExportError
-from featstore.export.description import (
-    DESCRIPTION,
-    ModelDescription,
-    file_digests,
-    read_description,
-)
+from featstore.export.description import DESCRIPTION, ModelDescription, file_digests, read_description
 from featstore.export.runtimes import Runtime, open_runtime
+from featstore.heads import set_thresholds
 
 __all__ = ["ExportedModel", "is_exported"]
 
@@ -119,6 +115,12 @@ class ExportedModel:
         return np.array(self.description.classes, np.str_)
 
     @property
+    def thresholds(self) -> NDArray[np.float64] | None:
+        """The probability from which on each label is given, if the model gives several; else None."""
+        given = self.description.thresholds
+        return None if given is None else np.array(given, np.float64)
+
+    @property
     def size_px(self) -> tuple[int, int]:
         """Height and width of its input images, in pixels."""
         return self.description.size_px
@@ -132,6 +134,16 @@ class ExportedModel:
     def rejects_below(self) -> float:
         """The probability below which the answer is "unknown"; 0 if there is always an answer."""
         return float(self.description.rejects_below)
+
+    def set_thresholds(self, *, coverage: float, by_class: bool = False) -> NDArray[np.float64]:
+        """Return those of the head, as :meth:`featstore.Head.set_thresholds` does."""
+        return set_thresholds(
+            self.description.head.get("held_out", {}),
+            list(self.description.classes),
+            coverage=coverage,
+            by_class=by_class,
+            name=f"the exported model {self.path}",
+        )
 
     @property
     def runtime(self) -> str:
@@ -154,7 +166,7 @@ class ExportedModel:
         Yields
         ------
         ndarray of shape (n, n_classes), float32
-            Probabilities: each row has the sum 1.
+            Probabilities: each row has the sum 1, unless the model gives several labels.
 
         Raises
         ------

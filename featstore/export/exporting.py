@@ -3,39 +3,33 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.joint import JointBackbone, joint_backbones
 from featstore.backbones.parts import WeightsFiles, backbones_from_spec
-from featstore.errors import (
-    BackboneError,
-    ExportError,
-    FingerprintMismatchError,
-    MissingExtraError,
-)
+from featstore.errors import BackboneError, ExportError, FingerprintMismatchError
 from featstore.export.card import CARD, LABELS, PHOTO, labels_text, model_card, photo_module
-from featstore.export.description import (
-    DESCRIPTION,
-    RUNTIMES,
-    ModelDescription,
-    file_digests,
-)
+from featstore.export.description import DESCRIPTION, RUNTIMES, ModelDescription, file_digests
 from featstore.export.exported import ExportedModel
 from featstore.export.folder import check_place, write_text
+from featstore.export.head_forms import LINEAR_HEADS, feature_centre, head_form
 from featstore.export.photos import choose, read_photos
 from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
-from featstore.heads import Head
+from featstore.extras import check_extra
+from featstore.heads import Head, MultiLabelHead, load_head
 from featstore.heads.forms.gated import GatedForm
-from featstore.heads.forms.linear import LinearForm, linear_form
+from featstore.heads.forms.kernel import KernelForm
+from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 from featstore.io.new_folder import files_below, new_folder
+from featstore.io.outputs import check_outside_stores
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -52,16 +46,11 @@ _log = logging.getLogger(__name__)
 _WRITES = {"onnx": ("onnx", "tf2onnx")}
 _RUNS = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert",)}
 
-_LINEAR = ("centroid", "lda", "logistic", "ridge", "sgd", "svm")
-
 _CALIBRATION_PHOTOS = 200
-
-# What float32 leaves of a score.
-_FLOAT32 = 1e-6
 
 
 def export_head(
-    head: Head | str | os.PathLike[str],
+    head: Head | MultiLabelHead | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     format: str = "saved_model",  # noqa: A002
@@ -87,11 +76,12 @@ def export_head(
 
     Parameters
     ----------
-    head : Head or path
-        A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``svm`` or a linear classifier
-        of your own; or one that was imported or extended.
+    head : Head, MultiLabelHead or path
+        A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``softmax``, ``svm`` or
+        a linear classifier of your own; ``mlp``; ``rbf``; or one that was imported or extended. Of one that
+        gives several labels, each probability is a sigmoid, and ``model.json`` has the thresholds.
     out : path_like
-        The folder to be. Beside the model it gets ``labels.txt``, ``model.json``, ``photo.py``, which reads
+        Folder to create. Beside the model it gets ``labels.txt``, ``model.json``, ``photo.py``, which reads
         photos for it, and ``model_card.md`` with a program that labels one. It is written under another name
         and renamed when all is well.
     format : {"saved_model", "keras", "tflite", "onnx", "openvino"}
@@ -99,7 +89,7 @@ def export_head(
         The features that the head was fitted on, with the paths of their photos: for the verification, and
         for ``quantize="int8"``. Without it the model is written unverified.
     weights : path_like or sequence of path_like, optional
-        The backbone's weights file, where it is not at the place that the head remembers; of a head on
+        The backbone's weights file, if it is not where the head remembers it; of a head on
         several spaces as for :class:`featstore.Predictor`.
     test_views : int, optional
         How many views of an image the model averages over: 1, or 2 where the second is the mirror image. By
@@ -126,7 +116,7 @@ def export_head(
         The head or the network cannot be expressed in the format; ``out`` is there; or an argument has a
         value that it cannot have.
     VerificationError
-        The model's probabilities part from the head's; nothing is left behind.
+        The model's probabilities differ from the head's; nothing is left behind.
     MissingExtraError
         The format needs a package that is not installed; the message names the extra.
     OutputError
@@ -134,7 +124,7 @@ def export_head(
     FingerprintMismatchError
         The weights, or the table, are not those that the head was fitted on.
     BackboneError
-        The backbone's weights cannot be had.
+        The backbone's weights are not available.
 
     Examples
     --------
@@ -151,18 +141,30 @@ def export_head(
     True
     """
     _check_choices(format, quantize, runs=verify and table is not None)
+    check_outside_stores(out)
     place = os.path.realpath(os.fspath(out))
     check_place(place, overwrite=overwrite)
-    if not isinstance(head, Head):
-        head = Head.load(os.fspath(head))
-    form = _form(head)
-    seen = head if test_views is None else replace(head, test_views=test_views)
+    if not isinstance(head, Head | MultiLabelHead):
+        head = load_head(os.fspath(head))
+    if isinstance(head, MultiLabelHead):
+        _check_several(test_views, quantize)
+    form = head_form(head)
+    if quantize == "int8" and (
+        isinstance(form, KernelForm) or (isinstance(form, GatedForm) and form.has_kernel)
+    ):
+        raise ExportError(
+            f"int8 rounds features too much for the distances of the head {head.name}; use float16, or a "
+            f"linear head: {', '.join(LINEAR_HEADS)}"
+        )
+    seen = head
+    if test_views is not None and isinstance(head, Head):
+        seen = replace(head, test_views=test_views)
     check_pictures(seen.spec, seen.test_views)
     labels = labels_text(head.classes.tolist())
     if table is not None:
         head.check_fingerprint(table.fingerprint, spec=table.spec)
     samples = _samples(head, table) if quantize == "int8" else []
-    model = _fused(seen, form, weights, trust_model=trust_model, imports=imports)
+    model = _fused(seen, form, weights, runtime=format, trust_model=trust_model, imports=imports)
 
     code: dict[str, Any] = {"trust_model": trust_model, "imports": imports} if format == "keras" else {}
     with new_folder(place, overwrite=overwrite, error_class=ExportError) as folder:
@@ -192,41 +194,20 @@ def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  #
     if quantize is not None and format != "tflite":
         raise ExportError(f"only the format tflite is quantized; found {quantize} with {format}")
     needed = (*_WRITES.get(format, ()), *(_RUNS.get(format, ()) if runs else ()))
-    if missing := [package for package in needed if find_spec(package) is None]:
-        raise MissingExtraError(
-            f"the format {format} needs {' and '.join(missing)}, not installed here; "
-            f'run: pip install "featstore[{format}]"'
-        )
+    check_extra(format, f"the format {format}", *needed)
 
 
-def _form(head: Head) -> LinearForm | GatedForm:
-    form = head.form or _form_of_estimator(head)
-    if form is None:
+def _check_several(test_views: int | None, quantize: str | None) -> None:
+    """Refuse what is for heads that give one label."""
+    if test_views not in (None, 1):
         raise ExportError(
-            f"the head {head.name} cannot be expressed as layers of a network; {', '.join(_LINEAR)} and "
-            "linear classifiers of your own can: fit one of these"
+            f"a head that gives several labels looks at one view; found test_views={test_views}"
         )
-    return form
+    if quantize == "int8":
+        raise ExportError("int8 rounds more than the thresholds of several labels tolerate; use float16")
 
 
-def _form_of_estimator(head: Head) -> LinearForm | None:
-    """Return the linear form of a head that featstore keeps as an estimator for exactness."""
-    # Such a head has features that hardly vary, so that standardising multiplies them by a billion, and
-    # it matters that scikit-learn standardises float32 features by float32 mean and deviation.
-    estimator = deepcopy(head.estimator)
-    first = getattr(estimator, "steps", [("", None)])[0][1]
-    for name in ("mean_", "scale_"):
-        if type(first).__name__ == "StandardScaler" and getattr(first, name) is not None:
-            setattr(first, name, getattr(first, name).astype(np.float32).astype(np.float64))
-    return linear_form(
-        estimator,
-        feature_dim=head.feature_dim,
-        is_calibrated=head.temperature is not None,
-        tolerance=_FLOAT32,
-    )
-
-
-def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
+def _samples(head: Head | MultiLabelHead, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
     if table is None:
         raise ExportError(
             "int8 finds the ranges of the activations on training photos, and no store locates them; "
@@ -243,13 +224,19 @@ def _samples(head: Head, table: "FeatureTable | None") -> list[NDArray[np.uint8]
 
 
 def _fused(
-    head: Head,
-    form: LinearForm | GatedForm,
+    head: Head | MultiLabelHead,
+    form: LinearForm | GatedForm | KernelForm | NetworkForm,
     weights: WeightsFiles | None,
     *,
+    runtime: str,
     trust_model: bool,
     imports: Sequence[str],
 ) -> Any:
+    whole: dict[str, Any] = {"centre": feature_centre(head)}
+    if isinstance(head, MultiLabelHead):
+        whole["gives_several"] = True
+    else:
+        whole["temperature"] = head.temperature or 1.0
     try:
         # TensorFlow, so that the network itself is built: OpenVINO's would do with a converted one.
         backbones = backbones_from_spec(
@@ -260,7 +247,26 @@ def _fused(
             trust_model=trust_model,
             imports=imports,
         )
-        networks = [backbone.build().model for backbone in backbones]
+        joints = joint_backbones(backbones)
+        if [at for _, members in joints for at in members] != [*range(len(backbones))]:
+            # Layers of one network with others between them: the order of the columns is the head's.
+            joints = [(JointBackbone([backbone]), [at]) for at, backbone in enumerate(backbones)]
+        graphs = [backbone.spec.name for backbone in backbones if backbone.request.is_graph]
+        if graphs and runtime != "openvino":
+            raise ExportError(
+                f"{graphs[0]} is run by OpenVINO and not by Keras; its heads are exported "
+                f"as openvino; found {runtime}"
+            )
+        if graphs:
+            from featstore.export.fusing import head_model
+            from featstore.export.stitching import StitchedModel
+
+            return StitchedModel(
+                networks=[joint.converted() for joint, _ in joints],
+                head=head_model(form, feature_dim=head.feature_dim, **whole),
+                test_views=head.test_views,
+            )
+        networks = [joint.build().model for joint, _ in joints]
     except FingerprintMismatchError:
         raise
     except BackboneError as error:
@@ -268,20 +274,13 @@ def _fused(
     from featstore.export.composing import average_with_mirrored, join_networks
     from featstore.export.fusing import fuse
 
-    model = fuse(join_networks(networks), form, centre=_centre(head), temperature=head.temperature or 1.0)
+    model = fuse(join_networks(networks), form, **whole)
     return model if head.test_views == 1 else average_with_mirrored(model)
-
-
-def _centre(head: Head) -> NDArray[np.float64]:
-    """Return the mean of the head's scaler, or zero."""
-    first = getattr(head.plain_estimator, "steps", [("", None)])[0][1]
-    mean = getattr(first, "mean_", None)
-    return np.zeros(head.feature_dim) if mean is None else np.asarray(mean, np.float64)
 
 
 def _written(
     model: Any,
-    head: Head,
+    head: Head | MultiLabelHead,
     folder: str,
     *,
     runtime: str,
@@ -294,18 +293,17 @@ def _written(
     seen = head.spec.parts[0]
     essentials = {
         "classes": head.classes.tolist(),
+        **seen.picture,
         "size_px": list(seen.size_px),
-        "resize": seen.resize,
         "test_views": test_views,
         "rejects_below": head.rejects_below,
         "fingerprint": head.fingerprint,
     }
+    thresholds = None
+    if isinstance(head, MultiLabelHead):
+        thresholds = tuple(head.thresholds.tolist())
+        essentials["thresholds"] = [*thresholds]
     write_model(model, folder, runtime=runtime, essentials=essentials, quantize=quantize, samples=samples)
-    head_data = head.to_dict()
-    kept = (
-        *("params", "catalog", "created", "seed", "choice", "counts", "split_rule", "validation", "test"),
-        *("train_views", "test_views"),
-    )
     packages = (
         "keras",
         "tensorflow",
@@ -320,15 +318,32 @@ def _written(
         test_views=test_views,
         rejects_below=head.rejects_below,
         quantization=quantize,
-        head={"name": head.name, **{name: head_data[name] for name in kept}, "reject": head.reject},
+        thresholds=thresholds,
+        head=_described(head, test_views=test_views, quantize=quantize),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"featstore": __version__, **{package: metadata.version(package) for package in packages}},
     )
 
 
+def _described(head: Head | MultiLabelHead, *, test_views: int, quantize: str | None) -> dict[str, Any]:
+    """Return what a description says of its head."""
+    head_data = head.to_dict()
+    kept = ("params", "catalog", "created", "seed", "counts", "split_rule", "validation", "test")
+    described = {"name": head.name, **{name: head_data[name] for name in kept}}
+    if isinstance(head, MultiLabelHead):
+        return {**described, "choice": {"fitted_on": head.fitted_on}, "n_images": head.n_images}
+    return {
+        **described,
+        **{name: head_data[name] for name in ("choice", "train_views", "test_views")},
+        "reject": head.reject,
+        # Of a model whose probabilities are others, prediction sets would not be valid.
+        "held_out": head.held_out if test_views == head.test_views and quantize != "int8" else {},
+    }
+
+
 def _verified(
     model: ExportedModel,
-    head: Head,
+    head: Head | MultiLabelHead,
     table: "FeatureTable | None",
     wanted: bool,
     progress: Callable[[int, int], Any] | None,

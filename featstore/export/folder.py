@@ -6,7 +6,6 @@ from featstore.errors import ExportError
 from featstore.export.card import CARD, LABELS, PHOTO
 from featstore.export.description import DESCRIPTION, read_description
 from featstore.io.new_folder import files_below
-from featstore.io.outputs import check_outside_stores
 from featstore.io.raw import refusal
 
 __all__ = ["check_place", "write_text"]
@@ -14,7 +13,6 @@ __all__ = ["check_place", "write_text"]
 
 def check_place(place: str, *, overwrite: bool) -> None:
     """Raise ExportError if a folder cannot be created or replaced."""
-    check_outside_stores(place)
     if not os.path.isdir(os.path.dirname(place)):
         raise ExportError(f"the folder {os.path.dirname(place)} does not exist; make it, or choose another")
     if not os.path.lexists(place) or (os.path.isdir(place) and not os.listdir(place)):

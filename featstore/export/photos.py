@@ -33,9 +33,9 @@ class Photo:
 def choose(table: "FeatureTable", split: str, rule: "SplitRule", *, limit: int) -> "FeatureTable":
     """Return labelled rows of a split, or of all: at most ``limit``, those of the smallest content hashes."""
     # These are as good as a random sample, and reproducible.
-    chosen = table.y != ""
+    chosen = np.asarray(table.is_labelled)
     if split != "all":
-        chosen &= table.splits(rule) == split
+        chosen = chosen & (table.splits(rule) == split)
     table = table.select(chosen)
     if len(table) > limit:
         table = table.select(np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit]))
@@ -56,7 +56,7 @@ def read_photos(table: "FeatureTable") -> Iterator[Photo]:
 
 @dataclass(slots=True, eq=False)
 class _TablePhoto:
-    """A photo that is to be read, and its data then."""
+    """A photo to read, and its data once it is read."""
 
     row: int
     path: str

@@ -3,16 +3,15 @@
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import ExportError
 
-__all__ = ["check_pictures"]
+__all__ = ["check_pictures", "describe_picture"]
 
 
 def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
     """Raise ExportError if a head needs more than one image's pixels."""
     parts = spec.parts
-    if len({(part.size_px, part.resize, _magnification(part)) for part in parts}) > 1:
+    if len({(*part.picture.items(), _magnification(part)) for part in parts}) > 1:
         descriptions = "; ".join(
-            f"{part.name} {part.size_px[0]} x {part.size_px[1]} px, {part.resize}, views {_recipe(part)}"
-            for part in parts
+            f"{part.name} {describe_picture(part)}, views {_recipe(part)}" for part in parts
         )
         raise ExportError(
             "a model takes an image in one size, and the backbones of this head see it in several ways "
@@ -31,6 +30,14 @@ def check_pictures(spec: BackboneSpec | JoinedSpec, test_views: int) -> None:
         "over 2, an image and its mirror image. Write the head for the image itself with --test-views 1, or "
         "predict with the head"
     )
+
+
+def describe_picture(spec: BackboneSpec) -> str:
+    """Return how an image is brought to a network's size, in words."""
+    height, width = spec.size_px
+    more = [spec.interpolation] if spec.interpolation else []
+    more += [f"the central {spec.crop_fraction:.4g} of its sides"] if spec.crop_fraction else []
+    return ", ".join([f"{height} x {width} px", spec.resize, *more])
 
 
 def _recipe(spec: BackboneSpec) -> str:

@@ -1,7 +1,7 @@
 """Export as a TensorFlow SavedModel with two signatures: encoded files, and pixels."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featstore.backbones.keras.quiet import quiet_import
@@ -15,10 +15,16 @@ __all__ = ["write_saved_model"]
 
 
 def write_saved_model(
-    model: Any, folder: str, *, classes: Sequence[str], resize: str, rejects_below: float
+    model: Any,
+    folder: str,
+    *,
+    classes: Sequence[str],
+    picture: Mapping[str, Any],
+    rejects_below: float,
+    gives_several: bool = False,
 ) -> None:
     """Write a SavedModel for TensorFlow Serving, with a signature for encoded files and one for pixels."""
-    # Decoding in the graph is nearly featstore's: tf.io decodes, and the same antialiased bilinear resize
+    # Decoding in the graph is nearly featstore's: tf.io decodes, and the same antialiased resize
     # follows, in one pass where Pillow's two round to 8 bits each: measured on photos, no value differs by
     # more than 1 of 255. But the graph does not turn images as their EXIF says, and a JPEG several times as
     # large as size_px is decoded in full where featstore lets libjpeg shrink it first.
@@ -27,6 +33,8 @@ def write_saved_model(
 
     def answer(pixels: Any) -> dict[str, Any]:
         probabilities = model(pixels, training=False)
+        if gives_several:
+            return {OUTPUT: probabilities}
         best = tf.gather(labels, tf.argmax(probabilities, axis=-1))
         is_sure = tf.reduce_max(probabilities, axis=-1) >= rejects_below
         return {OUTPUT: probabilities, LABEL: tf.where(is_sure, best, "")}
@@ -38,7 +46,7 @@ def write_saved_model(
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name=ENCODED)])  # type: ignore[untyped-decorator]
     def of_files(image_bytes: Any) -> dict[str, Any]:
         pixels = tf.map_fn(
-            lambda data: _resized(_decoded(data), (height, width), resize),
+            lambda data: _resized(_decoded(data), **picture),
             image_bytes,
             fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
         )
@@ -73,24 +81,31 @@ def _on_white(pixels: Any) -> Any:
     return tf.saturate_cast(tf.round(colours * alpha + 255 * (1 - alpha)), tf.uint8)
 
 
-def _resized(pixels: Any, size_px: tuple[int, int], resize: str) -> Any:
+def _resized(
+    pixels: Any,
+    *,
+    size_px: tuple[int, int],
+    resize: str,
+    interpolation: str = "bilinear",
+    crop_fraction: float = 1.0,
+) -> Any:
     """Resize as :func:`featstore.images.decode.decode_image` does, in one pass."""
     target = tf.constant(size_px, tf.float32)
     shape = tf.cast(tf.shape(pixels)[:2], tf.float32)
-    inner, scale, origin = target, target / shape, tf.zeros(2)
+    inner, scale = target, target / shape / crop_fraction
     if resize == "crop":
         scale = tf.reduce_max(scale) * tf.ones(2)
-        origin = (target - shape * scale) / 2
-    elif resize == "pad":
+    origin = (target - shape * scale) / 2
+    if resize == "pad":
         inner = tf.maximum(tf.round(shape * tf.reduce_min(scale)), 1.0)
-        scale = inner / shape
+        scale, origin = inner / shape, tf.zeros(2)
     size = tf.cast(inner, tf.int32)
     floats = tf.raw_ops.ScaleAndTranslate(
         images=tf.cast(pixels, tf.float32)[tf.newaxis],
         size=size,
         scale=scale,
         translation=origin,
-        kernel_type="triangle",
+        kernel_type={"bilinear": "triangle", "bicubic": "keyscubic"}[interpolation],
         antialias=True,
     )[0]
     resized = tf.saturate_cast(tf.round(floats), tf.uint8)

@@ -10,6 +10,8 @@ from featstore.backbones.devices import gpu_in_sight
 from featstore.errors import VerificationError
 from featstore.export.photos import choose, read_photos
 from featstore.export.runtimes import open_encoded
+from featstore.heads import MultiLabelHead
+from featstore.heads.multilabel.scores import score_values
 
 if TYPE_CHECKING:
     from featstore.export.exported import ExportedModel
@@ -34,7 +36,11 @@ _ROUNDED = {"float16": (0.01, 0.98), "int8": (0.1, 0.9)}
 
 
 def verify(
-    model: "ExportedModel", head: "Head", table: "FeatureTable", *, progress: Progress | None = None
+    model: "ExportedModel",
+    head: "Head | MultiLabelHead",
+    table: "FeatureTable",
+    *,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run an exported model on held-out photos and compare its probabilities with the head's."""
     # Up to 1,000 photos of the test split whose files still have the catalog's content, against
@@ -65,12 +71,13 @@ def verify(
     if not rows:
         return {"skipped": _why_none(len(photos))}
     seen = photos.select(rows)
-    wanted, labels = _probabilities(head, seen), head.labels_of(seen)
+    wanted = _probabilities(head, seen)
+    compared = _comparison(head, seen)
     result: dict[str, Any] = {
         "split": split,
         "n": len(rows),
         "n_lost": len(photos) - len(rows),
-        **compare(wanted, np.concatenate(parts), labels, head.classes),
+        **compared(wanted, np.concatenate(parts), np.arange(len(rows))),
         "tolerance": _tolerance(model, table),
     }
     if encoded is not None:
@@ -78,8 +85,38 @@ def verify(
         result["encoded"] = {"n": len(there), "n_undecoded": len(rows) - len(there)}
         if there:
             found = np.stack([row for row in of_files if row is not None])
-            result["encoded"] |= compare(wanted[there], found, labels[there], head.classes)
+            result["encoded"] |= compared(wanted[there], found, np.array(there))
     return result
+
+
+def _comparison(
+    head: "Head | MultiLabelHead", table: "FeatureTable"
+) -> Callable[[NDArray[Any], NDArray[Any], NDArray[np.intp]], dict[str, float]]:
+    """Return what compares the probabilities of some of a table's photos."""
+    if isinstance(head, MultiLabelHead):
+        has, thresholds = head.label_sets_of(table), head.thresholds
+        return lambda wanted, found, at: compare_several(wanted, found, has[at], thresholds)
+    labels, classes = head.labels_of(table), head.classes
+    return lambda wanted, found, at: compare(wanted, found, labels[at], classes)
+
+
+def compare_several(
+    wanted: NDArray[Any],
+    found: NDArray[Any],
+    has: NDArray[np.bool_],
+    thresholds: NDArray[np.float64],
+) -> dict[str, float]:
+    """Compare two arrays of probabilities of several labels, both of shape (n, n_classes)."""
+    probabilities = np.asarray(found, np.float64)
+    difference = np.abs(probabilities - wanted).max(axis=1)
+    maps = [score_values(has, one >= thresholds, one)["map"] for one in (wanted, probabilities)]
+    return {
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "label_agreement": float(((wanted >= thresholds) == (probabilities >= thresholds)).mean()),
+        "map_head": maps[0],
+        "map_model": maps[1],
+    }
 
 
 def compare(
@@ -100,7 +137,7 @@ def compare(
 def check_tolerance(result: dict[str, Any]) -> None:
     """Raise VerificationError if a model differs by more than the tolerance."""
     for name, allowed in result.get("tolerance", {}).items():
-        found, is_share = result[name], name == "top1_agreement"
+        found, is_share = result[name], name.endswith("agreement")
         if found >= allowed if is_share else found <= allowed:
             continue
         words = name.replace("_", " ").replace("top1", "top-1")
@@ -114,8 +151,8 @@ def check_tolerance(result: dict[str, Any]) -> None:
         )
 
 
-def _probabilities(head: "Head", table: "FeatureTable") -> NDArray[np.float64]:
-    if head.test_views == 1:
+def _probabilities(head: "Head | MultiLabelHead", table: "FeatureTable") -> NDArray[np.float64]:
+    if isinstance(head, MultiLabelHead) or head.test_views == 1:
         return head.predict_proba(table.X)
     views = table.with_views(head.test_views).X
     return head.predict_proba(views.reshape(len(table), head.test_views, -1))
@@ -126,7 +163,8 @@ def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float
     described = model.description
     if described.quantization is not None:
         mean, agreement = _ROUNDED[described.quantization]
-        return {"mean_difference": mean, "top1_agreement": agreement}
+        of_labels = "top1_agreement" if described.thresholds is None else "label_agreement"
+        return {"mean_difference": mean, of_labels: agreement}
     parts = described.spec.parts
     if any(part.precision == "bfloat16" for part in parts):
         return {"largest_difference": _BFLOAT16}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.errors import ExportError, MissingExtraError, first_line
+from featstore.errors import ExportError, FeatstoreError, MissingExtraError, first_line
 from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT
 from featstore.io.archive import allow_any_clock, member_info
@@ -22,6 +22,10 @@ with quiet_import():
     import keras
 
 __all__ = ["write_model"]
+
+
+# How an image is brought to the model's size, as in BackboneSpec.picture.
+_PICTURE = ("size_px", "resize", "interpolation", "crop_fraction")
 
 
 def write_model(
@@ -59,7 +63,7 @@ def write_model(
             f"writing the format {runtime} needs {error.name}, which is not installed; "
             f'run: pip install "{"featstore[onnx]" if runtime == "onnx" else error.name}"'
         ) from error
-    except (OSError, MemoryError):
+    except (FeatstoreError, OSError, MemoryError):
         raise
     # What a converter raises for a network that it cannot express is no closed set.
     except Exception as error:
@@ -77,8 +81,9 @@ def _write_saved_model(model: Any, folder: str, essentials: Mapping[str, Any]) -
         model,
         folder,
         classes=essentials["classes"],
-        resize=essentials["resize"],
+        picture={name: essentials[name] for name in _PICTURE if name in essentials},
         rejects_below=essentials["rejects_below"],
+        gives_several="thresholds" in essentials,
     )
 
 
@@ -134,25 +139,36 @@ def _without_constants(layer: Any) -> Any:
 
 
 def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
-    from featstore.backbones.openvino_engine import import_openvino
+    from featstore.backbones.keras.openvino_export import export_openvino
+    from featstore.backbones.openvino_engine import openvino_core
+    from featstore.export.stitching import StitchedModel, stitch
 
-    openvino = import_openvino()
+    if isinstance(model, StitchedModel):
+        _serialize(*stitch(model), path, essentials)
+        return
     exported = os.path.join(os.path.dirname(path), "exported.xml")
-    model.export(exported, format="openvino", verbose=False)
-    read = openvino.Core().read_model(exported)
+    export_openvino(model, exported)
+    read = openvino_core().read_model(exported)
     (parameter,) = read.get_parameters()
     # TensorFlow's converter takes what some activations keep for their gradients for further outputs.
     results = read.get_results()
     result = next((one for one in results if "Identity:0" in one.output(0).get_names()), results[0])
+    _serialize(result, parameter, path, essentials)
+    del read, result, results, parameter
+    for ending in (".xml", ".bin"):
+        os.unlink(os.path.splitext(exported)[0] + ending)
+
+
+def _serialize(result: Any, parameter: Any, path: str, essentials: Mapping[str, Any]) -> None:
+    from featstore.backbones.openvino_engine import import_openvino
+
+    openvino = import_openvino()
     parameter.output(0).set_names({INPUT})
     result.output(0).set_names({OUTPUT})
     described = openvino.Model([result], [parameter], "featstore")
     for key, value in essentials.items():
         described.set_rt_info(json.dumps(value), ["featstore", key])
     openvino.serialize(described, path)
-    del read, described
-    for ending in (".xml", ".bin"):
-        os.unlink(os.path.splitext(exported)[0] + ending)
 
 
 @contextlib.contextmanager

@@ -90,11 +90,15 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         counts=counts,
         extension=_extension(head, new, were_removed=bool(removed)),
         renamed=_renamed(head, new),
+        held_out=_held_out(head, new),
     )
-    if head.gated is not None:
-        gated = head.gated.with_classes(at)
-        load = partial(form_estimator, gated, classes, head.temperature)
-        edited = replace(edited, gated=gated, load_estimator=load)
+    if (form := head.gated or head.kernel or head.network) is not None:
+        form = form.with_classes(at)
+        load = partial(form_estimator, form, classes, head.temperature)
+        own: dict[str, Any] = {
+            name: form for name in ("gated", "kernel", "network") if getattr(head, name) is not None
+        }
+        edited = replace(edited, **own, load_estimator=load)
     else:
         estimator = _with_classes(head.plain_estimator, at, classes, name=head.name)
         linear = None if head.linear is None else head.linear.with_classes(at)
@@ -119,6 +123,13 @@ def _renamed(head: Head, new: Mapping[str, str]) -> dict[str, str]:
     """Return the current names of the labels that the head was fitted with, if different."""
     before = {name: name for name in head.classes.tolist()} | head.renamed
     return {label: new.get(name, "") for label, name in before.items() if new.get(name, "") != label}
+
+
+def _held_out(head: Head, new: Mapping[str, str]) -> dict[str, list[float]]:
+    """Return the held-out probabilities under the new names; none if classes were removed."""
+    if not head.held_out or len(new) < len(head.held_out):
+        return {}
+    return {name: head.held_out[label] for label, name in new.items()}
 
 
 def _check_known(head: Head, names: Iterable[str]) -> None:

@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import HeadError, SplitError
+from featstore.errors import FingerprintMismatchError, HeadError, SplitError
 from featstore.extending.columns import Columns
+from featstore.extending.features import columns_of
 from featstore.extending.gate import Gate
 from featstore.extending.held_out import Method, hold_out
 from featstore.extending.naming import Naming, name_classes
+from featstore.extending.new_classifier import NewClassifier
 from featstore.extending.offset import OffsetScores, choose_offset, offset_scores, trade_off
 from featstore.extending.report import accuracy, calibration_scores, confusions, loss_scores
 from featstore.extending.samples import N_FOLDS, Samples
 from featstore.extending.training_images import gather_new, gather_old
-from featstore.heads.data.partition import split_rows
+from featstore.heads.data.partition import ignoring_weights, split_rows
 from featstore.heads.files.head_file import current_versions
 from featstore.heads.fitting.training import Progress, fit
 from featstore.heads.forms.estimator import form_estimator
 from featstore.heads.forms.gated import GatedForm
-from featstore.heads.forms.linear import LinearForm, linear_form
+from featstore.heads.forms.kernel import KernelForm
+from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 from featstore.heads.head import Head
+from featstore.heads.mismatch import differences
 from featstore.splits import SplitRule
 from featstore.stats.intervals import scored
 
@@ -37,10 +42,8 @@ __all__ = ["METHODS", "extend"]
 
 METHODS = ("gate", "columns", "imprinting")
 
-# Only the form of the new classifier is used: it need not match scikit-learn to the last digit.
-_TOLERANCE = 1e-2
-
-_C_OF_FEW = 0.01
+# Parameters for too few images to choose them by folds.
+_OF_FEW: Mapping[str, Mapping[str, float]] = {"logistic": {"C": 0.01}, "rbf": {"gamma": 1.0, "alpha": 1e-3}}
 
 _BLOCK_ROWS = 8192
 
@@ -52,6 +55,7 @@ def extend(
     table: "FeatureTable",
     *,
     method: str = "gate",
+    head: str = "logistic",
     old_table: "FeatureTable | Sequence[FeatureTable] | None" = None,
     same: Mapping[str, str] | None = None,
     max_loss: float = 0.02,
@@ -70,18 +74,23 @@ def extend(
     Parameters
     ----------
     old : Head or path
-        A linear, imported or extended head. If it averages over several views of an image, the extended head
-        does not: it predicts from the image itself.
+        A linear, imported or extended head, ``rbf`` or ``mlp``. If it averages over several views of an
+        image, the extended head does not: it predicts from the image itself.
     table : FeatureTable
-        Images of the new classes, at least one, in the old head's space. Images without a label are left out.
+        Images of the new classes, at least one, in the old head's space, or, for a gate, in that joined with
+        others: the new classes then see all features, the old head and the gate its own. Images without a
+        label are left out.
     method : {"gate", "columns", "imprinting"}
         ``"gate"``: the unchanged old head beside a classifier of the new classes; which of the two decides
         depends on the image's similarity to new training images (and to old ones, if any) and on the largest
         old score. ``"columns"``: new columns of a linear head are trained with the old ones frozen, on new
         images and on old ones or, without any, on synthetic features of the old classes. ``"imprinting"``:
         the new columns are the mean directions of the classes.
+    head : str
+        Head of the new classes behind a gate, by name: a linear one, ``"rbf"`` or ``"mlp"``.
     old_table : FeatureTable or sequence of FeatureTable, optional
-        Images of old classes. Those that the old head was fitted on are not used for measurements.
+        Images of old classes, in the same spaces. Those that the old head was fitted on are not used for
+        measurements.
     same : mapping of str to str, optional
         New labels that are old classes, with the class: ``{"daisy": "daisy"}``. Any other label that is also
         an old class is named after its catalog, ``"daisy (flowers)"``.
@@ -121,10 +130,10 @@ def extend(
     Raises
     ------
     FingerprintMismatchError
-        The images' features are of another backbone than the old head's.
+        The images' features are of other backbones than the old head's, or than the new images'.
     HeadError
-        The old head is not linear; there are no labels; ``same`` has an unknown label or class; or old images
-        have labels that the old head does not know.
+        The old head cannot be extended, or not by this method; there are no labels; ``same`` has an unknown
+        label or class; or old images have labels that the old head does not know.
     SplitError
         A new class has no image in train.
 
@@ -138,8 +147,8 @@ def extend(
     """
     if not isinstance(old, Head):
         old = Head.load(os.fspath(old))
-    form = _checked(old, method=method, max_loss=max_loss)
-    old.check_fingerprint(table.fingerprint, spec=table.spec)
+    form = _checked(old, method=method, head=head, max_loss=max_loss)
+    old_columns = columns_of(old, table, method=method)
     if old.test_views > 1:
         _logger.warning(
             "the old head averages over %d views of an image; the extended one predicts from the image "
@@ -148,9 +157,15 @@ def extend(
         )
     tables = [] if old_table is None else [*old_table] if isinstance(old_table, Sequence) else [old_table]
     for one in tables:
-        old.check_fingerprint(one.fingerprint, spec=one.spec)
+        if one.fingerprint != table.fingerprint:
+            raise FingerprintMismatchError(
+                f"the old images' features are of {one.spec.name}, the new ones' of {table.spec.name}: "
+                f"{', '.join(differences(table.spec, one.spec))}; both must be in the same spaces, in one "
+                "order"
+            )
 
     rule = SplitRule() if rule is None else rule
+    table = ignoring_weights(table, "extend")
     labels = np.asarray(table.y)
     known = sorted({*labels.tolist()} - {""})
     if not known:
@@ -161,7 +176,7 @@ def extend(
     naming = name_classes(old.classes.tolist(), known, same=same or {}, catalog=str(table.catalog_name))
     alone = None
     if len(known) > 1:
-        alone = _alone(table, rule=rule, seed=seed, jobs=jobs, progress=progress)
+        alone = _alone(table, head=head, rule=rule, seed=seed, jobs=jobs, progress=progress)
         rule = alone.split_rule
     rule, rows = split_rows(table, labels, rule, chooses=False)
     fitted_on = np.union1d(rows["train"], rows["validation"])
@@ -171,7 +186,8 @@ def extend(
     if len(tables) and not (old_samples.folds >= 0).any():
         _logger.warning("the old head was fitted on all old images: the loss cannot be measured")
 
-    method_of = _method(method, old, form, alone, known, naming, n_new=len(new), seed=seed)
+    classifier = NewClassifier(alone=alone, known=known, n_new=len(new), dims=table.feature_dims)
+    method_of = _method(method, old, form, classifier, naming, old_columns=old_columns, seed=seed)
     held_out = hold_out(method_of, new, old_samples, naming)
     offset = choose_offset(held_out.new, held_out.old, max_loss=max_loss)
     temperature = held_out.temperature(offset, naming.classes)
@@ -246,6 +262,7 @@ def extend(
         weights=table.weights,
         catalog=str(table.catalog_name),
         space=str(table.space_name),
+        catalog_digests=_digests(old, table),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=current_versions(),
         renamed=old.renamed,
@@ -258,61 +275,84 @@ def extend(
     )
 
 
-def _checked(old: Head, *, method: str, max_loss: float) -> LinearForm | GatedForm:
+def _digests(old: Head, table: "FeatureTable") -> dict[str, str]:
+    """Return the digests of all catalogs that went into a head; none if one is unknown."""
+    if old.catalog and not old.catalog_digests:
+        return {}
+    return {**old.catalog_digests, **table.catalog_digests}
+
+
+def _checked(
+    old: Head, *, method: str, head: str, max_loss: float
+) -> LinearForm | GatedForm | KernelForm | NetworkForm:
     if method not in METHODS:
         raise HeadError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
     if isinstance(max_loss, bool) or not 0 <= max_loss < 1:
         raise HeadError(
             f"max_loss must be a share of old images of at least 0 and below 1; found {max_loss!r}"
         )
-    if old.form is None:
+    if method != "gate" and head != "logistic":
+        raise HeadError(f"the method {method} has no head of the new classes; {head} is for the method gate")
+    form = old.form
+    if form is None:
         raise HeadError(
-            f"the head {old.name} cannot be extended, because it is not linear; use a linear head (such "
-            "as logistic or "
-            "svm, see `featstore heads`), or an imported or extended one"
+            f"the head {old.name} cannot be extended: it is neither linear nor rbf, mlp or extended; fit "
+            "one of these (`featstore heads` lists them)"
         )
-    if method != "gate" and isinstance(old.form, GatedForm):
+    if method != "gate" and not isinstance(form, LinearForm):
         raise HeadError(
-            f"the head {old.name} has a gate, but {method} adds columns to linear heads; use the method gate"
+            f"the head {old.name} is not linear, but {method} adds columns to linear heads; use the method "
+            "gate"
         )
-    return old.form
+    return form
 
 
 def _alone(
-    table: "FeatureTable", *, rule: SplitRule, seed: int, jobs: int | None, progress: Progress | None
+    table: "FeatureTable",
+    *,
+    head: str,
+    rule: SplitRule,
+    seed: int,
+    jobs: int | None,
+    progress: Progress | None,
 ) -> Head:
     """Fit a classifier of the new classes alone."""
     try:
-        head = fit(table, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
+        return fit(table, head=head, rule=rule, seed=seed, folds=N_FOLDS, jobs=jobs, progress=progress)
     except SplitError:
+        if head not in _OF_FEW:
+            raise
         # Errors other than too few images for folds occur again.
-        fixed = {"C": _C_OF_FEW}
-        head = fit(table, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
-        _logger.warning("too few new images to choose C by %d folds: using C=%g", N_FOLDS, _C_OF_FEW)
-    return head
+        fixed = _OF_FEW[head]
+        few = fit(table, head=head, params=fixed, rule=rule, seed=seed, refit=True, progress=progress)
+        named = ", ".join(f"{name}={value:g}" for name, value in fixed.items())
+        _logger.warning("too few new images to choose parameters by %d folds: using %s", N_FOLDS, named)
+        return few
 
 
 def _method(
     method: str,
     old: Head,
-    form: LinearForm | GatedForm,
-    alone: Head | None,
-    known: list[str],
+    form: LinearForm | GatedForm | KernelForm | NetworkForm,
+    classifier: NewClassifier,
     naming: Naming,
     *,
-    n_new: int,
+    old_columns: NDArray[np.int64] | None,
     seed: int,
 ) -> Method:
     """Return a function that fits the extension on given images."""
     temperature = old.temperature or 1.0
-    if isinstance(form, GatedForm) or method == "gate":
+    if method == "gate" or not isinstance(form, LinearForm):
 
         def fit_gate(new: Samples, old_samples: Samples) -> Gate:
-            # With a sample of the images, the classifier has seen all of them.
-            whole = alone.linear if alone is not None and len(new) == n_new else None
-            classifier = whole or _classifier(alone, new, known)
             return Gate.fit(
-                form, classifier, new, old_samples, naming=naming, temperatures=(temperature, 1.0)
+                form,
+                classifier.fit(new),
+                new,
+                old_samples,
+                naming=naming,
+                temperatures=(temperature, classifier.temperature),
+                old_columns=old_columns,
             )
 
         return fit_gate
@@ -320,20 +360,6 @@ def _method(
     if method == "imprinting":
         return lambda new, _old: Columns.imprint(scaled, new, naming=naming)
     return lambda new, old_samples: Columns.train(scaled, new, old_samples, naming=naming, seed=seed)
-
-
-def _classifier(alone: Head | None, samples: Samples, known: list[str]) -> LinearForm:
-    """Fit a classifier of the new classes with the chosen parameters; a single class needs none."""
-    dim = samples.X.shape[1]
-    if alone is None:
-        return LinearForm(coef=np.zeros((1, dim)), intercept=np.zeros(1))
-    from sklearn.base import clone
-
-    estimator = clone(alone.estimator).fit(samples.X, np.array(known)[samples.y])
-    form = linear_form(estimator, feature_dim=dim, tolerance=_TOLERANCE)
-    if form is None:
-        raise HeadError("the classifier of the new classes has no linear form: these features hardly vary")
-    return form
 
 
 def _test_scores(

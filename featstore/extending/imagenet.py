@@ -10,10 +10,9 @@ and have a disambiguation: ``crane_(bird)``, ``crane_(machine)``, ``maillot_(tig
 WordNet 3.0 (Princeton University).
 """
 
-from functools import cache
 from importlib.resources import files
 
-__all__ = ["imagenet_classes", "imagenet_ids"]
+__all__ = ["imagenet_classes"]
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -28,16 +27,5 @@ def imagenet_classes() -> tuple[str, ...]:
     >>> imagenet_classes()[:3]
     ('tench', 'goldfish', 'great_white_shark')
     """
-    return tuple(name for _, name in _rows())
-
-
-def imagenet_ids() -> tuple[str, ...]:
-    """Return the WordNet ids of the 1,000 classes, such as n01440764, in the same order."""
-    return tuple(wordnet_id for wordnet_id, _ in _rows())
-
-
-@cache
-def _rows() -> tuple[tuple[str, str], ...]:
     text = files("featstore.extending").joinpath("imagenet_classes.tsv").read_text(encoding="utf-8")
-    pairs = (line.split("\t") for line in text.splitlines())
-    return tuple((wordnet_id, name) for wordnet_id, name in pairs)
+    return tuple(line.split("\t")[1] for line in text.splitlines())

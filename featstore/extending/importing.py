@@ -56,7 +56,7 @@ def import_head(
     **options
         As for :func:`featstore.load_backbone`: ``layer``, ``pooling``, ``image_size``, ``resize``, ``dtype``,
         ``precision``, ``preprocessing``, ``alpha``, ``views``, ``trust_model``, ``imports``. They must be
-        those of the features that the head is to be used with.
+        those of the features that the head will be used with.
 
     Returns
     -------
@@ -110,9 +110,8 @@ def import_head(
     if len(names) != n_classes:
         of = f" of {os.fspath(classes)}" if isinstance(classes, str | os.PathLike) else ""
         raise HeadError(
-            f"the classifier of {backbone.spec.name} has {n_classes:,} classes, but there are "
-            f"{len(names):,} names{of}; "
-            f"expected one for each class, in the network's order"
+            f"the classifier of {backbone.spec.name} has {n_classes:,} classes, but there are {len(names):,} "
+            f"names{of}; expected one for each class, in the network's order"
         )
     kernel, bias = classifier.kernel.astype(np.float64), classifier.bias.astype(np.float64)
     order = np.argsort(names)
@@ -175,8 +174,7 @@ def _default_names(backbone: Backbone, n_classes: int) -> NDArray[np.str_]:
     if n_classes != _N_IMAGENET:
         raise HeadError(
             f"the classifier of {name} has {n_classes:,} classes, but ImageNet has {_N_IMAGENET:,}: name "
-            "them "
-            "with --classes FILE, one name on each line in the network's order"
+            "them with --classes FILE, one name on each line in the network's order"
         )
     if backbone.spec.architecture not in {info.name for info in known_backbones()}:
         raise HeadError(

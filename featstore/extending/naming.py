@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed, matching_name
+from featstore.class_names import matching_name
 from featstore.errors import HeadError
+from featstore.messages import listed
 
 __all__ = ["Naming", "name_classes"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed
 from featstore.errors import HeadError, SplitError
 from featstore.extending.samples import MOST_IMAGES, Samples, assign_folds, keep_classes, sample_evenly
 from featstore.heads.data.partition import row_groups
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
+from featstore.messages import listed
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The pipeline from sources to features: read, hash, decode, forward pass, store."""
+"""The pipeline from sources to features: read, hash, decode, forward pass, store; ``stream`` runs it."""
 
 import lazy_loader
 

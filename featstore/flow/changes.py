@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from featstore.errors import SourceError, StoreError
 from featstore.images.sources.opening import Source
+from featstore.io.urls import is_url
+from featstore.label_sets import split_labels
 from featstore.store import Catalog, FeatureStore
 from featstore.store.moved_catalogs import is_left_behind
 
@@ -21,6 +23,7 @@ __all__ = [
     "find_changes",
     "find_moved",
     "is_same_place",
+    "parents",
     "warn_of_lost_splits",
 ]
 
@@ -32,39 +35,36 @@ _SHARE_MOVED = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SourceChanges:
-    """Differences between a source and its earlier catalog.
+    """Differences between a source and its earlier catalog."""
 
-    Attributes
-    ----------
-    gone : tuple of str
-        Paths of images whose content is nowhere in the source any more.
-    emptied_classes : dict of str to int
-        How many images each class had that has none now.
-    moved_from : str or None
-        Where the source was before, where that is another place.
-    """
-
-    gone: tuple[str, ...] = ()
-    emptied_classes: dict[str, int] = field(default_factory=dict)
-    moved_from: str | None = None
+    gone: tuple[str, ...] = ()  # paths of images whose content is nowhere in it any more
+    emptied_classes: dict[str, int] = field(default_factory=dict)  # how many images each had
+    moved_from: str | None = None  # its earlier location
 
 
 def find_changes(before: Catalog, after: Catalog) -> SourceChanges:
     """Compare a source's old catalog with its new one."""
     paths = set(after.paths)
     is_kept = np.isin(_keys(before.content_hash), _keys(after.content_hash[after.content_hash.any(axis=1)]))
-    labels = set(after.labels)
-    counts = Counter(label for label in before.labels if label is not None and label not in labels)
+    labels = {label for text in after.labels for label in _labels(text, after.label_separator)}
+    had = (label for text in before.labels for label in _labels(text, before.label_separator))
+    counts = Counter(label for label in had if label not in labels)
     return SourceChanges(
         gone=tuple(
             path
             for path, kept in zip(before.paths, is_kept.tolist(), strict=True)
             # A folder that cannot be read is listed itself, and what is in it may well be there.
-            if not kept and path not in paths and paths.isdisjoint(_parents(path))
+            if not kept and path not in paths and paths.isdisjoint(parents(path))
         ),
         emptied_classes=dict(sorted(counts.items())),
         moved_from=None if is_same_place(before.location, after.location) else before.location or None,
     )
+
+
+def _labels(text: str | None, separator: str) -> list[str]:
+    if text is None:
+        return []
+    return split_labels(text, separator) if separator else [text]
 
 
 def catalog_name_for(store: FeatureStore, source: Source) -> str:
@@ -94,10 +94,10 @@ def check_same_source(catalog: Catalog, source: Source) -> None:
     """Raise SourceError if a catalog belongs to another source that still exists."""
     if is_same_place(catalog.location, source.location):
         return
-    if not catalog.location or os.path.lexists(catalog.location):
+    if not catalog.location or is_url(catalog.location) or os.path.lexists(catalog.location):
         raise SourceError(
             f"the catalog {catalog.name!r} describes {catalog.location or 'a list'}, not "
-            f"{source.location or 'a list'}; give this source a name of its own with --catalog NAME"
+            f"{source.location or 'a list'}; give this source another name with --catalog NAME"
         )
 
 
@@ -135,6 +135,7 @@ def _keys(content_hash: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     return np.ascontiguousarray(content_hash).view("S32").ravel()
 
 
-def _parents(path: str) -> Iterator[str]:
+def parents(path: str) -> Iterator[str]:
+    """Yield the folders above a relative path, the innermost first."""
     while path := path.rpartition("/")[0]:
         yield path

@@ -4,25 +4,43 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from featstore.backbones import Backbone, load_backbone
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.backbones import Backbone
+from featstore.backbones.joint import joint_backbones
+from featstore.backbones.several import load_backbones, refuse_options
 from featstore.errors import ExtractionError
 from featstore.flow.changes import catalog_name_for, check_same_source, warn_of_lost_splits
+from featstore.flow.elsewhere import Elsewhere
 from featstore.flow.ledger import Ledger
-from featstore.flow.sealing import Sealer, store_features, uninterrupted
-from featstore.images.sources.label_doubts import label_doubts
+from featstore.flow.sealing import JointSealer, close_all, store_features, uninterrupted
+from featstore.flow.shard import Executor, ShardJob
+from featstore.flow.shard_choice import ShardChoice
+from featstore.images.sources.label_doubts import label_doubts, separator_doubts
 from featstore.images.sources.opening import Source, open_source
 from featstore.images.views import checked_n_views
 from featstore.io.json_values import json_values
-from featstore.store import Catalog, FeatureStore
+from featstore.io.urls import is_url
+from featstore.store import Catalog, Corrections, FeatureStore
+from featstore.store.catalog import checked_name
+from featstore.store.shard_reports import read_report, write_report
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ExtractionInterrupted", "ExtractionReport", "extract"]
+__all__ = [
+    "ExtractionInterrupted",
+    "ExtractionReport",
+    "check_some_used",
+    "known_catalog",
+    "make_report",
+    "run_extraction",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +54,7 @@ class ExtractionReport:
     store : str
         Absolute path of the store.
     space, catalog : str
-        Where the features and the labels are in it.
+        Where the features and the labels are in it; the names of several spaces with ``+`` between them.
     images : int
         Files of the source, the failed ones included.
     views : int
@@ -74,11 +92,18 @@ class ExtractionReport:
         Where the source was that the catalog described before, where that is another place.
     seconds, images_per_second : float
         Wall time, and images processed in it.
+    nodes : dict of str to float
+        Images per second by node of a cluster; empty for an extraction in this process.
+    lacking : dict of str to int
+        After :func:`featstore.collect`, how many images of each shard, such as ``"3/16"``, have no report.
+    corrections : dict
+        What corrections of labels have done: the fields of :class:`CorrectionEffect`; empty without them.
 
     Examples
     --------
     >>> import tempfile
     >>> from featstore.images import write_digits
+    >>> from featstore import extract
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     n_images = write_digits(f"{folder}/digits", n_images=10)
     ...     report = extract(f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering")
@@ -108,6 +133,9 @@ class ExtractionReport:
     skipped: dict[str, int] = field(default_factory=dict)
     empty_classes: tuple[str, ...] = ()
     unlabelled: int = 0
+    nodes: dict[str, float] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)
+    corrections: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, each failure as ``{"path", "reason"}``."""
@@ -121,7 +149,7 @@ class ExtractionInterrupted(KeyboardInterrupt):
     Attributes
     ----------
     report : ExtractionReport
-        What had been done. The same call goes on from there.
+        What had been done. The same call resumes from there.
     """
 
     def __init__(self, report: ExtractionReport) -> None:
@@ -129,161 +157,168 @@ class ExtractionInterrupted(KeyboardInterrupt):
         self.report = report
 
 
-def extract(
+def run_extraction(
     source: Any,
     store: str | os.PathLike[str] | FeatureStore | None = None,
     *,
-    backbone: "str | os.PathLike[str] | keras.Model | Backbone" = "mobilenet_v2",
+    backbone: "str | os.PathLike[str] | keras.Model | Backbone | Sequence[Backbone]" = "mobilenet_v2",
     n_views: int = 1,
     catalog: str | None = None,
-    train_list: str | os.PathLike[str] | None = None,
-    validation_list: str | os.PathLike[str] | None = None,
-    test_list: str | os.PathLike[str] | None = None,
+    source_options: Mapping[str, Any] | None = None,
     strict: bool = False,
     rehash: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    shard: ShardChoice | None = None,
+    executor: Executor | None = None,
+    corrections: Corrections | None = None,
     **backbone_options: Any,
 ) -> ExtractionReport:
-    """Extract the features of all images of a source into a store.
-
-    Images whose content is in the store's space already cost no forward pass; files that are unchanged since
-    the last time (same path, size, times and inode) are not even opened. Of several views those that are
-    there cost none either, and an image is read and decoded once for all that it lacks.
-
-    Parameters
-    ----------
-    source : path, iterable of path, or table
-        A folder of class folders, a flat folder, a folder whose folders ``train``, ``test``, … hold class
-        folders, a CSV or TSV with the columns ``path`` and, optionally, ``label``, ``group`` and ``split``,
-        or TFRecord shards: their folder, a pattern such as ``"train-*"``, or a list of them. Or a list
-        of paths, which have no labels, or a table with these columns, such as a pandas DataFrame: its
-        relative paths start from the current folder, and its catalog is called ``"images"`` by default.
-    store : path or FeatureStore, optional
-        Made where it does not exist. By default ``NAME.fstore`` in the current folder, after the source.
-    backbone : str, path, keras.Model or Backbone
-        Name of a known backbone, path of a ``.keras`` model, a Keras model, or what
-        :func:`featstore.load_backbone` returned.
-    n_views : int
-        Number of views of each image, 0 to ``n_views - 1``, that the store will have. View 0 is the image
-        itself; the others are drawn by the backbone option ``views``, a :class:`~featstore.ViewRecipe`.
-    catalog : str, optional
-        Name for this source's paths and labels in the store; by default after the source. Where there is none
-        of that name, and one whose source is gone has most of its images here, that one follows its images.
-    train_list, validation_list, test_list : path, optional
-        Text files with one image of the source a line, such as ``apple_pie/1005649``: its path in the source,
-        with or without its extension. The images get these splits; those in no list are left to the split
-        rule, and so is every image when a later call gives no lists.
-    strict : bool
-        Stop at the first image that cannot be decoded instead of recording its reason and going on.
-    rehash : bool
-        Read every file again, including those whose size, times and inode are unchanged. Images whose
-        content is the same cost no forward pass.
-    workers : int, optional
-        Threads that read and decode; by default one for each core.
-    progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of images.
-    **backbone_options
-        As for :func:`featstore.load_backbone`: ``weights``, ``layer``, ``pooling``, ``image_size``,
-        ``resize``, ``dtype``, ``precision``, ``preprocess``, ``alpha``, ``views``, ``engine``,
-        ``devices``, ``trust_model``, ``imports``.
-
-    Returns
-    -------
-    ExtractionReport
-
-    Raises
-    ------
-    SourceError
-        The source cannot be used, a list does not fit it, or its catalog's name is taken by another source.
-    BackboneError
-        The backbone cannot be built.
-    ViewError
-        ``n_views`` does not go with the recipe: more than 1 needs one, and one needs more than 1.
-    StoreError
-        The store cannot be opened or written.
-    ExtractionError
-        Every image failed, or one did and ``strict`` is true.
-    ExtractionInterrupted
-        Ctrl-C; what was done is sealed.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from featstore import ViewRecipe, extract
-    >>> from featstore.images import write_digits
-    >>> recipe = ViewRecipe(flip=True, random_crop=10)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store = f"{folder}/digits.fstore"
-    ...     n_images = write_digits(f"{folder}/digits", n_images=10)
-    ...     report = extract(
-    ...         f"{folder}/digits", store=store, backbone="scattering", n_views=2, views=recipe
-    ...     )
-    >>> report.extracted_views
-    20
-    """
+    """Extract the features of a source here, or by an executor; see :func:`featstore.extract`."""
     started = time.monotonic()
-    loaded: Any = backbone if hasattr(backbone, "spec") else None
-    recipe = backbone_options.get("views") if loaded is None else loaded.spec.views
+    loaded = _loaded(backbone)
+    recipe = loaded[0].spec.views if loaded else backbone_options.get("views")
     n_views = checked_n_views(n_views, recipe)
-    images = open_source(source, train_list=train_list, validation_list=validation_list, test_list=test_list)
+    images = open_source(source, **source_options or {})
     for sentence in images.doubts():
         _log.warning("%s", sentence)
-    if not os.path.isdir(images.location):
-        for doubt in label_doubts(record.label for record in images.records):
+    if not (is_url(images.location) or os.path.isdir(images.location)):
+        for doubt in _label_doubts(images, source_options or {}):
             _log.warning("%s", doubt)
-    if loaded is None:
-        network = load_backbone(backbone, **backbone_options)
-    elif backbone_options:
-        raise TypeError(f"a loaded backbone takes no further options: {', '.join(sorted(backbone_options))}")
-    else:
-        network = loaded
-    made = False
+    if loaded:
+        refuse_options(backbone_options)
+    networks = loaded or load_backbones(backbone, **backbone_options)
+    network, space = networks[0], "+".join(one.spec.name for one in networks)
+    if len(networks) > 1 and (shard is not None or executor is not None):
+        raise ExtractionError(
+            f"shards are of one space; found {len(networks)}: {space}. Extract each layer and size separately"
+        )
     if not isinstance(store, FeatureStore):
-        path = f"{images.name}.fstore" if store is None else store
-        made = not os.path.lexists(path)
-        store = FeatureStore(path, create=True)
-    name = catalog or catalog_name_for(store, images)
-    known = _known_catalog(store, name, images)
-    ledger = Ledger(images, known, strict=strict)
-    sealer = Sealer(store, network, n_views=n_views)
-    ledger.recall(sealer.are_there, rehash=rehash)
+        store = FeatureStore(f"{images.name}.fstore" if store is None else store, create="later")
+    name = checked_name(catalog, "catalog") if catalog else catalog_name_for(store, images)
+    known = known_catalog(store, name, images)
+    if shard is not None:
+        images = shard.of(images)
+    ledger = Ledger(images, known, strict=strict, corrections=corrections)
+    joints = [JointSealer(store, joint, n_views=n_views) for joint, _ in joint_backbones(networks)]
+    sealers = [part for joint in joints for part in joint.parts]
+
+    def are_there(content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        there = [sealer.are_there(content_hash) for sealer in sealers]
+        return np.asarray(np.logical_and.reduce(there), np.bool_)
+
+    ledger.recall(are_there, rehash=rehash)
+    if shard is not None and (before := read_report(store, space, name, str(shard))):
+        ledger.recall_from(before, are_there, rehash=rehash)
+
+    elsewhere = None
+    if executor is not None:
+        job = ShardJob(
+            root=images.root,
+            store=store.path,
+            network=network,
+            n_views=n_views,
+            present=sealers[0].present(),
+            workers=workers or network.threads,
+        )
+        elsewhere = Elsewhere(job, executor)
 
     def finish() -> None:
-        sealer.close()
-        ledger.write_catalog(store, name, is_named=catalog is not None)
+        close_all(sealers)
+        unseen = [] if elsewhere is None else elsewhere.unseen(ledger, store)
+        ledger.catalog_name = name
+        if shard is not None:
+            write_report(store, network.spec.name, ledger.settled_catalog(name), str(shard))
+        elif store.is_made:
+            # One that is not has no row: an empty store is not left behind.
+            ledger.write_catalog(store, name, is_named=catalog is not None)
+        if unseen:
+            raise _unseen_error(unseen, store)
 
     def report() -> ExtractionReport:
-        return _report(ledger, sealer, store, network.spec.name, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return make_report(
+            ledger,
+            store,
+            space,
+            n_views=n_views,
+            n_rows=max(sealer.n_rows for sealer in sealers) if elsewhere is None else elsewhere.n_rows,
+            seconds=seconds,
+            nodes={} if elsewhere is None else elsewhere.images_per_second(seconds),
+        )
 
     try:
         try:
             _note_progress(ledger, progress)
+            steps = (
+                _run_here(ledger, joints, workers or network.threads)
+                if elsewhere is None
+                else elsewhere.run(ledger, store)
+            )
             # Closed at an error here, so that nothing is read or computed any more.
-            with contextlib.closing(
-                store_features(ledger.items(), network, sealer, workers=workers)
-            ) as groups:
-                for group in groups:
-                    for image in group.images:
-                        ledger.settle(image)
+            with contextlib.closing(steps):
+                for _ in steps:
                     _note_progress(ledger, progress)
         finally:
             uninterrupted(finish)
-        if ledger.extracted:
-            sealer.compact()
+        if ledger.extracted and shard is None:
+            for sealer in sealers:
+                sealer.compact()
     except KeyboardInterrupt as interruption:
         raise ExtractionInterrupted(report()) from interruption
-    finally:
-        if made and not store.space_names:
-            _remove_empty(store, name)
     finished = report()
-    if finished.failed == finished.images:
-        path, reason = finished.failures[0]
+    if shard is None:
+        check_some_used(finished)
+    return finished
+
+
+def _label_doubts(images: Source, source_options: Mapping[str, Any]) -> list[str]:
+    if not images.label_separator:
+        return label_doubts(record.label for record in images.records)
+    if source_options.get("label_columns"):
+        return []
+    return separator_doubts(images.records, images.label_separator)
+
+
+def _loaded(backbone: Any) -> list[Backbone]:
+    """Return the backbones that the caller has loaded; none for a name."""
+    given = list(backbone) if isinstance(backbone, list | tuple) else [backbone]
+    if not given or not all(hasattr(one, "spec") for one in given):
+        if isinstance(backbone, list | tuple):
+            raise TypeError("several backbones are given as load_backbone returns them; found other things")
+        return []
+    if len({one.spec.views for one in given}) > 1:
+        raise ExtractionError("the backbones have different recipes of views; load them with the same views=")
+    return given
+
+
+def check_some_used(report: ExtractionReport) -> None:
+    """Raise ExtractionError if every image failed."""
+    if report.failed == report.images:
+        path, reason = report.failures[0]
         raise ExtractionError(
-            f"none of the {finished.images:,} images could be used; the first, {path}: {reason}. "
+            f"none of the {report.images:,} images could be used; the first, {path}: {reason}. "
             "Check that the files are whole and are images."
         )
-    return finished
+
+
+def _run_here(
+    ledger: Ledger, sealers: Sequence[JointSealer], workers: int | None
+) -> Generator[None, None, None]:
+    """Run what is not settled through the networks, and settle it."""
+    with contextlib.closing(store_features(ledger.items(), sealers, workers=workers)) as groups:
+        for group in groups:
+            for image in group.images:
+                ledger.settle(image)
+            yield
+
+
+def _unseen_error(paths: list[str], store: FeatureStore) -> ExtractionError:
+    return ExtractionError(
+        f"the features of {len(paths):,} images, the first {paths[0]}, were sealed by other machines and are "
+        f"not in {store.path} as this machine sees it: put the store on a file system that all of them "
+        "share, or in a bucket, and run this again"
+    )
 
 
 def _note_progress(ledger: Ledger, progress: Callable[[int, int], None] | None) -> None:
@@ -291,18 +326,27 @@ def _note_progress(ledger: Ledger, progress: Callable[[int, int], None] | None) 
         progress(ledger.settled, ledger.n_images)
 
 
-def _report(
-    ledger: Ledger, sealer: Sealer, store: FeatureStore, space: str, seconds: float
+def make_report(
+    ledger: Ledger,
+    store: FeatureStore,
+    space: str,
+    *,
+    n_views: int,
+    n_rows: int,
+    seconds: float,
+    nodes: dict[str, float] | None = None,
+    lacking: dict[str, int] | None = None,
 ) -> ExtractionReport:
+    """Return the report of what a ledger has settled."""
     source, changes, failures = ledger.source, ledger.changes, tuple(ledger.failures())
     return ExtractionReport(
         store=store.path,
         space=space,
         catalog=ledger.catalog_name,
         images=ledger.n_images,
-        views=sealer.n_views,
+        views=n_views,
         extracted=ledger.extracted,
-        extracted_views=sealer.n_rows,
+        extracted_views=n_rows,
         reused=ledger.reused,
         failed=len(failures),
         failures=failures,
@@ -318,29 +362,21 @@ def _report(
         skipped=dict(source.skipped),
         empty_classes=_empty_classes(source, {path for path, _ in failures}),
         unlabelled=source.unlabelled,
+        nodes=nodes or {},
+        lacking=lacking or {},
+        corrections=ledger.corrections,
     )
 
 
 def _empty_classes(source: Source, failed: set[str]) -> tuple[str, ...]:
+    if source.label_separator:
+        return tuple(source.empty_folders)
     labels = {record.label for record in source.records if record.label}
     full = {record.label for record in source.records if record.path not in failed}
     return (*source.empty_folders, *sorted(labels - full))
 
 
-def _remove_empty(store: FeatureStore, catalog: str) -> None:
-    """Remove a store that this run created and left empty."""
-    # Only empty folders are removed: rows that another process writes meanwhile stay.
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.join(store.path, "spaces"))
-        if catalog in store.catalog_names:
-            os.unlink(store.catalog_path(catalog))
-        for folder in ("catalogs", "heads"):
-            os.rmdir(os.path.join(store.path, folder))
-        os.unlink(os.path.join(store.path, "featstore.json"))
-        os.rmdir(store.path)
-
-
-def _known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | None:
+def known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | None:
     """Return the catalog that an earlier run wrote for this source, if any."""
     if name not in store.catalog_names:
         return None

@@ -11,11 +11,10 @@ from featstore.errors import ExtractionError
 from featstore.flow.loading import GivenItem
 from featstore.flow.sealing import Sealer, store_features, uninterrupted
 from featstore.io.stamps import is_there
+from featstore.messages import listed
 from featstore.store import FeatureStore, Space
 
 __all__ = ["check_photos", "fill_known"]
-
-_NAMED = 5
 
 
 def fill_known(
@@ -31,7 +30,7 @@ def fill_known(
     """Compute the views that a space lacks of known images; return the space and how many were computed."""
     sealer = Sealer(store, network, n_views=n_views)
     is_lacking = ~sealer.are_there(content_hash)
-    # A content is read once, whichever of its files.
+    # A content is read once, from any of its files.
     _, first = np.unique(content_hash, axis=0, return_index=True)
     wanted = [paths[at] for at in np.sort(first).tolist() if is_lacking[at]]
     check_photos(wanted)
@@ -39,9 +38,7 @@ def fill_known(
     n_done = 0
     try:
         # Closed at an error here, so that nothing is read or computed any more.
-        with contextlib.closing(
-            store_features(map(GivenItem, wanted), network, sealer, workers=workers)
-        ) as groups:
+        with contextlib.closing(store_features(map(GivenItem, wanted), [sealer], workers=workers)) as groups:
             for group in groups:
                 reasons |= {str(image.item.path): image.reason for image in group.images if image.reason}
                 n_done += len(group.images)
@@ -55,7 +52,7 @@ def fill_known(
         named = [_explained(paths[at], reasons) for at in lacking.tolist()]
         raise ExtractionError(
             f"{len(named):,} images are not what they were when their features were extracted: "
-            f"{_listed(named)}; run featstore extract on them again"
+            f"{listed(named)}; run featstore extract on them again"
         )
     return store.space(network.spec.name), sealer.n_rows
 
@@ -65,13 +62,9 @@ def check_photos(paths: Sequence[str]) -> None:
     if missing := [path for path in paths if not is_there(path)]:
         raise ExtractionError(
             f"{len(missing):,} of {len(paths):,} images are not where the catalog has them: "
-            f"{_listed(missing)}; put them back, or run featstore extract where they are now"
+            f"{listed(missing)}; put them back, or run featstore extract where they are now"
         )
 
 
 def _explained(path: str, reasons: dict[str, str]) -> str:
     return f"{path} ({reasons[path]})" if path in reasons else path
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")

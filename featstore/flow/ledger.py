@@ -3,9 +3,9 @@
 import functools
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,61 +19,37 @@ from featstore.flow.changes import (
     warn_of_lost_splits,
 )
 from featstore.flow.loading import Loaded
-from featstore.images.reading import read_image
+from featstore.flow.record_item import RecordItem
+from featstore.flow.shard import Shard, ShardResult
 from featstore.images.sources.opening import ImageRecord, Source
-from featstore.io.stamps import MEMBER_MARK, UNKNOWN
-from featstore.store import Catalog, FeatureStore
+from featstore.io.stamps import UNKNOWN
+from featstore.messages import printable
+from featstore.store import Catalog, Corrections, FeatureStore, correct_catalog, is_correction
+from featstore.store.correcting import check_one_label
 from featstore.store.keys import HASH_BYTES
 
-__all__ = ["Ledger", "RecordItem"]
+__all__ = ["Ledger"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class RecordItem:
-    """A source's image on its way through the pipeline."""
-
-    number: int  # of the record, in its source
-    record: ImageRecord
-    root: str
-    is_racy: bool = False  # the file may have changed while it was read: the next run has to read it again
-
-    def read(self) -> bytes:
-        """Return the file's bytes."""
-        self.is_racy = self.record.stamp.is_racy(time.time_ns())
-        content = read_image(os.path.join(self.root, self.record.path))
-        # The stamp of an image within a larger file is that file's.
-        self.is_racy |= MEMBER_MARK not in self.record.path and len(content) != self.record.stamp.size
-        return content
 
 
 class Ledger:
     """The state of each record of a source, from which its catalog is written.
 
     A record is settled once its features are in the store, or the reason is known why it has none.
-
-    Parameters
-    ----------
-    source : Source
-    known : Catalog or None
-        What an earlier run wrote of this source.
-    strict : bool
-        Raise ExtractionError at the first image that cannot be decoded.
-
-    Attributes
-    ----------
-    n_images : int
-        Of the source, those that could not even be opened included.
-    settled, extracted, reused, read : int
-        Numbers of images so far; see :class:`~featstore.flow.extraction.ExtractionReport`.
-    catalog_name : str
-        Once the catalog has been written.
-    changes : SourceChanges
-        From the catalog that was there, once that of a finished run has been written.
+    With ``strict``, the first image that cannot be decoded raises ExtractionError.
     """
 
-    def __init__(self, source: Source, known: Catalog | None, *, strict: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        known: Catalog | None,
+        *,
+        strict: bool,
+        corrections: Corrections | None = None,
+    ) -> None:
+        if corrections is not None:
+            check_one_label(source.label_separator, printable(source.location))
         self.source = source
         self.strict = strict
         self.n_images = len(source.records) + len(source.failures)
@@ -88,13 +64,27 @@ class Ledger:
         self.read = 0
         self.catalog_name = ""
         self.changes = SourceChanges()
+        self.corrections: dict[str, Any] = {}
+        self._corrections = corrections
         self._known = known
         self._near_groups = {} if known is None else known.near_group_by_content()
 
     def recall(self, are_there: Callable[[NDArray[np.uint8]], NDArray[np.bool_]], *, rehash: bool) -> None:
         """Settle unchanged files of which the features are there, or that could not be decoded."""
         # For others the old content is kept, without stamps, in case the run is interrupted before them.
-        if (known := self._known) is None or known.root != self.source.root:
+        if self._known is not None:
+            self.recall_from(self._known, are_there, rehash=rehash)
+
+    def recall_from(
+        self,
+        known: Catalog,
+        are_there: Callable[[NDArray[np.uint8]], NDArray[np.bool_]],
+        *,
+        rehash: bool = False,
+        is_report: bool = False,
+    ) -> None:
+        """Do so by any catalog of the source, or by a shard's report, with what it could not read."""
+        if known.root != self.source.root:
             return
         numbers = {path: number for number, path in enumerate(known.paths)}
         stamps = known.stamps()
@@ -102,45 +92,88 @@ class Ledger:
         present = are_there(known.content_hash).tolist()
         for at, record in enumerate(self.source.records):
             number = numbers.get(record.path, -1)
-            if number < 0:
+            if number < 0 or self._is_settled[at]:
                 continue
             is_same = not rehash and stamps[number] == record.stamp
+            # A file that may have changed while it was read counts as read; the next run reads it again.
+            is_settled = is_same or (is_report and stamps[number] == UNKNOWN)
             self._is_racy[at] = not is_same
             self._content_hash[at] = known.content_hash[number]
-            reason = known.reasons[number]
+            reason = None if is_correction(known.reasons[number]) else known.reasons[number]
             if reason is not None:
                 self._reasons[at] = reason
-            if is_same and has_hash[number] and (present[number] or reason is not None):
+            is_known = has_hash[number] or (is_report and reason is not None)
+            if is_settled and is_known and (present[number] or reason is not None):
                 self._is_settled[at] = True
                 self.settled += 1
                 self.reused += reason is None
 
-    def items(self) -> Iterator[RecordItem]:
-        """Yield what is not settled yet."""
+    def check_strict(self) -> None:
+        """Raise ExtractionError for what is known to have failed, if strict."""
         if self.strict and (failures := self.failures()):
             raise _strict_error(*failures[0])
+
+    def items(self) -> Iterator[RecordItem]:
+        """Yield what is not settled yet."""
+        self.check_strict()
         for number in np.flatnonzero(~self._is_settled).tolist():
             yield RecordItem(number, self.source.records[number], self.source.root)
 
+    def shards(self, size: int) -> Iterator[Shard]:
+        """Yield what is not settled yet, some images at a time, without what workers need not know."""
+        numbers = np.flatnonzero(~self._is_settled)
+        for start in range(0, len(numbers), size):
+            some = numbers[start : start + size]
+            records = [self.source.records[number] for number in some.tolist()]
+            bare = [ImageRecord(path=record.path, stamp=record.stamp) for record in records]
+            yield Shard(numbers=some, records=bare)
+
     def settle(self, image: Loaded[RecordItem]) -> None:
-        """Record what became of an image."""
-        number = image.item.number
-        if image.content_hash:
-            self._content_hash[number] = np.frombuffer(image.content_hash, np.uint8)
-        else:
-            self._content_hash[number] = 0
-        self._is_racy[number] = image.item.is_racy or image.is_transient
+        """Record the outcome of an image."""
+        self._settle(
+            image.item.number,
+            image.content_hash or None,
+            reason=image.reason,
+            is_racy=image.item.is_racy or image.is_transient,
+            is_computed=bool(image.views),
+        )
+
+    def settle_shard(self, shard: Shard, result: ShardResult) -> None:
+        """Record the outcome of a shard's images."""
+        for at, number in enumerate(shard.numbers.tolist()):
+            self._settle(
+                number,
+                result.content_hash[at].tobytes(),
+                reason=result.reasons.get(at),
+                is_racy=bool(result.is_racy[at]),
+                is_computed=bool(result.is_computed[at]),
+            )
+
+    def unsettle_lacking(self, are_there: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> list[str]:
+        """Take settled images without a reason back if their features are not there; return their paths."""
+        numbers = np.flatnonzero(self._is_settled)
+        numbers = numbers[[number not in self._reasons for number in numbers.tolist()]]
+        lacking = numbers[~are_there(self._content_hash[numbers])]
+        self._is_settled[lacking] = False
+        self._content_hash[lacking] = 0
+        return [self.source.records[number].path for number in lacking.tolist()]
+
+    def _settle(
+        self, number: int, content_hash: bytes | None, *, reason: str | None, is_racy: bool, is_computed: bool
+    ) -> None:
+        self._content_hash[number] = 0 if content_hash is None else np.frombuffer(content_hash, np.uint8)
+        self._is_racy[number] = is_racy
         self._is_settled[number] = True
         self._reasons.pop(number, None)
         self.settled += 1
         self.read += 1
-        if image.reason is not None:
-            path = image.item.record.path
-            self._reasons[number] = image.reason
-            _log.info("%s: %s", path, image.reason)
+        if reason is not None:
+            path = self.source.records[number].path
+            self._reasons[number] = reason
+            _log.info("%s: %s", path, reason)
             if self.strict:
-                raise _strict_error(path, image.reason)
-        elif image.views:
+                raise _strict_error(path, reason)
+        elif is_computed:
             self.extracted += 1
         else:
             self.reused += 1
@@ -164,9 +197,9 @@ class Ledger:
         store.update_catalog(self.catalog_name, functools.partial(self._merged, name))
 
     def _merged(self, name: str, current: Catalog | None) -> Catalog | None:
-        """Return what this run makes of the catalog that is there, or None where it knows no better."""
+        """Return what this run makes of the catalog that is there, or None if that is more complete."""
         if current is None:
-            catalog = self._catalog(name)
+            catalog = self._corrected(self._catalog(name))
             return catalog if catalog.paths else None
         follows = current.name != name
         if not follows:
@@ -180,44 +213,77 @@ class Ledger:
             warn_of_lost_splits(current, self.source)
         self._near_groups = current.near_group_by_content()
         catalog = replace(
-            self._catalog(current.name), moved_from=current.location if follows else current.moved_from
+            self._corrected(self._catalog(current.name)),
+            moved_from=current.location if follows else current.moved_from,
         )
         if is_complete:
             self.changes = find_changes(current, catalog)
         return catalog if catalog.paths else None
 
-    def _catalog(self, name: str) -> Catalog:
+    def _corrected(self, catalog: Catalog) -> Catalog:
+        if self._corrections is None:
+            return catalog
+        corrected, effect = correct_catalog(catalog, self._corrections)
+        self.corrections = effect.to_dict()
+        return corrected
+
+    def settled_catalog(self, name: str) -> Catalog:
+        """Return a catalog of what is settled, and of nothing else."""
+        return self._catalog(name, self._is_settled)
+
+    def lacking(self) -> list[str]:
+        """Return the paths of the images that are not settled."""
+        return [self.source.records[number].path for number in np.flatnonzero(~self._is_settled).tolist()]
+
+    def _catalog(self, name: str, is_listed: NDArray[np.bool_] | None = None) -> Catalog:
         # Only records that are done now, or were in an earlier run, have something to record.
-        numbers = np.flatnonzero(self._is_settled | self._content_hash.any(axis=1)).tolist()
-        listed = [self.source.records[number] for number in numbers]
-        failed = self.source.failures
+        if is_listed is None:
+            is_listed = self._is_settled | self._content_hash.any(axis=1)
+        # Of many millions of images each copy counts: the catalog takes tuples as they are.
+        numbers = np.flatnonzero(is_listed)
+        listed, failed = self.source.records, self.source.failures
+        if len(numbers) < len(listed):
+            listed = [listed[number] for number in numbers.tolist()]
         none = [None] * len(failed)
-        hashes = np.concatenate([self._content_hash[numbers], np.zeros((len(failed), HASH_BYTES), np.uint8)])
-        stamps = np.full((len(numbers) + len(failed), len(UNKNOWN)), UNKNOWN, np.int64)
-        for at, (number, record) in enumerate(zip(numbers, listed, strict=True)):
-            if not self._is_racy[number]:
+        hashes = np.zeros((len(listed) + len(failed), HASH_BYTES), np.uint8)
+        np.take(self._content_hash, numbers, axis=0, out=hashes[: len(listed)])
+        stamps = np.full((len(hashes), len(UNKNOWN)), UNKNOWN, np.int64)
+        is_known = ~self._is_racy[numbers]
+        for at, record in enumerate(listed):
+            if is_known[at]:
                 stamps[at] = record.stamp
+        weights = np.full(len(hashes), np.nan)
+        weights[: len(listed)] = np.fromiter((_number(record.weight) for record in listed), np.float64)
         return Catalog(
             name=name,
             root=self.source.root,
             location=self.source.location,
-            paths=[*(record.path for record in listed), *(path for path, _ in failed)],
-            labels=[*(record.label for record in listed), *none],
-            groups=[*(record.group for record in listed), *none],
-            splits=[*(record.split for record in listed), *none],
+            paths=(*(record.path for record in listed), *(path for path, _ in failed)),
+            labels=(*(record.label for record in listed), *none),
+            groups=(*(record.group for record in listed), *none),
+            splits=(*(record.split for record in listed), *none),
             content_hash=hashes,
             sizes=stamps[:, 0],
             mtimes_ns=stamps[:, 1],
             ctimes_ns=stamps[:, 2],
             inodes=stamps[:, 3],
-            reasons=[*map(self._reasons.get, numbers), *(reason for _, reason in failed)],
+            reasons=(
+                *(self._reasons.get(int(number)) for number in numbers),
+                *(reason for _, reason in failed),
+            ),
             near_groups=self._near_groups_of(hashes),
+            label_separator=self.source.label_separator,
+            weights=weights,
         )
 
-    def _near_groups_of(self, hashes: NDArray[np.uint8]) -> list[str | None]:
+    def _near_groups_of(self, hashes: NDArray[np.uint8]) -> tuple[str | None, ...]:
         if not self._near_groups:
-            return [None] * len(hashes)
-        return [self._near_groups.get(row.tobytes()) for row in hashes]
+            return (None,) * len(hashes)
+        return tuple(self._near_groups.get(row.tobytes()) for row in hashes)
+
+
+def _number(weight: float | None) -> float:
+    return np.nan if weight is None else weight
 
 
 def _strict_error(path: str, reason: str) -> ExtractionError:

@@ -1,24 +1,29 @@
 """Reading, hashing and decoding of images on threads: each image once, for all networks that see it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ImageError
+from featstore.flow.fetching import fetch_ahead
 from featstore.hashing import content_hash
 from featstore.images.decode import iter_views
 from featstore.images.in_memory import GivenImage, content_of, path_of
 from featstore.images.reading import default_workers, map_ahead
 from featstore.images.reasons import NotDecodableHereError
 
+if TYPE_CHECKING:
+    from featstore.images.photo import Photo
+
 __all__ = ["GivenItem", "Input", "Item", "Loaded", "load_images"]
 
-# Of one image, so many views at most are drawn before the network has taken some.
+# Most views of one image that are drawn before the network has taken some.
 VIEWS_AT_ONCE = 32
 
 _Pixels: TypeAlias = NDArray[np.uint8]
@@ -26,6 +31,10 @@ _Pixels: TypeAlias = NDArray[np.uint8]
 
 class Item(Protocol):
     """An image that can be read, and what its reader wants to know of it afterwards."""
+
+    @property
+    def path(self) -> str | None:
+        """Its path or URL; None for an image in memory."""
 
     def read(self) -> bytes:
         """Return the image's content, or raise ImageError; called once, on any thread."""
@@ -35,7 +44,7 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 
 class GivenItem:
-    """An image that the caller holds or names; its pixels or bytes are let go once they are read."""
+    """An image that the caller holds or names; its pixels or bytes are released once read."""
 
     def __init__(self, image: GivenImage) -> None:
         self.path = path_of(image)
@@ -49,15 +58,7 @@ class GivenItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """What one network is to see of the images.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-        Its ``size_px``, ``resize`` and ``views`` determine the pixels of an image.
-    wanted : callable, optional
-        Called with a content hash, from several threads; returns the views to compute. By default all.
-    """
+    """What one network sees: pixels by its spec, and the views that ``wanted`` returns, or all."""
 
     spec: BackboneSpec
     wanted: Callable[[bytes], Sequence[int]] | None = None
@@ -65,32 +66,15 @@ class Input:
 
 @dataclass(slots=True, kw_only=True)
 class Loaded(Generic[ItemT]):
-    """An image, or some of its views, after a thread has read it.
-
-    Attributes
-    ----------
-    item : Item
-    content_hash : bytes
-        32 bytes; empty where it is not needed or the image could not be read.
-    views : dict of int to list of int
-        The views that are decoded here, by the number of the input; none where none is wanted.
-    pixels : dict of int to list of ndarray of shape (height, width, 3), uint8
-        Of these views.
-    reason : str or None
-        Why it could not be decoded.
-    is_transient : bool
-        Whether that is no fault of the image's own, so that it may go well another time.
-    rest : _Drawing or None
-        Its further views, to be drawn; None with the last ones.
-    """
+    """An image, or some of its views, after a thread has read it; both dicts are by the input's number."""
 
     item: ItemT
-    content_hash: bytes = b""
-    views: dict[int, list[int]] = field(default_factory=dict)
-    pixels: dict[int, list[_Pixels]] = field(default_factory=dict)
-    reason: str | None = None
-    is_transient: bool = False
-    rest: "_Drawing | None" = None
+    content_hash: bytes = b""  # empty where it is not needed or the image cannot be read
+    views: dict[int, list[int]] = field(default_factory=dict)  # those that are decoded here
+    pixels: dict[int, list[_Pixels]] = field(default_factory=dict)  # of these views: (height, width, 3)
+    reason: str | None = None  # why it could not be decoded
+    is_transient: bool = False  # the image itself is not at fault
+    rest: "_Drawing | None" = None  # further views that are still to be drawn
 
 
 def load_images(
@@ -104,13 +88,15 @@ def load_images(
 ) -> Iterator[Loaded[ItemT]]:
     """Read, hash and decode images on threads, in order, about ``ahead`` pictures in advance."""
     n_workers = workers or default_workers()
-    is_hashed = n_views > 1 or any(one.wanted is not None for one in inputs)
+    # For no network at all they are read and hashed, and not decoded.
+    is_hashed = not inputs or n_views > 1 or any(one.wanted is not None for one in inputs)
     leads = _leads(inputs)
 
-    def load(item: ItemT) -> Loaded[ItemT]:
+    def load(reading: tuple[ItemT, Callable[[], bytes]]) -> Loaded[ItemT]:
+        item, read = reading
         loaded = Loaded(item=item)
         try:
-            content = item.read()
+            content = read()
         except ImageError as error:
             loaded.reason = str(error)
             return loaded
@@ -139,7 +125,9 @@ def load_images(
         return None if rest is None else lambda: draw(loaded, rest)
 
     images_ahead = max(n_workers + 1, -(-(ahead + n_workers) // min(n_views, views_at_once)))
-    return map_ahead(load, items, workers=n_workers, ahead=images_ahead, more=more)
+    # Closed at an error here, so that nothing is requested any more.
+    with closing(fetch_ahead(items)) as readings:
+        yield from map_ahead(load, readings, workers=n_workers, ahead=images_ahead, more=more)
 
 
 class _Drawing:
@@ -158,16 +146,18 @@ class _Drawing:
         self._left = sorted(frozenset[int]().union(*self._wanted.values()))
         self._n_drawn = 0
         self._seen: dict[int, tuple[frozenset[int], Iterator[_Pixels]]] = {}
-        for lead in dict.fromkeys(leads):
+        # What is decoded for the smallest size often does for the others.
+        decoded: list[Photo] = []
+        for lead in sorted({*leads}, key=lambda number: inputs[number].spec.size_px):
             views = frozenset[int]().union(*(self._wanted[n] for n, of in enumerate(leads) if of == lead))
             spec = inputs[lead].spec
             pixels = iter_views(
                 content,
-                size_px=spec.size_px,
-                resize=spec.resize,
+                **spec.picture,
                 recipe=spec.views,
                 content_hash=content_hash,
                 views=sorted(views),
+                decoded=decoded,
             )
             self._seen[lead] = views, pixels
 
@@ -195,5 +185,5 @@ class _Drawing:
 
 def _leads(inputs: Sequence[Input]) -> list[int]:
     """Return, for each input, the first one that sees the same pixels."""
-    seen = [(one.spec.size_px, one.spec.resize, one.spec.views) for one in inputs]
+    seen = [(one.spec.picture, one.spec.views) for one in inputs]
     return [seen.index(pixels) for pixels in seen]

@@ -29,15 +29,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Pass(Input):
-    """One network, and what it is to see of the images.
-
-    Parameters
-    ----------
-    network : Network
-    claim : callable, optional
-        Called with a content hash and some of its views, image by image in order; returns False where an
-        image with the same content has claimed them since ``wanted`` was asked.
-    """
+    """One network, and what it sees of the images."""
 
     network: Network
     claim: Callable[[bytes, Sequence[int]], bool] | None = None
@@ -45,24 +37,12 @@ class Pass(Input):
 
 @dataclass(slots=True)
 class Group(Generic[ItemT]):
-    """One batch of pictures for each network, the rows computed from it, and the images that end with it.
-
-    Attributes
-    ----------
-    images : list of Loaded
-        In order. Those without ``views`` for a pass have no rows of it.
-    keys : dict of int to list of (bytes, int)
-        Content hash and view of each picture, by the number of the pass.
-    rows : dict of int to ndarray of shape (n_pictures, n_columns), float32
-        By the number of the pass; none where there are no pictures.
-    turn : dict of int to int
-        Which batch of the network's run it was: one with several devices takes them in turn.
-    """
+    """One batch for each network, its rows, and the images that end with it; dicts are by pass."""
 
     images: list[Loaded[ItemT]] = field(default_factory=list)
-    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
-    rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-    turn: dict[int, int] = field(default_factory=dict)
+    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)  # content hash and view
+    rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # (n_pictures, n_columns)
+    turn: dict[int, int] = field(default_factory=dict)  # of the network's run: devices take turns
     _pixels: dict[int, list[NDArray[np.uint8]]] = field(default_factory=dict)
 
     @property

@@ -26,8 +26,9 @@ __all__ = ["BackboneFeatures"]
 _NAMED = 5
 
 _BACKBONE_OPTIONS = (
-    *("weights", "layer", "pooling", "image_size", "resize", "dtype", "precision"),
-    *("preprocessing", "preprocess", "alpha", "engine"),
+    *("weights", "layer", "pooling", "image_size", "resize", "interpolation", "crop_fraction", "dtype"),
+    *("precision", "preprocessing", "preprocess", "mean", "std", "scale", "input_name", "layout", "alpha"),
+    "engine",
 )
 
 # By fingerprint and engine. Copies of an estimator, which searches make by the dozen, use one network.
@@ -60,7 +61,8 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         One of :func:`~featstore.known_backbones`, or the path of a ``.keras`` model.
     store : path, optional
         A feature store, made where there is none. By default features are computed at each call.
-    weights, layer, pooling, image_size, resize, dtype, precision, preprocessing, preprocess, alpha, engine
+    weights, layer, pooling, image_size, resize, interpolation, crop_fraction, dtype, precision, \
+    preprocessing, preprocess, mean, std, scale, input_name, layout, alpha, engine
         As for :func:`~featstore.load_backbone`.
     workers : int, optional
         Threads that read and decode; by default one for each core.
@@ -94,11 +96,18 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         layer: str | None = None,
         pooling: str = "avg",
         image_size: int | tuple[int, int] | None = None,
-        resize: str = "stretch",
+        resize: str | None = None,
+        interpolation: str | None = None,
+        crop_fraction: float | None = None,
         dtype: str = "float32",
         precision: str = "float32",
         preprocessing: str | None = None,
         preprocess: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        scale: float | None = None,
+        input_name: str | None = None,
+        layout: str | None = None,
         alpha: float | None = None,
         engine: str = "auto",
         workers: int | None = None,
@@ -110,10 +119,17 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.pooling = pooling
         self.image_size = image_size
         self.resize = resize
+        self.interpolation = interpolation
+        self.crop_fraction = crop_fraction
         self.dtype = dtype
         self.precision = precision
         self.preprocessing = preprocessing
         self.preprocess = preprocess
+        self.mean = mean
+        self.std = std
+        self.scale = scale
+        self.input_name = input_name
+        self.layout = layout
         self.alpha = alpha
         self.engine = engine
         self.workers = workers
@@ -177,7 +193,7 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             return np.empty((0, self.feature_dim_), np.float32)
         if self.store is None:
             return self._computed(images)
-        store = FeatureStore(self.store, create=True)
+        store = FeatureStore(self.store, create="later")
         hashes = self._fill_store(store, images)
         space = store.space(self.spec_.name)
         return np.asarray(space.rows(space.lookup(hashes)), np.float32)
@@ -216,11 +232,10 @@ class BackboneFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def _fill_store(self, store: FeatureStore, images: Sequence[GivenImage]) -> NDArray[np.uint8]:
         """Compute what the store lacks; return each image's content hash, of shape (n, 32)."""
-        network = self._network()
         hashes = np.zeros((len(images), HASH_BYTES), np.uint8)
-        sealer = Sealer(store, network)
+        sealer = Sealer(store, self._network())
         try:
-            groups = store_features(map(GivenItem, images), network, sealer, workers=self.workers)
+            groups = store_features(map(GivenItem, images), [sealer], workers=self.workers)
             for start, group in _numbered(groups, len(images)):
                 for number, image in enumerate(group.images, start):
                     if image.content_hash:

@@ -1,7 +1,15 @@
 from .fitting.training import fit as fit
 from .head import Head as Head
 from .info import HeadInfo as HeadInfo
+from .loading import load_head as load_head
+from .multilabel.fitting import fit_labels as fit_labels
+from .multilabel.head import MultiLabelHead as MultiLabelHead
 from .plugins import load_head_factory as load_head_factory
+from .prediction_sets import are_held_out as are_held_out
+from .prediction_sets import in_sets as in_sets
+from .prediction_sets import least_calibrating as least_calibrating
+from .prediction_sets import n_calibrating as n_calibrating
+from .prediction_sets import set_thresholds as set_thresholds
 from .registry import find_head as find_head
 from .registry import known_heads as known_heads
 from .rejection import checked_reject as checked_reject

@@ -1,7 +1,7 @@
 """Predictions of a fitted head from features."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,10 @@ from featstore.heads.data.blocks import usable_features
 from featstore.heads.finite import finite_numbers
 from featstore.heads.forms.estimator import form_estimator
 from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
+from featstore.heads.prediction_sets import in_sets, set_thresholds
 from featstore.heads.rejection import checked_reject
 
 __all__ = ["HeadClassifier"]
@@ -31,16 +34,20 @@ class HeadClassifier:
     classes: NDArray[np.str_]
     feature_dim: int
     reject: dict[str, Any] | None = None
+    held_out: dict[str, list[float]] = field(default_factory=dict)
     temperature: float | None = None
     linear: LinearForm | None = None
     gated: GatedForm | None = None
+    kernel: KernelForm | None = None
+    network: NetworkForm | None = None
     load_estimator: Callable[[], Any]
 
     @cached_property
     def estimator(self) -> Any:
         """Fitted scikit-learn estimator: a ``Pipeline`` for featstore's own heads.
 
-        For a gated head it is a :class:`featstore.heads.form_classifier.FormClassifier`, which is not saved.
+        For a gated head, and a kernel or network head loaded from a file, it is a
+        :class:`featstore.heads.form_classifier.FormClassifier`, which is not saved.
         For a linear head loaded from a file it is read on first access, with the errors of :meth:`Head.load`.
         """
         return self.load_estimator()
@@ -56,9 +63,9 @@ class HeadClassifier:
             return form_estimator(self.form, self.classes, self.temperature)
 
     @property
-    def form(self) -> LinearForm | GatedForm | None:
+    def form(self) -> LinearForm | GatedForm | KernelForm | NetworkForm | None:
         """Form that predictions are computed with; None if the estimator computes them."""
-        return self.linear or self.gated
+        return self.linear or self.gated or self.kernel or self.network
 
     def predict(self, X: Any) -> NDArray[np.str_]:
         """Predict the most probable label of each image; see :meth:`answer` for rejection.
@@ -180,6 +187,54 @@ class HeadClassifier:
         below = self.rejects_below if reject is None else checked_reject(reject)
         labels, probabilities = self.top(X, 1)
         return np.where(probabilities < below, "", labels)[:, 0], probabilities[:, 0]
+
+    def prediction_sets(
+        self, X: Any, *, coverage: float, by_class: bool = False
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Predict the smallest sets of labels that hold the right one with a given probability.
+
+        Sets are conformal: valid for images drawn as the held-out ones were, however good the head is.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
+        coverage : float
+            Probability, in (0, 1), that a set holds the right label.
+        by_class : bool
+            Whether that holds for the images of each class, rather than over all images.
+
+        Returns
+        -------
+        chosen : ndarray of shape (n, n_classes), bool
+            Which classes are in the set of each image: at least the most probable one.
+        probabilities : ndarray of shape (n, n_classes), float64
+
+        Raises
+        ------
+        HeadError
+            Too few images were held out for this coverage, it is out of range, or ``X`` is invalid.
+
+        Examples
+        --------
+        >>> import featstore
+        >>> head = featstore.fit(table, head="ridge", folds=3)
+        >>> chosen, _ = head.prediction_sets(table.X, coverage=0.9)
+        >>> chosen.shape, bool(chosen.any(axis=1).all())
+        ((90, 3), True)
+        """
+        thresholds = self.set_thresholds(coverage=coverage, by_class=by_class)
+        probabilities = self.predict_proba(X)
+        return in_sets(probabilities, thresholds), probabilities
+
+    def set_thresholds(self, *, coverage: float, by_class: bool = False) -> NDArray[np.float64]:
+        """Return the probability from which on each class is in a set, as :meth:`prediction_sets` has it."""
+        return set_thresholds(
+            self.held_out,
+            self.classes.tolist(),
+            coverage=coverage,
+            by_class=by_class,
+            name=f"the head {self.name}",
+        )
 
     @property
     def rejects_below(self) -> float:

@@ -9,16 +9,38 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from featstore.errors import HeadError
 from featstore.heads.calibration import softmax
 from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 
-__all__ = ["FormClassifier"]
+__all__ = ["FormClassifier", "FormScores"]
 
 
-class FormClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FormScores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier whose scores are those of its fitted form, ``form_``."""
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return scores of shape (n, n_classes); for two classes their difference, of shape (n,)."""
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return labels of shape (n,)."""
+        return np.asarray(self.classes_[self._scores(X).argmax(axis=1)])
+
+    def _scores(self, X: Any) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = self.form_.scores(np.asarray(X))
+        return scores
+
+
+class FormClassifier(FormScores):
     """A fitted scikit-learn classifier that computes with a form; it cannot be fitted again."""
 
     def __init__(
-        self, form: LinearForm | GatedForm, classes: NDArray[np.str_], temperature: float | None = None
+        self,
+        form: LinearForm | GatedForm | KernelForm | NetworkForm,
+        classes: NDArray[np.str_],
+        temperature: float | None = None,
     ) -> None:
         self.form = form
         self.classes = classes
@@ -40,18 +62,9 @@ class FormClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None) -> "FormClassifier":
         """Raise HeadError: the form is fitted already."""
         raise HeadError(
-            "the estimator of an extended head cannot be fitted again; use featstore.extend, "
-            "or wrap it in sklearn.frozen.FrozenEstimator"
+            "the estimator of an extended head, or of a kernel or mlp head from a file, cannot be fitted "
+            "again; use featstore.extend or featstore.fit, or wrap it in sklearn.frozen.FrozenEstimator"
         )
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return scores of shape (n, n_classes); for two classes their difference, of shape (n,)."""
-        scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict(self, X: Any) -> NDArray[np.str_]:
-        """Return labels of shape (n,)."""
-        return np.asarray(self.classes_[self._scores(X).argmax(axis=1)], np.str_)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return probabilities of shape (n, n_classes)."""

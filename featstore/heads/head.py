@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.class_names import normalised_name
-from featstore.errors import (
-    FingerprintMismatchError,
-)
 from featstore.heads.classifier import HeadClassifier
 from featstore.heads.files.estimator_file import StoredEstimator, dump_estimator
-from featstore.heads.files.head_file import FIELDS, read_head_file, write_head_file
-from featstore.heads.mismatch import differences
+from featstore.heads.files.head_file import read_head_file, write_head_file
+from featstore.heads.files.manifest import FIELDS
+from featstore.heads.mismatch import mismatch_error
 from featstore.heads.seen import SeenImages
 from featstore.io.outputs import check_head_output
+from featstore.io.storage.opening import absolute_place
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
@@ -56,13 +55,16 @@ class Head(HeadClassifier):
         Number of images used: ``{"train": {label: n}, "validation": {…}, "test": {…}}``.
     unlabelled : int
         Number of images left out because they have no label.
+    weighted : bool
+        Whether it was fitted with the catalog's weights of images.
     sweep : list of dict
         ``{"params": {…}, "top1", "train_top1", "cross_entropy"}`` for each setting tried: accuracy on
         held-out images, accuracy on (at most 20,000 of) the training images, and cross entropy on held-out
         images, in nats. Choosing by folds leaves ``train_top1`` out.
     steps : list of dict
-        For a head fitted by passes over the features (``sgd``) and chosen on validation, the same for each
-        pass with the chosen setting: ``{"step", "top1", "train_top1", "cross_entropy"}``. Otherwise empty.
+        For a head fitted by passes over the features and chosen on validation, the same with the chosen
+        setting, for each pass of ``sgd``, and for each evaluation of ``softmax`` and ``mlp``, whose ``step``
+        is a number of batches: ``{"step", "top1", "train_top1", "cross_entropy"}``. Otherwise empty.
     choice : dict
         How the parameters were chosen: ``by``, ``"cross_entropy"``, or None if there was nothing to choose
         (in heads of earlier versions ``"validation"`` or ``"folds"``, by accuracy); ``folds``, their number,
@@ -78,6 +80,9 @@ class Head(HeadClassifier):
         ``below``, the probability below which the head answers "unknown", and the result of
         :func:`featstore.heads.rejection.rejection_score` for ``validation`` and ``test``. None if it always
         answers.
+    held_out : dict of str to list of float
+        For each class, the probabilities of the label of its held-out images, ascending, by fits without
+        them: on validation, or in folds. :meth:`prediction_sets` are calibrated on them; empty if unknown.
     near_duplicates : dict
         Test images that are nearly identical to a training image, and the accuracy on the others:
         ``{"threshold", "n_test", "n_without", "top1_without", "top1_ci_without", "skipped"}``, as
@@ -96,6 +101,9 @@ class Head(HeadClassifier):
         empty.
     catalog, space : str
         Names of the catalog and the space that it was fitted on.
+    catalog_digests : dict of str to str
+        Digest of each catalog as it was then (:attr:`FeatureTable.catalog_digests`); empty if unknown, as in
+        heads of versions before 0.6.
     created : str
         ISO 8601 date and time, UTC.
     versions : dict
@@ -112,6 +120,10 @@ class Head(HeadClassifier):
         The linear classifier, which predicts without scikit-learn.
     gated : GatedForm or None
         The same for a head with a gate between old and new classes.
+    kernel : KernelForm or None
+        The same for a kernel head (``rbf``).
+    network : NetworkForm or None
+        The same for a head with a hidden layer (``mlp``).
     load_estimator : callable
         Returns the fitted scikit-learn estimator; see :attr:`estimator`.
 
@@ -132,6 +144,7 @@ class Head(HeadClassifier):
     params: dict[str, Any]
     counts: dict[str, dict[str, int]]
     unlabelled: int = 0
+    weighted: bool = False
     sweep: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     choice: dict[str, Any] = field(default_factory=dict)
@@ -146,6 +159,7 @@ class Head(HeadClassifier):
     weights: str | tuple[str, ...] = ""
     catalog: str = ""
     space: str = ""
+    catalog_digests: dict[str, str] = field(default_factory=dict)
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     extension: dict[str, Any] = field(default_factory=dict)
@@ -260,17 +274,8 @@ class Head(HeadClassifier):
         ------
         FingerprintMismatchError
         """
-        if fingerprint == self.fingerprint:
-            return
-        message = (
-            f"the head {self.name} was fitted on features of {self.spec.name}; "
-            f"found {spec.name if spec else 'the fingerprint ' + fingerprint[:12]}"
-        )
-        if spec is not None:
-            message += ": " + ", ".join(differences(self.spec, spec))
-        raise FingerprintMismatchError(
-            message + "; use the head's own backbone and weights, or fit another head"
-        )
+        if fingerprint != self.fingerprint:
+            raise mismatch_error(self.name, self.spec, fingerprint, spec)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything except the estimator as JSON values; the keys are stable."""
@@ -291,6 +296,7 @@ class Head(HeadClassifier):
             "steps": self.steps,
             "counts": self.counts,
             "unlabelled": self.unlabelled,
+            "weighted": self.weighted,
             "leaks": self.leaks,
             "label_conflicts": self.label_conflicts,
             "extension": self.extension,
@@ -304,6 +310,7 @@ class Head(HeadClassifier):
             "fingerprint": self.fingerprint,
             "feature_dim": self.feature_dim,
             "weights": self.weights,
+            "catalog_digests": self.catalog_digests,
             "created": self.created,
             "versions": self.versions,
         }
@@ -332,7 +339,7 @@ class Head(HeadClassifier):
         write_head_file(target, manifest, self._estimator_data(), self.form, self.seen)
 
     def _estimator_data(self) -> bytes:
-        if self.gated is not None:
+        if self.form is not None and self.linear is None:
             return b""
         if isinstance(stored := self.load_estimator, StoredEstimator):
             # Copied: its types need not be trusted here.
@@ -363,7 +370,7 @@ class Head(HeadClassifier):
         UntrustedTypeError
             The file contains other types; the message names them.
         """
-        values = read_head_file(os.path.abspath(os.fspath(path)), trusted=trusted)
+        values = read_head_file(absolute_place(path), trusted=trusted)
         head = cls(**values)
         if head.form is None:
             # Report problems of the file now, not at the first prediction.

@@ -25,14 +25,14 @@ class HeadInfo:
         empty if there is nothing to choose.
     settings : tuple of str
         All of the classifier's parameters that may be set, including those of the grid.
-    solver : {"plain", "warm", "margins", "moments", "descent", "neighbors"}
+    solver : {"plain", "warm", "margins", "moments", "descent", "minibatch", "neighbors", "kernel"}
         How it is fitted. ``"plain"``, for any classifier: in memory, once for each setting. ``"warm"``: each
         setting starts from the previous solution while parameters are chosen. The others are for specific
-        classifiers: all classes together, from sums of squares, by passes over blocks, and by one search for
-        neighbours.
+        classifiers: all classes together, from sums of squares, by passes over blocks, by steps over
+        minibatches, by one search for neighbours, and by one kernel matrix.
     is_calibrated : bool
         Whether its probabilities are the softmax of its scores divided by a temperature even if the
-        classifier has probabilities of its own.
+        classifier computes probabilities.
     dtype : {"float32", "float64"}
         Type of the scaled features, for a solver that holds them in memory.
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from featstore.errors import FingerprintMismatchError
+
 if TYPE_CHECKING:
     from featstore.backbones.spec import BackboneSpec, JoinedSpec
 
-__all__ = ["differences"]
+__all__ = ["differences", "mismatch_error"]
 
 
 def differences(own: "BackboneSpec | JoinedSpec", other: "BackboneSpec | JoinedSpec") -> list[str]:
@@ -42,3 +44,16 @@ def _short(value: Any) -> object:
     if isinstance(value, Mapping):
         return ", ".join(name if flag is True else f"{name} {flag:g}" for name, flag in value.items())
     return value[:12] if isinstance(value, str) and len(value) == 64 else value
+
+
+def mismatch_error(
+    name: str, own: "BackboneSpec | JoinedSpec", fingerprint: str, spec: "BackboneSpec | JoinedSpec | None"
+) -> FingerprintMismatchError:
+    """Return the error for features, or a backbone, that are not those of a head."""
+    found = spec.name if spec else "the fingerprint " + fingerprint[:12]
+    message = f"the head {name} was fitted on features of {own.name}; found {found}"
+    if spec is not None:
+        message += ": " + ", ".join(differences(own, spec))
+    return FingerprintMismatchError(
+        message + "; use the head's own backbone and weights, or fit another head"
+    )

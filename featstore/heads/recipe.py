@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed, normalised_name
+from featstore.class_names import normalised_name
 from featstore.errors import HeadError, first_line
 from featstore.heads.info import HeadInfo
 from featstore.heads.registry import find_head, known_heads
 from featstore.heads.solvers.margins import can_solve
+from featstore.messages import listed
 
-__all__ = ["Recipe", "build_recipe"]
+__all__ = ["Recipe", "build_recipe", "weight_argument"]
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -86,6 +87,20 @@ class Recipe:
                     f"class weights are given for {listed(unknown)}, but no image has such a label"
                 )
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the classifier can be fitted with weights of images."""
+        return self.solver in {"minibatch", "kernel"} or weight_argument(self.estimator) is not None
+
+    def check_weights(self) -> None:
+        """Raise HeadError unless the classifier takes weights of images."""
+        if not self.takes_weights:
+            raise HeadError(
+                f"{self.name} does not take the weights of images that the catalog has: choose logistic, "
+                "svm, ridge, rbf, sgd, softmax or mlp, or fit without them (--ignore-weights, or "
+                "table.without_weights())"
+            )
+
     def weights(self, classes: NDArray[np.str_], codes: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the weight of an image of each class, float64 of shape (n_classes,)."""
         # "balanced" is n / (n_classes * n_of_the_class), as in scikit-learn (after King & Zeng, Political
@@ -96,6 +111,23 @@ class Recipe:
             counts = np.bincount(codes, minlength=len(classes))
             return np.asarray(len(codes) / (len(classes) * counts), np.float64)
         return np.array([float(self.class_weight.get(str(label), 1.0)) for label in classes])
+
+    def row_weights(
+        self, classes: NDArray[np.str_], codes: NDArray[np.intp], weights: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return the weight of each row: its class's, times its own."""
+        of_classes = self.weights(classes, codes)[codes]
+        return of_classes if weights is None else of_classes * weights
+
+
+def weight_argument(estimator: Any) -> str | None:
+    """Return the name under which a classifier's ``fit`` takes weights of rows; None if it takes none."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    name, classifier = getattr(estimator, "steps", [("", estimator)])[-1]
+    if not has_fit_parameter(classifier, "sample_weight"):
+        return None
+    return f"{name}__sample_weight" if classifier is not estimator else "sample_weight"
 
 
 def build_recipe(
@@ -125,7 +157,9 @@ def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any
                 f"{info.name} does not support class weights; heads that do are {', '.join(able)}"
             )
         fixed |= {"class_weight": _checked_class_weight(class_weight)}
-    if info.solver in {"moments", "margins", "descent"}:
+    if info.solver == "kernel":
+        _check_landmarks(fixed.get("landmarks"))
+    if info.solver in {"moments", "margins", "descent", "minibatch", "kernel"}:
         _checked_class_weight(fixed.get("class_weight"))
     estimator = info.make()
     classifier = estimator.steps[-1][1]
@@ -134,6 +168,9 @@ def _of_info(info: HeadInfo, params: Mapping[str, Any] | None, class_weight: Any
         classifier.set_params(**{name: value for name, value in fixed.items() if name in own})
     except (TypeError, ValueError) as error:
         raise HeadError(f"{info.name} cannot be fitted: {first_line(error)}") from error
+    if info.solver == "minibatch":
+        # Checks every parameter now, not once features are scaled.
+        _ = classifier.options
     return Recipe(
         name=info.name,
         estimator=_seeded(estimator, seed),
@@ -182,6 +219,11 @@ def _checked_params(info: HeadInfo, params: Mapping[str, Any]) -> Params:
     except (TypeError, ValueError) as error:
         raise HeadError(f"parameters must be numbers, strings or dicts of them; found {plain}") from error
     return plain
+
+
+def _check_landmarks(given: Any) -> None:
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+        raise HeadError(f"landmarks is a number of rows, at least 1; found {given!r}")
 
 
 def _checked_class_weight(class_weight: Any) -> Any:

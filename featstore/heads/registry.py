@@ -28,7 +28,7 @@ def known_heads() -> tuple[HeadInfo, ...]:
     Examples
     --------
     >>> [info.name for info in known_heads()]
-    ['centroid', 'knn', 'lda', 'logistic', 'ridge', 'sgd', 'svm']
+    ['centroid', 'knn', 'lda', 'logistic', 'mlp', 'rbf', 'ridge', 'sgd', 'softmax', 'svm']
     """
     added = [info for info in load_plugins() if info.name not in _HEADS]
     return tuple(sorted((*_HEADS.values(), *added), key=lambda info: info.name))
@@ -83,6 +83,18 @@ def _make_logistic() -> Any:
     return Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
 
 
+def _make_mlp() -> Any:
+    return _of_minibatches(hidden_units=256)
+
+
+def _make_rbf() -> Any:
+    from sklearn.pipeline import Pipeline
+
+    from featstore.heads.rbf import RBFClassifier
+
+    return Pipeline([("classifier", RBFClassifier())])
+
+
 def _make_ridge() -> Any:
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import Pipeline
@@ -99,6 +111,33 @@ def _make_sgd() -> Any:
     # The learning rate's schedule assumes rows of unit length.
     classifier = SGDClassifier(average=True, tol=None)
     return Pipeline([("scaler", StandardScaler()), ("normalizer", Normalizer()), ("classifier", classifier)])
+
+
+def _make_softmax() -> Any:
+    return _of_minibatches()
+
+
+def _of_minibatches(**params: Any) -> Any:
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from featstore.heads.minibatch import MinibatchClassifier
+
+    return Pipeline([("scaler", StandardScaler()), ("classifier", MinibatchClassifier(**params))])
+
+
+_MINIBATCH = (
+    "alpha",
+    "batch_size",
+    "class_weight",
+    "epochs",
+    "eval_steps",
+    "learning_rate",
+    "momentum",
+    "optimizer",
+    "patience",
+    "steps",
+)
 
 
 def _make_svm() -> Any:
@@ -153,6 +192,24 @@ _HEADS: Mapping[str, HeadInfo] = MappingProxyType(
                 solver="warm",
             ),
             HeadInfo(
+                name="mlp",
+                summary="one hidden layer, by minibatches with early stopping: for many images, at any size",
+                make=_make_mlp,
+                grid={"alpha": (0.03, 0.003, 0.0)},
+                settings=(*_MINIBATCH, "hidden_units"),
+                solver="minibatch",
+            ),
+            HeadInfo(
+                name="rbf",
+                summary="kernel ridge, Gaussian (RBF) kernel: for thousands of images; keeps their features",
+                make=_make_rbf,
+                grid={"gamma": (0.5, 1.0, 2.0), "alpha": (0.01, 0.001, 0.0001, 0.00001, 0.000001)},
+                settings=("alpha", "class_weight", "gamma", "landmarks"),
+                solver="kernel",
+                is_calibrated=True,
+                dtype="float64",
+            ),
+            HeadInfo(
                 name="ridge",
                 summary="least squares on standardised features: the fastest to choose, at any size",
                 make=_make_ridge,
@@ -182,6 +239,14 @@ _HEADS: Mapping[str, HeadInfo] = MappingProxyType(
                 ),
                 solver="descent",
                 is_calibrated=True,
+            ),
+            HeadInfo(
+                name="softmax",
+                summary="softmax regression by minibatches with early stopping, as retrain.py: at any size",
+                make=_make_softmax,
+                grid={"alpha": (0.1, 0.01, 0.001, 0.0)},
+                settings=_MINIBATCH,
+                solver="minibatch",
             ),
             HeadInfo(
                 name="svm",

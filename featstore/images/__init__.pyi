@@ -1,3 +1,4 @@
+from .contact_sheets import contact_sheet as contact_sheet
 from .decode import decode_image as decode_image
 from .decode import decode_views as decode_views
 from .decode import iter_views as iter_views
@@ -11,5 +12,7 @@ from .sources.found_images import find_images as find_images
 from .sources.opening import open_source as open_source
 from .sources.records import ImageRecord as ImageRecord
 from .sources.records import Source as Source
+from .video import VideoFrame as VideoFrame
+from .video import video_frames as video_frames
 from .views import View as View
 from .views import ViewRecipe as ViewRecipe

@@ -1,22 +1,34 @@
 """Decoding of image files into the pixels that a backbone takes."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
 
 from featstore.errors import ImageError, ViewError
 from featstore.images.formats import format_name, open_image
-from featstore.images.photo import RESIZE_RULES, Box, Photo, UnusablePhotoError
+from featstore.images.photo import RESIZE_RULES, Box, Photo, UnusablePhotoError, check_rule
 from featstore.images.reasons import NotDecodableHereError, image_error
 from featstore.images.views import WHOLE, View, ViewRecipe
 
-__all__ = ["RESIZE_RULES", "decode_image", "decode_views", "iter_views"]
+__all__ = ["RESIZE_RULES", "decode_fitted", "decode_image", "decode_views", "iter_views"]
 
 _Pixels = NDArray[np.uint8]
 
+_LEAST_PX = 64
 
-def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretch") -> _Pixels:
+
+def decode_image(
+    data: bytes,
+    *,
+    size_px: tuple[int, int],
+    resize: str = "stretch",
+    interpolation: str = "bilinear",
+    crop_fraction: float = 1.0,
+) -> _Pixels:
     """Decode an image file into RGB pixels, uint8 of shape (height, width, 3), 0 to 255.
 
     The format is recognised by the file's first bytes and not by its name: JPEG, PNG, GIF, BMP, TIFF, WebP,
@@ -33,7 +45,8 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
       65535 that no value in the image exceeds; where values are larger or negative, the image's own range
       from the smallest to the largest value becomes 0..255. NaN and infinity are refused.
 
-    It is resized bilinearly with a kernel that widens when it shrinks (antialiased; Pillow's ``BILINEAR``).
+    It is resized bilinearly or bicubically, with a kernel that widens when it shrinks (antialiased; Pillow's
+    ``BILINEAR`` and ``BICUBIC``).
 
     A JPEG at least four times as large as requested is decoded at 1/2, 1/4 or 1/8 of its size from its DCT
     coefficients, as long as twice the pixels requested are left on both sides, so that the resize still
@@ -43,29 +56,44 @@ def decode_image(data: bytes, *, size_px: tuple[int, int], resize: str = "stretc
 
     ``resize`` is ``"stretch"``, which disregards the aspect ratio; ``"crop"``, the largest centred part of
     the right one; or ``"pad"``, the whole image centred on black, as TensorFlow's ``resize_with_pad`` does
-    (black has no edges of its own in networks trained with zero padding).
+    (black has no edges of its own in networks trained with zero padding). Of what the first two show,
+    ``crop_fraction`` leaves the centre: 0.875 is a resize to 256 pixels of which 224 are cut out.
     """
-    (pixels,) = _pictures(data, size_px=size_px, resize=resize, views=[WHOLE], magnification=1.0)
+    (pixels,) = iter_views(
+        data,
+        size_px=size_px,
+        resize=resize,
+        interpolation=interpolation,
+        crop_fraction=crop_fraction,
+        recipe=None,
+        content_hash=b"",
+        views=[0],
+    )
     return pixels
+
+
+def decode_fitted(data: bytes, *, size_px: int) -> _Pixels:
+    """Decode a whole image to ``size_px`` on its longer side; tiny ones are enlarged to 64 at most."""
+    opened: list[ImageFile] = []
+    with _explained(data, opened):
+        image = open_image(data)
+        opened.append(image)
+        longest = min(size_px, max(_LEAST_PX, *image.size))
+        return np.ascontiguousarray(Photo.of(image, size_px=(longest, longest), resize="pad").part())
 
 
 def decode_views(
     data: bytes,
     *,
-    size_px: tuple[int, int],
-    resize: str = "stretch",
     recipe: ViewRecipe | None,
     content_hash: bytes,
     views: Sequence[int],
+    **picture: Any,
 ) -> list[_Pixels]:
-    """Decode an image file once and return the pixels of several of its views."""
+    """Decode an image file once and return the pixels of several of its views, as of :func:`decode_image`."""
     # How far a large JPEG is decoded at a fraction of its size depends on the recipe and not on the views
     # wanted, so a view has the same pixels whichever others are decoded with it.
-    return list(
-        iter_views(
-            data, size_px=size_px, resize=resize, recipe=recipe, content_hash=content_hash, views=views
-        )
-    )
+    return list(iter_views(data, recipe=recipe, content_hash=content_hash, views=views, **picture))
 
 
 def iter_views(
@@ -73,41 +101,58 @@ def iter_views(
     *,
     size_px: tuple[int, int],
     resize: str = "stretch",
+    interpolation: str = "bilinear",
+    crop_fraction: float = 1.0,
     recipe: ViewRecipe | None,
     content_hash: bytes,
     views: Sequence[int],
+    decoded: list[Photo] | None = None,
 ) -> Iterator[_Pixels]:
     """Decode an image file once and yield its views one by one."""
-    if recipe is not None:
-        drawn = [recipe.draw(content_hash, view) for view in views]
-        return _pictures(
-            data, size_px=size_px, resize=resize, views=drawn, magnification=recipe.magnification
-        )
-    if any(view != 0 for view in views):
-        raise ViewError(f"without a recipe there is only view 0; found {list(views)}")
-    return _pictures(data, size_px=size_px, resize=resize, views=[WHOLE] * len(views), magnification=1.0)
-
-
-def _pictures(
-    data: bytes, *, size_px: tuple[int, int], resize: str, views: Sequence[View], magnification: float
-) -> Iterator[_Pixels]:
+    # `decoded` holds the same file as it was decoded for other sizes, and takes up what is decoded here: the
+    # smallest size first, since what is enough for it may not be for others.
     height, width = size_px
     if height < 1 or width < 1:
         raise ValueError(f"size_px must be (height, width), each at least 1; found {size_px!r}")
-    if resize not in RESIZE_RULES:
-        raise ValueError(f"resize must be one of {', '.join(RESIZE_RULES)}; found {resize!r}")
-    image = None
-    try:
-        image = open_image(data)
-        photo = Photo.of(image, size_px=(height, width), resize=resize, magnification=magnification)
+    check_rule(resize, interpolation, crop_fraction)
+    if recipe is None and any(view != 0 for view in views):
+        raise ViewError(f"without a recipe there is only view 0; found {list(views)}")
+    drawn = [WHOLE if recipe is None else recipe.draw(content_hash, view) for view in views]
+    picture = {
+        "size_px": (height, width),
+        "resize": resize,
+        "interpolation": interpolation,
+        "crop_fraction": crop_fraction,
+        "magnification": 1.0 if recipe is None else recipe.magnification,
+    }
+    return _pictures(data, picture, views=drawn, decoded=[] if decoded is None else decoded)
+
+
+def _pictures(
+    data: bytes, picture: dict[str, Any], *, views: Sequence[View], decoded: list[Photo]
+) -> Iterator[_Pixels]:
+    opened: list[ImageFile] = []
+    with _explained(data, opened):
+        photo = next(filter(None, (one.at(**picture) for one in decoded)), None)
+        if photo is None:
+            opened.append(open_image(data))
+            photo = Photo.of(opened[0], **picture)
+            decoded.append(photo)
         for view in views:
             yield _view(photo, view)
+
+
+@contextmanager
+def _explained(data: bytes, opened: list[ImageFile]) -> Iterator[None]:
+    """Turn whatever decoding raises into an ImageError."""
+    try:
+        yield
     except ImageError:
         raise
     except UnusablePhotoError as error:
         raise ImageError(str(error)) from error
     except MemoryError as error:
-        size = "" if image is None else f", {image.width} x {image.height} pixels,"
+        size = f", {opened[0].width} x {opened[0].height} pixels," if opened else ""
         raise NotDecodableHereError(f"the image{size} does not fit into memory") from error
     except Exception as error:
         # Pillow's plugins raise nearly every built-in exception on some malformed file.

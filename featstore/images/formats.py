@@ -38,13 +38,13 @@ __all__ = ["format_name", "ignore_header_warnings", "open_image"]
 # Pixels x scans of a JPEG, five seconds' work: each scan of a few bytes goes over all pixels once more.
 _MAX_SCANNED = 2**35
 
-# Pillow fills what a BMP leaves out pixel by pixel in Python: so many take two seconds.
+# Pillow fills what a BMP leaves out pixel by pixel in Python: this many take two seconds.
 _MAX_LEFT_OUT = 2**24
 
-# Pillow moves up to a megabyte for each comment of a PPM: so many take a second.
+# Pillow moves up to a megabyte for each comment of a PPM: this many take a second.
 _MAX_COMMENTS = 10_000
 
-# Pillow takes the masked colours of a DDS apart pixel by pixel in Python: so many take ten seconds.
+# Pillow takes the masked colours of a DDS apart pixel by pixel in Python: this many take ten seconds.
 _MAX_MASKED = 2**22
 
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
@@ -247,8 +247,10 @@ def _ignore_warnings(category: type[Warning], module: str) -> None:
 
 _Signature = Callable[[bytes], object]
 
+_VIDEOS = "`featstore predict --every 1s` reads videos"
 _OTHERS: tuple[tuple[_Signature, str], ...] = (
-    (re.compile(rb"....ftyp", re.DOTALL).match, "a video or another MP4 container"),
+    (re.compile(rb"....ftyp", re.DOTALL).match, f"a video or another MP4 container ({_VIDEOS})"),
+    (re.compile(rb"RIFF....AVI |\x1aE\xdf\xa3", re.DOTALL).match, f"a video ({_VIDEOS})"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ").match, "a JPEG XL picture, to be converted first"),
     (re.compile(rb"8BPS").match, "a Photoshop document"),
     (re.compile(rb"%PDF|%!PS").match, "a PDF or PostScript document"),

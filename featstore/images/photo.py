@@ -8,7 +8,7 @@ import contextlib
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 __all__ = [
+    "INTERPOLATIONS",
     "RESIZE_RULES",
     "Box",
     "Photo",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 RESIZE_RULES = ("crop", "pad", "stretch")
+
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 Box = tuple[float, float, float, float]
 _Pixels = NDArray[np.uint8]
@@ -54,7 +57,13 @@ class UnusablePhotoError(ValueError):
 
 
 def read_photo(
-    path: Any, size_px: tuple[int, int], resize: str = "stretch", *, magnification: float = 1.0
+    path: Any,
+    size_px: tuple[int, int],
+    resize: str = "stretch",
+    *,
+    interpolation: str = "bilinear",
+    crop_fraction: float = 1.0,
+    magnification: float = 1.0,
 ) -> _Pixels:
     """Read a photo as model input: upright, on white where transparent, resized with antialiasing.
 
@@ -67,6 +76,9 @@ def read_photo(
         Height and width that the model takes, in pixels.
     resize : {"stretch", "crop", "pad"}
         How a photo of another shape is brought to that: as a whole, its centre, or whole and on black.
+    interpolation : {"bilinear", "bicubic"}
+    crop_fraction : float
+        The centred part of what ``resize`` shows that is left, by its sides: in (0, 1].
     magnification : float
         By how much parts of it are enlarged at most, which decides at which fraction of its size a large JPEG
         is decoded.
@@ -76,8 +88,7 @@ def read_photo(
     ndarray of shape (height, width, 3), uint8
         Red, green and blue, each 0..255.
     """
-    if resize not in RESIZE_RULES:
-        raise ValueError(f"resize must be one of {', '.join(RESIZE_RULES)}; found {resize!r}")
+    check_rule(resize, interpolation, crop_fraction)
     with contextlib.suppress(ImportError):
         import pillow_heif
 
@@ -85,39 +96,52 @@ def read_photo(
     Image.init()
     with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
         height, width = size_px
-        photo = Photo.of(image, size_px=(height, width), resize=resize, magnification=magnification)
+        photo = Photo.of(
+            image,
+            size_px=(height, width),
+            resize=resize,
+            interpolation=interpolation,
+            crop_fraction=crop_fraction,
+            magnification=magnification,
+        )
         return photo.framed(photo.part())
+
+
+def check_rule(resize: str, interpolation: str, crop_fraction: float) -> None:
+    """Raise ValueError unless pictures can be resized so."""
+    if resize not in RESIZE_RULES:
+        raise ValueError(f"resize must be one of {', '.join(RESIZE_RULES)}; found {resize!r}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}; found {interpolation!r}")
+    if not 0 < crop_fraction <= 1:
+        raise ValueError(f"crop_fraction must be in (0, 1]; found {crop_fraction!r}")
+    if resize == "pad" and crop_fraction < 1:
+        raise ValueError(f"resize='pad' shows the whole image; found a crop_fraction of {crop_fraction}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Photo:
-    """A decoded image, in a mode that resizes exactly, and the part of it to show.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-    to_rgb : callable
-        Turns the few pixels that a resize leaves into RGB.
-    box : tuple of float
-        What the resize rule shows of it, left, top, right and bottom, as its pixels lie.
-    inner : tuple of int
-        Width and height that this is resized to, as its pixels lie.
-    orientation : int
-        How its pixels lie: 1 to 8.
-    size_px : tuple of int
-        Height and width of the result.
-    """
+    """A decoded image, in a mode that resizes exactly, and the part of it to show."""
 
     image: Image.Image
-    to_rgb: Callable[[Image.Image], _Pixels]
-    box: Box
-    inner: tuple[int, int]
-    orientation: int
-    size_px: tuple[int, int]
+    to_rgb: Callable[[Image.Image], _Pixels]  # of the few pixels that a resize leaves
+    box: Box  # what the resize rule shows, as its pixels lie
+    inner: tuple[int, int]  # width and height that this is resized to
+    orientation: int  # how its pixels lie: 1 to 8
+    size_px: tuple[int, int]  # height and width of the result
+    least: tuple[int, int] | None = (0, 0)
+    interpolation: str = "bilinear"
 
     @classmethod
     def of(
-        cls, image: Image.Image, *, size_px: tuple[int, int], resize: str, magnification: float = 1.0
+        cls,
+        image: Image.Image,
+        *,
+        size_px: tuple[int, int],
+        resize: str,
+        interpolation: str = "bilinear",
+        crop_fraction: float = 1.0,
+        magnification: float = 1.0,
     ) -> "Photo":
         """Decode an image that Pillow has opened; parts of it may be enlarged by ``magnification``."""
         forget_deep_transparency(image)
@@ -128,16 +152,46 @@ class Photo:
         # Turning is left for last, when the picture is small; until then, what will be its height is its
         # width.
         height, width = size_px if turn < 5 else size_px[::-1]
-        box, inner = _frame(image.size, (width, height), resize)
+        box, inner = _frame(image.size, (width, height), resize, crop_fraction)
+        least: tuple[int, int] | None = (0, 0)
         if is_jpeg:
-            box = _draft(image, box, inner, magnification)
+            whole, least = image.size, _enough(image.size, box, inner, magnification)
+            box = _draft(image, box, least)
+            least = least if image.size == whole else None
             image.load()
         converted, to_rgb = _resizable(image)
-        return cls(image=converted, to_rgb=to_rgb, box=box, inner=inner, orientation=turn, size_px=size_px)
+        return cls(
+            image=converted,
+            to_rgb=to_rgb,
+            box=box,
+            inner=inner,
+            orientation=turn,
+            size_px=size_px,
+            least=least,
+            interpolation=interpolation,
+        )
+
+    def at(
+        self,
+        *,
+        size_px: tuple[int, int],
+        resize: str,
+        interpolation: str = "bilinear",
+        crop_fraction: float = 1.0,
+        magnification: float = 1.0,
+    ) -> "Photo | None":
+        """Return this image at another size; None where it has to be decoded again for that."""
+        height, width = size_px if self.orientation < 5 else size_px[::-1]
+        box, inner = _frame(self.image.size, (width, height), resize, crop_fraction)
+        enough = _enough(self.image.size, box, inner, magnification)
+        if self.least is None or any(own < least for own, least in zip(enough, self.least, strict=True)):
+            return None
+        return replace(self, box=box, inner=inner, size_px=size_px, interpolation=interpolation)
 
     def part(self, box: Box | None = None) -> _Pixels:
         """Return the upright pixels of a box, by default of all that the resize rule shows."""
-        resized = _resized(self.image, self.box if box is None else box, self.inner)
+        filtering = INTERPOLATIONS[self.interpolation]
+        resized = _resized(self.image, self.box if box is None else box, self.inner, filtering)
         return _upright(self.to_rgb(resized), self.orientation)
 
     def framed(self, pixels: _Pixels, *, mirrored: bool = False) -> _Pixels:
@@ -232,7 +286,8 @@ def _rgb(resized: Image.Image) -> _Pixels:
 
 def _on_white(resized: Image.Image) -> _Pixels:
     pixels: _Pixels = np.asarray(resized)
-    return pixels[..., :3] + (255 - pixels[..., 3:])
+    # Bicubic overshoots at edges, and a premultiplied colour is never more than its alpha.
+    return np.minimum(pixels[..., :3], pixels[..., 3:]) + (255 - pixels[..., 3:])
 
 
 def _resizable_deep(image: Image.Image) -> tuple[Image.Image, Callable[[Image.Image], _Pixels]]:
@@ -258,13 +313,18 @@ def forget_deep_transparency(image: Image.Image) -> None:
             del image.info["transparency"]
 
 
-def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple[Box, tuple[int, int]]:
+def _frame(
+    size: tuple[int, int], target: tuple[int, int], resize: str, crop_fraction: float = 1.0
+) -> tuple[Box, tuple[int, int]]:
     """Return the box to show, and the width and height to resize it to."""
     (width, height), (target_width, target_height) = size, target
     if resize == "crop":
-        scale = min(width / target_width, height / target_height)
+        scale = crop_fraction * min(width / target_width, height / target_height)
         left = max(0.0, (width - target_width * scale) / 2)
         top = max(0.0, (height - target_height * scale) / 2)
+        return (left, top, width - left, height - top), target
+    if crop_fraction < 1:
+        left, top = (side * (1 - crop_fraction) / 2 for side in size)
         return (left, top, width - left, height - top), target
     if resize == "pad":
         scale = min(target_width / width, target_height / height)
@@ -273,14 +333,19 @@ def _frame(size: tuple[int, int], target: tuple[int, int], resize: str) -> tuple
     return (0.0, 0.0, width, height), target
 
 
-def _draft(image: Image.Image, box: Box, inner: tuple[int, int], magnification: float) -> Box:
-    """Decode a JPEG at a fraction of its size if enough pixels are left; return the scaled box."""
-    enough = [
+def _enough(size: tuple[int, int], box: Box, inner: tuple[int, int], magnification: float) -> tuple[int, int]:
+    """Return the width and height that an image needs to have for a box of it to be resized well."""
+    width, height = (
         max(1, int(np.ceil(_DRAFT_MARGIN * magnification * wanted * whole / (high - low))))
-        for wanted, whole, low, high in zip(inner, image.size, box[:2], box[2:], strict=True)
-    ]
+        for wanted, whole, low, high in zip(inner, size, box[:2], box[2:], strict=True)
+    )
+    return width, height
+
+
+def _draft(image: Image.Image, box: Box, enough: tuple[int, int]) -> Box:
+    """Decode a JPEG at a fraction of its size if enough pixels are left; return the scaled box."""
     width = image.width
-    drafted = image.draft(None, (enough[0], enough[1]))
+    drafted = image.draft(None, enough)
     if drafted is None:
         return box
     # The right and lower edges of the image may lie inside of the drafted image's last pixels.
@@ -289,14 +354,15 @@ def _draft(image: Image.Image, box: Box, inner: tuple[int, int], magnification: 
     return left, top, min(right, image.width), min(bottom, image.height)
 
 
-def _resized(image: Image.Image, box: Box, inner: tuple[int, int]) -> Image.Image:
-    bilinear = Image.Resampling.BILINEAR
+def _resized(
+    image: Image.Image, box: Box, inner: tuple[int, int], filtering: Image.Resampling
+) -> Image.Image:
     if image.width < inner[0] and inner[0] * image.height > _MAX_BETWEEN:
         # Pillow widens first: a strip one pixel wide and a million high would grow a hundredfold in between.
         left, top, right, bottom = box
-        image = image.resize((image.width, inner[1]), bilinear, (0, top, image.width, bottom))
+        image = image.resize((image.width, inner[1]), filtering, (0, top, image.width, bottom))
         box = (left, 0, right, inner[1])
-    return image.resize(inner, bilinear, box)
+    return image.resize(inner, filtering, box)
 
 
 def _upright(pixels: _Pixels, turn: int) -> _Pixels:

@@ -8,39 +8,42 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from featstore.errors import ImageError
+from featstore.images.sources.containers.kinds import read_member
+from featstore.images.sources.containers.member import MAX_IMAGE_BYTES
 from featstore.images.sources.folders import unusable_reason
-from featstore.images.sources.tfrecord_shard import read_from_tfrecord
+from featstore.io.remote.opening import read_object
 from featstore.io.stamps import MEMBER_MARK
+from featstore.io.urls import is_url
 
 __all__ = ["default_workers", "map_ahead", "read_image"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-MAX_FILE_BYTES = 2**30
-
 
 def read_image(path: str) -> bytes:
-    """Read a whole image file, or an image of a TFRecord shard; never block on a pipe or device."""
+    """Read a whole image file, an object or an image within a file; never block on a pipe or device."""
+    if is_url(path):
+        return read_object(path)[0]
     try:
         with open(_opened(path), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError(unusable_reason(status))
-            if status.st_size > MAX_FILE_BYTES:
+            if status.st_size > MAX_IMAGE_BYTES:
                 raise ImageError(
-                    f"the file has {status.st_size:,} bytes; an image may have {MAX_FILE_BYTES:,}"
+                    f"the file has {status.st_size:,} bytes; an image may have {MAX_IMAGE_BYTES:,}"
                 )
             return file.read()
     except OSError as error:
-        if MEMBER_MARK in path and (data := _of_tfrecord(path)) is not None:
+        if MEMBER_MARK in path and (data := _of_container(path)) is not None:
             return data
         raise ImageError(_why_not(path, error)) from error
 
 
-def _of_tfrecord(path: str) -> bytes | None:
+def _of_container(path: str) -> bytes | None:
     try:
-        return read_from_tfrecord(path)
+        return read_member(path)
     except OSError as error:
         raise ImageError(unusable_reason(error)) from error
 

@@ -19,14 +19,14 @@ _ENDS_EARLY = re.compile(
     re.IGNORECASE,
 )
 
-# What they say where memory, a decoder or a descriptor is lacking. An image may be whole all the same.
+# What they say where memory, a decoder or a descriptor is missing. An image may be whole all the same.
 _LACKING = re.compile(
     r"out of memory|cannot allocate|decoder error -9\b|(de|en)coder \S+ not available|no codec available|"
     r"too many open files",
     re.IGNORECASE,
 )
 
-# What Pillow and its libraries say, and what becomes of it.
+# Messages of Pillow and its libraries, and what is made of them.
 _KNOWN = (
     (re.compile(r"no more images"), "it holds no picture"),
     (re.compile(r"(missing|invalid) dimensions", re.IGNORECASE), "it states no size"),
@@ -47,7 +47,7 @@ _KNOWN = (
 
 
 class NotDecodableHereError(ImageError):
-    """An image that cannot be decoded here for want of a package or of memory: no fault of the file."""
+    """An image that cannot be decoded here because a package or memory is missing: the file may be whole."""
 
 
 def image_error(error: BaseException, kind: str | None) -> ImageError:

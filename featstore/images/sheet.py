@@ -29,6 +29,8 @@ def view_sheet(
     n_views: int | None = None,
     size_px: tuple[int, int] = (224, 224),
     resize: str = "stretch",
+    interpolation: str = "bilinear",
+    crop_fraction: float = 1.0,
 ) -> Image.Image:
     """Return a contact sheet of an image's views, with exactly the pixels that the backbone gets.
 
@@ -40,7 +42,7 @@ def view_sheet(
     recipe : ViewRecipe
     n_views : int, optional
         From 2 to 65,536. By default 8, or as many as the recipe can tell apart.
-    size_px, resize
+    size_px, resize, interpolation, crop_fraction
         As for :func:`~featstore.images.decode_image`; those of the backbone.
 
     Returns
@@ -53,7 +55,7 @@ def view_sheet(
     ImageError
         The image cannot be read or decoded.
     ViewError
-        There are not so many views, or the sheet would have too many pixels.
+        There are fewer views, or the sheet would have too many pixels.
     ValueError
         ``size_px`` or ``resize`` has a value that it cannot have.
 
@@ -81,6 +83,8 @@ def view_sheet(
             content,
             size_px=size_px,
             resize=resize,
+            interpolation=interpolation,
+            crop_fraction=crop_fraction,
             recipe=recipe,
             content_hash=content_hash(content),
             views=range(wanted),
@@ -111,5 +115,5 @@ def check_sheet_path(
     """Raise ViewError if a sheet cannot be written to a path."""
     if os.path.splitext(os.fspath(path))[1].lower() not in _FORMATS:
         found = os.path.basename(os.fspath(path))
-        raise ViewError(f"a sheet of views ends in {', '.join(sorted(_FORMATS))}; found {found}")
+        raise ViewError(f"a sheet ends in {', '.join(sorted(_FORMATS))}; found {found}")
     return check_output(path, overwrite=overwrite, inputs=inputs)

@@ -21,24 +21,12 @@ _SALT = b"featstore view"
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One view of an image.
+    """One view of an image; lengths are fractions of the upright picture's."""
 
-    Parameters
-    ----------
-    left, top : float
-        Of its upper left corner, as fractions of the upright picture's width and height: in [0, 1 - size].
-    size : float
-        Its sides, as a fraction of the picture's: in (0, 1].
-    brightness : float
-        What all channels are multiplied by, before they are rounded and clipped to [0, 255].
-    flip : bool
-        Whether left and right are swapped.
-    """
-
-    left: float = 0.0
+    left: float = 0.0  # of the upper left corner, in [0, 1 - size]
     top: float = 0.0
-    size: float = 1.0
-    brightness: float = 1.0
+    size: float = 1.0  # of each side, in (0, 1]
+    brightness: float = 1.0  # factor of all channels, before rounding and clipping
     flip: bool = False
 
     def finish(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -86,7 +74,7 @@ class ViewRecipe:
     Raises
     ------
     ViewError
-        A strength is out of its range, or nothing is to be done.
+        A strength is out of its range, or all are 0.
 
     Examples
     --------

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from featstore.errors import FeatstoreError, StoreError
 
@@ -22,6 +22,7 @@ __all__ = [
     "failure_reason",
     "make_folders",
     "make_last_folder",
+    "read_back",
     "remove_stale",
     "replacing",
     "sync_folder",
@@ -44,8 +45,10 @@ def replacing(
     *,
     verify: Callable[[str], None] | None = None,
     before_rename: Callable[[], None] | None = None,
+    create_only: bool = False,
 ) -> Iterator[str]:
     """Yield a temporary path, and replace ``target`` by it when the block ends without an error."""
+    # With create_only an existing target is kept, even one that appeared meanwhile.
     # The file is fsynced and read back before the rename, and its folder is fsynced after it. If anything
     # fails before the rename, target is unchanged and the temporary file is removed; only a killed
     # process leaves one (its name begins with .tmp-).
@@ -57,8 +60,10 @@ def replacing(
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             if verify is not None:
-                _read_back(temporary, target, verify)
-            if before_rename is None:
+                read_back(temporary, target, verify)
+            if create_only:
+                _create(temporary, target)
+            elif before_rename is None:
                 os.replace(temporary, target)
             else:
                 with _turn(os.path.dirname(folder)):
@@ -73,7 +78,29 @@ def replacing(
         sync_folder(folder)
 
 
-def write_text(target: str, text: str, *, verify: Callable[[str], None] | None = None) -> None:
+def _create(temporary: str, target: str) -> None:
+    """Rename a file unless its new name is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with _turn(os.path.dirname(target)):
+            if not os.path.lexists(target):
+                os.replace(temporary, target)
+                return
+    os.unlink(temporary)
+
+
+def write_text(
+    target: str,
+    text: str,
+    *,
+    verify: Callable[[str], None] | None = None,
+    through: Callable[..., AbstractContextManager[str]] = replacing,
+) -> None:
     """Replace a file atomically by UTF-8 text, then read it back and call ``verify``."""
     content = text.encode("utf-8")
 
@@ -84,11 +111,11 @@ def write_text(target: str, text: str, *, verify: Callable[[str], None] | None =
         if verify is not None:
             verify(temporary)
 
-    with replacing(target, verify=check) as temporary, open(temporary, "xb") as file:
+    with through(target, verify=check) as temporary, open(temporary, "xb") as file:
         file.write(content)
 
 
-def _read_back(temporary: str, target: str, verify: Callable[[str], None]) -> None:
+def read_back(temporary: str, target: str, verify: Callable[[str], None]) -> None:
     """Check a file on the disk against its intended content."""
     try:
         verify(temporary)
@@ -221,4 +248,6 @@ def _explained(error: OSError, folder: str) -> str:
     return f"{reason}; {advice}"
 
 
+# Of file systems without hard links.
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FULL = {failure_reason(OSError(number, os.strerror(number))) for number in (errno.ENOSPC, errno.EDQUOT)}

@@ -14,7 +14,8 @@ from h5py import h5a, h5d, h5f, h5fd, h5l, h5p, h5s, h5t
 from featstore.errors import StoreError, StoreNotFoundError
 from featstore.io.atomic import failure_reason
 from featstore.io.new_file import NewFile
-from featstore.io.raw import RawFile, damaged, unreadable
+from featstore.io.raw import RawFile, damaged, raw_parts, unreadable
+from featstore.io.storage.parts import Parts
 
 __all__ = [
     "FILE_TYPES",
@@ -34,6 +35,7 @@ FILE_TYPES = {
     "<u2": h5t.STD_U16LE,
     "<u4": h5t.STD_U32LE,
     "<i8": h5t.STD_I64LE,
+    "<f8": h5t.IEEE_F64LE,
 }
 
 _MAX_ATTRIBUTE_BYTES = 2**16
@@ -42,11 +44,12 @@ _NO_MEMORY = re.compile(r"memory allocation failed|unable to allocate", re.IGNOR
 
 
 @contextmanager
-def open_hdf5(path: str) -> Iterator[tuple[Any, RawFile]]:
+def open_hdf5(path: str, *, in_parts: bool = False) -> Iterator[tuple[Any, RawFile | Parts]]:
     """Open a file for reading, and convert every failure to an error of featstore."""
     # HDF5 reads through RawFile: h5py raises the same errors for I/O failures and for damage.
+    # With in_parts, for a segment on another machine, its features are left there.
     try:
-        raw = RawFile(path)
+        raw = raw_parts(path) if in_parts else RawFile(path)
     except FileNotFoundError as error:
         raise StoreNotFoundError(f"there is no file {path}") from error
     except StoreError:
@@ -104,7 +107,7 @@ def create_plain(file: Any, name: str, kind: str, shape: tuple[int, ...]) -> int
 
 
 @contextmanager
-def python_access(raw: RawFile | NewFile) -> Iterator[Any]:
+def python_access(raw: RawFile | Parts | NewFile) -> Iterator[Any]:
     """Return a file-access property list: Python I/O, strong close."""
     access = h5p.create(h5p.FILE_ACCESS)
     try:

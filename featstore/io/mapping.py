@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from featstore.io.storage.opening import storage_of
+
 __all__ = ["map_array"]
 
 
@@ -18,14 +20,14 @@ def map_array(
 ) -> "np.memmap[Any, np.dtype[Any]]":
     """Map part of a file as a read-only array of the given shape, and close the file."""
     end = offset + math.prod(shape) * dtype.itemsize
-    with open(path, "rb") as file:
+    with storage_of(path).open(path, is_sealed=True) as file:
         n_bytes = os.fstat(file.fileno()).st_size
         if n_bytes < end:
             raise ValueError(f"it has been cut short: it has {n_bytes:,} bytes of {end:,}")
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         mapped = _mapped(file.fileno(), end - start, start)
     array: np.memmap[Any, np.dtype[Any]] = np.ndarray(shape, dtype, mapped, offset - start).view(np.memmap)
-    # What numpy.memmap notes, so that slices of one are told as such.
+    # numpy.memmap sets these; its slices are recognised by them.
     array._mmap, array.filename, array.offset, array.mode = mapped, path, offset, "r"  # type: ignore[attr-defined]
     return array
 

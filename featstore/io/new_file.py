@@ -1,9 +1,10 @@
 """A file object for writing HDF5 that hides operating system errors from the library."""
 
-import io
 import os
 from contextlib import suppress
 from typing import Any
+
+from featstore.io.positioned_file import PositionedFile
 
 __all__ = ["NewFile"]
 
@@ -11,7 +12,7 @@ __all__ = ["NewFile"]
 _MAX_KEPT_BYTES = 2**21
 
 
-class NewFile(io.RawIOBase):
+class NewFile(PositionedFile):
     """A new file that records the first operating system error instead of raising it."""
 
     # HDF5 loses errors as it frees a dataset, prints others, and may crash at exit after one. After the
@@ -24,29 +25,11 @@ class NewFile(io.RawIOBase):
         self.error: OSError | None = None
         self._kept: list[tuple[int, bytes]] = []
         self._position = 0
-        self._n_bytes = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+        self.n_bytes = 0
 
     def writable(self) -> bool:
         """Return True."""
         return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position of the next read or write."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position of the next read or write, and return it."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._n_bytes}[whence]
-        self._position = max(0, start + offset)
-        return self._position
 
     def write(self, data: Any) -> int:
         """Write all of the data."""
@@ -62,7 +45,7 @@ class NewFile(io.RawIOBase):
         if self.error is not None and len(view) <= _MAX_KEPT_BYTES:
             self._kept.append((self._position, bytes(view)))
         self._position += len(view)
-        self._n_bytes = max(self._n_bytes, self._position)
+        self.n_bytes = max(self.n_bytes, self._position)
         return len(view)
 
     def readinto(self, buffer: Any) -> int:
@@ -86,20 +69,21 @@ class NewFile(io.RawIOBase):
 
     def truncate(self, size: int | None = None) -> int:
         """Set the file's size, by default to the position."""
-        self._n_bytes = self._position if size is None else size
+        self.n_bytes = self._position if size is None else size
         try:
             if self.error is None and not self.closed:
-                self._file.truncate(self._n_bytes)
+                self._file.truncate(self.n_bytes)
         except OSError as error:
             self.error = error
-        return self._n_bytes
+        return self.n_bytes
 
     def flush(self) -> None:
         """Do nothing: nothing is buffered."""
 
     def close(self) -> None:
         """Close the file."""
-        if not self.closed:
+        # Python closes also what could not be opened.
+        if not self.closed and hasattr(self, "_file"):
             try:
                 self._file.close()
             except OSError as error:

@@ -1,6 +1,5 @@
 """A file object for reading that keeps operating system errors apart from damage."""
 
-import io
 import os
 import re
 import stat
@@ -10,8 +9,12 @@ from typing import Any
 
 from featstore.errors import DamagedError, FeatstoreError, StoreError
 from featstore.io.atomic import failure_reason
+from featstore.io.positioned_file import PositionedFile
+from featstore.io.storage.opening import storage_of
+from featstore.io.storage.parts import Parts
+from featstore.io.urls import is_url
 
-__all__ = ["RawFile", "cannot_read", "damaged", "open_raw", "refusal", "unreadable"]
+__all__ = ["RawFile", "cannot_read", "damaged", "open_raw", "raw_parts", "refusal", "unreadable"]
 
 # A file with terabytes that take no room was made to exhaust its reader; some file systems compress.
 _MAX_HOLE = 256
@@ -21,16 +24,22 @@ _LOOKED_FOR = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirect
 _HDF5_REFUSED = re.compile(r"errno = [1-9]\d*, error message")
 
 
-class RawFile(io.RawIOBase):
+class RawFile(PositionedFile):
     """A regular file, open for reading, that records the first operating system error."""
 
     # HDF5 and zipfile would replace such errors by their own, ignore them, or crash at exit. What cannot
     # be read is zero to them; whoever opened the file checks ``error`` (OSError or None).
 
-    def __init__(self, path: str, *, follow_links: bool = False) -> None:
-        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow_links).st_mode):
+    def __init__(self, path: str, *, follow_links: bool = False, is_sealed: bool = False) -> None:
+        # Python closes also what could not be opened.
+        self._descriptor = -1
+        if is_url(path):
+            with storage_of(path).open(path, is_sealed=is_sealed) as copy:
+                self._descriptor = os.dup(copy.fileno())
+        elif not stat.S_ISREG(os.stat(path, follow_symlinks=follow_links).st_mode):
             raise damaged(path, "it is not a regular file")
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        else:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self.error: OSError | None = None
         self._position = 0
         status = os.fstat(self._descriptor)
@@ -39,29 +48,6 @@ class RawFile(io.RawIOBase):
         if self.n_bytes > _MIN_HOLE_BYTES + _MAX_HOLE * written:
             self.close()
             raise damaged(path, f"of its {self.n_bytes:,} bytes only {written:,} were ever written")
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position of the next read, and return it."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.n_bytes}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position of the next read."""
-        return self._position
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read at most ``size`` bytes, and none beyond the file's end."""
-        n_left = max(0, self.n_bytes - self._position)
-        return super().read(min(size, n_left) if size >= 0 else n_left) or b""
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer; what cannot be read, or lies beyond the file's end, is zero."""
@@ -89,6 +75,16 @@ class RawFile(io.RawIOBase):
             with suppress(OSError):
                 os.close(self._descriptor)
         super().close()
+
+
+def raw_parts(path: str) -> "RawFile | Parts":
+    """Open a sealed file of which little but its largest column will be read."""
+    if is_url(path):
+        parts = storage_of(path).open_parts(path)
+        if isinstance(parts, Parts):
+            return parts
+        parts.close()
+    return RawFile(path, is_sealed=True)
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """File stamps (size, times, inode): detect unchanged files without reading them."""
 
+import hashlib
 import os
 from typing import NamedTuple, Self
+
+from featstore.io.urls import is_url
 
 __all__ = ["MEMBER_MARK", "UNKNOWN", "FileStamp", "is_there"]
 
@@ -24,22 +27,12 @@ class FileStamp(NamedTuple):
     The device is not part of it: its number changes from one mounting to the next. What a system lacks is the
     same number each time (the inode 0), and the time of change is that of creation on Windows: both may be
     compared like any other.
-
-    Attributes
-    ----------
-    size : int
-        In bytes.
-    mtime_ns, ctime_ns : int
-        Last change of the content and of the inode, in ns since 1970; of 64 bits, at whose ends times
-        before 1677 and after 2262 are held.
-    inode : int
-        The lowest 63 bits of its number.
     """
 
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
+    size: int  # in bytes
+    mtime_ns: int  # last change of the content, since 1970; held within 64 bits (1677 to 2262)
+    ctime_ns: int  # last change of the inode
+    inode: int  # the lowest 63 bits of its number
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -50,6 +43,13 @@ class FileStamp(NamedTuple):
             ctime_ns=_clipped(status.st_ctime_ns),
             inode=status.st_ino & _LARGEST,
         )
+
+    @classmethod
+    def of_object(cls, size: int, tag: str | None) -> Self:
+        """Return the stamp of an object: its size, and for times and inode 186 bits of its tag's hash."""
+        digest = int.from_bytes(hashlib.blake2b((tag or "").encode(), digest_size=24).digest(), "big")
+        parts = [digest >> shift & _LARGEST >> 1 for shift in (0, 62, 124)]
+        return cls(size, *parts)
 
     def is_racy(self, read_ns: int) -> bool:
         """Return whether the file may have changed since without a change of its stamp."""
@@ -69,6 +69,9 @@ UNKNOWN = FileStamp(size=-1, mtime_ns=-1, ctime_ns=-1, inode=-1)
 
 def is_there(path: str) -> bool:
     """Return whether a file, or the file that holds a member, exists; True also where the system refuses."""
+    if is_url(path):
+        # Nobody asks a server about each image of a table.
+        return True
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,3 +1,7 @@
+from .backbone_trials import BackboneTrial as BackboneTrial
+from .backbone_trials import BackboneTrials as BackboneTrials
+from .choosing import HeadChoice as HeadChoice
+from .choosing import choose_head as choose_head
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .cross_evaluation import cross_evaluate as cross_evaluate
@@ -5,10 +9,14 @@ from .curves import LearningCurve as LearningCurve
 from .curves import learning_curve as learning_curve
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .label_evaluation import LabelEvaluation as LabelEvaluation
+from .label_evaluation import evaluate_labels as evaluate_labels
 from .near_duplicates import leakage as leakage
 from .plots import check_plot_path as check_plot_path
 from .plots import plot as plot
 from .plots import save_plot as save_plot
+from .space_choice import SpaceChoice as SpaceChoice
+from .space_choice import choose_spaces as choose_spaces
 from .suspects import Suspect as Suspect
 from .suspects import Suspects as Suspects
 from .suspects import find_suspects as find_suspects

@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.predictions import (
-    check_labels_known,
-    predict_images,
-    resampling_units,
-)
+from featstore.scoring.predictions import check_labels_known, predict_images, resampling_units
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Comparison", "compare", "holm_adjusted", "mcnemar_exact", "sign_flip_test"]
+__all__ = ["Comparison", "compare", "compared_pair", "holm_adjusted", "mcnemar_exact", "sign_flip_test"]
 
 _SPLITS = ("validation", "test")
 _CHANCE = 0.05
@@ -192,7 +188,7 @@ def compare(
         for column, (name, head, table) in enumerate(zip(called, heads, of_each, strict=True))
     ]
     pairs = [
-        _pair(called[a], called[b], is_right[:, a], is_right[:, b], units, unit)
+        compared_pair(called[a], called[b], is_right[:, a], is_right[:, b], units, unit)
         for a, b in combinations(range(len(heads)), 2)
     ]
     adjusted = holm_adjusted([pair["p"] for pair in pairs])
@@ -328,7 +324,7 @@ def _units(
     return resampling_units(tables[at], rows, heads[at].split_rule)
 
 
-def _pair(
+def compared_pair(
     a: str,
     b: str,
     right_a: NDArray[np.bool_],
@@ -336,6 +332,7 @@ def _pair(
     units: NDArray[np.intp],
     unit: str,
 ) -> dict[str, Any]:
+    """Compare two heads by which images each gets right: counts, difference, its interval and p."""
     gains = right_b.astype(np.int64) - right_a
     sums = np.stack([np.bincount(units, weights=gains), np.bincount(units)], axis=1).astype(np.int64)
     kinds, multiplicity = np.unique(sums, axis=0, return_counts=True)

@@ -4,17 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featstore.errors import HeadError, SplitError
-from featstore.heads.data.view_counts import check_images
+from featstore.errors import HeadError
 from featstore.heads.fit_warnings import each_warning_once
-from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.registry import known_heads
+from featstore.scoring.cross_folds import CrossFolds
 from featstore.scoring.evaluation import Evaluation, score_images
-from featstore.scoring.fold_groups import FoldGroups, assign_folds, find_fold_groups
-from featstore.scoring.predictions import predict_images
 from featstore.splits import SplitRule
 from featstore.stats.intervals import scored
 
@@ -87,29 +83,13 @@ def cross_evaluate(
     >>> result.n, len(result.folds), result.top1 > 0.9
     (90, 3, True)
     """
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise SplitError(f"folds must be an integer of at least 2; found {folds!r}")
-    check_images(table)
     options: dict[str, Any] = {"params": params, "views": views, "class_weight": class_weight}
     if isinstance(head, Head):
         rule = head.split_rule if rule is None else rule
         head, options = _kind_of(head, options)
     rule = SplitRule() if rule is None else rule
-    labelled = table.select(np.flatnonzero(np.asarray(table.y) != ""))
-    if not len(labelled):
-        raise HeadError(f"the catalog {table.catalog_name} has no labels ({len(table)} images)")
-    labels = np.asarray(labelled.y)
-    classes, y = np.unique(labels, return_inverse=True)
-    together = find_fold_groups(labelled, rule, folds=folds)
-    fold_of = assign_folds(together.keys, y, folds=folds, salt=rule.salt)
-    n_usable = len(np.unique(y[fold_of >= 0]))
-    if n_usable < 2:
-        raise HeadError(
-            f"the catalog {table.catalog_name} has {n_usable} classes whose images can be held out; "
-            "expected at least 2: label more images, or correct the groups"
-        )
-    if missing := folds - len(np.unique(fold_of[fold_of >= 0])):
-        raise SplitError(f"{missing} of {folds} folds would be empty; use fewer folds")
+    divided = CrossFolds.of(table, rule, folds=folds)
+    labels, classes = divided.labels, divided.classes
 
     predicted = np.full(len(labels), "", classes.dtype)
     probabilities = np.zeros((len(labels), len(classes)))
@@ -118,16 +98,9 @@ def cross_evaluate(
     fitted: Head | None = None
     with each_warning_once():
         for fold in range(folds):
-            splits = _splits(together, y, fold_of, fold, rule)
-            assigned = labelled.with_splits(splits)
-            # Groups are kept together by the given splits.
-            inner = SplitRule(test=0, validation=rule.validation, salt=rule.salt)
-            fitted = fit(assigned, head=head, rule=inner, seed=seed, jobs=jobs, **options)
-            rows = np.flatnonzero(splits == "test")
-            rows = rows[np.isin(labels[rows], fitted.classes)]
-            columns = np.searchsorted(classes, fitted.classes)
-            predicted[rows], likely = predict_images(fitted, labelled, rows)
-            probabilities[np.ix_(rows, columns)] = likely
+            found = divided.predict(fold, head=head, seed=seed, jobs=jobs, options=options)
+            fitted, rows = found.head, found.rows
+            predicted[rows], probabilities[rows] = found.predicted, found.probabilities
             is_predicted[rows] = True
             n_right = int((predicted[rows] == labels[rows]).sum())
             n_fitted = sum(sum(fitted.counts[split].values()) for split in fitted.choice["fitted_on"])
@@ -137,15 +110,15 @@ def cross_evaluate(
     assert fitted is not None
     names, counts = np.unique(labels[~is_predicted], return_counts=True)
     at = np.flatnonzero(is_predicted)
-    units = np.unique(np.asarray(together.keys)[at], return_inverse=True)[1]
+    together = divided.together
     return score_images(
         classes=classes,
         labels=labels[at],
         predicted=predicted[at],
         probabilities=probabilities[at],
-        paths=np.asarray(labelled.paths)[at],
+        paths=np.asarray(divided.table.paths)[at],
         unit=together.by,
-        units=units,
+        units=divided.units(at),
         often={},
         split=SPLIT,
         test_views=fitted.test_views,
@@ -155,21 +128,6 @@ def cross_evaluate(
         unjudged=dict(zip(names.tolist(), counts.tolist(), strict=True)),
         together={"by": together.by, "n_near": together.n_near, "skipped": together.skipped},
     )
-
-
-def _splits(
-    together: FoldGroups, y: NDArray[np.intp], fold_of: NDArray[np.intp], fold: int, rule: SplitRule
-) -> NDArray[np.str_]:
-    """Return each image's split while a fold is held out."""
-    splits = np.full(len(y), "train", "<U10")
-    splits[fold_of == fold] = "test"
-    if rule.validation:
-        inside = np.flatnonzero(fold_of != fold)
-        keys = [together.keys[at] for at in inside.tolist()]
-        n_parts = max(2, round((1 - rule.test) / rule.validation))
-        parts = assign_folds(keys, y[inside], folds=n_parts, salt=f"{rule.salt}#inside")
-        splits[inside[parts == 0]] = "validation"
-    return splits
 
 
 def _kind_of(head: Head, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

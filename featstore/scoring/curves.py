@@ -41,7 +41,7 @@ _SEED = 0
 # A law with three parameters needs at least one further point to be testable.
 _FEWEST_SIZES = 4
 _FEWEST_MISTAKES = 5
-# Gains in accuracy that are, and that are hardly, worth collecting twice as many images.
+# Gains in accuracy that are worth collecting twice as many images, and that hardly are.
 _HELP, _HARDLY = 0.005, 0.01
 
 

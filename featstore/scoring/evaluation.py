@@ -1,6 +1,5 @@
 """Evaluation of a head on the labelled images of a split."""
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import SplitError
 from featstore.heads.head import Head
 from featstore.io.json_values import json_values
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.predictions import (
-    check_labels_known,
-    predict_images,
-    resampling_units,
-)
-from featstore.splits import SPLITS
+from featstore.scoring.predictions import predict_images, resampling_units
+from featstore.scoring.set_scores import set_scores
+from featstore.scoring.split_images import SplitImages, images_of_split
 from featstore.stats.intervals import (
     REPLICATES,
     bootstrap_scores,
@@ -45,10 +40,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "evaluate",
+    "evaluate_images",
     "score_images",
 ]
-
-_logger = logging.getLogger(__name__)
 
 _SEED = 0
 
@@ -100,6 +94,11 @@ class Evaluation:
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``: what was resampled (``"image"``, or what the head's split
         rule splits by: ``"group"``, ``"folder"`` …), the number of units, and the number of draws.
+    sets : dict
+        Where a coverage was asked for, ``{"coverage", "by_class", "n_calibrating", "n", "covered",
+        "covered_ci", "mean_size", "sizes", "classes"}``: how often conformal prediction sets hold the label,
+        with its Wilson interval, and their mean size; the same by size of the set and by class. Otherwise
+        empty.
     test_views : int
         Number of views of each image that probabilities are averaged over.
     parts : list of dict
@@ -146,6 +145,7 @@ class Evaluation:
     calibration: list[CalibrationBin]
     baseline: dict[str, Any]
     resampling: dict[str, Any]
+    sets: dict[str, Any] = field(default_factory=dict)
     test_views: int = 1
     parts: list[dict[str, Any]] = field(default_factory=list)
     scored: list[str] = field(default_factory=list)
@@ -185,11 +185,18 @@ class Evaluation:
         return values
 
 
-def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evaluation:
+def evaluate(
+    head: Head,
+    table: "FeatureTable",
+    *,
+    split: str = "test",
+    coverage: float | None = None,
+    by_class: bool = False,
+) -> Evaluation:
     """Evaluate a head on the labelled images of one split, as assigned by its own split rule.
 
     Images that the head was fitted on are left out, in any catalog, and counted in ``parts``; only
-    ``"train"``, and ``"validation"`` if it was fitted on all of it, are scored nevertheless, with a warning.
+    ``"train"``, and ``"validation"`` if it was fitted on all of it, are scored anyway, with a warning.
 
     Parameters
     ----------
@@ -198,6 +205,8 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
         A table of the head's space, of any catalog.
     split : {"test", "validation", "train", "all"}
         ``"all"`` is every labelled image, for a catalog that the head has never seen.
+    coverage, by_class
+        As for :meth:`featstore.Head.prediction_sets`: score these sets too.
 
     Returns
     -------
@@ -212,7 +221,8 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     SplitError
         The split contains no labelled image, or none that the head was not fitted on.
     HeadError
-        Images have labels that the head does not know, or invalid features.
+        Images have labels that the head does not know, or invalid features; or too few images were held out
+        for this coverage.
 
     Examples
     --------
@@ -221,60 +231,49 @@ def evaluate(head: Head, table: "FeatureTable", *, split: str = "test") -> Evalu
     >>> result.split, result.n, [one["label"] for one in result.classes]
     ('test', 11, ['daisy', 'roses', 'tulips'])
     """
-    head.check_fingerprint(table.fingerprint, spec=table.spec)
-    if split not in (*SPLITS, "all"):
-        raise SplitError(f"split must be one of {', '.join(SPLITS)} or all; found {split!r}")
-    labels = head.labels_of(table)
-    chosen = labels != ""
-    if split != "all":
-        chosen &= np.asarray(table.splits(head.split_rule)) == split
-    chosen = _leave_out_removed(head, labels, chosen)
-    rows = np.flatnonzero(chosen)
-    if not len(rows):
-        raise SplitError(
-            f"the catalog {table.catalog_name} has no labelled image in {split}; "
-            "choose another split, or fit with a larger fraction for it"
-        )
-    check_labels_known(head, labels[rows])
+    images = images_of_split(head, table, split)
+    return evaluate_images(head, table, images, coverage=coverage, by_class=by_class)
+
+
+def evaluate_images(
+    head: Head,
+    table: "FeatureTable",
+    images: SplitImages,
+    *,
+    coverage: float | None = None,
+    by_class: bool = False,
+) -> Evaluation:
+    """Evaluate a head on the images of a split that may be scored."""
+    if coverage is not None:
+        # Refused before images are predicted.
+        head.set_thresholds(coverage=coverage, by_class=by_class)
+    rows, labels, is_scored = images.rows, images.labels, images.is_scored
     predicted, probabilities = predict_images(head, table, rows)
-    is_fitted, is_chosen = head.was_fitted_on(table)[rows], head.was_chosen_on(table)[rows]
-    masks = {"held_out": ~is_fitted & ~is_chosen, "chosen_on": is_chosen, "fitted_on": is_fitted}
-    is_right = predicted == labels[rows]
+    is_right = predicted == labels
     parts = [
         {"part": part, **scored(int(is_right[mask].sum()), int(mask.sum()))}
-        for part, mask in masks.items()
+        for part, mask in images.parts.items()
         if mask.any()
     ]
-    is_scored = ~is_fitted
-    if split == "train" or (split == "validation" and is_fitted.all()):
-        is_scored = np.ones(len(rows), np.bool_)
-        _logger.warning(
-            "the head %s was fitted on %d of the %d images in %s: scores on them are optimistic",
-            head.name,
-            is_fitted.sum(),
-            len(rows),
-            split,
-        )
-    elif not is_scored.any():
-        raise SplitError(
-            f"the head {head.name} was fitted on all {len(rows)} labelled images in {split} of the catalog "
-            f"{table.catalog_name}: evaluate it on images that it has not seen, or by cross-validation "
-            "with cross_evaluate (`featstore evaluate --folds`)"
-        )
     unit, units = resampling_units(table, rows[is_scored], head.split_rule)
+    sets: dict[str, Any] = {}
+    if coverage is not None:
+        found = labels[is_scored], probabilities[is_scored]
+        sets = set_scores(head, *found, coverage=coverage, by_class=by_class)
     return score_images(
         classes=head.classes,
-        labels=labels[rows[is_scored]],
+        labels=labels[is_scored],
         predicted=predicted[is_scored],
         probabilities=probabilities[is_scored],
         paths=table.paths[rows[is_scored]],
         unit=unit,
         units=units,
         often=head.counts["train"],
-        split=split,
+        split=images.split,
+        sets=sets,
         test_views=head.test_views,
         parts=parts,
-        scored=[part["part"] for part in parts if (is_scored & masks[part["part"]]).any()],
+        scored=[part for part, mask in images.parts.items() if (is_scored & mask).any()],
         seen_by=head.seen_by,
     )
 
@@ -339,18 +338,6 @@ def score_images(
             for at in wrong[np.argsort(-sureness[wrong], kind="stable")]
         ],
     )
-
-
-def _leave_out_removed(head: Head, labels: NDArray[np.str_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the chosen images of classes that the head still has, with a warning for the others."""
-    removed = chosen & head.are_of_removed_classes(labels)
-    if n_left_out := int(removed.sum()):
-        _logger.warning(
-            "left out %s of classes that were removed from the head: %s",
-            f"{n_left_out:,} image{'s' * (n_left_out > 1)}",
-            ", ".join(sorted({*labels[removed].tolist()})),
-        )
-    return chosen & ~removed
 
 
 def _resampled(

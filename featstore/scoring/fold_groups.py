@@ -31,7 +31,7 @@ class FoldGroups:
 
 def find_fold_groups(table: "FeatureTable", rule: SplitRule, *, folds: int) -> FoldGroups:
     """Join the rule's or the catalog's groups with copies and near-duplicates."""
-    # For a rule by content, the catalog's groups are used nevertheless. Near-duplicates are ignored if they
+    # For a rule by content, the catalog's groups are used all the same. Near-duplicates are ignored if they
     # connect more images than a fold has.
     hashes = np.asarray(table.content_hash).tolist()
     names = np.asarray(table.groups if rule.by == "content" else table.group_keys(rule)).tolist()

@@ -6,7 +6,7 @@ import numpy as np
 
 from featstore.duplicates.finding import THRESHOLD
 from featstore.duplicates.likeness import fit_likeness
-from featstore.duplicates.search import best_matches
+from featstore.duplicates.search import nearest_others
 from featstore.heads.head import Head
 from featstore.scoring.predictions import predict_images
 from featstore.stats.intervals import scored
@@ -77,7 +77,7 @@ def leakage(head: Head, table: "FeatureTable") -> dict[str, Any]:
         return found | blank | {"skipped": reason}
     X = table.X
     similarity = fit_likeness(X, np.asarray(table.content_hash_bytes))
-    known = best_matches(X, test, train, similarity) >= THRESHOLD
+    known = nearest_others(X, test, train, similarity)[0] >= THRESHOLD
     is_right = predict_images(head, table, test)[0] == labels[test]
     without = scored(int(is_right[~known].sum()), int((~known).sum()))
     return (
@@ -86,7 +86,7 @@ def leakage(head: Head, table: "FeatureTable") -> dict[str, Any]:
 
 
 def cannot_compare(n: int, n_others: int, feature_dim: int) -> str | None:
-    """Return the reason not to compare so many images, or None."""
+    """Return the reason not to compare this many images, or None."""
     if feature_dim < _MIN_FEATURE_DIM:
         return f"{feature_dim} features are too few to recognise images"
     if n * n_others * feature_dim > _MAX_WORK:

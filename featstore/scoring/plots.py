@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import MissingExtraError, PlotError
+from featstore.errors import PlotError
+from featstore.extras import check_extra
 from featstore.heads.head import Head
 from featstore.io.atomic import replacing
 from featstore.io.outputs import check_output
 from featstore.process import warnings_to
+from featstore.scoring.backbone_trials import BackboneTrials, plot_trials
 from featstore.scoring.curve_plots import plot_curve, plot_trade_off
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
@@ -29,14 +31,15 @@ _MANY_IN_BIN = 20
 _logger = logging.getLogger(__name__)
 
 
-def plot(result: Evaluation | Head | LearningCurve) -> Any:
+def plot(result: BackboneTrials | Evaluation | Head | LearningCurve) -> Any:
     """Plot a result.
 
     Parameters
     ----------
-    result : Evaluation, Head or LearningCurve
+    result : BackboneTrials, Evaluation, Head or LearningCurve
         Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005); the
-        sweep of a head, or the trade-off of an extended head; a learning curve with its power law.
+        sweep of a head, or the trade-off of an extended head; a learning curve with its power law; backbones'
+        accuracy against their cost.
 
     Returns
     -------
@@ -57,26 +60,32 @@ def plot(result: Evaluation | Head | LearningCurve) -> Any:
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['accuracy', 'cross entropy on validation, nats']
     """
-    _check_matplotlib()
+    check_extra("plot", "plotting", "matplotlib")
     if isinstance(result, Evaluation):
         return _plot_evaluation(result)
     if isinstance(result, LearningCurve):
         return plot_curve(result)
+    if isinstance(result, BackboneTrials):
+        return plot_trials(result)
     if isinstance(result, Head):
         return plot_trade_off(result) if result.extension else _plot_sweep(result)
     raise PlotError(
-        f"expected an Evaluation, a Head or a LearningCurve to plot; found {type(result).__name__}"
+        "expected BackboneTrials, an Evaluation, a Head or a LearningCurve to plot; "
+        f"found {type(result).__name__}"
     )
 
 
 def save_plot(
-    result: Evaluation | Head | LearningCurve, path: str | os.PathLike[str], *, overwrite: bool = False
+    result: BackboneTrials | Evaluation | Head | LearningCurve,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Plot a result to a file, written atomically.
 
     Parameters
     ----------
-    result : Evaluation, Head or LearningCurve
+    result : BackboneTrials, Evaluation, Head or LearningCurve
     path : path_like
         Ends in ``.png``, ``.svg`` or ``.pdf``.
     overwrite : bool
@@ -123,17 +132,8 @@ def check_plot_path(
         found = os.path.basename(os.fspath(path))
         raise PlotError(f"the path of a plot must end in {', '.join(_ENDINGS)}; found {found}")
     target = check_output(path, overwrite=overwrite, inputs=inputs)
-    _check_matplotlib()
+    check_extra("plot", "plotting", "matplotlib")
     return target
-
-
-def _check_matplotlib() -> None:
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            'plotting needs matplotlib, which is not installed; run: pip install "featstore[plot]"'
-        ) from error
 
 
 def _plot_evaluation(evaluation: Evaluation) -> Any:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed
 from featstore.errors import HeadError
 from featstore.heads.data.blocks import rows_of_images
 from featstore.heads.data.view_counts import check_images
 from featstore.heads.head import Head
+from featstore.messages import listed
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def check_labels_known(head: Head, labels: NDArray[np.str_], *, name: str | None
         raise HeadError(
             f"{n_unknown} of {len(labels)} images have labels that the head {called} does not know: "
             f"{listed(unknown)}; if the catalog has renamed its classes, rename them with `featstore head "
-            "classes "
-            f"--rename {shlex.quote(pair)}`; otherwise fit a head on a catalog with these labels"
+            f"classes --rename {shlex.quote(pair)}`; otherwise fit a head on a catalog with these labels"
         )
 
 

@@ -12,7 +12,7 @@ from featstore.errors import HeadError
 from featstore.heads.data.samples import Images
 from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
 from featstore.heads.fitting.held_out import HeldOutPredictions, predict_held_out
-from featstore.heads.fitting.sweep import limits
+from featstore.heads.fitting.limits import limits
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.solvers.parallel import WarningNotes
 from featstore.heads.solvers.solver import prepare, solve

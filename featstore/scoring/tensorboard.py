@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import HeadError, MissingExtraError, StoreError
+from featstore.errors import HeadError, StoreError
+from featstore.extras import check_extra
 from featstore.io.atomic import replacing
 from featstore.io.outputs import check_outside_stores
 
@@ -20,13 +21,7 @@ Scalar = tuple[str, int, float]
 
 def check_tensorboard() -> None:
     """Raise MissingExtraError if the package tensorboard is not installed."""
-    try:
-        import tensorboard.summary.writer.record_writer  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "writing event files needs the package tensorboard, which is not installed; "
-            'run: pip install "featstore[tensorboard]"'
-        ) from error
+    check_extra("tensorboard", "writing event files", "tensorboard")
 
 
 def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> str:

@@ -35,7 +35,7 @@ class HashKFold:
     n_splits : int
         Number of folds, at least 2.
     salt : str
-        Any text; another salt gives other folds. In nested searches give the inner one a salt of its own:
+        Any text; another salt gives other folds. In nested searches give the inner one another salt:
         with the outer salt, and numbers of folds that share a factor, inner folds come out uneven.
     stratify : bool
         Whether a class whose images are all in one fold has one image (or group) moved to the next fold, so

@@ -102,17 +102,15 @@ class SplitRule:
         if self.test + self.validation >= 1:
             raise SplitError(
                 "test and validation together must be below 1 to leave images for train; found "
-                f"test={self.test} and "
-                f"validation={self.validation}"
+                f"test={self.test} and validation={self.validation}"
             )
         salt_bytes(self.salt)
         if self.by == "pattern":
             checked_pattern(self.group_pattern)
         elif self.group_pattern is not None:
             raise SplitError(
-                f"group_pattern is only used by splits by pattern; found {self.group_pattern!r} with a "
-                "split by "
-                f"{self.by}"
+                f"group_pattern is only used by splits by pattern; found {self.group_pattern!r} with a split "
+                f"by {self.by}"
             )
         if self.by == "retrain":
             if self.salt:
@@ -122,8 +120,7 @@ class SplitRule:
         elif self.retrain_prefix is not None:
             raise SplitError(
                 f"retrain_prefix is only used by splits by retrain; found {self.retrain_prefix!r} with a "
-                "split "
-                f"by {self.by}"
+                f"split by {self.by}"
             )
         if not isinstance(self.validation_from_train, bool):
             raise SplitError(
@@ -334,9 +331,8 @@ def _names(
         else:
             names = pattern_names(rule.group_pattern or "", paths)
             missing = (
-                f"the group pattern {rule.group_pattern!r} matches none of the {len(paths):,} paths, "
-                f"such as {paths[0] if paths else ''!r}; it is searched for in the whole path, case-"
-                "sensitively"
+                f"the group pattern {rule.group_pattern!r} matches none of the {len(paths):,} paths, such as "
+                f"{paths[0] if paths else ''!r}; it is searched for in the whole path, case-sensitively"
             )
     if names and not any(names):
         raise SplitError(missing)

@@ -21,6 +21,7 @@ __all__ = [
     "expected_calibration_error",
     "f1_scores",
     "log_loss",
+    "log_losses",
     "macro_f1",
     "top_k_accuracy",
 ]
@@ -83,9 +84,14 @@ def balanced_accuracy(right: NDArray[np.int64], n_true: NDArray[np.int64]) -> ND
 
 def log_loss(probabilities: NDArray[np.float64], true: NDArray[np.intp]) -> float:
     """Return the mean of -ln p(true class), in nats."""
+    return float(log_losses(probabilities, true).mean())
+
+
+def log_losses(probabilities: NDArray[np.float64], true: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return -ln p(true class) of each row, in nats, of shape (n,)."""
     # Probabilities are clipped to 2.2e-16, the spacing of float64 at 1, as in sklearn.metrics.log_loss.
     own = probabilities[np.arange(len(true)), true]
-    return -float(np.log(own.clip(_SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)).mean())
+    return np.asarray(-np.log(own.clip(_SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)), np.float64)
 
 
 def brier_score(probabilities: NDArray[np.float64], true: NDArray[np.intp]) -> float:

@@ -1,6 +1,5 @@
 """Catalogs: the images of a source with their labels, groups, given splits and content hashes."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
 from featstore.errors import StoreError
+from featstore.io.urls import joined
 from featstore.splits import SPLITS
 from featstore.store.keys import HASH_BYTES
 
@@ -17,7 +17,8 @@ __all__ = [
     "ATTRIBUTES",
     "MAX_TEXT_BYTES",
     "NUMBERS",
-    "OPTIONAL_ATTRIBUTE",
+    "OPTIONAL_ATTRIBUTES",
+    "OPTIONAL_FLOATS",
     "OPTIONAL_NUMBERS",
     "OPTIONAL_TEXTS",
     "TEXTS",
@@ -37,8 +38,10 @@ NUMBERS = {
     "mtime_ns": ("mtimes_ns", "<i8"),
 }
 OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")}
+# Columns of catalogs that hold more than a label; without them the file is as before.
+OPTIONAL_FLOATS = {"weight": "weights"}
 ATTRIBUTES = ("name", "root", "location")
-OPTIONAL_ATTRIBUTE = "moved_from"
+OPTIONAL_ATTRIBUTES = ("moved_from", "label_separator")
 MAX_TEXT_BYTES = 2**16
 
 
@@ -46,58 +49,30 @@ MAX_TEXT_BYTES = 2**16
 class Catalog:
     """The images of one source and their metadata; row i of each column is one image.
 
-    Parameters
-    ----------
-    name : str
-        Letters, digits, ``.``, ``_`` and ``-``, at most 100, beginning with a letter or digit.
-    root : str
-        Absolute folder from which relative paths start.
-    location : str
-        Absolute path of the source: the folder or the CSV.
-    paths : sequence of n str
-        Relative to ``root`` with ``/``, or absolute. Names that are not UTF-8 carry surrogate escapes.
-    labels, groups : sequence of n str or None
-        The empty text means None. Labels are held in Unicode's form NFC.
-    splits : sequence of n str or None
-        Splits that the user has fixed: ``"train"``, ``"validation"`` or ``"test"``.
-    content_hash : ndarray of shape (n, 32), uint8
-        Zeros where the file could not be read.
-    sizes, mtimes_ns : ndarray of shape (n,), int64
-        Size in bytes and modification time in ns since 1970 of the file when it was hashed; -1 where unknown.
-    reasons : sequence of n str or None
-        Why the image could not be used; None where it could.
-    near_groups : sequence of n str or None, optional
-        Groups of near-duplicates that were found; the user's own stay in ``groups``.
-    moved_from : str, optional
-        The location before, of a source that was found again elsewhere; empty for all others.
-    ctimes_ns, inodes : ndarray of shape (n,), int64, optional
-        The rest of the file's :class:`~featstore.io.stamps.FileStamp` when it was hashed; -1 where unknown.
-
-    Raises
-    ------
-    StoreError
-        Lengths differ, or a value is one that it cannot have.
+    Raises StoreError if lengths differ, or a value is one that it cannot have.
     """
 
     name: str
-    root: str
-    location: str
-    paths: Sequence[str]
-    labels: Sequence[str | None]
+    root: str  # absolute folder from which relative paths start
+    location: str  # absolute path of the source
+    paths: Sequence[str]  # relative to root with /, or absolute, with surrogate escapes
+    labels: Sequence[str | None]  # in Unicode's form NFC; the empty text means None
     groups: Sequence[str | None]
-    splits: Sequence[str | None]
-    content_hash: NDArray[np.uint8]
-    sizes: NDArray[np.int64]
+    splits: Sequence[str | None]  # that the user has fixed
+    content_hash: NDArray[np.uint8]  # (n, 32): zeros where the file could not be read
+    sizes: NDArray[np.int64]  # (n,): when the file was hashed; -1 where unknown
     mtimes_ns: NDArray[np.int64]
-    reasons: Sequence[str | None]
-    near_groups: Sequence[str | None] = ()
-    moved_from: str = ""
+    reasons: Sequence[str | None]  # why an image could not be used
+    near_groups: Sequence[str | None] = ()  # of near-duplicates that were found
+    moved_from: str = ""  # the location before, of a source that was found again elsewhere
     ctimes_ns: NDArray[np.int64] | None = None
     inodes: NDArray[np.int64] | None = None
+    label_separator: str = ""  # between the labels of an image that may have several
+    weights: NDArray[np.float64] | None = None  # in a fit, above 0; NaN where nothing is said
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
-        for field in ("root", "location", OPTIONAL_ATTRIBUTE):
+        for field in ("root", "location", *OPTIONAL_ATTRIBUTES):
             encoded_text(getattr(self, field), field)
         n_images = len(self.paths)
         object.__setattr__(self, "near_groups", tuple(self.near_groups) or (None,) * n_images)
@@ -126,6 +101,15 @@ class Catalog:
                 raise StoreError(f"{field} must have the shape {wanted}; found {column.shape}")
             column.flags.writeable = False
             object.__setattr__(self, field, column)
+        for field in OPTIONAL_FLOATS.values():
+            given = getattr(self, field)
+            numbers = np.array(np.full(n_images, np.nan) if given is None else given, np.float64)
+            if numbers.shape != (n_images,) or np.isinf(numbers).any():
+                raise StoreError(f"{field} must be finite numbers of shape ({n_images},), or NaN for none")
+            numbers.flags.writeable = False
+            object.__setattr__(self, field, numbers)
+        if (np.asarray(self.weights) <= 0).any():
+            raise StoreError("weights must be above 0")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -138,8 +122,7 @@ class Catalog:
 
     def absolute_paths(self) -> list[str]:
         """Return the paths, joined to the root where they are relative."""
-        root = os.path.join(self.root, "")
-        return [path if path.startswith("/") else os.path.join(root, path) for path in self.paths]
+        return [joined(self.root, path) for path in self.paths]
 
     def stamps(self) -> list[tuple[int, int, int, int]]:
         """Return each file's :class:`~featstore.io.stamps.FileStamp`, as far as it is known."""
@@ -153,10 +136,17 @@ class Catalog:
 
     def equals(self, other: "Catalog") -> bool:
         """Return whether the other catalog has the same name, source, images and entries."""
-        texts = (*ATTRIBUTES, OPTIONAL_ATTRIBUTE, *(TEXTS | OPTIONAL_TEXTS).values())
-        return all(getattr(self, field) == getattr(other, field) for field in texts) and all(
-            np.array_equal(getattr(self, field), getattr(other, field))
-            for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()
+        texts = (*ATTRIBUTES, *OPTIONAL_ATTRIBUTES, *(TEXTS | OPTIONAL_TEXTS).values())
+        return (
+            all(getattr(self, field) == getattr(other, field) for field in texts)
+            and all(
+                np.array_equal(getattr(self, field), getattr(other, field))
+                for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()
+            )
+            and all(
+                np.array_equal(getattr(self, field), getattr(other, field), equal_nan=True)
+                for field in OPTIONAL_FLOATS.values()
+            )
         )
 
 

@@ -16,9 +16,19 @@ from featstore.io.manifest import check_version
 from featstore.store.catalog import MAX_TEXT_BYTES
 from featstore.store.keys import HASH_BYTES
 
-__all__ = ["CATALOG_FORMAT", "CATALOG_VERSION", "CatalogColumns", "decoded_text", "open_columns"]
+__all__ = [
+    "CATALOG_FORMAT",
+    "CATALOG_VERSION",
+    "FIRST_VERSION",
+    "CatalogColumns",
+    "decoded_text",
+    "open_columns",
+]
 
-CATALOG_VERSION = 1
+# 2: weights, which earlier readers would leave out of a fit, and several labels an image, which they would
+# take for one. Other catalogs are written as 1.
+CATALOG_VERSION = 2
+FIRST_VERSION = 1
 CATALOG_FORMAT = "featstore-catalog"
 
 _MAX_CHUNK_BYTES = 2**26
@@ -68,7 +78,7 @@ class CatalogColumns:
         """Return a column of texts; "" is None."""
         texts: list[str | None] = []
         known: dict[bytes, str | None] = {b"": None}
-        for listed in self._text_blocks(name):
+        for listed in self.text_blocks(name):
             if name == "path":
                 # No text holds a zero byte: all of them at once, which is five times as fast.
                 texts.extend(text or None for text in decoded_text(b"\0".join(listed)).split("\0"))
@@ -81,7 +91,7 @@ class CatalogColumns:
         """Return the different texts of a column, first None, and the number of each row's."""
         known: dict[bytes, int] = {b"": 0}
         codes, start = np.empty(self.n_rows, np.int32), 0
-        for listed in self._text_blocks(name):
+        for listed in self.text_blocks(name):
             for text in set(listed) - known.keys():
                 known[text] = len(known)
             codes[start : start + len(listed)] = np.fromiter(map(known.__getitem__, listed), np.int32)
@@ -92,7 +102,7 @@ class CatalogColumns:
         """Return the texts of some rows, ascending, by their numbers."""
         found: dict[int, str] = {}
         start = 0
-        for listed in self._text_blocks(name) if len(rows) else ():
+        for listed in self.text_blocks(name) if len(rows) else ():
             here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(listed))]
             found.update((row, decoded_text(listed[row - start])) for row in here.tolist())
             start += len(listed)
@@ -105,7 +115,7 @@ class CatalogColumns:
             raise ValueError(f"/{name} has the shape {dataset.shape}; with these images it is {wanted}")
         return dataset
 
-    def _text_blocks(self, name: str) -> Iterator[list[bytes]]:
+    def text_blocks(self, name: str) -> Iterator[list[bytes]]:
         """Read a column's texts, all of them together within the bytes that are left to the file's."""
         dataset = self._dataset(name)
         kind = dataset.get_type()

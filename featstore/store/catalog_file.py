@@ -3,21 +3,23 @@
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError
-from featstore.io.atomic import replacing
 from featstore.io.frame import lay_out_frame, seal_frame
 from featstore.io.hdf5 import create_hdf5, open_hdf5, read_attribute
 from featstore.io.raw import damaged
+from featstore.io.storage.access import ANY
+from featstore.io.storage.opening import storage_of
 from featstore.store.catalog import (
     ATTRIBUTES,
     NUMBERS,
-    OPTIONAL_ATTRIBUTE,
+    OPTIONAL_ATTRIBUTES,
+    OPTIONAL_FLOATS,
     OPTIONAL_NUMBERS,
     OPTIONAL_TEXTS,
     TEXTS,
@@ -25,34 +27,50 @@ from featstore.store.catalog import (
     checked_name,
     encoded_text,
 )
-from featstore.store.catalog_columns import CATALOG_FORMAT, CATALOG_VERSION, decoded_text, open_columns
+from featstore.store.catalog_columns import (
+    CATALOG_FORMAT,
+    CATALOG_VERSION,
+    FIRST_VERSION,
+    CatalogColumns,
+    decoded_text,
+    open_columns,
+)
 
-__all__ = ["read_catalog", "read_location", "text_blocks", "write_catalog"]
+__all__ = ["read_catalog", "read_catalog_as", "read_location", "text_blocks", "write_catalog"]
 
 _CHUNK_BYTES = 2**20
+_TEXTS_AT_ONCE = 2**16
 
 
-def write_catalog(path: str, catalog: Catalog, *, before_rename: Callable[[], None] | None = None) -> None:
-    """Write a catalog atomically; use ``update_catalog`` to change an existing one."""
+def write_catalog(path: str, catalog: Catalog, *, expected: str | None = ANY) -> None:
+    """Write a catalog atomically over a version of it; use ``update_catalog`` to change an existing one."""
     written = TEXTS | (OPTIONAL_TEXTS if any(catalog.near_groups) else {})
-    texts = {name: _encoded_column(getattr(catalog, field), name) for name, field in written.items()}
+    texts = {name: _EncodedTexts(getattr(catalog, field), name) for name, field in written.items()}
+    widths = {name: column.width() for name, column in texts.items()}
+    floats = {name: getattr(catalog, field) for name, field in OPTIONAL_FLOATS.items()}
+    floats = {name: values for name, values in floats.items() if not np.isnan(values).all()}
 
     def verify(temporary: str) -> None:
-        if _bytes_of(_read(temporary)) != _bytes_of(catalog):
-            raise ValueError("it holds other entries")
+        with open_columns(temporary) as columns:
+            if not all(_agreements(columns, catalog, texts, floats)):
+                raise ValueError("it holds other entries")
 
-    with replacing(path, verify=verify, before_rename=before_rename or (lambda: None)) as temporary:
+    replacing = storage_of(path).replacing
+    with replacing(path, verify=verify, expected=expected, in_turn=True) as temporary:
         with create_hdf5(temporary) as file:
             file.attrs["format"] = np.bytes_(CATALOG_FORMAT.encode())
-            file.attrs["format_version"] = np.int64(CATALOG_VERSION)
-            for field in (*ATTRIBUTES, *([OPTIONAL_ATTRIBUTE] if catalog.moved_from else [])):
+            is_new = bool(floats or catalog.label_separator)
+            file.attrs["format_version"] = np.int64(CATALOG_VERSION if is_new else FIRST_VERSION)
+            for field in (*ATTRIBUTES, *(name for name in OPTIONAL_ATTRIBUTES if getattr(catalog, name))):
                 text = encoded_text(getattr(catalog, field), field)
                 file.attrs[field] = np.array(text, f"S{len(text) or 1}")
             for name, column in texts.items():
-                _write_column(file, name, f"S{max(map(len, column), default=0) or 1}", (len(column),), column)
+                _write_column(file, name, f"S{widths[name] or 1}", (len(column),), column)
             for name, (field, kind) in (NUMBERS | OPTIONAL_NUMBERS).items():
                 values = getattr(catalog, field)
                 _write_column(file, name, kind, values.shape, values)
+            for name, values in floats.items():
+                _write_column(file, name, "<f8", values.shape, values)
             frame = lay_out_frame(file)
         with open(temporary, "rb+") as sealed:
             seal_frame(sealed, frame)
@@ -63,13 +81,17 @@ def read_catalog(path: str) -> Catalog:
     return _read(path, name=checked_name(os.path.splitext(os.path.basename(path))[0], "catalog"))
 
 
+def read_catalog_as(path: str, name: str) -> Catalog:
+    """Read a catalog whose file is not named after it."""
+    return _read(path, name=name)
+
+
 def _read(path: str, *, name: str | None = None) -> Catalog:
     """Read a catalog under the given name, or the one in its file."""
     with open_columns(path) as columns:
-        has_moved = columns.has_attribute(OPTIONAL_ATTRIBUTE)
         fields: dict[str, Any] = {
             field: columns.attribute(field)
-            for field in (*ATTRIBUTES, *([OPTIONAL_ATTRIBUTE] if has_moved else []))
+            for field in (*ATTRIBUTES, *filter(columns.has_attribute, OPTIONAL_ATTRIBUTES))
         }
         fields["name"] = name or fields["name"]
         present = {column: numbers for column, numbers in OPTIONAL_NUMBERS.items() if columns.has(column)}
@@ -80,6 +102,9 @@ def _read(path: str, *, name: str | None = None) -> Catalog:
         for column, field in OPTIONAL_TEXTS.items():
             if columns.has(column):
                 fields[field] = columns.texts(column)
+        for column, field in OPTIONAL_FLOATS.items():
+            if columns.has(column):
+                fields[field] = columns.numbers(column, "<f8")
         try:
             return Catalog(**fields)
         except StoreError as error:
@@ -103,18 +128,58 @@ def text_blocks(column: Sequence[str | None], width: int, n_rows: int) -> Iterat
         )
 
 
-def _bytes_of(catalog: Catalog) -> list[Any]:
-    """Return a catalog's values in the form in which its file holds them."""
-    texts = (TEXTS | OPTIONAL_TEXTS).items()
-    return [
-        *(encoded_text(getattr(catalog, field), field) for field in (*ATTRIBUTES, OPTIONAL_ATTRIBUTE)),
-        *(_encoded_column(getattr(catalog, field), name) for name, field in texts),
-        *(getattr(catalog, field).tobytes() for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()),
-    ]
+class _EncodedTexts:
+    """A column of texts as its file holds them, made some at a time: all at once take much memory."""
+
+    def __init__(self, column: Sequence[str | None], name: str) -> None:
+        self._column, self._name = column, name
+        self._known: dict[str | None, bytes] = {None: b""}
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, at: slice) -> list[bytes]:
+        some = self._column[at]
+        if self._name == "path":
+            return [encoded_text(text or "", self._name) for text in some]
+        for text in some:
+            if text not in self._known:
+                self._known[text] = encoded_text(text or "", self._name)
+        return [self._known[text] for text in some]
+
+    def width(self) -> int:
+        """Return the bytes of the longest text."""
+        starts = range(0, len(self), _TEXTS_AT_ONCE)
+        return max((max(map(len, self[start : start + _TEXTS_AT_ONCE])) for start in starts), default=0)
+
+
+def _agreements(
+    columns: CatalogColumns, catalog: Catalog, texts: dict[str, _EncodedTexts], floats: dict[str, Any]
+) -> Iterator[bool]:
+    """Yield whether what a file holds is what a catalog has, a column at a time."""
+    yield columns.n_rows == len(catalog)
+    for field in OPTIONAL_ATTRIBUTES:
+        yield columns.has_attribute(field) == bool(getattr(catalog, field))
+    for field in (*ATTRIBUTES, *filter(columns.has_attribute, OPTIONAL_ATTRIBUTES)):
+        yield columns.attribute(field) == getattr(catalog, field)
+    for name in (TEXTS | OPTIONAL_TEXTS).keys() - texts.keys():
+        yield not columns.has(name)
+    for name, column in texts.items():
+        start = 0
+        for block in columns.text_blocks(name):
+            yield block == column[start : start + len(block)]
+            start += len(block)
+        yield start == len(column)
+    for name, (field, kind) in (NUMBERS | OPTIONAL_NUMBERS).items():
+        yield np.array_equal(columns.numbers(name, kind), getattr(catalog, field))
+    for name in OPTIONAL_FLOATS.keys() - floats.keys():
+        yield not columns.has(name)
+    for name, values in floats.items():
+        yield np.array_equal(columns.numbers(name, "<f8"), values, equal_nan=True)
 
 
 def _write_column(
-    file: Any, name: str, kind: str, shape: tuple[int, ...], values: Sequence[bytes] | NDArray[Any]
+    file: Any, name: str, kind: str, shape: tuple[int, ...], values: _EncodedTexts | NDArray[Any]
 ) -> None:
     """Write a column in chunks, with the CRC-32 of its bytes as an attribute."""
     dtype = np.dtype(kind)
@@ -132,11 +197,3 @@ def _write_column(
         checksum = zlib.crc32(block.view(np.uint8).data, checksum)
         dataset[start : start + len(block)] = block
     dataset.attrs["crc32"] = np.int64(checksum)
-
-
-def _encoded_column(column: Sequence[str | None], name: str) -> list[bytes]:
-    known: dict[str | None, bytes] = {None: b""}
-    for text in column:
-        if text not in known:
-            known[text] = encoded_text(text or "", name)
-    return [known[text] for text in column]

@@ -8,28 +8,24 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.errors import StoreError
+from featstore.io.urls import joined
+from featstore.label_sets import joined_labels, split_labels
+
 if TYPE_CHECKING:
     from featstore.store.catalog import Catalog
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "checked_index", "frozen", "texts"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Row i of each array is one view of one image; texts are objects (str or None).
+    """Row i of each array is one view of one image; texts are str or None."""
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n, n_spaces), int64
-        Where its features are, one part in each space; -1 where the space lacks them.
-    views : ndarray of shape (n,), uint16
-    content_hash : ndarray of shape (n, 32), uint8
-    paths, roots, labels, groups, near_groups, splits : ndarray of shape (n,), object
-    """
-
-    rows: NDArray[np.int64]
-    views: NDArray[np.uint16]
-    content_hash: NDArray[np.uint8]
+    rows: NDArray[np.int64]  # (n, n_spaces): -1 where a space lacks its features
+    views: NDArray[np.uint16]  # (n,)
+    content_hash: NDArray[np.uint8]  # (n, 32)
+    weights: NDArray[np.float64]  # (n,): in a fit; NaN where nothing is said
     paths: NDArray[np.object_]
     roots: NDArray[np.object_]
     labels: NDArray[np.object_]
@@ -47,6 +43,7 @@ class Columns:
             rows=rows,
             views=np.zeros(len(rows), np.uint16),
             content_hash=catalog.content_hash,
+            weights=np.asarray(catalog.weights),
             paths=_objects(catalog.paths),
             roots=_objects([catalog.root] * len(catalog)),
             labels=_objects(catalog.labels),
@@ -69,6 +66,18 @@ class Columns:
         """Return some of the rows."""
         return Columns(**{name: getattr(self, name)[index] for name in self.__slots__})
 
+    def one_for_each_content(self, separator: str) -> "Columns":
+        """Return one row for each image, with the labels of all its copies."""
+        first: dict[bytes, int] = {}
+        found: dict[bytes, set[str]] = {}
+        for at, (row, text) in enumerate(zip(self.content_hash, self.labels.tolist(), strict=True)):
+            content = row.tobytes()
+            first.setdefault(content, at)
+            if text is not None:
+                found.setdefault(content, set()).update(split_labels(text, separator))
+        joined_texts = [joined_labels(found[one], separator) if one in found else None for one in first]
+        return replace(self.take(np.array([*first.values()], np.int64)), labels=_objects(joined_texts))
+
     def with_groups(self, groups: Sequence[str | None]) -> "Columns":
         """Return the same rows in other groups."""
         return replace(self, groups=_objects(groups))
@@ -76,7 +85,7 @@ class Columns:
     def file_paths(self, index: Any) -> list[str]:
         """Return the absolute paths of some rows."""
         pairs = zip(self.roots[index].tolist(), self.paths[index].tolist(), strict=True)
-        return [os.path.join(*pair) for pair in pairs]
+        return [joined(*pair) for pair in pairs]
 
     def _first_tellings(self) -> Iterator[int]:
         """Yield the rows whose file, content and label no earlier row has together."""
@@ -88,6 +97,33 @@ class Columns:
             if telling not in seen:
                 seen.add(telling)
                 yield number
+
+
+def checked_index(index: Any, n_rows: int) -> Any:
+    """Return an index of rows as a slice or an array, or raise StoreError."""
+    if isinstance(index, slice):
+        return index
+    chosen = np.asarray(index)
+    chosen = chosen.astype(np.int64) if chosen.size == 0 and chosen.dtype != np.bool_ else chosen
+    if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
+        raise StoreError(
+            "rows are selected by a slice, by integers or by a mask; "
+            f"found {chosen.dtype} of shape {chosen.shape}"
+        )
+    if chosen.dtype == np.bool_ and len(chosen) != n_rows:
+        raise StoreError(f"a mask must have one entry for each of {n_rows} rows; found {len(chosen)}")
+    return chosen
+
+
+def texts(values: NDArray[np.object_]) -> NDArray[np.str_]:
+    """Return texts as a read-only array; None becomes ""."""
+    return frozen(np.array([value or "" for value in values.tolist()], np.str_))
+
+
+def frozen(values: NDArray[Any]) -> NDArray[Any]:
+    """Make an array read-only, and return it."""
+    values.flags.writeable = False
+    return values
 
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:

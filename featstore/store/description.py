@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.errors import BackboneError, StoreError
+from featstore.errors import BackboneError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
-from featstore.io.atomic import failure_reason, make_folders, write_text
+from featstore.io.atomic import failure_reason, write_text
 from featstore.io.manifest import check_version, has_checksum, with_checksum
 from featstore.io.raw import damaged
+from featstore.io.storage.opening import storage_of
+from featstore.io.urls import is_url
 
 __all__ = [
     "STORE_VERSION",
@@ -79,13 +81,14 @@ def write_space_description(
             f"specification it has {len(text):,}"
         )
     try:
-        make_folders(folder)
+        storage_of(folder).make_folder(folder)
     except OSError as error:
         raise StoreError(f"cannot make the folder {folder}: {failure_reason(error)}") from error
     write_text(
         os.path.join(folder, "space.json"),
         text,
         verify=lambda temporary: _check_written(temporary, kind=_SPACE_FORMAT, version=SPACE_VERSION),
+        through=storage_of(folder).replacing,
     )
 
 
@@ -97,19 +100,22 @@ def write_json(path: str, about: Mapping[str, Any]) -> None:
         verify=lambda temporary: _check_written(
             temporary, kind=about["format"], version=about["format_version"]
         ),
+        through=storage_of(path).replacing,
     )
 
 
 def read_json(path: str, *, kind: str, version: int) -> dict[str, Any]:
     """Read one of the store's JSON files, and check format, version and checksum."""
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
+        if not is_url(path) and not stat.S_ISREG(os.lstat(path).st_mode):
             raise damaged(path, "it is not a regular file")
-        with open(path, "rb") as file:
+        with storage_of(path).open(path) as file:
             text = file.read(_MAX_JSON_BYTES)
         data = json.loads(text)
     except StoreError:
         raise
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(f"cannot read {path}: {failure_reason(error)}") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {failure_reason(error)}") from error
     except (RecursionError, ValueError) as error:

@@ -4,11 +4,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import NotInStoreError, StoreError, StoreNotFoundError
-from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, make_folders
+from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason
+from featstore.io.storage.access import Entry
+from featstore.io.storage.opening import absolute_place, file_exists, storage_of
+from featstore.io.urls import is_url
 from featstore.store.catalog import Catalog, checked_name
 from featstore.store.catalog_file import read_catalog, write_catalog
 from featstore.store.description import STORE_VERSION, read_json, write_json, write_space_description
@@ -16,11 +19,12 @@ from featstore.store.moved_catalogs import current_catalog
 from featstore.store.space import Space
 from featstore.store.updating import update_catalog
 
-__all__ = ["DESCRIPTION", "FOLDERS", "STORE_FORMAT", "StoreFolder", "describe"]
+__all__ = ["DESCRIPTION", "FOLDERS", "SHARDS", "STORE_FORMAT", "StoreFolder", "describe"]
 
 STORE_FORMAT = "featstore-store"
 DESCRIPTION = "featstore.json"
 FOLDERS = ("spaces", "catalogs", "heads")
+SHARDS = "shards"  # of reports, until they are collected
 # A space is named after an architecture, which a user's own model file may name as it likes.
 _SPACE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}")
 _Progress = Callable[[int, int], None]
@@ -39,15 +43,16 @@ class StoreFolder:
         self,
         path: str | os.PathLike[str],
         *,
-        create: bool = False,
+        create: bool | Literal["later"] = False,
         verify_reads: bool = False,
     ) -> None:
-        self.path = os.path.abspath(os.fsdecode(path))
+        self.path = absolute_place(path)
+        self._storage = storage_of(self.path)
         self._spaces: dict[str, Space] = {}
         self._verify_reads = verify_reads
         description = os.path.join(self.path, DESCRIPTION)
         try:
-            names = os.listdir(self.path)
+            names = [entry.name for entry in self._storage.entries(self.path)]
         except FileNotFoundError:
             names = []
             if not create:
@@ -59,6 +64,11 @@ class StoreFolder:
             raise StoreError(f"{self.path} is a file; a store is a folder") from error
         except OSError as error:
             raise StoreError(f"cannot read {self.path}: {failure_reason(error)}") from error
+        if not names and not create and is_url(self.path):
+            raise StoreNotFoundError(
+                f"there is no store {self.path}; featstore extract makes one, "
+                "FeatureStore(path, create=True) an empty one"
+            )
         if DESCRIPTION not in names:
             if foreign := [name for name in names if not _is_ours(name)]:
                 raise StoreError(
@@ -70,10 +80,15 @@ class StoreFolder:
                     f"the folder {self.path} is empty and holds no store; featstore extract makes one, "
                     "FeatureStore(path, create=True) an empty one"
                 )
-            self._create(description)
-        self.format_version: int = read_json(description, kind=STORE_FORMAT, version=STORE_VERSION)[
-            "format_version"
-        ]
+            self._check_can_be_made()
+            if create != "later":
+                self._create()
+        self._is_awaited = create == "later" and DESCRIPTION not in names
+        self.format_version: int = (
+            STORE_VERSION
+            if self._is_awaited
+            else read_json(description, kind=STORE_FORMAT, version=STORE_VERSION)["format_version"]
+        )
 
     def __repr__(self) -> str:
         return (
@@ -88,9 +103,9 @@ class StoreFolder:
         return tuple(
             entry.name
             for entry in self._entries("spaces")
-            if entry.is_dir(follow_symlinks=False)
+            if entry.is_folder
             and _SPACE_NAME.fullmatch(entry.name)
-            and os.path.lexists(os.path.join(folder, entry.name, "space.json"))
+            and file_exists(os.path.join(folder, entry.name, "space.json"))
         )
 
     @property
@@ -109,7 +124,8 @@ class StoreFolder:
         Parameters
         ----------
         name : str, optional
-            Its name or the beginning of it; may be left out where there is only one.
+            Its name or the beginning of it; may be left out where there is only one, apart from the
+            activation maps of a fine-tuning.
 
         Returns
         -------
@@ -122,7 +138,13 @@ class StoreFolder:
         StoreError
             It is damaged or cannot be read.
         """
-        name = self._chosen(name, self.space_names, "space")
+        names = self.space_names
+        if name is None and len(names) > 1:
+            features = [each for each in names if not self._opened(each).provenance.get("activation_maps")]
+            name = features[0] if len(features) == 1 else None
+        return self._opened(self._chosen(name, names, "space"))
+
+    def _opened(self, name: str) -> Space:
         known = self._spaces.get(name)
         if known is None or not known.is_current():
             folder = os.path.join(self.path, "spaces", name)
@@ -236,20 +258,38 @@ class StoreFolder:
         self._refuse_link("heads")
         return os.path.join(self.path, "heads", checked_name(name, "head") + ".head")
 
-    def _create(self, description: str) -> None:
+    @property
+    def is_made(self) -> bool:
+        """Whether it is there: one that is created later may not be."""
+        return not self._is_awaited or file_exists(os.path.join(self.path, DESCRIPTION))
+
+    def make(self) -> None:
+        """Make the store now, if it was to be created later; raise StoreError if it cannot be made."""
+        if not self.is_made:
+            self._create()
+        self._is_awaited = False
+
+    def _check_can_be_made(self) -> None:
         try:
-            for folder in FOLDERS:
-                make_folders(os.path.join(self.path, folder))
+            self._storage.check_writable(self.path)
         except OSError as error:
             raise StoreError(f"cannot make the store {self.path}: {failure_reason(error)}") from error
-        describe(description)
+
+    def _create(self) -> None:
+        try:
+            for folder in FOLDERS:
+                self._storage.make_folder(os.path.join(self.path, folder))
+        except OSError as error:
+            raise StoreError(f"cannot make the store {self.path}: {failure_reason(error)}") from error
+        describe(os.path.join(self.path, DESCRIPTION))
 
     def _make_folder(self, name: str) -> None:
-        if not os.path.lexists(os.path.join(self.path, DESCRIPTION)):
+        self.make()
+        if not file_exists(os.path.join(self.path, DESCRIPTION)):
             raise StoreError(f"the store {self.path} has been removed since it was opened")
         self._refuse_link(name)
         try:
-            make_folders(os.path.join(self.path, name))
+            self._storage.make_folder(os.path.join(self.path, name))
         except OSError as error:
             raise StoreError(f"cannot write into {self.path}: {failure_reason(error)}") from error
 
@@ -261,11 +301,10 @@ class StoreFolder:
                 "follows; put the folder itself in its place"
             )
 
-    def _entries(self, folder: str) -> list["os.DirEntry[str]"]:
+    def _entries(self, folder: str) -> list[Entry]:
         self._refuse_link(folder)
         try:
-            with os.scandir(os.path.join(self.path, folder)) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+            return self._storage.entries(os.path.join(self.path, folder))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -275,7 +314,7 @@ class StoreFolder:
         stems = (
             os.path.splitext(entry.name)[0]
             for entry in self._entries(folder)
-            if entry.name.endswith(extension) and entry.is_file(follow_symlinks=False)
+            if entry.name.endswith(extension) and entry.is_file
         )
         return tuple(stem for stem in stems if not stem.startswith(".") and _is_name(stem))
 
@@ -315,7 +354,7 @@ def describe(path: str) -> None:
 
 def _is_ours(name: str) -> bool:
     """Return whether a name may be left from an interrupted creation of a store."""
-    return name in FOLDERS or name.startswith(TEMPORARY_PREFIX)
+    return name in (*FOLDERS, SHARDS) or name.startswith(TEMPORARY_PREFIX)
 
 
 def _is_name(stem: str) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featstore.errors import NotInStoreError
+from featstore.errors import NotInStoreError, StoreError
 from featstore.store.columns import Columns
+from featstore.store.digests import digest_of_catalog
 from featstore.store.grouping import join_groups
 from featstore.store.missing import check_complete
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from featstore.store.space import Space
 from featstore.store.table import FeatureTable
 
-__all__ = ["build_table", "in_other_space", "store_folder"]
+__all__ = ["build_table", "in_other_space", "of_spaces", "store_folder"]
 
 
 def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> FeatureTable:
@@ -31,6 +32,15 @@ def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> Fea
         n_missing += int((usable & ~there).sum())
         parts.append(columns.take(usable & there))
     columns = Columns.joined(parts)
+    separators = sorted({catalog.label_separator for catalog in catalogs})
+    if len(separators) > 1:
+        raise StoreError(
+            f"the catalogs {', '.join(catalog.name for catalog in catalogs)} have labels of different kinds, "
+            "one or several an image, or joined otherwise: extract them with the same --label-separator"
+        )
+    (separator,) = separators
+    if separator:
+        columns = columns.one_for_each_content(separator)
     columns = columns.with_groups(join_groups(columns.groups.tolist(), columns.near_groups.tolist()))
     name = "+".join(catalog.name for catalog in catalogs)
     if not len(columns):
@@ -39,7 +49,15 @@ def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> Fea
             f"({n_missing:,} are missing, {n_failed:,} could not be used); "
             f"run featstore extract on its images with --backbone {spaces[0].spec.architecture}"
         )
-    table = FeatureTable(spaces, columns, catalog_name=name, n_missing=n_missing, n_failed=n_failed)
+    table = FeatureTable(
+        spaces,
+        columns,
+        catalog_name=name,
+        n_missing=n_missing,
+        n_failed=n_failed,
+        label_separator=separator,
+        catalog_digests={catalog.name: digest_of_catalog(catalog) for catalog in catalogs},
+    )
     check_complete(spaces, columns, catalog_name=name)
     return table
 
@@ -50,7 +68,28 @@ def in_other_space(table: FeatureTable, space: "Space") -> FeatureTable:
     rows = space.lookup(columns.content_hash, columns.views)
     if n_lacking := int((rows < 0).sum()):
         raise NotInStoreError(f"{n_lacking:,} of {len(table):,} images have no features in {space.name}")
-    return FeatureTable([space], replace(columns, rows=rows[:, None]), catalog_name=table.catalog_name)
+    return FeatureTable(
+        [space],
+        replace(columns, rows=rows[:, None]),
+        catalog_name=table.catalog_name,
+        label_separator=table.label_separator,
+        catalog_digests=table.catalog_digests,
+    )
+
+
+def of_spaces(table: FeatureTable, at: Sequence[int]) -> FeatureTable:
+    """Return a table's rows with the features of some of its spaces, by their numbers."""
+    columns = replace(table._columns, rows=table._columns.rows[:, list(at)])
+    return FeatureTable(
+        [table._spaces[number] for number in at],
+        columns,
+        catalog_name=table.catalog_name,
+        n_missing=table.n_missing,
+        n_failed=table.n_failed,
+        assignment=table._assignment,
+        label_separator=table.label_separator,
+        catalog_digests=table.catalog_digests,
+    )
 
 
 def store_folder(table: FeatureTable) -> str:

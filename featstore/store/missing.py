@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import NotInStoreError
+from featstore.messages import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from featstore.store.columns import Columns
     from featstore.store.space import Space
 
-__all__ = ["check_complete", "check_views"]
+__all__ = ["check_complete", "check_views", "common_views"]
 
 _NAMED = 3
 
@@ -23,12 +24,12 @@ def check_complete(spaces: "Sequence[Space]", columns: "Columns", *, catalog_nam
     for space, found in zip(spaces, columns.rows.T, strict=True):
         missing = np.flatnonzero(found < 0)
         if len(missing):
-            named = ", ".join(columns.file_paths(missing[:_NAMED]))
+            named = listed(columns.file_paths(missing), most=_NAMED)
             sides = "x".join(map(str, dict.fromkeys(space.spec.size_px)))
             raise NotInStoreError(
                 f"{len(missing):,} of {len(columns):,} images of the catalog {catalog_name} have features in "
-                f"another of the spaces to join and none in {space.name}: {named}"
-                f"{', …' if len(missing) > _NAMED else ''}; run featstore extract on its images with "
+                f"another of the spaces to join and none in {space.name}: {named}; "
+                f"run featstore extract on its images with "
                 f"--backbone {space.spec.architecture} --image-size {sides} and what else made that space"
             )
 
@@ -43,7 +44,7 @@ def check_views(space: "Space", is_there: NDArray[np.bool_]) -> None:
         raise NotInStoreError(
             f"{n_views} views of each image are requested, but the space {space.name} has only the images "
             f"themselves; run featstore extract on them with --views {n_views} and a view recipe, "
-            "such as --flip --random-crop 10: that makes a space of its own"
+            "such as --flip --random-crop 10: that makes a separate space"
         )
     if n_views > recipe.n_distinct:
         raise NotInStoreError(
@@ -60,3 +61,12 @@ def check_views(space: "Space", is_there: NDArray[np.bool_]) -> None:
         f"{space.name}: {int((~is_there).sum()):,} views in all; run the featstore extract that made it with "
         f"--views {n_views} {' '.join(options)}, which adds what is missing"
     )
+
+
+def common_views(spaces: "Sequence[Space]", hashes: NDArray[np.uint8]) -> int:
+    """Return the number of views, from 0 on, that all images have in all spaces."""
+    most = min((int(space.view.max(initial=0)) + 1 for space in spaces), default=1)
+    for view in range(1, most):
+        if any((space.lookup(hashes, view) < 0).any() for space in spaces):
+            return view
+    return most

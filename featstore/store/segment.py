@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -18,18 +18,14 @@ from numpy.typing import NDArray
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.hashing import canonical_json, fingerprint
-from featstore.io.atomic import failure_reason, replacing
+from featstore.io.atomic import failure_reason
 from featstore.io.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
-from featstore.io.hdf5 import (
-    create_hdf5,
-    create_plain,
-    locate,
-    open_hdf5,
-    read_attribute,
-)
+from featstore.io.hdf5 import create_hdf5, create_plain, locate, open_hdf5, read_attribute
 from featstore.io.manifest import check_version
 from featstore.io.mapping import map_array
 from featstore.io.raw import damaged
+from featstore.io.storage.opening import storage_of
+from featstore.io.storage.parts import Parts
 from featstore.store.keys import HASH_BYTES
 from featstore.store.rows import KEY_BYTES, FeatureArray, Rows, damaged_rows, row_checksums
 
@@ -65,32 +61,16 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A sealed file and the offsets of its columns.
-
-    Attributes
-    ----------
-    path : str
-    fingerprint : str
-        Of the backbone's specification.
-    n_rows, feature_dim : int
-    dtype : numpy.dtype
-        Little-endian float32 or float16.
-    created_ns : int
-        When it was written, in ns since 1970; where segments were folded, when the first of them was.
-    offsets : tuple of int
-        Where features, content hashes, views and checksums begin, in bytes from the file's start.
-    frame : int or None
-        Where the checksum of all the rest begins; None in files of other software and of featstore up to 0.2.
-    """
+    """A sealed file and the offsets of its columns."""
 
     path: str
-    fingerprint: str
+    fingerprint: str  # of the backbone's specification
     n_rows: int
     feature_dim: int
-    dtype: np.dtype[Any]
-    created_ns: int
-    offsets: tuple[int, ...]
-    frame: int | None = None
+    dtype: np.dtype[Any]  # little-endian float32 or float16
+    created_ns: int  # since 1970; where segments were folded, of the first
+    offsets: tuple[int, ...]  # of features, content hashes, views and checksums
+    frame: int | None = None  # where the checksum of all the rest begins; None up to 0.2
 
     @property
     def name(self) -> str:
@@ -110,13 +90,13 @@ class Segment:
 
     def keys(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Read all content hashes, uint8 of shape (n_rows, 32), and views, uint16 of shape (n_rows,)."""
-        with self._reading(), open(self.path, "rb") as file:
+        with self._reading(), storage_of(self.path).open_parts(self.path) as file:
             return self._column(file, 1, 0, self.n_rows), self._column(file, 2, 0, self.n_rows)
 
     def blocks(self) -> Iterator[Rows]:
         """Read all rows in order, about 4 MiB at a time."""
         step = max(1, BLOCK_BYTES * self.n_rows // self.n_bytes)
-        with self._reading(), open(self.path, "rb") as file:
+        with self._reading(), self._opened() as file:
             for start in range(0, self.n_rows, step):
                 features, *keys = (
                     self._column(file, number, start, min(start + step, self.n_rows)) for number in range(4)
@@ -154,8 +134,16 @@ class Segment:
 
     def is_frame_whole(self) -> bool:
         """Return whether all but the rows is as written; True for files without that checksum."""
-        with self._reading(), open(self.path, "rb") as file:
+        with self._reading(), self._opened() as file:
             return self.frame is None or is_frame_whole(file, self.frame, self.extents)
+
+    def fetch(self) -> None:
+        """Copy the whole file to this machine, if it is on another one and has not been removed there."""
+        with suppress(FileNotFoundError):
+            self._opened().close()
+
+    def _opened(self) -> BinaryIO:
+        return storage_of(self.path).open(self.path, is_sealed=True)
 
     @property
     def extents(self) -> list[tuple[int, int]]:
@@ -165,13 +153,15 @@ class Segment:
             for start, (dtype, width) in zip(self.offsets, self._kinds, strict=True)
         ]
 
-    def _column(self, file: BinaryIO, number: int, start: int, stop: int) -> NDArray[Any]:
+    def _column(self, file: BinaryIO | Parts, number: int, start: int, stop: int) -> NDArray[Any]:
         """Read rows of column ``number``: features, hashes, views, checksums."""
         dtype, width = self._kinds[number]
         column = np.empty((stop - start, *width), dtype)
         file.seek(self.offsets[number] + start * column[:1].nbytes)
-        if file.readinto(column.data.cast("B")) != column.nbytes:  # type: ignore[attr-defined]
+        if file.readinto(column.data.cast("B")) != column.nbytes:  # type: ignore[union-attr]
             raise damaged(self.path, "it has been cut short")
+        if isinstance(file, Parts) and file.error is not None:
+            raise file.error
         return column
 
     def _mapped(self, number: int) -> Any:
@@ -204,7 +194,7 @@ class Segment:
 def open_segment(path: str, *, expected_fingerprint: str, any_time: bool = False) -> Segment:
     """Open a sealed file and check kind, version, dtypes, shapes and extents, but no row checksums."""
     # any_time accepts a created_ns beyond the last valid one, to rescue the rows.
-    with open_hdf5(path) as (file_id, raw):
+    with open_hdf5(path, in_parts=True) as (file_id, raw):
         file_bytes = raw.n_bytes
         _check_format(path, file_id)
         if (found := read_attribute(file_id, "fingerprint", bytes)) != expected_fingerprint.encode():
@@ -242,7 +232,7 @@ def open_segment(path: str, *, expected_fingerprint: str, any_time: bool = False
 
 def read_description(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the backbone's specification and the provenance, as JSON values."""
-    with open_hdf5(path) as (file_id, _):
+    with open_hdf5(path, in_parts=True) as (file_id, _):
         _check_format(path, file_id)
         spec, provenance = (
             json.loads(read_attribute(file_id, name, bytes)) for name in ("spec", "provenance")
@@ -293,9 +283,11 @@ def segment_writer(
     feature_dim: int,
     created_ns: int,
     provenance: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Iterator[SegmentWriter]:
     """Yield the writer of a segment of exactly ``n_rows``, sealed if the block succeeds."""
-    target = os.path.join(folder, f"{secrets.token_hex(16)}.h5")
+    # Under a name that is given, a segment that is there by then stays.
+    target = os.path.join(folder, name or f"{secrets.token_hex(16)}.h5")
     attributes: dict[str, str | int] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -308,7 +300,8 @@ def segment_writer(
     def verify(temporary: str) -> None:
         _check_sealed(temporary, writer.segment, attributes)
 
-    with replacing(target, verify=verify) as temporary:
+    replacing = storage_of(target).replacing
+    with replacing(target, verify=verify, expected=None, create_only=name is not None) as temporary:
         columns = column_shapes(n_rows, feature_dim, FILE_DTYPES[spec.dtype])
         offsets, frame = _lay_out(temporary, columns, attributes)
         with open(temporary, "rb+") as file:

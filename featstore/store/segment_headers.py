@@ -12,7 +12,8 @@ from h5py import h5t
 
 from featstore.io.frame import FRAME, is_frame_whole
 from featstore.io.hdf5 import FILE_TYPES
-from featstore.io.raw import RawFile
+from featstore.io.raw import RawFile, raw_parts
+from featstore.io.storage.parts import Parts
 from featstore.store.segment import FILE_DTYPES, FORMAT, FORMAT_VERSION, LATEST_NS, Segment, column_shapes
 
 __all__ = ["open_plain_segment"]
@@ -33,7 +34,7 @@ _KINDS = {kind.encode()[2:]: name for name, kind in FILE_TYPES.items()}
 def open_plain_segment(path: str, *, expected_fingerprint: str) -> Segment | None:
     """Open a segment as featstore writes it; None for all else, and where anything is amiss."""
     try:
-        with RawFile(path) as raw:
+        with raw_parts(path) as raw:
             segment = _segment(path, raw, expected_fingerprint)
             if segment.frame is None or max(end for _, end in segment.extents) > raw.n_bytes:
                 return None
@@ -43,7 +44,7 @@ def open_plain_segment(path: str, *, expected_fingerprint: str) -> Segment | Non
         return None
 
 
-def _segment(path: str, raw: RawFile, fingerprint: str) -> Segment:
+def _segment(path: str, raw: RawFile | Parts, fingerprint: str) -> Segment:
     beginning = _read(raw, 0, 48)
     base, _, end, root = struct.unpack_from("<4Q", beginning, 12)
     if not beginning.startswith(_SUPERBLOCK) or base or end != raw.n_bytes:
@@ -82,7 +83,7 @@ def _segment(path: str, raw: RawFile, fingerprint: str) -> Segment:
     )
 
 
-def _read(raw: RawFile, start: int, n_bytes: int, mark: bytes = b"") -> bytes:
+def _read(raw: RawFile | Parts, start: int, n_bytes: int, mark: bytes = b"") -> bytes:
     raw.seek(start)
     found = raw.read(min(n_bytes, _MAX_CHUNK_BYTES))
     if not found.startswith(mark):
@@ -90,7 +91,7 @@ def _read(raw: RawFile, start: int, n_bytes: int, mark: bytes = b"") -> bytes:
     return found
 
 
-def _messages(raw: RawFile, address: int) -> Iterator[tuple[int, bytes]]:
+def _messages(raw: RawFile | Parts, address: int) -> Iterator[tuple[int, bytes]]:
     """Yield the messages of an object header (version 2) that describe something."""
     head = _read(raw, address, 512, b"OHDR\x02")
     flags = head[5]
@@ -137,7 +138,7 @@ def _link(body: bytes) -> tuple[str, int]:
     return body[3:end].decode(), struct.unpack("<Q", body[end:])[0]
 
 
-def _dataset(raw: RawFile, address: int) -> tuple[tuple[str, tuple[int, ...]], int]:
+def _dataset(raw: RawFile | Parts, address: int) -> tuple[tuple[str, tuple[int, ...]], int]:
     """Return type, shape and offset of a contiguous dataset (layout of version 3, class 1)."""
     found = dict(_messages(raw, address))
     space = found[_DATASPACE]

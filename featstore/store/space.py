@@ -1,10 +1,10 @@
 """Spaces: all features of one backbone specification in a store."""
 
+import hashlib
 import os
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from featstore.errors import NotInStoreError, StoreError
 from featstore.io.atomic import failure_reason
 from featstore.io.raw import damaged
+from featstore.io.storage.opening import file_exists, storage_of
 from featstore.store.description import read_space_description
 from featstore.store.keys import HASH_BYTES, KeyIndex
+from featstore.store.retired import retired_names, retired_paths
 from featstore.store.segment import (
     FILE_DTYPES,
     LATEST_NS,
@@ -28,13 +30,12 @@ from featstore.store.segment import (
     segment_writer,
 )
 from featstore.store.segment_headers import open_plain_segment
+from featstore.store.segment_maps import SegmentMaps
 
 __all__ = ["Space", "segment_paths"]
 
 _SEGMENT_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 _MAX_VIEW = 2**16 - 1
-# Linux grants a process 65,530 mappings.
-_MAX_MAPPED = 256
 _MAX_RETRIES = 20
 _GATHER_BYTES = 4 * 2**20
 
@@ -48,36 +49,12 @@ class Space:
     Opening one reads nothing but ``space.json``; the segments are opened, and their keys read, at the first
     look-up. From then on the rows keep their numbers: what other processes append is not seen, and what they
     compact is found again. :meth:`FeatureStore.space` gives a fresh one where the folder has changed. A space
-    may be used by several threads at once.
-
-    Parameters
-    ----------
-    path : str
-        Its folder.
-    verify_reads : bool
-        Compare every row with its checksum before :meth:`rows` returns it.
-
-    Attributes
-    ----------
-    path, name : str
-    spec : BackboneSpec
-    feature_dim : int
-    provenance : dict
-        What made the space's first rows, as JSON values.
-
-    Raises
-    ------
-    FormatVersionError
-        A newer version of featstore wrote it.
-    DamagedError
-        ``space.json`` is damaged or describes another space.
-    StoreError
-        It cannot be read.
+    may be used by several threads at once. With ``verify_reads``, rows are compared with their checksums.
     """
 
     def __init__(self, path: str, *, verify_reads: bool = False) -> None:
         self.path = path
-        self._verify_reads = verify_reads
+        self.verify_reads = verify_reads
         self.name = os.path.basename(path)
         self.spec, self.feature_dim, self.provenance = read_space_description(path)
         self._lock = threading.RLock()
@@ -85,7 +62,7 @@ class Space:
         self._segments: list[Segment] = []
         self._starts: list[int] = []
         self._index = KeyIndex()
-        self._mapped: OrderedDict[int, FeatureArray] = OrderedDict()
+        self._maps = SegmentMaps(path)
         self._latest_ns = 0
         self._compacted: Space | None = None
 
@@ -161,7 +138,7 @@ class Space:
             )
         numbers_of_segments = np.searchsorted(self._starts, ascending, side="right") - 1
         cuts = [0, *(np.flatnonzero(np.diff(numbers_of_segments)) + 1).tolist(), len(ascending)]
-        if self._verify_reads:
+        if self.verify_reads:
             for begin, end in pairwise(cuts):
                 number = int(numbers_of_segments[begin])
                 self._segments[number].check_rows(ascending[begin:end] - self._starts[number])
@@ -172,9 +149,15 @@ class Space:
                 start = first - self._starts[number]
                 return mapped[start : start + len(wanted)]
         gathered = np.empty((len(wanted), self.feature_dim), self.dtype)
+        segments_left = [self._segments[number] for number in numbers_of_segments[cuts[:-1]]]
+        n_fetched = 0
         step = max(1, _GATHER_BYTES // (self.feature_dim * self.dtype.itemsize))
         for begin, end in pairwise(cuts):
             number = int(numbers_of_segments[begin])
+            if not n_fetched:
+                n_fetched = self._maps.fetch(segments_left)
+            del segments_left[0]
+            n_fetched -= 1
             mapped = self._map(number)
             for start in range(begin, end, step):
                 stop = min(start + step, end)
@@ -197,8 +180,48 @@ class Space:
         values = self._converted(features, len(hashes))
         if len(values) == 0:
             return
-        if provenance is None:
-            provenance = self.provenance
+        segment = self._write(values, hashes, views, provenance)
+        with self._lock:
+            if self._loaded:
+                self._segments.append(segment)
+                self._starts.append(len(self._index))
+                self._index.extend(hashes, views)
+
+    def append_once(
+        self,
+        features: NDArray[np.floating[Any]],
+        content_hash: NDArray[np.uint8],
+        view: NDArray[np.uint16],
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write rows as a segment named after their keys, unless it is there; seen once opened anew."""
+        hashes, views = _checked_keys(content_hash, view)
+        values = self._converted(features, len(hashes))
+        if len(values) == 0:
+            return
+        keys = np.ascontiguousarray(hashes).tobytes() + views.astype("<u2").tobytes()
+        name = f"{hashlib.sha256(keys).hexdigest()[:32]}.h5"
+        if not file_exists(os.path.join(self.path, name)):
+            self._write(values, hashes, views, provenance, name=name)
+        elif os.path.join(self.path, name) in retired_paths(self.path):
+            # Whatever has replaced it may have been set aside since, as damaged.
+            self._write(values, hashes, views, provenance)
+
+    def is_current(self) -> bool:
+        """Return whether the folder still holds exactly the segments that are open here."""
+        with self._lock:
+            known = {segment.path for segment in self._segments}
+            return not self._loaded or known == set(segment_paths(self.path))
+
+    def _write(
+        self,
+        values: FeatureArray,
+        hashes: NDArray[np.uint8],
+        views: NDArray[np.uint16],
+        provenance: Mapping[str, Any] | None,
+        *,
+        name: str | None = None,
+    ) -> Segment:
         rows = Rows(
             features=values, content_hash=hashes, view=views, checksum=row_checksums(values, hashes, views)
         )
@@ -212,20 +235,11 @@ class Space:
             n_rows=len(values),
             feature_dim=self.feature_dim,
             created_ns=created_ns,
-            provenance=provenance,
+            provenance=self.provenance if provenance is None else provenance,
+            name=name,
         ) as writer:
             writer.write(rows)
-        with self._lock:
-            if self._loaded:
-                self._segments.append(writer.segment)
-                self._starts.append(len(self._index))
-                self._index.extend(hashes, views)
-
-    def is_current(self) -> bool:
-        """Return whether the folder still holds exactly the segments that are open here."""
-        with self._lock:
-            known = {segment.path for segment in self._segments}
-            return not self._loaded or known == set(segment_paths(self.path))
+        return writer.segment
 
     def _load(self) -> None:
         """Open all segments and read their keys, once."""
@@ -244,11 +258,12 @@ class Space:
         if self._loaded:
             return
         fingerprint = self.fingerprint
-        segments = [
-            open_plain_segment(path, expected_fingerprint=fingerprint)
-            or open_segment(path, expected_fingerprint=fingerprint)
-            for path in paths
-        ]
+
+        def opened(path: str) -> Segment:
+            plain = open_plain_segment(path, expected_fingerprint=fingerprint)
+            return plain or open_segment(path, expected_fingerprint=fingerprint)
+
+        segments = storage_of(self.path).map(opened, paths)
         for segment in segments:
             if segment.feature_dim != self.feature_dim or segment.dtype != self.dtype:
                 raise damaged(
@@ -270,20 +285,7 @@ class Space:
     def _map(self, number: int) -> FeatureArray | None:
         """Return a segment's features, or None if its file has been removed."""
         with self._lock:
-            mapped = self._mapped.get(number)
-            if mapped is not None:
-                self._mapped.move_to_end(number)
-                return mapped
-            try:
-                mapped = self._segments[number].features()
-            except FileNotFoundError:
-                return None
-            except ValueError as error:
-                raise damaged(self._segments[number].path, failure_reason(error)) from error
-            self._mapped[number] = mapped
-            if len(self._mapped) > _MAX_MAPPED:
-                self._mapped.popitem(last=False)
-            return mapped
+            return self._maps.open(self._segments[number])
 
     def _rows_elsewhere(self, numbers: NDArray[np.int64]) -> FeatureArray:
         """Gather rows of a compacted segment from the one that now holds them."""
@@ -293,7 +295,7 @@ class Space:
                 found = self._compacted.lookup(hashes, views)
                 if (found >= 0).all():
                     return self._compacted.rows(found)
-            self._compacted = Space(self.path, verify_reads=self._verify_reads)
+            self._compacted = Space(self.path, verify_reads=self.verify_reads)
             found = self._compacted.lookup(hashes, views)
             if (found >= 0).all():
                 return self._compacted.rows(found)
@@ -329,8 +331,10 @@ class Space:
 def segment_paths(folder: str) -> list[str]:
     """List a space's sealed files in no particular order, ignoring other files."""
     # Large folders are listed in parts: what compaction replaces in between could be missed, old and new.
-    # Two lists that agree were not torn so.
+    # Two lists that agree were not torn so. What a bucket lists is whole, and what was replaced still there.
     listed = _listed(folder)
+    if not storage_of(folder).keeps_removed:
+        return list(listed)
     for _ in range(_MAX_RETRIES):
         again = _listed(folder)
         if listed == again:
@@ -341,10 +345,13 @@ def segment_paths(folder: str) -> list[str]:
 
 def _listed(folder: str) -> set[str]:
     try:
-        with os.scandir(folder) as entries:
-            return {entry.path for entry in entries if _SEGMENT_NAME.fullmatch(entry.name)}
+        entries = storage_of(folder).entries(folder)
     except OSError as error:
         raise StoreError(f"cannot read the space {folder}: {failure_reason(error)}") from error
+    retired = retired_names(entries)
+    return {
+        entry.path for entry in entries if _SEGMENT_NAME.fullmatch(entry.name) and entry.name not in retired
+    }
 
 
 def _checked_keys(

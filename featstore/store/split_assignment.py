@@ -16,15 +16,18 @@ __all__ = ["SplitAssignment"]
 class SplitAssignment:
     """The columns of a whole table, and the positions in it of the rows to assign."""
 
-    def __init__(self, whole: "Columns", places: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, whole: "Columns", places: NDArray[np.int64] | None = None, *, has_classes: bool = True
+    ) -> None:
         self._whole = whole
+        self._has_classes = has_classes
         self._places = np.arange(len(whole)) if places is None else places
         # One entry, shared with all tables selected from the whole: rules are few, and rows may be millions.
         self._known: dict[SplitRule, NDArray[np.str_]] = {}
 
     def take(self, index: Any) -> "SplitAssignment":
         """Return the assignment of some of the rows."""
-        taken = SplitAssignment(self._whole, self._places[index])
+        taken = SplitAssignment(self._whole, self._places[index], has_classes=self._has_classes)
         taken._known = self._known
         return taken
 
@@ -38,7 +41,8 @@ class SplitAssignment:
                 groups=self._whole.groups.tolist(),
                 paths=self._whole.paths.tolist(),
                 given=self._whole.splits.tolist(),
-                labels=self._whole.labels.tolist(),
+                # Images with several labels belong to no one class that could be spread evenly.
+                labels=self._whole.labels.tolist() if self._has_classes else None,
             )
             self._known.clear()
             self._known[rule] = assigned

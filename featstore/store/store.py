@@ -3,22 +3,21 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from featstore.errors import NotInStoreError, StoreError
-from featstore.io.atomic import remove_stale
+from featstore.errors import NotInStoreError
+from featstore.io.storage.opening import absolute_place, file_exists
 from featstore.splits import SplitRule
 from featstore.store.catalog import Catalog
 from featstore.store.description import STORE_VERSION
-from featstore.store.folder import DESCRIPTION, FOLDERS, STORE_FORMAT, StoreFolder, describe
+from featstore.store.folder import DESCRIPTION, FOLDERS, STORE_FORMAT, describe
 from featstore.store.grouping import name_near_groups
 from featstore.store.joining import build_table
-from featstore.store.maintenance.compact import CompactReport, compact_space
+from featstore.store.maintained import MaintainedStore
 from featstore.store.maintenance.merge import MergeReport, merge_stores
-from featstore.store.maintenance.repair import RepairReport, mend_description, repair_store
-from featstore.store.maintenance.verify import VerifyReport, verify_store
-from featstore.store.packing import pack_table
-from featstore.store.reports import describe_store
+from featstore.store.maintenance.repair import mend_description
+from featstore.store.packing.packing import pack_table
+from featstore.store.summary import describe_store
 from featstore.store.table import FeatureTable
 
 __all__ = ["FeatureStore"]
@@ -26,17 +25,20 @@ __all__ = ["FeatureStore"]
 _Progress = Callable[[int, int], None]
 
 
-class FeatureStore(StoreFolder):
-    """A folder of features, catalogs and heads.
+class FeatureStore(MaintainedStore):
+    """Features, catalogs and heads, in a folder or in a bucket.
 
     Opening one reads a small JSON file; TensorFlow is never imported.
 
     Parameters
     ----------
     path : path
-        The store's folder.
-    create : bool
-        Make the store if the folder is missing or empty.
+        The store's folder, or the URL of one in a bucket: ``"s3://bucket/flowers.fstore"``, ``"gs://…"`` or
+        ``"az://…"`` (``pip install "featstore[objects]"``). What is read from a bucket is copied into the
+        cache folder (``$FEATSTORE_CACHE``) and mapped there, at most 20 GB (``$FEATSTORE_CACHE_GB``).
+    create : bool or "later"
+        Make the store if the folder is missing or empty; ``"later"`` makes it with the first thing that is
+        written into it, so that a program that fails before leaves no empty store behind.
     repair : bool
         If ``featstore.json`` is damaged, set it aside and rewrite it, as :meth:`repair` does for all else.
     verify_reads : bool
@@ -46,7 +48,7 @@ class FeatureStore(StoreFolder):
     Attributes
     ----------
     path : str
-        Absolute.
+        Absolute, or the URL.
     format_version : int
 
     Raises
@@ -57,6 +59,8 @@ class FeatureStore(StoreFolder):
         A newer version of featstore wrote it.
     StoreError
         The path is that of a file, of a folder with other things in it, or cannot be read or written.
+    MissingExtraError
+        A bucket needs obstore, which is not installed.
 
     Examples
     --------
@@ -71,12 +75,12 @@ class FeatureStore(StoreFolder):
         self,
         path: str | os.PathLike[str],
         *,
-        create: bool = False,
+        create: bool | Literal["later"] = False,
         repair: bool = False,
         verify_reads: bool = False,
     ) -> None:
-        description = os.path.join(os.path.abspath(os.fsdecode(path)), DESCRIPTION)
-        if repair and os.path.lexists(description):
+        description = os.path.join(absolute_place(path), DESCRIPTION)
+        if repair and file_exists(description):
             mend_description(
                 description, lambda: describe(description), kind=STORE_FORMAT, version=STORE_VERSION
             )
@@ -185,8 +189,11 @@ class FeatureStore(StoreFolder):
               ``validation``, ``test``), ``given_splits`` (the same and ``rule``: images left to the rule),
               ``duplicates`` (``content_hash``, ``paths``), ``label_conflicts``
               (``content_hash``, ``labels``: paths by label), ``spaces`` (images with features, by space) and
-              ``complete`` (images with every view that any image has, by space);
-            - ``heads``: for each ``name``, ``path``, ``bytes``.
+              ``complete`` (images with every view that any image has, by space), ``digest`` (of the images by
+              content, with labels, groups, given splits and weights);
+            - ``heads``: for each ``name``, ``path``, ``bytes``, ``catalogs`` (by name ``"unchanged"`` or
+              ``"changed"`` since the fit, ``"missing"`` from the store, or ``"unknown"`` for heads that do
+              not know), ``up_to_date`` (None if unknown).
 
             Classes, splits and duplicates count the images that could be used, split by the default
             :class:`~featstore.splits.SplitRule` where the catalog does not fix their split.
@@ -197,44 +204,6 @@ class FeatureStore(StoreFolder):
             A file is damaged or cannot be read.
         """
         return describe_store(self)
-
-    def verify(self, progress: _Progress | None = None) -> VerifyReport:
-        """Verify all checksums, formats and fingerprints in the store.
-
-        Parameters
-        ----------
-        progress : callable, optional
-            Called as ``progress(done, total)`` with numbers of rows.
-
-        Returns
-        -------
-        VerifyReport
-            Damage is reported in it, not raised.
-        """
-        return verify_store(self, progress)
-
-    def repair(self, progress: _Progress | None = None) -> RepairReport:
-        """Set damaged files aside, keep their good rows, and report what to extract again.
-
-        Damaged files are moved to the store's folder ``damaged``; nothing is deleted. The rows of a readable
-        segment that match their checksums are written to a new one. A space's description is restored from
-        one of its segments.
-
-        Parameters
-        ----------
-        progress : callable, optional
-            As for :meth:`verify`.
-
-        Returns
-        -------
-        RepairReport
-
-        Raises
-        ------
-        StoreError
-            A file cannot be moved or written.
-        """
-        return repair_store(self, progress)
 
     def merge(
         self,
@@ -271,54 +240,13 @@ class FeatureStore(StoreFolder):
             self._make_folder(folder)
         return merge_stores(self, source, on_conflict=on_conflict, progress=progress)
 
-    def compact(
-        self,
-        space: str | None = None,
-        *,
-        min_segments: int = 2,
-        full: bool = False,
-        progress: _Progress | None = None,
-    ) -> CompactReport:
-        """Merge small segments into larger ones, and remove temporary files older than a day.
-
-        Parameters
-        ----------
-        space : str, optional
-            By default every space.
-        min_segments : int
-            Leave a space alone where it has fewer.
-        full : bool
-            Fold whatever fits into 4 GiB. By default only what is worth its cost: ten new rows never rewrite
-            gigabytes (see :func:`featstore.store.maintenance.compact.plan_compaction`).
-        progress : callable, optional
-            Called as ``progress(done, total)`` with numbers of rows, for each space.
-
-        Returns
-        -------
-        CompactReport
-
-        Raises
-        ------
-        DamagedError
-            A row does not agree with its checksum; its segments are left as they are.
-        StoreError
-            A file cannot be written.
-        """
-        names = self.space_names if space is None else (self._chosen(space, self.space_names, "space"),)
-        report = CompactReport()
-        for name in names:
-            report += compact_space(self.space(name), min_segments=min_segments, full=full, progress=progress)
-        places = [self.path, *(os.path.join(self.path, folder) for folder in FOLDERS)]
-        places += [entry.path for entry in self._entries("spaces") if entry.is_dir(follow_symlinks=False)]
-        return report + CompactReport(leftovers_removed=sum(map(remove_stale, places)))
-
     def pack(
         self,
         path: str | os.PathLike[str],
         space: str | None = None,
         catalog: str | Sequence[str] | None = None,
         *,
-        format: str = "h5",  # noqa: A002
+        format: str | None = None,  # noqa: A002
         shards: int = 1,
         rule: SplitRule | None = None,
         overwrite: bool = False,
@@ -332,9 +260,11 @@ class FeatureStore(StoreFolder):
             The file, or the folder of the shards.
         space, catalog : str, optional
             As for :meth:`table`.
-        format : {"h5", "tfrecord"}
-            ``"h5"`` is a single plain HDF5 file with the datasets ``features``, ``content_hash``, ``path``,
-            ``label``, ``split`` and ``group``, in the catalog's order. ``"tfrecord"`` is a folder of shards
+        format : {"h5", "parquet", "npz", "tfrecord"}, optional
+            Default: by the path's ending, ``.parquet`` or ``.npz``, else ``"h5"``. One file in the catalog's
+            order with ``features``, ``content_hash``, ``path``, ``label``, ``split`` and ``group``: a plain
+            HDF5 file; a Parquet file, whose features are fixed-size lists and whose hashes are hexadecimal;
+            or arrays for ``numpy.load``. ``"tfrecord"`` is a folder of shards
             as Inception's ``build_image_data.py`` writes them, ``train-00000-of-00008`` and so on: the images
             themselves, their classes (from 1 on; 0 is the background) and the features, in the order of
             their content hashes.
@@ -358,18 +288,16 @@ class FeatureStore(StoreFolder):
             The file or folder exists, is one of the images or lies in a store; or, with ``"tfrecord"``, an
             image is not at its path or has changed.
         StoreError
-            It cannot be written; or the format is unknown, or ``shards`` is below 1.
+            It cannot be written; or the format is unknown, or has no ``shards``.
+        MissingExtraError
+            ``"parquet"`` needs pyarrow, which is not installed.
         """
-        table = self.table(space, catalog)
-        if format == "h5":
-            if shards != 1:
-                raise StoreError(f"an HDF5 file has no shards; found shards={shards}, for format='tfrecord'")
-            return pack_table(path, table, rule=rule, overwrite=overwrite)
-        if format != "tfrecord":
-            raise StoreError(f"format must be 'h5' or 'tfrecord'; found {format!r}")
-        if shards < 1:
-            raise StoreError(f"shards must be at least 1; found {shards}")
-        # Which imports Pillow; a store that is only opened needs no images.
-        from featstore.store.packing_tfrecord import pack_shards
-
-        return pack_shards(path, table, n_shards=shards, rule=rule, overwrite=overwrite, progress=progress)
+        return pack_table(
+            path,
+            self.table(space, catalog),
+            format=format,
+            shards=shards,
+            rule=rule,
+            overwrite=overwrite,
+            progress=progress,
+        )

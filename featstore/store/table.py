@@ -1,6 +1,6 @@
 """Feature tables: the features, labels and splits of a catalog's images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from featstore.backbones.spec import JoinedSpec
 from featstore.errors import NotInStoreError, SplitError, StoreError
 from featstore.splits import SPLITS, SplitRule
-from featstore.store.columns import Columns
+from featstore.store.columns import Columns, checked_index, frozen
 from featstore.store.gathering import gathered_features
-from featstore.store.missing import check_views
+from featstore.store.image_columns import ImageColumns
+from featstore.store.missing import check_views, common_views
+from featstore.store.neighbors import Neighbors, nearest_rows
+from featstore.store.sealed_rows import SealedRows
 from featstore.store.split_assignment import SplitAssignment
 from featstore.store.table_frame import table_frame
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureTable"]
 
 
-class FeatureTable:
+class FeatureTable(ImageColumns):
     """Images that have features in a space, in their catalog's order; made by :meth:`FeatureStore.table`.
 
     Each row is view 0 of an image; :meth:`with_views` gives a row for each of several views. The features of
@@ -42,6 +45,11 @@ class FeatureTable:
         Images of the catalog that have no features in this space; they are not in the table.
     n_failed : int
         Images of the catalog that could not be used; they are not in the table.
+    label_separator : str
+        Not empty if images may have several labels (:attr:`label_sets`, instead of :attr:`y`).
+    catalog_digests : dict of str to str
+        SHA-256 of each catalog's images by content, with labels, groups, given splits and weights: a head
+        keeps it, and :meth:`FeatureStore.info` says whether the catalog has changed since.
 
     Examples
     --------
@@ -71,10 +79,14 @@ class FeatureTable:
         n_missing: int = 0,
         n_failed: int = 0,
         assignment: SplitAssignment | None = None,
+        label_separator: str = "",
+        catalog_digests: Mapping[str, str] | None = None,
     ) -> None:
         self._spaces = tuple(spaces)
         self._columns = columns
-        self._assignment = assignment or SplitAssignment(columns)
+        self._assignment = assignment or SplitAssignment(columns, has_classes=not label_separator)
+        self.label_separator = label_separator
+        self.catalog_digests = dict(catalog_digests or {})
         self.spec: BackboneSpec | JoinedSpec = (
             spaces[0].spec if len(spaces) == 1 else JoinedSpec(tuple(space.spec for space in spaces))
         )
@@ -82,9 +94,6 @@ class FeatureTable:
         self.catalog_name = catalog_name
         self.n_missing = n_missing
         self.n_failed = n_failed
-
-    def __len__(self) -> int:
-        return len(self._columns)
 
     def __repr__(self) -> str:
         labels = f"{len(self.classes)} classes" if len(self.classes) else "no labels"
@@ -97,7 +106,12 @@ class FeatureTable:
     @property
     def feature_dim(self) -> int:
         """Number of features of an image, over all spaces."""
-        return sum(space.feature_dim for space in self._spaces)
+        return sum(self.feature_dims)
+
+    @property
+    def feature_dims(self) -> tuple[int, ...]:
+        """Number of features of each space, in the order of their columns."""
+        return tuple(space.feature_dim for space in self._spaces)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -133,22 +147,41 @@ class FeatureTable:
 
         A memory map of the segment where the rows are one run of it; otherwise gathered once and kept.
         """
-        return _frozen(gathered_features(self._spaces, self._columns.rows))
+        return frozen(gathered_features(self._spaces, self._columns.rows))
 
-    @property
-    def views(self) -> NDArray[np.uint16]:
-        """View number of each row, uint16 of shape (n,): zeros, except after :meth:`with_views`."""
-        return _frozen(self._columns.views.view())
+    def sealed_rows(self, index: Any) -> SealedRows:
+        """Return features of some rows as an object for other processes, which need no index."""
+        return SealedRows.of(self._spaces, self._columns.rows[index])
+
+    def neighbors(self, X: Any, *, k: int = 10) -> Neighbors:
+        """Return the rows with the most similar features, by cosine: an exact search.
+
+        The features are read once for 256 queries, in blocks and by all cores, and not held in memory. Of
+        joined spaces, the similarity is the mean of their cosines. After :meth:`with_views` each view counts.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_queries, feature_dim)
+            Such as ``table.X[:1]``: a row of the table finds itself first.
+        k : int
+            Number of rows for each query, at least 1; all rows, if there are fewer.
+
+        Returns
+        -------
+        Neighbors
+            ``rows`` and ``similarity``, the most similar first; 0 to features that are all zero.
+
+        Raises
+        ------
+        SearchError
+            ``X`` has another shape or is not finite, or ``k`` is below 1.
+        """
+        return nearest_rows(self._spaces, self._columns.rows, X, k=k)
 
     @cached_property
     def n_views(self) -> int:
         """Number of views, from 0 on, that every image of the table has."""
-        hashes = self._columns.content_hash
-        most = min((int(space.view.max(initial=0)) + 1 for space in self._spaces), default=1)
-        for view in range(1, most):
-            if any((space.lookup(hashes, view) < 0).any() for space in self._spaces):
-                return view
-        return most
+        return common_views(self._spaces, self._columns.content_hash)
 
     def with_views(self, n_views: int) -> "FeatureTable":
         """Return the same images with a row for each of their views 0 … ``n_views`` - 1.
@@ -186,54 +219,6 @@ class FeatureTable:
         for space, found in zip(self._spaces, rows.T, strict=True):
             check_views(space, found.reshape(len(self), n_views) >= 0)
         return self._with(replace(columns, rows=rows, views=views), self._assignment.take(repeated))
-
-    @cached_property
-    def y(self) -> NDArray[np.str_]:
-        """The labels, str of shape (n,); ``""`` where there is none."""
-        return _texts(self._columns.labels)
-
-    @cached_property
-    def classes(self) -> NDArray[np.str_]:
-        """The labels that occur, sorted, str of shape (n_classes,)."""
-        return _texts(np.array(sorted({label for label in self._columns.labels if label}), object))
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether there are images and every one has a label."""
-        return len(self) > 0 and all(self._columns.labels)
-
-    @cached_property
-    def paths(self) -> NDArray[np.str_]:
-        """The images' absolute paths, str of shape (n,)."""
-        return _texts(np.array(self._columns.file_paths(slice(None)), object))
-
-    @property
-    def relative_paths(self) -> list[str]:
-        """The images' paths as the catalog has them."""
-        return list(self._columns.paths.tolist())
-
-    @cached_property
-    def content_hash(self) -> NDArray[np.str_]:
-        """The content hashes as 64 hexadecimal digits, ``<U64`` of shape (n,)."""
-        return _frozen(np.array([row.tobytes().hex() for row in self._columns.content_hash], "<U64"))
-
-    @property
-    def content_hash_bytes(self) -> NDArray[np.uint8]:
-        """The content hashes, uint8 of shape (n, 32)."""
-        return _frozen(self._columns.content_hash.view())
-
-    @cached_property
-    def groups(self) -> NDArray[np.str_]:
-        """The groups, str of shape (n,); ``""`` where there is none.
-
-        Near-duplicates that :meth:`FeatureStore.write_near_groups` has noted share one.
-        """
-        return _texts(self._columns.groups)
-
-    @cached_property
-    def given_splits(self) -> NDArray[np.str_]:
-        """The splits that the catalog fixes, str of shape (n,); ``""`` where the rule decides."""
-        return _texts(self._columns.splits)
 
     def splits(self, rule: SplitRule | None = None) -> NDArray[np.str_]:
         """Return each row's split.
@@ -299,6 +284,10 @@ class FeatureTable:
         column = np.array([one or None for one in given.tolist()], object)
         return self._with(replace(self._columns, splits=column))
 
+    def without_weights(self) -> "FeatureTable":
+        """Return the same rows without weights: :func:`featstore.fit` then counts all images alike."""
+        return self._with(replace(self._columns, weights=np.full(len(self), np.nan)), self._assignment)
+
     def split(self, name: str, rule: SplitRule | None = None) -> "FeatureTable":
         """Return the rows of one split.
 
@@ -329,18 +318,7 @@ class FeatureTable:
         -------
         FeatureTable
         """
-        chosen = index if isinstance(index, slice) else np.asarray(index)
-        if not isinstance(chosen, slice):
-            chosen = chosen.astype(np.int64) if chosen.size == 0 and chosen.dtype != np.bool_ else chosen
-            if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
-                raise StoreError(
-                    "rows are selected by a slice, by integers or by a mask; "
-                    f"found {chosen.dtype} of shape {chosen.shape}"
-                )
-            if chosen.dtype == np.bool_ and len(chosen) != len(self):
-                raise StoreError(
-                    f"a mask must have one entry for each of {len(self)} rows; found {len(chosen)}"
-                )
+        chosen = checked_index(index, len(self))
         try:
             return self._with(self._columns.take(chosen), self._assignment.take(chosen))
         except IndexError as error:
@@ -360,11 +338,11 @@ class FeatureTable:
         -------
         pandas.DataFrame
             With the columns ``path`` (absolute), ``label``, ``group``, ``split`` and ``content_hash``; of
-            :meth:`with_views` also ``view``.
+            :meth:`with_views` also ``view``, and ``weight`` if the catalog has any.
 
         Raises
         ------
-        ImportError
+        MissingExtraError
             pandas is not installed.
         """
         return table_frame(
@@ -382,13 +360,6 @@ class FeatureTable:
             n_missing=self.n_missing,
             n_failed=self.n_failed,
             assignment=assignment,
+            label_separator=self.label_separator,
+            catalog_digests=self.catalog_digests,
         )
-
-
-def _texts(values: NDArray[np.object_]) -> NDArray[np.str_]:
-    return _frozen(np.array([value or "" for value in values.tolist()], np.str_))
-
-
-def _frozen(values: NDArray[Any]) -> NDArray[Any]:
-    values.flags.writeable = False
-    return values

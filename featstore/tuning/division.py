@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed
 from featstore.errors import FingerprintMismatchError, HeadError, SplitError, TuningError
 from featstore.heads import known_heads
 from featstore.heads.data.partition import split_rows
 from featstore.heads.fitting.training import fit
 from featstore.heads.mismatch import differences
 from featstore.heads.seen import SeenImages
+from featstore.messages import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,27 +30,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Division:
-    """Rows of a table by their use, and the linear head to start from.
-
-    Attributes
-    ----------
-    rule : SplitRule
-    train, validation : ndarray of shape (any,), intp
-        Rows of the table.
-    y : ndarray of shape (n,), intp
-        Class of each row, -1 without a label.
-    probe : Head
-        Fitted without the validation images: the given head, or the same again on train alone.
-    counts : dict
-        Numbers of images by split and label.
-    """
+    """Rows of a table by their use, and the linear head to start from."""
 
     rule: "SplitRule"
-    train: NDArray[np.intp]
+    train: NDArray[np.intp]  # rows of the table
     validation: NDArray[np.intp]
-    y: NDArray[np.intp]
-    probe: "Head"
-    counts: dict[str, dict[str, int]]
+    y: NDArray[np.intp]  # class of each row, -1 without a label
+    probe: "Head"  # fitted without the validation images
+    counts: dict[str, dict[str, int]]  # of images by split and label
 
     @property
     def form(self) -> "LinearForm":

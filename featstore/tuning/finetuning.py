@@ -1,5 +1,6 @@
 """Fine-tuning of a network from a linear head."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.backbones.parts import backbones_from_spec
 from featstore.errors import TuningError, ViewError
+from featstore.heads.data.partition import ignoring_weights
 from featstore.heads.head import Head
 from featstore.images.views import ViewRecipe, checked_n_views
 from featstore.io.outputs import check_outside_stores
@@ -89,6 +91,7 @@ def finetune(
     imports: Sequence[str] = (),
     engine: str = "auto",
     workers: int | None = None,
+    devices: int = 1,
     progress: StepProgress | None = None,
     **options: Any,
 ) -> Tuned:
@@ -141,6 +144,9 @@ def finetune(
         What runs the frozen part. Training is always done by Keras.
     workers : int, optional
         Threads that read and decode; by default one for each core.
+    devices : int
+        Number of devices of TensorFlow that share each batch, which must be divisible by it. The weights are
+        those of one device but for rounding.
     progress : callable, optional
         Called as ``progress(what, done, total)``.
     **options
@@ -209,6 +215,7 @@ def finetune(
     if tensorboard is not None:
         check_tensorboard()
         check_outside_stores(tensorboard)
+    table = ignoring_weights(table, "finetune")
     division = divide(head, table)
     weights_of_classes = class_weights(class_weight, head.classes, division.y[division.train])
     recipe = _recipe(head, views, n_views)
@@ -221,7 +228,11 @@ def finetune(
         trust_model=trust_model,
         imports=imports,
     )
-    network = backbone.tunable()
+    from featstore.tuning.mirroring import mirror
+
+    mirrored = mirror(devices, chosen.batch_size)
+    with mirrored.strategy.scope() if mirrored else contextlib.nullcontext():
+        network = backbone.tunable()
     cut = None
     if from_layer == "auto":
         cut = choose_cut(network.cuts, head.spec.parts[0].architecture)
@@ -238,6 +249,7 @@ def finetune(
         maps_dtype=maps_dtype,
         recipe=recipe,
         n_views=n_views,
+        devices=devices,
         class_weights=weights_of_classes,
         output=os.path.abspath(os.fspath(output)),
         load_options={"engine": engine, "imports": imports, "trust_model": trust_model},
@@ -251,7 +263,7 @@ def finetune(
 
     part = network.from_pixels() if cut is None else network.above(cut.layer)
     temperature = division.probe.temperature or 1.0
-    trainer = Trainer(part, division.form, temperature=temperature, options=chosen)
+    trainer = Trainer(part, division.form, temperature=temperature, options=chosen, mirrored=mirrored)
     untrained, interruption = trainer.trained(), None
     try:
         train(

@@ -28,20 +28,11 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredMaps:
-    """Activation maps in a space, read from its memory map as they are needed.
-
-    Attributes
-    ----------
-    space : Space
-    shape : tuple of int
-        Shape of the map of one view.
-    rows : ndarray of shape (n_images, n_views), int64
-        Where the views of each image are in the space; -1 for those that are not wanted.
-    """
+    """Activation maps in a space, read from its memory map as they are needed."""
 
     space: "Space"
-    shape: tuple[int, ...]
-    rows: NDArray[np.int64]
+    shape: tuple[int, ...]  # of the map of one view
+    rows: NDArray[np.int64]  # (n_images, n_views): -1 for those that are not wanted
 
     @classmethod
     def of(
@@ -69,21 +60,11 @@ class StoredMaps:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhotoInputs:
-    """Pixels, decoded as they are needed.
-
-    Attributes
-    ----------
-    spec : BackboneSpec
-        Says how images are resized, and how their views are drawn.
-    paths : sequence of str
-    hashes : ndarray of shape (n_images, 32), uint8
-    workers : int, optional
-        Threads that read and decode.
-    """
+    """Pixels, decoded as they are needed; the spec says how they are resized and their views drawn."""
 
     spec: "BackboneSpec"
     paths: Sequence[str]
-    hashes: NDArray[np.uint8]
+    hashes: NDArray[np.uint8]  # (n_images, 32)
     workers: int | None = None
 
     def batches(
@@ -111,8 +92,7 @@ class PhotoInputs:
                 raise TuningError(f"{path} has changed since its features were extracted; extract it again")
             return decode_views(
                 data,
-                size_px=self.spec.size_px,
-                resize=self.spec.resize,
+                **self.spec.picture,
                 recipe=self.spec.views,
                 content_hash=expected,
                 views=[view],

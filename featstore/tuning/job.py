@@ -35,20 +35,7 @@ _COPIED_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """All that decides a fine-tuning, and where its results go.
-
-    Attributes
-    ----------
-    cut : NetworkCut or None
-        None to train the whole network from pixels.
-    class_weights : ndarray of shape (n_classes,), float32
-    output : str
-        Absolute path of the results, without their endings.
-    load_options : dict
-        ``engine``, ``imports`` and ``trust_model`` of :func:`featstore.load_backbone`.
-    started : float
-        By the monotonic clock, in seconds.
-    """
+    """All that decides a fine-tuning, and where its results go."""
 
     head: "Head"
     table: "FeatureTable"
@@ -56,15 +43,16 @@ class Job:
     network: "TunableNetwork"
     division: "Division"
     options: "TuningOptions"
-    cut: "NetworkCut | None"
+    cut: "NetworkCut | None"  # None to train the whole network from pixels
     maps_dtype: str
     recipe: "ViewRecipe | None"
     n_views: int
-    class_weights: NDArray[np.float32]
-    output: str
+    devices: int
+    class_weights: NDArray[np.float32]  # (n_classes,)
+    output: str  # absolute path of the results, without their endings
     load_options: Mapping[str, Any]
     workers: int | None
-    started: float
+    started: float  # by the monotonic clock, in seconds
 
     @property
     def name(self) -> str:
@@ -105,6 +93,8 @@ class Job:
                 "recipe": None if self.recipe is None else self.recipe.to_dict(),
                 "views": self.n_views,
                 "options": self.options.to_dict(),
+                # Sums are rounded in another order.
+                **({"devices": self.devices} if self.devices > 1 else {}),
                 "images": digest_values([*images, self.class_weights]),
                 "head": digest_values([*form.arrays().values()]),
                 "temperature": self.division.probe.temperature,
@@ -133,8 +123,10 @@ class Job:
             "pooling": spec.pooling,
             "image_size": spec.size_px,
             "resize": spec.resize,
+            "interpolation": spec.interpolation,
+            "crop_fraction": spec.crop_fraction,
             "dtype": spec.dtype,
-            "preprocessing": spec.preprocessing,
+            **self._scaling(),
             "alpha": spec.alpha,
             "views": spec.views,
             "engine": self.load_options["engine"],
@@ -144,6 +136,12 @@ class Job:
             own = {name: self.load_options[name] for name in ("imports", "trust_model")}
             return load_backbone(weights or request.name, **options, **own)
         return load_backbone(request.name, weights=weights or request.file, **options)
+
+    def _scaling(self) -> dict[str, Any]:
+        spec = self.spec
+        if spec.preprocessing != "custom":
+            return {"preprocessing": spec.preprocessing}
+        return {"mean": spec.mean, "std": spec.std, "scale": 1.0}
 
 
 def open_inputs(job: Job, progress: "StepProgress") -> tuple[Inputs, dict[str, Any]]:
@@ -157,6 +155,12 @@ def open_inputs(job: Job, progress: "StepProgress") -> tuple[Inputs, dict[str, A
     backbone = job.load(layer=job.cut.layer, pooling="none", dtype=job.maps_dtype, views=job.recipe)
     n_test = job.head.test_views
     n_train = max(job.n_views, n_test)
+    # Marked, so that nobody is asked whether a head is to be fitted on it.
+    job.store.create_space(
+        backbone.spec,
+        feature_dim=job.cut.size,
+        provenance={"weights": backbone.weights, "activation_maps": True},
+    )
     copied = _copy_images_themselves(job, backbone, hashes)
     computed = 0
     is_train = np.zeros(len(paths), np.bool_)
@@ -190,9 +194,7 @@ def _copy_images_themselves(job: Job, backbone: Backbone, hashes: NDArray[np.uin
         other = store.space(name)
         if name == spec.name or replace(other.spec, views=spec.views) != spec:
             continue
-        target = store.create_space(
-            spec, feature_dim=other.feature_dim, provenance={"weights": backbone.weights}
-        )
+        target = store.space(spec.name)
         lacking = np.flatnonzero((target.lookup(hashes) < 0) & (other.lookup(hashes) >= 0))
         _, first = np.unique(hashes[lacking], axis=0, return_index=True)
         lacking = lacking[np.sort(first)]

@@ -20,35 +20,16 @@ _VERSION = 1
 
 @dataclass(kw_only=True, eq=False)
 class Progress:
-    """What a training goes on from.
+    """What a training goes on from."""
 
-    Attributes
-    ----------
-    plan : str
-        Fingerprint of all that decides the training: options, images, network, head.
-    epoch : int
-        Epochs that are done.
-    batch_size : int
-        Of the next epoch; less than asked for once memory has run out.
-    best_epoch : int
-    history : list of dict
-        A line for each epoch, from 0, the probe itself.
-    stopped : str
-        Why the training stopped early; else empty.
-    arrays : list of ndarray
-        What the training goes on from.
-    best : list of ndarray
-        Trained weights of the best epoch; none where that is 0.
-    """
-
-    plan: str
-    epoch: int = 0
-    batch_size: int = 0
+    plan: str  # fingerprint of all that decides the training
+    epoch: int = 0  # epochs that are done
+    batch_size: int = 0  # less than asked for once memory has run out
     best_epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stopped: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)  # a line for each epoch; 0 is the probe
+    stopped: str = ""  # why it stopped early
     arrays: list[NDArray[Any]] = field(default_factory=list)
-    best: list[NDArray[Any]] = field(default_factory=list)
+    best: list[NDArray[Any]] = field(default_factory=list)  # trained weights; none where the best is 0
 
 
 def write_progress(path: str, progress: Progress) -> None:

@@ -7,17 +7,7 @@ __all__ = ["curve_scalars", "report_text"]
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """Return the report of :func:`featstore.finetune` as lines of text.
-
-    Parameters
-    ----------
-    report : mapping
-        ``Tuned.report``, or the JSON that was written of it.
-
-    Returns
-    -------
-    str
-    """
+    """Return a report of :func:`featstore.finetune`, or the JSON written of it, as lines of text."""
     cut, maps, chosen = report["cut"], report["maps"], report["epochs"][report["chosen"]]
     images = report["images"]
     lines = []

@@ -158,6 +158,7 @@ def _head(
         weights=job.weights_path,
         catalog=str(table.catalog_name),
         space=str(table.space_name),
+        catalog_digests=dict(table.catalog_digests),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=current_versions(),
         renamed=job.head.renamed,
@@ -203,6 +204,7 @@ def _report(
         "options": {
             **job.options.to_dict(),
             "views": job.n_views,
+            "devices": job.devices,
             "recipe": None if job.recipe is None else job.recipe.to_dict(),
             "class_weights": dict(zip(job.head.classes.tolist(), map(float, job.class_weights), strict=True)),
         },

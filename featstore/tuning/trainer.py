@@ -1,5 +1,6 @@
 """A part of a network with a linear head, as a Keras model that is trained step by step."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from featstore.backbones.keras.quiet import quiet_import
 
 if TYPE_CHECKING:
     from featstore.heads.forms.linear import LinearForm
+    from featstore.tuning.mirroring import Mirrored
     from featstore.tuning.options import TuningOptions
 
 with quiet_import():
@@ -43,64 +45,77 @@ class _Frozen(keras.layers.Layer):  # type: ignore[misc]
 
 
 class Trainer:
-    """Trains a part of a network and its head.
-
-    Parameters
-    ----------
-    part : keras.Model
-        From inputs to float32 features.
-    form : LinearForm
-        The head to start from.
-    temperature : float
-        Divisor of its scores before the softmax.
-    options : TuningOptions
-    """
+    """Trains a part of a network and a linear head, whose scores are divided by ``temperature`` at first."""
 
     def __init__(
-        self, part: Any, form: "LinearForm", *, temperature: float, options: "TuningOptions"
+        self,
+        part: Any,
+        form: "LinearForm",
+        *,
+        temperature: float,
+        options: "TuningOptions",
+        mirrored: "Mirrored | None" = None,
     ) -> None:
         self._form = form
         self._options = options
+        self._mirrored = mirrored
         with keras_settings():
             inputs = keras.Input(part.input_shape[1:], dtype=part.inputs[0].dtype)
             features = _Frozen(part)(inputs)
-            self._dropout = keras.layers.Dropout(options.dropout, seed=0)
-            outputs = self._dropout(features)
-            if form.mean is not None and form.scale is not None:
-                scale, offset = 1 / form.scale, -form.mean / form.scale
-                outputs = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(outputs)
-                outputs = keras.layers.UnitNormalization(dtype="float32")(outputs)
-            self._head = keras.layers.Dense(form.n_classes, dtype="float32")
-            self._model = keras.Model(inputs, self._head(outputs))
+            # Outside of the devices' scope: it runs on one.
             self._features = keras.Model(inputs, features)
-            kernel, bias = form.coef.T / temperature, form.intercept / temperature
-            self._head.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
-            self._head.trainable = options.head_rate > 0
-            self._variables = self._model.trainable_variables
-            self._optimizer = _optimizer(options, self._variables, _rates(part, self._head, options))
-            self._optimizer.build(self._variables)
-            self._averages = [] if options.ema is None else [v.numpy().copy() for v in self._variables]
-            loss = keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=options.label_smoothing
-            )
-            self._model.compile(self._optimizer, loss, jit_compile=False)
+            with mirrored.strategy.scope() if mirrored else contextlib.nullcontext():
+                # What is dropped is an input: it is the same however many devices share a batch.
+                kept = keras.Input(features.shape[1:])
+                outputs = keras.layers.Multiply()([features, kept])
+                if form.mean is not None and form.scale is not None:
+                    scale, offset = 1 / form.scale, -form.mean / form.scale
+                    outputs = keras.layers.Rescaling(scale.tolist(), offset.tolist())(outputs)
+                    outputs = keras.layers.UnitNormalization()(outputs)
+                self._head = keras.layers.Dense(form.n_classes)
+                self._model = keras.Model([inputs, kept], self._head(outputs))
+                kernel, bias = form.coef.T / temperature, form.intercept / temperature
+                self._head.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+                self._head.trainable = options.head_rate > 0
+                self._variables = self._model.trainable_variables
+                rates = _rates(part, self._head, options)
+                self._optimizer = _optimizer(options, self._variables, rates, mirrored)
+                self._optimizer.build(self._variables)
+                loss = keras.losses.CategoricalCrossentropy(
+                    from_logits=True, label_smoothing=options.label_smoothing
+                )
+                self._model.compile(self._optimizer, loss, jit_compile=False)
+        self._averages = [] if options.ema is None else [v.numpy().copy() for v in self._variables]
         self._targets = np.eye(form.n_classes, dtype=np.float32)
+
+    @property
+    def n_devices(self) -> int:
+        """Number of devices that share a batch."""
+        return self._mirrored.n_devices if self._mirrored else 1
 
     def begin_epoch(self, epoch: int) -> None:
         """Set what is random in an epoch, which depends on the seed and the epoch alone."""
-        if self._options.dropout:
-            random = np.random.default_rng([self._options.seed, epoch, 1])
-            state = self._dropout.seed_generator.state
-            state.assign(np.array([random.integers(0, 2**32), 0], state.dtype))
-        self._model.reset_metrics()
+        self._random = np.random.default_rng([self._options.seed, epoch, 1])
 
     def step(
         self, inputs: NDArray[Any], y: NDArray[np.intp], weights: NDArray[np.float32], rate: float
     ) -> float:
-        """Train on one batch; return the mean loss of the epoch so far."""
+        """Train on one batch; return its mean loss."""
         self._optimizer.learning_rate = rate
+        dropout = self._options.dropout
+        kept = (self._random.random((len(inputs), self._form.feature_dim)) >= dropout) / np.float32(
+            1 - dropout
+        )
+        batch = inputs, kept.astype(np.float32), self._targets[y], weights
         with advice_held:
-            loss = self._model.train_on_batch(inputs, self._targets[y], sample_weight=weights)
+            if self._mirrored is None:
+                loss = self._model.train_on_batch(batch[:2], batch[2], sample_weight=batch[3])
+            else:
+                # Keras' train_on_batch would give each device the whole batch.
+                parts = self._mirrored.divided(batch)
+                self._model.reset_metrics()
+                self._model.make_train_function()
+                loss = self._model.train_function(iter([(parts[:2], parts[2], parts[3])]))["loss"]
         if self._options.ema is not None:
             # Early averages are over the steps so far: num_updates of TensorFlow's ExponentialMovingAverage.
             n_steps = int(self._optimizer.iterations.numpy())
@@ -161,17 +176,10 @@ class Trainer:
 
 def _rates(part: Any, head: Any, options: "TuningOptions") -> dict[int, float]:
     """Return the factor of the learning rate of each variable, by its identity."""
-    rates: dict[int, float] = {}
-
-    def note(layer: Any, factor: float) -> None:
-        for variable in layer.trainable_variables:
-            # The back end's own variable is what some optimizers are given.
-            rates[id(variable)] = rates[id(variable.value)] = factor
-
-    note(head, options.head_rate)
+    rates = {id(variable): options.head_rate for variable in head.trainable_variables}
     factor = 1.0
     for layer in reversed([layer for layer in _leaves(part) if layer.trainable_variables]):
-        note(layer, factor)
+        rates |= {id(variable): factor for variable in layer.trainable_variables}
         factor *= options.layer_decay
     return rates
 
@@ -184,26 +192,32 @@ def _leaves(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _optimizer(options: "TuningOptions", variables: list[Any], rates: dict[int, float]) -> Any:
+def _optimizer(
+    options: "TuningOptions", variables: list[Any], rates: dict[int, float], mirrored: "Mirrored | None"
+) -> Any:
     kinds = keras.optimizers
     kind: Any = {"sgd": kinds.SGD, "rmsprop": kinds.RMSprop}.get(options.optimizer, kinds.Adam)
     decay = options.weight_decay
-    kernels = {
-        id(one) for variable in variables if len(variable.shape) > 1 for one in (variable, variable.value)
-    }
+    factors = [rates[id(variable)] for variable in variables]
+    are_kernels = [len(variable.shape) > 1 for variable in variables]
 
     class Scaled(kind):  # type: ignore[misc]
         """An optimizer with a learning rate for each variable, and decoupled weight decay."""
 
+        def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+            # Keras clips what each device has, and then adds it up: of the mean, by a share of the norm.
+            return super().apply(mirrored.mean(grads) if mirrored else grads, trainable_variables)
+
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            rate = keras.ops.cast(learning_rate, variable.dtype) * rates[id(variable)]
-            if decay and id(variable) in kernels:
+            at = self._get_variable_index(variable)
+            rate = keras.ops.cast(learning_rate, variable.dtype) * factors[at]
+            if decay and are_kernels[at]:
                 variable.assign(variable * (1 - decay * rate))
             super().update_step(gradient, variable, rate)
 
     settings: dict[str, Any] = {"learning_rate": options.rate}
     if options.clip_norm is not None:
-        settings["global_clipnorm"] = options.clip_norm
+        settings["global_clipnorm"] = options.clip_norm / (mirrored.n_devices if mirrored else 1)
     if options.optimizer in ("sgd", "rmsprop"):
         settings["momentum"] = options.momentum
     if options.optimizer != "sgd" and options.epsilon is not None:

@@ -45,7 +45,8 @@ def train(
     if progress.arrays:
         trainer.set_state(progress.arrays)
     else:
-        progress.batch_size = min(options.batch_size, len(division.train))
+        size = min(options.batch_size, len(division.train))
+        progress.batch_size = size - size % trainer.n_devices
         scores = _validated(trainer, inputs, division, division.form)
         if scores is None:
             raise TuningError(
@@ -64,7 +65,7 @@ def train(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            _halve(progress, error)
+            _halve(progress, trainer.n_devices, error)
             continue
         epoch, arrays, scores = progress.epoch + 1, trainer.state(), None
         if np.isfinite(loss) and trainer.is_finite():
@@ -112,15 +113,15 @@ def _epoch(
     images = division.train[random.permutation(len(division.train))][: n_steps * size]
     views = random.integers(0, n_views, len(images))
     trainer.begin_epoch(progress.epoch)
-    loss = 0.0
+    losses = []
     what = f"epoch {progress.epoch + 1} of {options.epochs}"
     for step, batch in enumerate(inputs.batches(images, views, size)):
         y = division.y[images[step * size : (step + 1) * size]]
         rate = options.rate_at(progress.epoch + (step + 0.5) / n_steps)
-        loss = trainer.step(batch, y, weights[y], rate)
+        losses.append(trainer.step(batch, y, weights[y], rate))
         if report is not None:
             report(what, step + 1, n_steps)
-    return loss
+    return float(np.mean(losses))
 
 
 def _validated(
@@ -154,13 +155,15 @@ def _is_better(entry: dict[str, Any], best: dict[str, Any]) -> bool:
     return bool(entry["cross_entropy"] < best["cross_entropy"])
 
 
-def _halve(progress: Progress, error: Exception) -> None:
-    if progress.batch_size == 1:
+def _halve(progress: Progress, n_devices: int, error: Exception) -> None:
+    size = progress.batch_size // 2
+    size -= size % n_devices
+    if not size:
         raise TuningError(
             "there is not enough memory to train on a single image; cut the network at a later layer, or "
             "use smaller images"
         ) from error
-    progress.batch_size //= 2
+    progress.batch_size = size
     _log.warning(
         "out of memory (%s): repeating the epoch in batches of %d. At the same learning rate smaller batches "
         "train in more and noisier steps; compare only with runs of this batch size",

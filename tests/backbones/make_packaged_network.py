@@ -14,7 +14,7 @@ from featstore.hashing import fingerprint
 def main() -> None:
     """Write the archive beside the code that reads it."""
     spec = load_backbone("scattering").spec
-    network = compiling._converted(spec, load_backbone("scattering")._build)
+    network = compiling._converted(spec, load_backbone("scattering").build_with)
     key = compiling._network_key(spec)
     manifest = {"network": fingerprint(compiling._without_version(key)), "facts": network.facts}
     target = os.path.join(os.path.dirname(compiling.__file__), compiling.PACKAGED)

@@ -160,7 +160,7 @@ class TestFromSpec:
         with pytest.raises(WeightsError, match=r"no weights file at .*gone\.h5"):
             backbone_from_spec(spec, weights="gone.h5")
 
-    def test_a_model_of_the_user_s_own_is_found_under_any_name(self, cache, tiny_keras_file, tmp_path):
+    def test_a_model_of_the_users_own_is_found_under_any_name(self, cache, tiny_keras_file, tmp_path):
         spec = load_backbone(tiny_keras_file, preprocessing="unit").spec
         with pytest.raises(BackboneError, match=r"'tiny'; name its file with --weights"):
             backbone_from_spec(spec)

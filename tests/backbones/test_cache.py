@@ -57,7 +57,7 @@ def test_an_interrupted_conversion_is_listed_and_removed(cache):
     assert not folder.exists()
 
 
-def test_a_link_in_the_cache_s_place_is_removed_and_not_followed(cache, tmp_path):
+def test_a_link_in_the_caches_place_is_removed_and_not_followed(cache, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_bytes(b"x")
     cache.mkdir()

@@ -101,7 +101,7 @@ def test_where_a_layer_stands_between_its_name_is_where_to_cut(keras, tmp_path):
     assert load_backbone("mobilenet_v3_small", layer=layer, **options).classifier().kernel.shape == (1024, 5)
 
 
-def test_a_model_of_one_s_own_is_cut_before_its_classifier(own, keras):
+def test_a_model_of_ones_own_is_cut_before_its_classifier(own, keras):
     path = own(keras.layers.Dropout(0.5), keras.layers.Dense(3, activation="softmax", name="classes"))
     with pytest.raises(BackboneError, match="not taken on the way to it; cut at --layer pooled, here"):
         classifier_of(path, layer=None)
@@ -155,7 +155,7 @@ def test_what_ends_in_no_classifier_is_refused(own, keras):
         classifier_of(own(keras.layers.Dense(3), keras.layers.UnitNormalization()))
 
 
-def test_a_known_network_s_file_with_another_end_is_refused(keras, tmp_path):
+def test_a_known_networks_file_with_another_end_is_refused(keras, tmp_path):
     options = {"alpha": 0.25, "weights": None, "input_shape": (64, 64, 3), "classes": 7}
     keras.applications.MobileNet(**options, classifier_activation="sigmoid").save(tmp_path / "other.keras")
     backbone = load_backbone("mobilenet", weights=tmp_path / "other.keras", **WIDTH)

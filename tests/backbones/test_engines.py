@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -288,9 +287,8 @@ def test_bfloat16_on_a_processor_without_it_is_refused(tiny_keras_file, pixels, 
         def get_property(self, device, name):
             return {"OPTIMIZATION_CAPABILITIES": ["FP32", "INT8"], "FULL_DEVICE_NAME": "An Older One"}[name]
 
-    old = types.SimpleNamespace(Core=Core)
     load_backbone(tiny_keras_file, preprocessing="torch", layer="maps", engine="openvino").forward(pixels[:1])
-    monkeypatch.setattr(engines, "import_openvino", lambda: old)
+    monkeypatch.setattr(engines, "openvino_core", Core)
     backbone = load_backbone(tiny_keras_file, preprocessing="torch", layer="maps", precision="bfloat16")
     with pytest.raises(BackboneError, match=r"An Older One\) has no bfloat16"):
         backbone.forward(pixels[:1])
@@ -336,7 +334,31 @@ import openvino_telemetry
     assert done.stdout.strip() == "[]"
 
 
-def test_chatter_is_held_back_and_the_rest_is_told(capfd):
+def test_a_signal_is_handled_after_engines_have_come_and_gone(tmp_path):
+    code = """
+import signal
+import numpy as np
+from featstore.backbones.cache import ConvertedNetwork
+from featstore.backbones.openvino_engine import OpenVINOEngine, import_openvino
+
+openvino = import_openvino()
+from openvino import opset13
+pixels = opset13.parameter([1, 2, 2, 3], np.uint8)
+rows = opset13.reduce_mean(opset13.convert(pixels, np.float32), np.array([1, 2]), False)
+openvino.serialize(openvino.Model([rows], [pixels]), "network.xml")
+xml, weights = (open(f"network.{ending}", "rb").read() for ending in ("xml", "bin"))
+network = ConvertedNetwork(xml=xml, weights=weights, facts={})
+first, second = OpenVINOEngine(network), OpenVINOEngine(network)
+del first
+del second
+signal.signal(signal.SIGTERM, lambda number, frame: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+def test_chatter_is_held_back_and_the_rest_is_reported(capfd):
     with quiet_import():
         os.write(2, b"I0000 00:00:1 port.cc:153] oneDNN custom operations are on.\nsomething else\n")
     assert capfd.readouterr().err == "something else\n"

@@ -120,7 +120,7 @@ def test_pooling_none_flattens(build, mobilenet_files, pixels):
     np.testing.assert_allclose(pooled, rows(build(weights=mobilenet_files["no_top.h5"]), pixels), atol=1e-5)
 
 
-def test_layers_without_names_are_counted_from_the_network_s_first(keras):
+def test_layers_without_names_are_counted_from_the_networks_first(keras):
     from featstore.backbones.keras.cutting import stable_names
 
     def names():
@@ -312,7 +312,18 @@ class TestOwnModel:
         ("shape", "make", "options", "message"),
         [
             ((16, 16, 1), lambda keras, x: keras.layers.Flatten()(x), {}, "does not take colour images"),
-            ((16, 16, 3), lambda keras, x: keras.layers.Reshape((8, 96))(x), {}, "cut at another --layer"),
+            (
+                (16, 16, 3),
+                lambda keras, x: keras.layers.Reshape((8, 96))(x),
+                {},
+                "output of the network has .* set --pooling cls",
+            ),
+            (
+                (16, 16, 3),
+                lambda keras, x: keras.layers.Reshape((2, 4, 4, 24))(x),
+                {},
+                "cut at another --layer",
+            ),
             ((16, 16, 3), lambda keras, x: [x, keras.layers.Flatten()(x)], {}, "has 2 outputs"),
             ((16, 16, 3), lambda keras, x: x, {"layer": "nothing"}, "no layer 'nothing'"),
             ((16, 16, 3), lambda keras, x: x, {"size_px": (8, 8)}, "16x16 pixels only"),

@@ -20,13 +20,15 @@ def test_every_network_of_keras_applications_is_known(keras):
 
 
 @pytest.mark.parametrize("info", KERAS, ids=lambda info: info.name)
-def test_preprocessing_is_that_of_the_network_s_own_module(info, keras):
+def test_preprocessing_is_that_of_the_networks_own_module(info, keras):
     from featstore.backbones.keras.models import scale_pixels
+    from featstore.backbones.pixel_scaling import PixelScaling
 
     pixels = np.random.default_rng(0).integers(0, 256, (1, 2, 3, 3), dtype=np.uint8)
     module = getattr(keras.applications, info.module)
     expected = module.preprocess_input(pixels.astype(np.float32))
-    found = keras.ops.convert_to_numpy(scale_pixels(keras.ops.convert_to_tensor(pixels), info.preprocessing))
+    scaling = PixelScaling(preprocessing=info.preprocessing)
+    found = keras.ops.convert_to_numpy(scale_pixels(keras.ops.convert_to_tensor(pixels), scaling))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -65,7 +65,7 @@ def test_it_can_be_cut_and_is_found_by_its_specification_in_another_program(cach
     np.testing.assert_allclose(found.forward(pixels), np.load(tmp_path / "expected.npy"), atol=1e-5)
 
 
-def test_layers_of_the_program_s_own_are_no_hindrance(cache, keras, pixels):
+def test_layers_of_the_programs_own_are_no_hindrance(cache, keras, pixels):
     class Twice(keras.layers.Layer):
         def call(self, values):
             return 2 * values

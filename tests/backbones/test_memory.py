@@ -2,17 +2,17 @@ import json
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.backbones.cache import (
-    cache_folder,
     file_digest,
     recall,
     recall_network,
     remember,
     remember_network,
 )
+from featstore.io.cache_folder import cache_folder
 
 KEY = {"architecture": "mobilenet", "size_px": [96, 96]}
 
@@ -35,12 +35,12 @@ def test_the_folder_is_where_the_environment_says(cache):
     assert cache_folder() == str(cache)
 
 
-def test_the_folder_is_the_user_s_cache_folder_otherwise(monkeypatch):
+def test_the_folder_is_the_users_cache_folder_otherwise(monkeypatch):
     monkeypatch.delenv("FEATSTORE_CACHE")
     assert os.path.basename(cache_folder()) == "featstore"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(max_examples=25)
 @given(
     st.dictionaries(st.text(), st.none() | st.integers() | st.text() | st.lists(st.integers())),
     st.dictionaries(st.text(), st.integers() | st.text()),
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     assert recall_network(KEY) is None
 
 
-def test_a_file_s_digest_is_recalled_without_reading_it(cache, tmp_path, monkeypatch):
+def test_a_files_digest_is_recalled_without_reading_it(cache, tmp_path, monkeypatch):
     path = tmp_path / "weights.h5"
     path.write_bytes(b"abc")
     os.utime(path, ns=(10**18, 10**18))

@@ -283,23 +283,6 @@ def test_importing_the_module_and_reading_its_constants_leaves_keras_out():
     assert found.stdout == f"{FEATURE_DIM} []\n"
 
 
-def test_a_linear_head_reads_handwritten_digits():
-    from PIL import Image
-    from sklearn.datasets import load_digits
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    digits = load_digits()
-    images, labels = np.round(digits.images[:600] * (255 / 16)).astype(np.uint8), digits.target[:600]
-    pixels = [Image.fromarray(image).resize((96, 96), Image.Resampling.BILINEAR) for image in images]
-    batches = np.split(np.repeat(np.stack(pixels)[..., None], 3, axis=-1), 12)
-    X = np.concatenate([features(batch) for batch in batches])
-    in_test = np.arange(len(X)) % 4 == 0
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300, tol=1e-3))
-    assert head.fit(X[~in_test], labels[~in_test]).score(X[in_test], labels[in_test]) >= 0.97
-
-
 def test_the_network_that_comes_converted_is_the_one_that_keras_builds(cache, tmp_path):
     from featstore.backbones import compiling, load_backbone
     from featstore.backbones.keras.models import build_network, forward_once

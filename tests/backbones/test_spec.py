@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from featstore.backbones import BackboneSpec
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError
+from featstore.images import ViewRecipe
 
 
 def spec(**changes):
@@ -27,23 +30,34 @@ def test_name_is_architecture_and_twelve_digits():
     assert spec().name == f"mobilenet_v2-{spec().fingerprint[:12]}"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"architecture": "mobilenet"},
-        {"weights_digest": "cd" * 32},
-        {"layer": "block_13_expand_relu"},
-        {"pooling": "max"},
-        {"size_px": (192, 224)},
-        {"resize": "crop"},
-        {"preprocessing": "caffe"},
-        {"alpha": 0.5},
-        {"precision": "bfloat16"},
-        {"dtype": "float16"},
-    ],
-)
-def test_each_field_changes_the_fingerprint(change):
-    assert spec(**change).fingerprint != spec().fingerprint
+_CHANGES = {
+    "architecture": "mobilenet",
+    "weights_digest": "cd" * 32,
+    "layer": "block_13_expand_relu",
+    "pooling": "max",
+    "size_px": (192, 224),
+    "resize": "crop",
+    "preprocessing": "caffe",
+    "alpha": 0.5,
+    "precision": "bfloat16",
+    "dtype": "float16",
+    "views": ViewRecipe(flip=True),
+    "mean": (1, 2, 3),
+    "std": (4, 5, 6),
+    "interpolation": "bicubic",
+    "crop_fraction": 0.875,
+    "input_name": "pixels",
+    "layout": "nchw",
+}
+_CUSTOM = {"preprocessing": "custom", "mean": (0.5,) * 3, "std": (2,) * 3}
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(BackboneSpec)])
+def test_each_field_changes_the_fingerprint(field):
+    before = _CUSTOM if field in ("mean", "std") else {}
+    changed = spec(**{**before, field: _CHANGES[field]})
+    assert changed.fingerprint != spec(**before).fingerprint
+    assert BackboneSpec.from_dict(changed.to_dict()) == changed
 
 
 def test_round_trip_through_a_dictionary_keeps_the_fingerprint():
@@ -56,14 +70,26 @@ def test_a_field_of_a_newer_version_is_refused():
         BackboneSpec.from_dict({**spec().to_dict(), "rotation": 90})
 
 
-@pytest.mark.parametrize("change", [{"pooling": "mean"}, {"dtype": "int8"}, {"size_px": (0, 10)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pooling": "mean"},
+        {"dtype": "int8"},
+        {"size_px": (0, 10)},
+        {"mean": (0, 0, 0), "std": (1, 1, 1)},
+        {**_CUSTOM, "std": (1, 0, 1)},
+        {**_CUSTOM, "mean": (float("nan"),) * 3},
+        {"resize": "pad", "crop_fraction": 0.5},
+        {"crop_fraction": 1.5},
+    ],
+)
 def test_a_value_that_cannot_be_is_refused(change):
     with pytest.raises(BackboneError, match="found"):
         spec(**change)
 
 
 @given(st.lists(st.lists(st.floats(width=32, allow_nan=False), max_size=4), max_size=4))
-def test_digest_does_not_depend_on_the_machine_s_byte_order(rows):
+def test_digest_does_not_depend_on_the_machines_byte_order(rows):
     little = [np.array(row, dtype="<f4") for row in rows]
     big = [np.array(row, dtype=">f4") for row in rows]
     assert digest_values(little) == digest_values(big)

@@ -179,7 +179,7 @@ class TestSize:
 
         return write
 
-    def test_the_network_s_own_pass_with_and_without_classifier(self, write):
+    def test_the_networks_own_pass_with_and_without_classifier(self, write):
         info = find_backbone("mobilenet_v2")
         for sizes in ((2_000_000, 257_984), (2_000_000, 257_984, 1_281_000), (2_000_000, 257_984, 6_405)):
             check_size(write(*sizes), info, None)
@@ -188,7 +188,7 @@ class TestSize:
         # A classifier may be smaller than most layers.
         check_size(write(*[20_000] * 20, 10_208, 1_799), info, 0.35)
 
-    def test_another_s_are_refused_and_named(self, write):
+    def test_weights_of_another_network_are_refused_and_named(self, write):
         with pytest.raises(
             WeightsError, match=r"does not hold .* resnet50: it has 2 layers .* of mobilenet_v2"
         ):
@@ -200,6 +200,11 @@ class TestSize:
         path = write([1000] * 20, 500, whole=True)
         with pytest.raises(WeightsError, match=r"network in it, 'layer0'; .* --layer layer0"):
             check_size(path, find_backbone("mobilenet_v2"), None)
+        whole, own = (
+            [LayerShapes(name=name, shapes=((3,),) * count)] for name, count in (("net", 20), ("conv", 2))
+        )
+        with pytest.raises(WeightsError, match=r"network in it, 'net'; .* --layer net"):
+            check_layers("tutorial.keras", "mobilenet_v2", own, whole, 1)
 
     def test_keras_is_not_imported_to_refuse_it(self, write, cache):
         code = (

@@ -174,6 +174,15 @@ def test_pack_writes_plain_hdf5(run, tmp_path):
     assert "--force" in run(f"pack digits.fstore {tmp_path}/digits.h5", code=1).stderr
 
 
+def test_pack_goes_by_the_ending(run, tmp_path):
+    told = json.loads(run(f"pack digits.fstore {tmp_path}/digits.npz --json").stdout)
+    assert told == {"path": str(tmp_path / "digits.npz"), "rows": N_SMALL}
+    with np.load(tmp_path / "digits.npz") as file:
+        assert file["features"].shape == (N_SMALL, 1932)
+    run(f"pack digits.fstore {tmp_path}/digits.parquet")
+    assert (tmp_path / "digits.parquet").read_bytes()[:4] == b"PAR1"
+
+
 def test_pack_writes_shards_that_extract_reads(run, tmp_path):
     run(f"pack digits.fstore {tmp_path}/shards --format tfrecord --shards 2")
     shards = sorted(map(str, tmp_path.glob("shards/train-*")))
@@ -211,7 +220,7 @@ def test_evaluate_shows_the_confusion_and_the_mistakes(run):
         ("extract digits --backbone scattering --store digits/0/0000.png", 1, "0000.png"),
         ("extract digits --backbone mobilenet_v2 --weights digits/0/0000.png", 1, "0000.png"),
         ("extract digits --image-size 0", 2, "--image-size"),
-        ("fit digits.fstore --head forest", 1, "logistic, ridge, sgd, svm"),
+        ("fit digits.fstore --head forest", 1, "logistic, mlp, rbf, ridge, sgd, softmax, svm"),
         ("fit digits.fstore --param C", 2, "NAME=VALUE"),
         ("fit digits.fstore --param D=1", 1, "C"),
         ("fit digits.fstore --space resnet50", 1, "scattering-"),
@@ -251,7 +260,14 @@ def test_the_help_ends_in_an_example_that_works(run, command):
     for example in examples:
         # The demo itself has just run, as the fixture of these tests. What is downloaded is tried on a file of
         # it, in the tests of the command.
-        if not {example[1], command[0] if command else ""} & {"demo", "extend", "finetune", "import-head"}:
+        if not {example[1], command[0] if command else ""} & {
+            "demo",
+            "extend",
+            "finetune",
+            "import-head",
+            "review",
+            "serve",
+        }:
             run(shlex.join(example[1:]))
 
 

@@ -97,7 +97,7 @@ def test_json_holds_the_extension(store):
     assert told["path"].endswith("more.head")
 
 
-def test_equal_names_are_noted_and_confusions_told(store):
+def test_equal_names_are_noted_and_confusions_reported(store):
     result = run("extend old --catalog flowers")
     assert "daisy is also an old class, and stays separate: --same daisy=daisy joins them" in result.stderr
     assert "daisy (flowers) are predicted as daisy" in result.stdout

@@ -43,7 +43,7 @@ def test_what_is_gone_is_named(run, tmp_path):
     assert "gone" not in run(EXTRACT)
 
 
-def test_what_is_gone_is_told_to_programs(run, tmp_path):
+def test_what_is_gone_is_reported_as_json(run, tmp_path):
     (tmp_path / "photos" / "dog" / "01.bmp").unlink()
     told = json.loads(run(f"{EXTRACT} --json"))
     assert (told["gone"], told["emptied_classes"], told["moved_from"]) == (["dog/01.bmp"], {}, None)
@@ -61,3 +61,41 @@ def test_a_moved_folder_keeps_its_catalog(run, tmp_path):
 def test_rehash_reads_every_file(run):
     assert json.loads(run(f"{EXTRACT} --json"))["read"] == 0
     assert json.loads(run(f"{EXTRACT} --rehash --json"))["read"] == 12
+
+
+def test_what_has_changed_is_shown_before_extracting_again(run, tmp_path):
+    assert "nothing was added, removed, renamed, changed or relabelled\n" in run("diff photos photos")
+    (tmp_path / "photos" / "dog" / "01.bmp").rename(tmp_path / "photos" / "cat" / "01.bmp")
+    (tmp_path / "photos" / "cat" / "00.bmp").unlink()
+    told = run("diff photos photos --store s.fstore")
+    assert told.startswith("12 images in the catalog, 11 in the source, 10 unchanged; 1 file read in "), told
+    assert told.splitlines()[1:] == [
+        "removed     1 image: cat/00.bmp",
+        "renamed     1 image: dog/01.bmp to cat/01.bmp",
+        "relabelled  1 image: cat/01.bmp (dog to cat)",
+    ]
+    told = json.loads(run("diff photos photos --json"))
+    assert told["renamed"] == [{"path": "cat/01.bmp", "before": "dog/01.bmp"}]
+    assert told["relabelled"] == [{"path": "cat/01.bmp", "before": "dog", "label": "cat"}]
+    assert (told["is_empty"], told["removed"]) == (False, ["cat/00.bmp"])
+
+
+def test_nothing_is_removed_without_yes(run):
+    run("fit --param C=0.1 -q")
+    told = run("remove s.fstore --catalog photos --head logistic")
+    assert told.startswith("to remove: catalog photos; head logistic (2 files, "), told
+    told = run("remove s.fstore --catalog photos")
+    assert "  the head logistic was fitted on the catalog photos: it still predicts" in told
+    assert json.loads(run("info --json"))["catalogs"]
+    assert json.loads(run("remove --catalog photos --yes --json"))["removed"]
+    [head] = json.loads(run("info --json"))["heads"]
+    assert (head["catalogs"], head["up_to_date"]) == ({"photos": "missing"}, False)
+    assert "logistic  photos: not in this store" in run("info")
+    assert run("remove --head logistic --yes").startswith("removed: head logistic (1 file, ")
+    told = run(EXTRACT)
+    assert "0 extracted, 12 reused" in told
+
+
+def test_a_removal_of_nothing_is_a_usage_error(run):
+    result = CliRunner().invoke(main, ["remove", "s.fstore"])
+    assert (result.exit_code, "give --space, --catalog or --head" in result.output) == (2, True)

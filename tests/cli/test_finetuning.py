@@ -50,7 +50,7 @@ def tune(*arguments, status=0):
     return run(*usual, *arguments, status=status)
 
 
-def test_a_head_is_tuned_and_what_came_of_it_is_told(here):
+def test_a_head_is_tuned_and_what_came_of_it_is_reported(here):
     result = tune()
     assert "above block" in result.stdout
     assert "images   " in result.stdout
@@ -106,9 +106,11 @@ def test_cuts_are_listed_with_what_they_cost(here):
         (("logistic", "--cuts", "small.keras"), "give a HEAD to tune, or --cuts BACKBONE"),
         (("logistic", "--alpha", "0.5"), "only with --cuts"),
         (("nobody",), "has no head 'nobody'"),
+        (("logistic", "--precision", "bfloat16"), "bfloat16 makes it no faster on a processor"),
+        (("logistic", "--devices", "0"), "0 is not in the range x>=1"),
     ],
 )
-def test_wrong_usage_is_told(here, arguments, said):
+def test_wrong_usage_is_reported(here, arguments, said):
     assert said in run(*arguments, status=2).stderr
 
 

@@ -77,7 +77,7 @@ def test_truth_values_and_nothing_are_read(run):
     assert told["params"] == {"shrink_threshold": None}
 
 
-def test_what_was_done_is_told(run):
+def test_what_was_done_is_reported(run):
     shown = run("fit --head lda --folds 3 --reject 0.1").stdout
     assert "accuracy in 3 folds" in shown
     assert "fitted on train and validation; the validation accuracy is from cross-validation" in shown
@@ -108,7 +108,7 @@ def test_a_head_of_ones_own_module_is_fitted(run):
         ("predict logistic photos --reject 2", 2, "--reject"),
     ],
 )
-def test_wrong_usage_is_told(run, line, code, message):
+def test_wrong_usage_is_reported(run, line, code, message):
     assert message in run(line, code).output
 
 
@@ -129,3 +129,63 @@ def test_heads_are_listed_with_what_they_choose(run):
     assert "tunes nothing" in shown
     told = json.loads(run("heads --json").stdout)
     assert [one["name"] for one in told] == sorted(one["name"] for one in told)
+
+
+def test_auto_chooses_a_head_and_fits_it(run):
+    # No time: only the first head is tried.
+    result = run("fit --head auto --budget 0.001s --no-leakage --force")
+
+    assert "accuracy in 5 folds" in result.stdout
+    assert "ridge is the most accurate; ridge is chosen\n" in result.stdout
+    assert "nested accuracy, of the choice made without each fold: " in result.stdout
+    assert "lda was left out: the budget was spent" in result.stderr
+    assert "\nridge on scattering-" in result.stdout
+    assert result.stdout.endswith("saved to photos.fstore/heads/auto.head\n")
+    assert featstore.Head.load("photos.fstore/heads/auto.head").name == "ridge"
+
+
+def test_auto_takes_the_options_of_fit(run):
+    told = json.loads(run("fit --head auto --budget 1ms --class-weight balanced --seed 3 --json").stdout)
+
+    assert (told["head"], told["seed"], told["params"]["class_weight"]) == ("ridge", 3, "balanced")
+    assert told["auto"]["budget_s"] == 0.001
+    assert {"head": "knn", "reason": "it has no class weights"} in told["auto"]["skipped"]
+    assert json.loads(run("fit --head ridge --json").stdout)["auto"] is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("fit --budget 60s", "--budget is the time in which --head auto compares heads; add --head auto"),
+        ("fit --head auto --param C=1", "--param fixes a parameter of one head; name it with --head"),
+        ("fit --head auto --budget soon", "'soon' is no time above 0"),
+        ("fit --head auto --budget 0s", "'0s' is no time above 0"),
+    ],
+)
+def test_unfit_options_of_auto_are_refused(run, line, message):
+    assert message in run(line, code=2).stderr
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5h", 5400), ("2 min", 120), ("3m", 180)])
+def test_a_budget_is_read_with_its_unit(text, seconds):
+    [option] = [one for one in main.commands["fit"].params if one.name == "budget_s"]
+    assert option.type.convert(text, None, None) == seconds
+
+
+def test_weights_of_a_list_are_honoured_and_can_be_ignored(run, folder):
+    paths = sorted(path.relative_to(folder).as_posix() for path in (folder / "photos").rglob("*.png"))
+    rows = [f"{path},{path.split('/')[1]},{0.5 + number % 3}" for number, path in enumerate(paths)]
+    (folder / "list.csv").write_text("path,label,counts\n" + "\n".join(rows) + "\n")
+    run("extract list.csv --weight-column counts --backbone scattering --store weighted.fstore")
+
+    told = json.loads(run("fit weighted.fstore --head ridge --json").stdout)
+    assert told["weighted"] is True
+    assert "images weighted as the catalog says" in run("fit weighted.fstore --head ridge").stdout
+    assert (
+        json.loads(run("fit weighted.fstore --head knn --ignore-weights --json").stdout)["weighted"] is False
+    )
+    refused = run("fit weighted.fstore --head knn", 1)
+    assert "knn does not take the weights of images that the catalog has" in refused.stderr
+    # Without the option, the weights are forgotten.
+    run("extract list.csv --backbone scattering --store weighted.fstore")
+    assert json.loads(run("fit weighted.fstore --head knn --json").stdout)["weighted"] is False

@@ -131,3 +131,20 @@ def test_a_rule_that_does_not_fit_is_one_clear_line(run, options, says):
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert says in result.stderr.splitlines()[-1]
+
+
+def test_a_list_of_kaggle_and_its_mistakes(run, folder):
+    names = sorted(path.stem for path in (folder / "photos" / "cat").glob("*.png"))
+    (folder / "labels.csv").write_text(
+        "id,breed\n" + "".join(f"{name},b{number % 2}\n" for number, name in enumerate(names))
+    )
+    extract = "extract labels.csv --backbone scattering --image-size 32 -q --store kaggle.fstore"
+    assert "ids with path_column" in run(extract, code=1).output
+    named = "--path-column id --label-column breed --suffix .png"
+    assert "no such file" in run(f"{extract} {named}", code=1).output
+    told = json.loads(run(f"{extract} {named} --image-root photos/cat --json").stdout)
+    assert (told["catalog"], told["images"], told["failed"]) == ("labels", 30, 0)
+    assert "b1" in run("info kaggle.fstore").stdout
+    assert run(f"collect kaggle.fstore labels.csv {named} --image-root photos/cat", code=1).output.startswith(
+        "Error: no shard"
+    )

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
+from featstore_cli.interruption import stoppable
 from featstore_cli.main import main
 
 
@@ -36,7 +38,7 @@ def test_a_stopped_extraction_seals_and_says_how_to_go_on(photos, tmp_path, monk
             stop()
 
     backbone = CountingBackbone(before_batch=press)
-    monkeypatch.setattr("featstore.flow.extraction.load_backbone", lambda name, **options: backbone)
+    monkeypatch.setattr("featstore.flow.extraction.load_backbones", lambda name, **options: [backbone])
     store = tmp_path / "photos.fstore"
     result = CliRunner().invoke(main, ["extract", str(photos), "--store", str(store), "--json"])
     assert result.exit_code == code
@@ -47,7 +49,7 @@ def test_a_stopped_extraction_seals_and_says_how_to_go_on(photos, tmp_path, monk
 
 def extract_stopped_by(press, photos, tmp_path, monkeypatch):
     backbone = CountingBackbone(before_batch=lambda number: press() if number == 2 else None)
-    monkeypatch.setattr("featstore.flow.extraction.load_backbone", lambda name, **options: backbone)
+    monkeypatch.setattr("featstore.flow.extraction.load_backbones", lambda name, **options: [backbone])
     return CliRunner().invoke(main, ["extract", str(photos), "--store", str(tmp_path / "s.fstore"), "--json"])
 
 
@@ -90,7 +92,7 @@ def test_ctrl_c_that_python_drops_is_not_lost_and_ends_what_is_waited_for(photos
     assert (result.exit_code, "Traceback" in result.stderr) == (130, False)
 
 
-def test_ctrl_c_that_a_library_makes_another_error_of_is_still_told_as_one(photos, tmp_path, monkeypatch):
+def test_ctrl_c_that_a_library_makes_another_error_of_is_still_reported_as_one(photos, tmp_path, monkeypatch):
     def press():
         try:
             signal.raise_signal(signal.SIGINT)
@@ -99,3 +101,23 @@ def test_ctrl_c_that_a_library_makes_another_error_of_is_still_told_as_one(photo
 
     result = extract_stopped_by(press, photos, tmp_path, monkeypatch)
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_dropped_as_the_command_ends_does_not_reach_the_handler_of_the_process(number):
+    class Stopped:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    reached = []
+    before = signal.signal(number, lambda number, frame: reached.append(number))
+    try:
+        # Where the signal is sent again before the block ends, it is one to the command.
+        with contextlib.suppress(KeyboardInterrupt), stoppable() as stop:
+            Stopped()
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join()
+    finally:
+        signal.signal(number, before)
+    assert (stop.status, reached) == (128 + number, [])

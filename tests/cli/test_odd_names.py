@@ -91,7 +91,7 @@ def test_a_strict_stop_names_the_file_harmlessly(run, monkeypatch):
     import featstore.flow.extraction
 
     monkeypatch.setattr(
-        featstore.flow.extraction, "load_backbone", lambda name, **options: CountingBackbone()
+        featstore.flow.extraction, "load_backbones", lambda name, **options: [CountingBackbone()]
     )
     result = run("extract photos --store strict.fstore --strict")
     assert result.exit_code == 1

@@ -57,6 +57,7 @@ WRITERS = {
     "views": ("views land/00.png --views 4 --random-crop 10 --out {}", "out.png"),
     "fit --plot": ("fit -q --plot {}", "out.png"),
     "fit --output": ("fit -q --head ridge -o ./{}", "out.head"),
+    "report": ("report ridge -q --no-images --no-suspects -o {}", "out.html"),
     "evaluate --plot": ("evaluate ridge --plot {}", "out.svg"),
     "curve --plot": ("curve -q --fractions 1/2 --repeats 1 --plot {}", "out.pdf"),
     "suspects --csv": ("suspects -q --csv {}", "out.csv"),

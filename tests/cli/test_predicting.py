@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def test_a_file_with_the_letters_of_a_pattern_is_that_file(run):
     assert [one["path"] for one in told] == ["more/deep/[1].png"]
 
 
-def test_links_to_nothing_in_a_folder_are_told_of(run):
+def test_links_to_nothing_in_a_folder_are_reported(run):
     os.symlink("nowhere.png", "more/deep/link.png")
     told = json.loads(run("two", "more", "--json").stdout)
     assert [one["path"] for one in told if "reason" in one] == ["more/deep/link.png"]
@@ -157,7 +159,7 @@ def test_names_with_anything_in_them_are_exact_in_csv_and_json_and_harmless_in_t
     ]
 
 
-def test_a_bad_image_is_told_of_and_the_others_go_on(run):
+def test_a_bad_image_is_reported_and_the_others_go_on(run):
     result = run("two", DARK[0], "no\nwhere.png", DARK[1], "--labels-only")
     assert result.stdout == "dark\n\ndark\n"
     assert "no\\nwhere.png: no such file" in result.stderr
@@ -270,3 +272,84 @@ def test_a_class_called_unknown_is_not_what_is_rejected(run):
         word = "unknown (rejected)" if rejected else "unknown"
         assert run(*options, "--labels-only").stdout == f"{word}\n"
         assert ("(rejected; " in run(*options).stdout) is rejected
+
+
+def test_images_are_sorted_by_their_label(run, here, tmp_path):
+    (here / "more/broken.png").write_bytes(b"nothing")
+    Image.fromarray(np.full((8, 8, 3), 125, np.uint8)).save("more/between.png")
+    line = (
+        "two",
+        "photos/bright/00.png",
+        "more",
+        "--reject",
+        "0.9",
+        "--sort-into",
+        "sorted",
+        "--overlay",
+        "sheets",
+    )
+    said = run(*line).stderr
+    assert {str(path.relative_to("sorted")) for path in Path("sorted").rglob("*.png")} == {
+        *("bright/00.png", "dark/0.png", "dark/1.png", "dark/2.png", "unknown/between.png")
+    }
+    assert sorted(os.listdir("sheets")) == ["bright-001.png", "dark-001.png", "unknown-001.png"]
+    assert "5 images copied into sorted\n" in said
+    assert "3 contact sheets in sheets\n" in said
+    assert "0 images linked into sorted, 5 there already\n" in run(*line[:-2], "--link").stderr
+    assert sorted(os.listdir("more")) == ["between.png", "broken.png", "deep"]
+
+
+def test_what_cannot_be_sorted_is_said_before_anything_is_done(run, here, backbone):
+    for options, code, says in (
+        (("--link",), 2, "--link is for --sort-into"),
+        (("--sort-into", "photos/sorted"), 2, "lies in photos"),
+        (("--overlay", "photos"), 2, "lies in photos"),
+        (("--overlay", "more"), 1, "is not an empty folder"),
+        (("--sort-into", "photos.fstore/sorted"), 1, "lies in the store"),
+    ):
+        result = run("two", "photos", *options, code=code)
+        assert says in result.stderr
+        assert result.stdout == ""
+    assert backbone.images == 0
+
+
+def test_a_coverage_lists_sets_of_labels(run):
+    told = json.loads(run("two", *DARK[:2], "--coverage", "0.8", "--json").stdout)
+    assert [[one["label"] for one in image["set"]] for image in told] == [["dark"], ["dark"]]
+
+    rows = [*csv.DictReader(io.StringIO(run("two", DARK[0], "--coverage", "0.8", "--format", "csv").stdout))]
+    assert json.loads(rows[0]["set"]) == ["dark"]
+    assert run("two", DARK[0], "--coverage", "0.8").stdout.startswith(f"{DARK[0]}\tdark ")
+    assert "set" not in json.loads(run("two", DARK[0], "--json").stdout)[0]
+
+
+def test_a_set_of_both_classes_lists_the_more_probable_one_first(run, here):
+    store = featstore.FeatureStore("photos.fstore")
+    head = featstore.Head.load(store.head_path("two"))
+    # As if one held-out image of each class had been taken for the other.
+    doubtful = replace(head, held_out={"bright": [1e-9] * 20, "dark": [1e-9] * 20})
+    doubtful.save(store.head_path("doubtful"))
+
+    (told,) = json.loads(run("doubtful", DARK[0], "--coverage", "0.8", "--json").stdout)
+    assert [one["label"] for one in told["set"]] == ["dark", "bright"]
+    assert run("doubtful", DARK[0], "--coverage", "0.8", "-q").stdout.count("bright") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--by-class"], "--by-class is for --coverage"),
+        (["--coverage", "0.9", "--top", "2"], "leave out --top"),
+        (["--coverage", "0.9", "--labels-only"], "leave out --top and --labels-only"),
+        (["--coverage", "95"], "is not in the range"),
+    ],
+)
+def test_coverage_is_refused_where_it_cannot_be_answered(run, options, words):
+    assert words in run("two", DARK[0], *options, code=2).stderr
+
+
+def test_a_coverage_for_which_too_few_images_were_held_out_is_refused_before_any_image(run):
+    result = run("two", DARK[0], "--coverage", "0.999", code=1)
+
+    assert "takes at least 999 held-out images" in result.stderr
+    assert result.stdout == ""

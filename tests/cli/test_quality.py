@@ -71,7 +71,7 @@ def test_duplicates_are_reported_for_programs(store):
     assert told["n_grouped"] is None
 
 
-def test_duplicates_are_told_for_people(store):
+def test_duplicates_are_printed(store):
     printed = run("duplicates").stdout
     assert "311 images: 11 groups of duplicates with 22 images, at similarity 0.75" in printed
     assert "1 image identical to another" in printed
@@ -184,7 +184,7 @@ def test_paths_that_lead_nowhere_are_marked(tmp_path, monkeypatch):
             assert image["exists"] == image["path"].endswith("011.jpg")
 
 
-def test_suspects_are_told_for_people_and_as_csv(store):
+def test_suspects_are_printed_and_written_as_csv(store):
     printed = run("suspects --top 1 --folds 5 --csv found.csv").stdout
     with open("found.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

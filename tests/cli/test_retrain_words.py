@@ -32,7 +32,7 @@ def test_retrain_and_its_options_are_answered(name):
     said = told(name, "--image_dir", "flowers", "--how_many_training_steps=500", "--nonsense")
     assert "instead of retrain.py, use `featstore extract FOLDER`, once, and then `featstore fit`\n" in said
     assert "instead of --image_dir, use `featstore extract FOLDER`\n" in said
-    assert "instead of --how_many_training_steps, use nothing: " in said
+    assert "instead of --how_many_training_steps, use `featstore fit --head softmax --param steps=N`" in said
     assert "nonsense" not in said
 
 

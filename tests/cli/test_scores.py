@@ -60,6 +60,20 @@ def test_evaluate_prints_every_score_that_json_has(run):
     assert "recall@5" not in printed
 
 
+def test_evaluate_scores_prediction_sets(run):
+    told = json.loads(run("evaluate logistic --store one.fstore --coverage 0.9 --json").stdout)["sets"]
+    shown = run("evaluate logistic --store one.fstore --coverage 0.9").stdout
+
+    assert (told["coverage"], told["by_class"]) == (0.9, False)
+    assert sum(one["n"] for one in told["sizes"]) == sum(one["n"] for one in told["classes"]) == told["n"]
+    assert f"calibrated on {told['n_calibrating']} held-out images: {told['mean_size']:.2f} labels" in shown
+    assert f"{100 * told['covered']:.1f}%" in shown
+    assert "for a coverage" not in run("evaluate logistic --store one.fstore").stdout
+    assert "for each class" in run("evaluate logistic --store one.fstore --coverage 0.6 --by-class").stdout
+    both = run("evaluate logistic --store one.fstore --coverage 0.9 --folds 2", code=2)
+    assert "give one of them" in both.stderr
+
+
 def test_heads_of_different_stores_are_compared(run):
     line = "compare one.fstore/heads/logistic.head two.fstore/heads/logistic.head"
     told = json.loads(run(f"{line} --json").stdout)
@@ -72,14 +86,14 @@ def test_heads_of_different_stores_are_compared(run):
     assert run(line).stdout.rstrip().endswith(pair["verdict"])
 
 
-def test_different_split_rules_are_told(run):
+def test_different_split_rules_are_reported(run):
     run("fit one.fstore --test 0.3 --salt other -o other --param C=0.1")
     result = run("compare logistic other --store one.fstore")
     assert "use different split rules" in result.stderr
     assert "left out: another head was trained or tuned on them" in result.stderr
 
 
-def test_a_curve_is_printed_drawn_and_told_to_programs(run, tmp_path):
+def test_a_curve_is_printed_drawn_and_reported_as_json(run, tmp_path):
     line = "curve one.fstore --test 0.3 --fractions 1/4,1/2,3/4 --repeats 2"
     told = json.loads(run(f"{line} --json --plot {tmp_path}/curve.svg").stdout)
     printed = run(line).stdout

@@ -30,7 +30,7 @@ def test_help_loads_nothing_heavy():
     "name",
     [
         *("FeatureStore", "fit", "evaluate", "Head", "HashKFold", "known_backbones", "extract"),
-        *("find_duplicates", "find_suspects"),
+        *("find_duplicates", "find_suspects", "report"),
     ],
 )
 def test_a_public_name_comes_without_tensorflow(name):

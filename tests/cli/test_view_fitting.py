@@ -100,7 +100,7 @@ def test_unused_views_are_noted(run, spaces):
         assert "views" not in run(f"fit --head centroid {options} -o some.head --force").stderr
 
 
-def test_views_that_are_not_there_are_told_with_the_command(run, spaces):
+def test_views_that_are_not_there_are_reported_with_the_command(run, spaces):
     said = run(f"fit --space {spaces[16]} --test-views 8", code=1).stderr
     assert "has only the images themselves; run featstore extract on them with --views 8" in said
     said = run(f"fit --space {spaces[24]} --views train=4", code=1).stderr

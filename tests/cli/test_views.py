@@ -92,7 +92,7 @@ def test_numbers_out_of_range_are_wrong_usage(options, run):
     assert "is not in the range" in run(f"{EXTRACT} {options}", code=2).stderr
 
 
-def test_info_counts_images_and_views_and_tells_the_recipe(run):
+def test_info_counts_images_and_views_and_shows_the_recipe(run):
     told = run("info photos.fstore").stdout
     [header, row, recipe] = told.splitlines()[2:5]
     assert header.split()[:3] == ["space", "images", "views"]
@@ -187,10 +187,10 @@ def test_what_cannot_be_shown_is_said_clearly(options, code, message, run, folde
     assert not [name for name in os.listdir(folder) if name.startswith((".tmp-", "x."))]
 
 
-def test_a_store_without_views_is_told_so(run):
+def test_a_store_without_views_says_so(run):
     run(f"{EXTRACT} --store without.fstore")
     result = run("views photos/a/0.png --out x.png --store without.fstore", code=1)
-    assert "has no views besides the images themselves; extract with --views 8 and" in result.stderr
+    assert "has no views but the images themselves; extract with --views 8 and" in result.stderr
 
 
 def test_a_repair_says_with_how_many_views_to_extract_again(run, folder):

@@ -15,25 +15,38 @@ ENTRIES = dict(re.findall(r"^`([a-z -]+)`\n:   (?:a list of )?`([^`]+)`", PAGE, 
 LINES = {
     "cache": "cache",
     "backbones": "backbones",
+    "backbones suggest": "backbones suggest digits --backbone scattering",
     "heads": "heads",
     "extract": "extract digits --backbone scattering --store digits.fstore",
+    "collect": "collect shards.fstore digits",
+    "diff": "diff digits digits --store digits.fstore",
     "info": "info digits.fstore",
     "fit": "fit digits.fstore --head centroid -o other",
     "evaluate": "evaluate other --store digits.fstore",
     "evaluate --folds": "evaluate other --store digits.fstore --folds 2",
+    "report": "report other --store digits.fstore --no-suspects -o other.html",
     "compare": "compare logistic other --store digits.fstore",
     "curve": "curve digits.fstore --head centroid --fractions 1/2 --repeats 1",
     "views": "views digits/0/0000.png --out views.png --random-crop 20 --image-size 96",
     "head classes": "head classes other --store digits.fstore --remove 0 -o few",
     "duplicates": "duplicates digits.fstore --threshold 0.9",
+    "similar": "similar digits/7/0007.png --store digits.fstore",
+    "centres": "centres digits.fstore",
+    "next": "next 3 unlabelled.fstore",
     "suspects": "suspects digits.fstore --head centroid --folds 2",
     "projector": "projector digits.fstore projector",
     "predict": "predict logistic digits/7/0007.png --store digits.fstore",
+    "remove": "remove digits.fstore --head logistic",
     "verify": "verify digits.fstore",
     "verify --repair": "verify digits.fstore --repair",
     "merge": "merge merged.fstore digits.fstore",
     "compact": "compact digits.fstore",
     "pack": "pack digits.fstore digits.h5",
+}
+
+BEFORE = {
+    "collect": "extract digits --backbone scattering --store shards.fstore --shard 1/1",
+    "next": "extract digits/7 --backbone scattering --store unlabelled.fstore",
 }
 
 
@@ -90,6 +103,8 @@ def walk(group, prefix=""):
 @pytest.mark.parametrize("name", LINES)
 def test_the_page_lists_the_keys_that_are_printed(name, small_demo, monkeypatch):
     monkeypatch.chdir(small_demo)
+    if name in BEFORE:
+        assert CliRunner().invoke(main, shlex.split(BEFORE[name])).exit_code == 0
     result = CliRunner().invoke(main, [*shlex.split(LINES[name]), "--json"])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)

@@ -93,8 +93,23 @@ def test_a_memory_map_is_searched_in_blocks_and_never_gathered_whole(tiles, data
 def test_the_best_match_is_that_of_the_whole_matrix(tiles, data):
     X, likeness, whole = data
     rows, others = np.arange(0, len(X), 2), np.arange(1, len(X), 2)
-    expected = (whole + whole.T)[np.ix_(rows, others)].max(axis=1)
-    np.testing.assert_allclose(search.best_matches(X, rows, others, likeness), expected, atol=1e-5)
+    among = (whole + whole.T)[np.ix_(rows, others)]
+    best, which = search.nearest_others(X, rows, others, likeness)
+    np.testing.assert_allclose(best, among.max(axis=1), atol=1e-5)
+    np.testing.assert_allclose(among[np.arange(len(rows)), np.searchsorted(others, which)], best, atol=1e-5)
+
+
+def test_an_image_is_not_its_own_best_match_and_no_copy_of_it_is(tiles, data):
+    X, likeness, whole = data
+    rows = np.arange(len(X))
+    contents = rows // 2
+    among = whole + whole.T
+    among[contents[:, None] == contents] = -1
+    best, which = search.nearest_others(X, rows, rows, likeness, contents=contents)
+    np.testing.assert_allclose(best, among.max(axis=1), atol=1e-5)
+    assert (contents[which] != contents).all()
+    best, which = search.nearest_others(X, rows[:2], rows[:2], likeness, contents=contents)
+    assert (best.tolist(), which.tolist()) == ([-1, -1], [-1, -1])
 
 
 def test_a_great_many_pairs_take_bounded_room(make_nearly, make_scenes):

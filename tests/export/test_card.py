@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 import featstore
-from featstore.errors import ExportError
+from featstore.errors import ExportError, HeadError
+from featstore.export import ExportedModel
 from featstore.export.card import labels_text, model_card
 from featstore.images.decode import decode_image, decode_views
 from featstore.images.photo import read_photo
@@ -136,12 +137,39 @@ def test_it_answers_as_predict_does_for_every_odd_image(exported, folder, head, 
 def test_it_says_unknown_where_predict_does(exported, head, tmp_path):
     described = exported("onnx").description
     assert 'if probabilities.max() >= 0.4 else "unknown"' in model_card(described)
-    named = replace(described, classes=("unknown", *described.classes[1:]))
+    head_data = {**described.head, "held_out": {}}
+    named = replace(described, classes=("unknown", *described.classes[1:]), head=head_data)
     assert 'else "unknown (rejected)"' in model_card(named)
     assert (
         "unknown"
         not in re.findall(r"```python.*?```", model_card(replace(described, rejects_below=0.0)), re.DOTALL)[0]
     )
+
+
+def test_a_model_has_the_prediction_sets_of_its_head(exported, head, shared_table):
+    model = exported("onnx")
+    options = {"coverage": 0.8, "by_class": True}
+    assert (model.set_thresholds(**options) == head.set_thresholds(**options)).all()
+    photos = shared_table.paths[:6].tolist()
+    found = [
+        [sorted(name for name, _ in one.set) for one in featstore.predict(made, photos, **options)]
+        for made in (model, head)
+    ]
+    assert found[0] == found[1]
+
+    card = model_card(model.description)
+    n_images = sum(map(len, head.held_out.values()))
+    assert f"calibrated on {n_images} held-out images" in card
+    assert f"| 80% | {head.set_thresholds(coverage=0.8)[0]:.4g} |" in card
+    assert "| 99% |" not in card
+
+
+def test_a_model_that_averages_over_fewer_views_than_its_head_has_no_prediction_sets(exported):
+    described = exported("onnx").description
+    other = replace(described, head={**described.head, "held_out": {}})
+    assert "calibrated" not in model_card(other)
+    with pytest.raises(HeadError, match=r"the exported model .* holds nothing to calibrate"):
+        ExportedModel(other, path="model").set_thresholds(coverage=0.8)
 
 
 def test_a_recipe_of_views_decides_how_finely_a_large_jpeg_is_decoded(exported):

@@ -148,7 +148,7 @@ def test_a_file_that_the_runtime_cannot_open_is_named(tmp_path):
 
 def test_a_newer_version_asks_for_an_upgrade(onnx_folder):
     with pytest.raises(FormatVersionError, match="upgrade featstore"):
-        ExportedModel.load(describe(onnx_folder, "onnx", "model.onnx", format_version=2))
+        ExportedModel.load(describe(onnx_folder, "onnx", "model.onnx", format_version=3))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,7 @@ def test_a_newer_version_asks_for_an_upgrade(onnx_folder):
         ({"rejects_below": 1.0}, "invalid rejects_below"),
         ({"files": {"model.onnx": "0", "../outside": "0"}}, "invalid files"),
         ({"file": "other.onnx"}, "invalid file"),
+        ({"head": {"held_out": {"fen": [2]}}}, "invalid head"),
         ({"fingerprint": "0" * 64}, "fingerprint"),
         ({"spec": {}}, "incomplete"),
     ],

@@ -91,7 +91,7 @@ def test_the_card_says_how_good_it_is_and_when_it_does_not_answer(exported, head
     assert "largest difference of a probability" in card
 
 
-@pytest.mark.parametrize("name", ["centroid", "lda", "logistic", "ridge", "sgd", "svm"])
+@pytest.mark.parametrize("name", ["centroid", "lda", "logistic", "ridge", "sgd", "softmax", "svm"])
 def test_every_linear_head_can_be_exported(shared_table, tmp_path, name):
     fitted = featstore.fit(shared_table, head=name)
     model = featstore.export_head(fitted, tmp_path / "out", format="keras", table=shared_table)
@@ -116,7 +116,7 @@ def test_a_linear_classifier_of_ones_own_can_be_exported(shared_table, tmp_path)
 def test_other_heads_are_refused_before_anything_is_built(shared_table, tmp_path, own):
     fitted = replace(featstore.fit(shared_table, head=own), weights="/nowhere.keras")
     with pytest.raises(
-        ExportError, match=r"cannot be expressed as layers.*centroid, lda, logistic, ridge, sgd, svm"
+        ExportError, match=r"cannot be expressed as layers.*centroid, lda, logistic, ridge, sgd, softmax, svm"
     ):
         featstore.export_head(fitted, tmp_path / "out", table=shared_table)
     assert not (tmp_path / "out").exists()

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from featstore.export.exporting import _form_of_estimator
 from featstore.export.fusing import fuse
+from featstore.export.head_forms import head_form
 from featstore.heads.calibration import softmax
 from featstore.heads.forms.linear import LinearForm
 
@@ -65,6 +65,6 @@ def test_an_estimator_of_features_that_hardly_vary_is_met_as_scikit_learn_comput
     X = np.column_stack([random.normal(size=(300, 5)), -4.6051702 + 2e-7 * random.normal(size=(300, 3))])
     X = X.astype(np.float32)
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
-    head = SimpleNamespace(estimator=estimator, feature_dim=8, temperature=None)
-    form = _form_of_estimator(head)
+    head = SimpleNamespace(form=None, estimator=estimator, feature_dim=8, temperature=None)
+    form = head_form(head)
     np.testing.assert_allclose(softmax(form.scores(X)), estimator.predict_proba(X), atol=1e-5)

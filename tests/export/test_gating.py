@@ -1,5 +1,7 @@
 """A gated head as layers of a network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ from featstore.export.fusing import fuse
 from featstore.export.writers import write_model
 from featstore.heads.calibration import softmax
 from featstore.heads.forms.gated import GatedForm, unit_rows
+from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 
 keras = pytest.importorskip("keras")
 
@@ -40,6 +44,40 @@ def gated(old, *, seed, n_old_neighbors):
         old_neighbors=unit_rows(random.normal(size=(n_old_neighbors, 3))),
         members=np.array(members)[::-1].copy(),
     )
+
+
+def other(kind, dim):
+    random = np.random.default_rng(7)
+    if kind == "kernel":
+        return KernelForm(
+            mean=random.normal(size=dim),
+            weight=np.ones(dim),
+            gamma=np.array(0.3),
+            rows=random.normal(size=(6, dim)).astype(np.float16),
+            coef=random.normal(size=(6, 2)),
+            intercept=np.zeros(2),
+        )
+    return NetworkForm(
+        mean=random.normal(size=dim),
+        hidden_coef=random.normal(size=(4, dim)),
+        hidden_intercept=random.normal(size=4),
+        coef=random.normal(size=(2, 4)),
+        intercept=np.zeros(2),
+    )
+
+
+@pytest.mark.parametrize("kind", ["kernel", "network"])
+@pytest.mark.parametrize("columns", [[1, 2], [2, 0]])
+def test_new_classes_of_another_form_see_more_columns(kind, columns):
+    form = replace(gated(linear(4, 1), seed=2, n_old_neighbors=5), new=other(kind, 3))
+    old = LinearForm(coef=form.old.coef[:, :2], intercept=form.old.intercept)
+    banks = {name: unit_rows(getattr(form, name)[:, :2]) for name in ("neighbors", "old_neighbors")}
+    form = replace(form, old=old, old_columns=np.array(columns), **banks)
+    model = network()
+    wanted = softmax(form.scores(model.predict(PIXELS, verbose=0)) / 0.7)
+    fused = fuse(model, form, centre=np.zeros(3), temperature=0.7)
+    np.testing.assert_allclose(fused.predict(PIXELS, verbose=0), wanted, atol=1e-5)
+    assert wanted.std(axis=0).max() > 0.01
 
 
 @pytest.mark.parametrize("is_nested", [False, True])

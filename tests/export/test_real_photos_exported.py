@@ -18,12 +18,12 @@ pytestmark = [
 ]
 
 
-def test_a_network_on_photos_is_the_same_in_onnx(tmp_path):
+def test_a_network_on_photos_is_the_same_in_onnx(real_features, tmp_path):
     for label in ("daisy", "tulips"):
         (tmp_path / "flowers" / label).mkdir(parents=True)
         for photo in sorted((DATA / "flowers" / label).iterdir())[:60]:
             shutil.copy(photo, tmp_path / "flowers" / label)
-    store = tmp_path / "flowers.fstore"
+    store = shutil.copytree(real_features, tmp_path / "flowers.fstore")
     featstore.extract(tmp_path / "flowers", store, backbone="mobilenet_v2", weights=WEIGHTS)
     table = featstore.FeatureStore(store).table()
     head = featstore.fit(table, head="svm", params={"C": 1.0})

@@ -32,8 +32,17 @@ def picture():
 def test_files_become_the_pixels_that_featstore_sees(picture, kind, size_px, resize):
     data = encoded(picture, kind)
     wanted = decode_image(data, size_px=size_px, resize=resize).astype(int)
-    found = _resized(_decoded(tf.constant(data)), size_px, resize).numpy().astype(int)
+    found = _resized(_decoded(tf.constant(data)), size_px=size_px, resize=resize).numpy().astype(int)
     assert np.abs(found - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_part_of_them_interpolated_as_asked_too(picture, interpolation, resize):
+    shown = {"size_px": (40, 64), "resize": resize, "interpolation": interpolation, "crop_fraction": 0.8}
+    data = encoded(picture, "PNG")
+    found = _resized(_decoded(tf.constant(data)), **shown).numpy().astype(int)
+    assert np.abs(found - decode_image(data, **shown).astype(int)).max() <= 1
 
 
 def test_transparency_is_laid_over_white():

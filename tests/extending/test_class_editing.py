@@ -49,7 +49,7 @@ def test_probabilities_of_the_classes_left_are_the_old_ones_renormalised(name, r
 
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_renamed_class_has_the_old_one_s_probability(name, n_classes, tmp_path):
+def test_a_renamed_class_has_the_old_ones_probability(name, n_classes, tmp_path):
     table = table_of(*blobs(n=200, n_classes=n_classes, spread=2.0))
     head = head_of(name, table, folds=3)
     edit_classes(head, rename={"class 0": "zebra"}).save(tmp_path / "new.head")
@@ -60,7 +60,7 @@ def test_a_renamed_class_has_the_old_one_s_probability(name, n_classes, tmp_path
     np.testing.assert_allclose(replace(new, linear=None).predict_proba(table.X), old, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_removal_and_exchange_of_names_keeps_the_probabilities(data):
     head = head_of("svm")
@@ -81,7 +81,7 @@ def test_any_removal_and_exchange_of_names_keeps_the_probabilities(data):
 @pytest.mark.parametrize(
     "estimator", [RidgeClassifierCV(), LogisticRegressionCV(use_legacy_attributes=False)]
 )
-def test_linear_classifiers_of_one_s_own_are_edited_too(estimator):
+def test_linear_classifiers_of_ones_own_are_edited_too(estimator):
     head = fit(TABLE, head=estimator)
     few = edit_classes(head, remove=["class 3"], rename={"class 1": "a"})
     wanted = renormalised(head, ["class 1", "class 0", "class 2"])

@@ -8,6 +8,8 @@ import pytest
 import featstore
 from featstore.errors import FingerprintMismatchError, HeadError
 from featstore.extending import METHODS
+from featstore.extending.columns import _synthetic
+from featstore.heads.forms.linear import LinearForm
 
 from .gaussians import NEW, OLD, further_old, new_photos, old_head, photos
 
@@ -68,6 +70,17 @@ def test_it_says_what_was_gained_and_lost(extended, method):
     assert [point["lost"] for point in told["curve"]] == sorted(point["lost"] for point in told["curve"])
 
 
+def test_it_depends_on_the_catalogs_of_old_and_new_classes(old):
+    table = new_photos().but(catalog_digests={"new": "2"})
+
+    def digests_of(head):
+        return featstore.extend(head, table, method="columns").catalog_digests
+
+    assert digests_of(replace(old, catalog_digests={"old": "1"})) == {"old": "1", "new": "2"}
+    assert digests_of(old) == {}
+    assert digests_of(replace(old, catalog="")) == {"new": "2"}
+
+
 def test_linear_methods_give_linear_heads(extended):
     assert extended["gate"].gated is not None
     assert extended["gate"].linear is None
@@ -96,6 +109,17 @@ def test_made_up_features_keep_old_classes_where_there_are_no_photos(old):
     head = featstore.extend(old, new_photos(), method="columns")
     table = photos(OLD, 20, seed=9)
     assert (head.predict(table.X) == table.y).mean() > 0.8
+
+
+def test_made_up_features_lie_where_the_columns_say():
+    rows = np.array([[3.0, 0.0], [1.0, 2.0], [-1.0, -4.0], [1.0, 6.0]])
+    form = LinearForm(coef=np.array([[2.0, 0.0], [0.0, 0.0], [-2.0, 3.0]]), intercept=np.zeros(3))
+    made, labels = _synthetic(form, rows, np.array([0, 0, 1, 1]), seed=0)
+    # Half covariance, half its diagonal, of the residuals (1, -1), (-1, 1), (-1, -5), (1, 5).
+    spread = np.array([[1.0, 1.0], [1.0, 13.0]])
+    centres = np.array([1.0, 1.0]) + np.array([[2.0, -1.0], [0.0, -1.0], [-2.0, 2.0]]) @ spread
+    residuals = {(1.0, -1.0), (-1.0, 1.0), (-1.0, -5.0), (1.0, 5.0)}
+    assert {tuple(row) for row in made - centres[labels]} == residuals
 
 
 def test_the_more_may_be_lost_the_more_is_gained(old):
@@ -270,7 +294,7 @@ def test_old_photos_with_labels_that_the_old_head_does_not_know_are_refused(old)
 
 
 def test_a_head_without_a_form_is_refused():
-    with pytest.raises(HeadError, match="the head knn cannot be extended, because it is not linear"):
+    with pytest.raises(HeadError, match="the head knn cannot be extended: it is neither linear"):
         featstore.extend(old_head("knn"), new_photos())
 
 

@@ -27,7 +27,7 @@ def store(network, photos, tmp_path_factory):
     return featstore.FeatureStore(path)
 
 
-def test_its_probabilities_are_the_network_s_own(network, store):
+def test_its_probabilities_are_the_networks_own(network, store):
     head, table = import_land(network), store.table()
     pixels = np.stack([decode_image(Path(path).read_bytes(), size_px=(16, 16)) for path in table.paths])
     wanted = keras.models.load_model(network / "land.keras").predict(pixels / np.float32(255), verbose=0)
@@ -113,12 +113,12 @@ def test_a_file_of_names_that_cannot_be_read_is_refused_by_its_name(content, say
         import_land(network, classes=tmp_path / "names.txt")
 
 
-def test_other_classes_than_imagenet_s_have_to_be_named(network):
+def test_other_classes_than_imagenets_have_to_be_named(network):
     with pytest.raises(HeadError, match="has 4 classes, but ImageNet has 1,000: name them"):
         import_land(network, classes=None)
 
 
-def test_a_model_of_one_s_own_with_a_thousand_classes_may_have_imagenet_s(tmp_path):
+def test_a_model_of_ones_own_with_a_thousand_classes_may_have_imagenets(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.GlobalAveragePooling2D(name="pooled")(inputs)
     keras.Model(inputs, keras.layers.Dense(1000, activation="softmax")(x)).save(tmp_path / "own.keras")

@@ -20,7 +20,7 @@ def seen(margins, *, n_right=None, is_new):
 margins = st.lists(st.floats(-50, 50), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(margins, margins, st.floats(0, 0.99))
 def test_no_more_is_lost_than_may_be(new, old, limit):
     of_new, of_old = seen(new, is_new=True), seen(old, is_new=False)
@@ -29,7 +29,7 @@ def test_no_more_is_lost_than_may_be(new, old, limit):
     assert n_lost == 0 or (n_lost + 1) / (len(old) + 1) <= limit + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(margins, margins)
 def test_what_is_lost_and_gained_rises_together(new, old):
     of_new, of_old = seen(new, is_new=True), seen(old, is_new=False)
@@ -51,7 +51,7 @@ def test_old_photos_that_were_wrong_before_are_not_lost():
     assert choose_offset(of_new, of_old, max_loss=0.0) > 5
 
 
-def test_without_old_photos_nearly_all_new_ones_are_taken_for_new():
+def test_without_old_photos_nearly_all_new_ones_are_recognised_as_new():
     of_new = seen(np.arange(100), is_new=True)
     assert of_new.is_right(choose_offset(of_new, None, max_loss=0.02)).sum() == 95
 

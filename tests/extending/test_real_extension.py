@@ -1,6 +1,7 @@
 """ImageNet's classes plus five flowers, from the command line to an exported file, on real photos."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,12 +30,13 @@ def featstore_in(folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(real_features, tmp_path_factory):
     """A store of flowers and of ImageNet's samples, ImageNet's own head, and the extended one."""
     folder = tmp_path_factory.mktemp("extended")
     photos = sorted((DATA / "imagenet_samples").glob("*.JPEG"))
     rows = [f"{path},{imagenet_classes()[int(path.name[:3])]}\n" for path in photos]
     (folder / "samples.csv").write_text("path,label\n" + "".join(rows), encoding="utf-8")
+    shutil.copytree(real_features, folder / "f.fstore")
     for source in (DATA / "flowers", "samples.csv"):
         featstore_in(folder, "extract", source, "--store", "f.fstore", "--weights", TOP, "--quiet")
     featstore_in(folder, "import-head", "--weights", TOP, "-o", "imagenet", "--store", "f.fstore")

@@ -1,5 +1,6 @@
 """ImageNet's own classes on real photos with real weights, where they lie beside the checkout."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,13 @@ def head():
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
+def samples(real_features, tmp_path_factory):
     """The sample photos in a store, by weights without the classifier, labelled by a list."""
     folder = tmp_path_factory.mktemp("samples")
     photos = sorted((DATA / "imagenet_samples").glob("*.JPEG"))
     rows = [f"{path},{imagenet_classes()[int(path.name[:3])]}\n" for path in photos]
     (folder / "samples.csv").write_text("path,label\n" + "".join(rows), encoding="utf-8")
+    shutil.copytree(real_features, folder / "s.fstore")
     featstore.extract(folder / "samples.csv", folder / "s.fstore", backbone="mobilenet_v2", weights=NO_TOP)
     return featstore.FeatureStore(folder / "s.fstore")
 
@@ -54,7 +56,7 @@ def test_exported_it_labels_a_photo_as_the_head_does(runtime, head, samples, tmp
     assert "head: imported, the network's own classifier" in card
 
 
-def test_it_labels_a_photo_of_a_file_without_the_network_s_classifier(head):
+def test_it_labels_a_photo_of_a_file_without_the_networks_classifier(head):
     (shark,) = (DATA / "imagenet_samples").glob("002_*.JPEG")
     (prediction,) = featstore.predict(head, [shark], weights=NO_TOP)
     assert prediction.label == "great_white_shark"

@@ -1,23 +1,17 @@
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
-from featstore.errors import ExtractionError, SourceError, StoreError
+from featstore.errors import ExtractionError, SeveralLabelsError, SourceError, StoreError
 from featstore.flow.extraction import ExtractionInterrupted
 from featstore.images.decode import decode_image, iter_views
-
-
-def write_picture(path, seed):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    os.utime(path, ns=(10**18 + seed, 10**18 + seed))
+from pictures import write_picture
 
 
 @pytest.fixture
@@ -69,7 +63,9 @@ def test_equal_files_pass_the_backbone_once(photos, store):
 def test_a_second_run_opens_no_file_and_runs_no_network(photos, store, monkeypatch):
     featstore.extract(photos, store, backbone=CountingBackbone())
     before = rows_by_path(store)
-    monkeypatch.setattr("featstore.flow.ledger.read_image", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(
+        "featstore.flow.record_item.read_image", lambda path: pytest.fail(f"{path} was opened")
+    )
     backbone = CountingBackbone()
     report = featstore.extract(photos, store, backbone=backbone)
     assert backbone.batches == 0
@@ -210,6 +206,30 @@ def test_a_failing_network_leaves_no_empty_space_or_store_behind(photos, store):
     with pytest.raises(RuntimeError, match="out of memory"):
         featstore.extract(photos, store, backbone=CountingBackbone(seed=1, before_batch=fail))
     assert len(featstore.FeatureStore(store).space_names) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"catalog": "a/b"}, StoreError),
+        ({"strict": True}, ExtractionError),
+        ({"label_separator": "|", "corrections": "corrections.csv"}, SeveralLabelsError),
+    ],
+)
+def test_an_extraction_refused_before_its_first_image_makes_no_store(
+    photos, store, tmp_path, monkeypatch, options, error
+):
+    monkeypatch.chdir(tmp_path)
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"no image" + path.name.encode())
+    row = f"accept,cat/01.png,{'0' * 64},cat,cat,ada,2026-11-29"
+    Path("corrections.csv").write_text(f"decision,path,content_hash,old,new,who,when\n{row}\n")
+    network = CountingBackbone()
+    for path in (store, "folder/below/new.fstore"):
+        with pytest.raises(error):
+            featstore.extract(photos, path, backbone=network, **options)
+        assert not os.path.exists(path)
+    assert not os.path.exists("folder")
 
 
 def test_two_sources_make_two_catalogs_of_one_store(photos, store):

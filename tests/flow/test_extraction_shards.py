@@ -103,7 +103,7 @@ def test_what_tensorflow_reads_from_the_shards(store, shards):
 
 
 def test_shards_are_the_same_in_blocks_of_any_size(store, shards, tmp_path, monkeypatch):
-    monkeypatch.setattr("featstore.store.packing._BLOCK_BYTES", 3 * 5 * 4)
+    monkeypatch.setattr("featstore.store.packing.contents._BLOCK_BYTES", 3 * 5 * 4)
     store.pack(tmp_path / "blocks", format="tfrecord", shards=3)
     for path in shards.iterdir():
         assert (tmp_path / "blocks" / path.name).read_bytes() == path.read_bytes()
@@ -140,9 +140,9 @@ def test_only_shards_that_were_packed_are_replaced(store, shards, tmp_path):
 
 
 def test_wrong_arguments_are_refused(store, tmp_path):
-    with pytest.raises(StoreError, match="format must be 'h5' or 'tfrecord'; found 'zip'"):
+    with pytest.raises(StoreError, match="format must be one of h5, npz, parquet, tfrecord; found 'zip'"):
         store.pack(tmp_path / "x", format="zip")
     with pytest.raises(StoreError, match="shards must be at least 1; found 0"):
         store.pack(tmp_path / "x", format="tfrecord", shards=0)
-    with pytest.raises(StoreError, match="an HDF5 file has no shards; found shards=2"):
+    with pytest.raises(StoreError, match="only the format tfrecord has shards; found shards=2"):
         store.pack(tmp_path / "x.h5", shards=2)

@@ -2,21 +2,13 @@
 
 import os
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
 from featstore.errors import SourceError
 from featstore.splits import SplitRule
-
-
-def write_picture(path, seed):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    os.utime(path, ns=(10**18 + seed, 10**18 + seed))
+from pictures import write_picture
 
 
 @pytest.fixture

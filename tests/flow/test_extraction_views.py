@@ -51,9 +51,9 @@ def opened(monkeypatch):
                 counts["decoded"] += number == 0
             yield seen
 
-    real = featstore.flow.ledger.read_image
+    real = featstore.flow.record_item.read_image
     monkeypatch.setattr(
-        "featstore.flow.ledger.read_image", lambda path: (counts["read"].append(path), real(path))[1]
+        "featstore.flow.record_item.read_image", lambda path: (counts["read"].append(path), real(path))[1]
     )
     monkeypatch.setattr("featstore.flow.loading.iter_views", counted)
     return counts

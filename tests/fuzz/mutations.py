@@ -1,5 +1,6 @@
 """How valid files are changed: bit by bit, piece by piece, and value by value."""
 
+import copy
 import json
 from functools import cache
 
@@ -94,7 +95,8 @@ def _changed_json(draw: st.DrawFn, seed: bytes) -> bytes:
         holder, key = places[draw(st.integers(0, len(places) - 1))]
         match draw(st.sampled_from(("set", "set", "remove", "move", "nest"))):
             case "set":
-                holder[key] = draw(st.sampled_from(_ODD_VALUES))
+                # A copy: a later change may be within it.
+                holder[key] = copy.deepcopy(draw(st.sampled_from(_ODD_VALUES)))
             case "remove":
                 del holder[key]
             case "move":

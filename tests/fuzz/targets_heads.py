@@ -15,7 +15,12 @@ from sklearn.preprocessing import StandardScaler
 
 from featstore.backbones.spec import BackboneSpec
 from featstore.heads import Head
-from featstore.heads.forms.linear import linear_form
+from featstore.heads.forms.fitted import fitted_form
+from featstore.heads.forms.kernel import KernelForm
+from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
+from featstore.heads.minibatch import MinibatchClassifier
+from featstore.heads.rbf import RBFClassifier
 from featstore.splits import SplitRule
 
 _DIM = 4
@@ -33,11 +38,16 @@ def _folder() -> str:
 
 
 @functools.cache
-def _head_file(linear: bool) -> bytes:
+def _head_file(kind: str) -> bytes:
     spec = BackboneSpec(
         architecture="tiny", weights_digest="0" * 64, layer="top", size_px=(8, 8), preprocessing="unit"
     )
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=20)).fit(_X, _Y)
+    steps = {
+        "kernel": (RBFClassifier(),),
+        "network": (MinibatchClassifier(hidden_units=3, steps=5),),
+    }.get(kind, (StandardScaler(), LogisticRegression(max_iter=20)))
+    estimator = make_pipeline(*steps).fit(_X, _Y)
+    form = fitted_form(estimator, feature_dim=_DIM)
     scores = {"n": 10, "top1": 0.5, "top1_ci": [0.2, 0.8]}
     head = Head(
         name="logistic",
@@ -52,7 +62,9 @@ def _head_file(linear: bool) -> bytes:
         test=scores,
         choice={"by": None, "folds": None, "n": 0, "top1": None, "fitted_on": ["train"]},
         versions={"scikit-learn": "1.8"},
-        linear=linear_form(estimator, feature_dim=_DIM) if linear else None,
+        linear=form if isinstance(form, LinearForm) and kind == "linear" else None,
+        kernel=form if isinstance(form, KernelForm) else None,
+        network=form if isinstance(form, NetworkForm) else None,
         load_estimator=lambda: estimator,
     )
     path = os.path.join(_folder(), "whole.head")
@@ -84,17 +96,17 @@ def _zipped(members: dict[str, bytes]) -> bytes:
 
 
 def _run_manifest(data: bytes) -> None:
-    _run(_zipped({**_members(_head_file(True)), "manifest.json": data}))
+    _run(_zipped({**_members(_head_file("linear")), "manifest.json": data}))
 
 
 def _run_schema(data: bytes) -> None:
-    members = _members(_head_file(False))
+    members = _members(_head_file("estimator"))
     members["estimator.skops"] = _zipped({**_members(members["estimator.skops"]), "schema.json": data})
     _run(_zipped(members))
 
 
 def _run_estimator_array(data: bytes) -> None:
-    members = _members(_head_file(False))
+    members = _members(_head_file("estimator"))
     estimator = _members(members["estimator.skops"])
     members["estimator.skops"] = _zipped({**estimator, _largest(estimator): data})
     _run(_zipped(members))
@@ -105,33 +117,59 @@ def _largest(members: dict[str, bytes]) -> str:
 
 
 def _run_linear_array(data: bytes) -> None:
-    members = _members(_head_file(True))
+    members = _members(_head_file("linear"))
     members["linear.npz"] = _zipped({**_members(members["linear.npz"]), "coef.npy": data})
     _run(_zipped(members))
 
 
+def _run_kernel_array(data: bytes) -> None:
+    members = _members(_head_file("kernel"))
+    members["kernel.npz"] = _zipped({**_members(members["kernel.npz"]), "rows.npy": data})
+    _run(_zipped(members))
+
+
+def _run_network_array(data: bytes) -> None:
+    members = _members(_head_file("network"))
+    members["network.npz"] = _zipped({**_members(members["network.npz"]), "hidden_coef.npy": data})
+    _run(_zipped(members))
+
+
 def _manifests() -> list[bytes]:
-    return [_members(_head_file(True))["manifest.json"]]
+    return [_members(_head_file("linear"))["manifest.json"]]
 
 
 def _schemas() -> list[bytes]:
-    return [_members(_members(_head_file(False))["estimator.skops"])["schema.json"]]
+    return [_members(_members(_head_file("estimator"))["estimator.skops"])["schema.json"]]
 
 
 def _estimator_arrays() -> list[bytes]:
-    estimator = _members(_members(_head_file(False))["estimator.skops"])
+    estimator = _members(_members(_head_file("estimator"))["estimator.skops"])
     return [estimator[_largest(estimator)]]
 
 
 def _arrays() -> list[bytes]:
-    arrays = _members(_members(_head_file(True))["linear.npz"])
+    arrays = _members(_members(_head_file("linear"))["linear.npz"])
     return [arrays["coef.npy"]]
 
 
+def _kernel_arrays() -> list[bytes]:
+    return [_members(_members(_head_file("kernel"))["kernel.npz"])["rows.npy"]]
+
+
+def _network_arrays() -> list[bytes]:
+    return [_members(_members(_head_file("network"))["network.npz"])["hidden_coef.npy"]]
+
+
 TARGETS = (
-    Target(name="head", run=_run, seeds=lambda: [_head_file(True), _head_file(False)]),
+    Target(
+        name="head",
+        run=_run,
+        seeds=lambda: [_head_file(kind) for kind in ("linear", "estimator", "kernel", "network")],
+    ),
     Target(name="head-manifest", run=_run_manifest, seeds=_manifests, is_json=True),
     Target(name="head-schema", run=_run_schema, seeds=_schemas, is_json=True),
     Target(name="head-estimator-array", run=_run_estimator_array, seeds=_estimator_arrays),
     Target(name="head-linear-array", run=_run_linear_array, seeds=_arrays),
+    Target(name="head-kernel-array", run=_run_kernel_array, seeds=_kernel_arrays),
+    Target(name="head-network-array", run=_run_network_array, seeds=_network_arrays),
 )

@@ -1,11 +1,14 @@
-"""The readers of what users bring: pictures, CSV lists and lists of splits."""
+"""The readers of what users bring: pictures, lists, lists of splits, shards and archives."""
 
 import contextlib
 import functools
 import io
+import json
 import os
 import pathlib
+import tarfile
 import tempfile
+import zipfile
 from unittest import mock
 
 import numpy as np
@@ -24,6 +27,7 @@ from featstore.io.tfrecord import TFRecordError, encode_example, iter_spans, wri
 _MAX_PIXELS = 2**18
 _MAX_TEXT_BYTES = 8192
 _RECIPE = ViewRecipe(flip=True, random_crop=1000, random_scale=1000, random_brightness=100)
+_PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 _KEPT: list[object] = []
 
 
@@ -50,7 +54,10 @@ def _run_decode(data: bytes) -> None:
 
 
 def _run_csv(data: bytes) -> None:
-    source = _source("fuzzed.csv" if len(data) % 2 else "fuzzed.tsv", data)
+    _check_list(_source("fuzzed.csv" if len(data) % 2 else "fuzzed.tsv", data))
+
+
+def _check_list(source: Source) -> None:
     paths = [record.path for record in source.records] + [path for path, _ in source.failures]
     assert len(set(paths)) == len(paths), "a path is there twice"
     for record in source.records:
@@ -76,6 +83,30 @@ def _run_shard(data: bytes) -> None:
         assert record.label is None or record.label.strip() == record.label != "", record
         with contextlib.suppress(ImageError):
             assert read_image(os.path.join(source.root, record.path)) in data
+
+
+def _run_archive(name: str, data: bytes, *, most: int = 1032) -> None:
+    source = _source(name, data)
+    paths = [record.path for record in source.records] + [path for path, _ in source.failures]
+    assert len(set(paths)) == len(paths), "a member is there twice"
+    n_bytes = 0
+    for record in source.records:
+        assert len(record.path) < _MAX_TEXT_BYTES, "a name that no catalog of many rows can keep"
+        assert ".." not in record.path.partition("::")[2].split("/"), record
+        assert record.label is None or record.label.strip() == record.label != "", record
+        with contextlib.suppress(ImageError):
+            n_bytes += len(read_image(os.path.join(source.root, record.path)))
+    assert n_bytes <= most * len(data), "a bomb"
+
+
+def _mended_tar(changed: bytes, seed: bytes) -> bytes:
+    """Make the checksums of headers that a seed has right again."""
+    mended = bytearray(changed)
+    for at in range(0, len(seed), 512):
+        if seed[at + 257 : at + 262] == b"ustar":
+            mended[at + 148 : at + 156] = b"        "
+            mended[at + 148 : at + 156] = b"%06o\0 " % sum(mended[at : at + 512])
+    return bytes(mended)
 
 
 def _mended_shard(changed: bytes, seed: bytes) -> bytes:
@@ -130,7 +161,7 @@ def _lists() -> list[bytes]:
         ("\t", "path\tsplit\nphotos/a.jpg\ttest\n"),
         (
             ",",
-            'sep=;\r\n"path" ; "class"\r\n"photos\\a.jpg" ; "x"\r\n;\r\nhttps://x//b.jpg;y\r\nphotos/b;z\r\n',
+            'sep=;\r\n"path" ; "class"\r\n"photos\\a.jpg" ; "x"\r\n;\r\nfile://x//b.jpg;y\r\nphotos/b;z\r\n',
         ),
     )
     written = [(mark, text.encode("utf-8", "surrogateescape")) for mark, text in lists]
@@ -160,9 +191,86 @@ def _shards() -> list[bytes]:
     return shards
 
 
+def _tars() -> list[bytes]:
+    names = ["a.jpg", "cat/b.png", f"{'long/' * 60}c.jpg", "Märzrose/d", "e.jpg"]
+    beside = {"a.cls": b"3", "cat/b.json": b'{"label": "cat", "x": [1]}', "e.txt": b"rose"}
+    found = []
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+            for name, data in {**dict.fromkeys(names, _PNG), **beside}.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+            link = tarfile.TarInfo("link.jpg")
+            link.type, link.linkname = tarfile.LNKTYPE, "a.jpg"
+            archive.addfile(link)
+        found.append(file.getvalue()[: -(-file.tell() // 512) * 512])
+    return found
+
+
+def _zips() -> list[bytes]:
+    found = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", method) as archive:
+            for name in ("data/cat/a.jpg", "data/dog/b.png", "data/Märzrose/c", "data/x.txt", "data/d/"):
+                archive.writestr(zipfile.ZipInfo(name), _PNG, method)
+        found.append(file.getvalue())
+    return found
+
+
+def _parquets() -> list[bytes]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["daisy", "rose"]}}
+    images = [{"bytes": _PNG, "path": name} for name in ("a.jpg", "b.png", None, "../c")]
+    table = pa.table({"image": images, "label": [0, 1, -1, None]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    found = []
+    for compression in ("none", "snappy", "zstd"):
+        file = io.BytesIO()
+        parquet.write_table(table, file, row_group_size=3, compression=compression)
+        found.append(file.getvalue())
+    return found
+
+
+def _json_lines() -> list[bytes]:
+    rows = [
+        {"file_name": "photos/a.jpg", "label": "rose", "group": 1, "split": "val"},
+        {"file_name": "photos/b.jpg", "label": 3.0, "note": [None]},
+        {"file_name": "gone", "label": None},
+    ]
+    return [b"\n".join(json.dumps(row).encode() for row in rows), json.dumps(rows[0]).encode()]
+
+
+def _annotations() -> list[bytes]:
+    names = ("photos/a.jpg", "photos/b", "gone.jpg")
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [{"image_id": number, "category_id": 7} for number in (0, 0, 1)],
+        "categories": [{"id": 7, "name": "rose"}, {"id": "8", "name": "tulip"}],
+    }
+    return [json.dumps(content).encode()]
+
+
 TARGETS = (
     Target(name="decode", run=_run_decode, seeds=_pictures),
     Target(name="csv", run=_run_csv, seeds=_lists),
     Target(name="tfrecord", run=_run_shard, seeds=_shards, mend=_mended_shard),
+    Target(name="tar", run=functools.partial(_run_archive, "fuzzed.tar"), seeds=_tars, mend=_mended_tar),
+    Target(name="zip", run=functools.partial(_run_archive, "fuzzed.zip"), seeds=_zips),
+    # Row groups may share pages, which are read as often.
+    Target(
+        name="parquet", run=functools.partial(_run_archive, "fuzzed.parquet", most=10**6), seeds=_parquets
+    ),
+    Target(name="json-lines", run=lambda data: _check_list(_source("fuzzed.jsonl", data)), seeds=_json_lines),
+    Target(
+        name="coco",
+        run=lambda data: _check_list(_source("fuzzed.json", data)),
+        seeds=_annotations,
+        is_json=True,
+    ),
     Target(name="split-list", run=_run_split_list, seeds=_split_lists),
 )

@@ -16,7 +16,7 @@ from PIL import Image
 from featstore.backbones import load_backbone
 from featstore.backbones.spec import BackboneSpec
 from featstore.hashing import content_hash
-from featstore.heads import fit
+from featstore.heads import fit, fit_labels
 from featstore.heads.forms.gated import GatedForm, unit_rows
 from featstore.heads.forms.linear import LinearForm
 from featstore.images import ViewRecipe, decode_views
@@ -90,8 +90,32 @@ def main(folder):
     head = fit(store.table(spec("float32").name), head="logistic", params={"C": 1.0})
     head.save(store.head_path("logistic"))
     gated(head).save(store.head_path("gated"))
+    fit(store.table(spec("float32").name), head="rbf", params={"gamma": 1.0, "alpha": 0.01}).save(
+        os.path.join(folder, "kernel.head")
+    )
+    options = {"alpha": 0.0, "hidden_units": 5, "steps": 60}
+    fit(store.table(spec("float32").name), head="mlp", params=options).save(
+        os.path.join(folder, "network.head")
+    )
+    write_several(folder, store)
     store.pack(os.path.join(folder, "golden.h5"), space=spec("float32").name)
     write_views(folder)
+
+
+def write_several(folder, store):
+    """Write a catalog whose images have several labels and weights, and a head that gives several."""
+    labels = [f"{label}|seen" if number % 2 else label for number, label in enumerate(LABELS)]
+    several = replace(
+        store.catalog(),
+        name="several",
+        labels=[*labels, None],
+        label_separator="|",
+        weights=[*(1.0 + number % 3 for number in range(N_IMAGES)), np.nan],
+    )
+    store.write_catalog(several)
+    table = store.table(spec("float32").name, "several")
+    fit_labels(table, head="ridge", params={"alpha": 1.0}).save(os.path.join(folder, "several.head"))
+    os.replace(store.catalog_path("several"), os.path.join(folder, "several.h5"))
 
 
 def gated(head):
@@ -107,7 +131,7 @@ def gated(head):
         members=np.array([[0, 3], [4, -1], [1, -1], [2, -1]]),
     )
     classes = np.array(["daisy", "moss", "rose", "tulip"])
-    return replace(head, name="gate", classes=classes, linear=None, gated=form)
+    return replace(head, name="gate", classes=classes, linear=None, gated=form, held_out={})
 
 
 def write_views(folder):

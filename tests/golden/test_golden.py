@@ -13,10 +13,11 @@ import pytest
 
 from featstore.backbones import load_backbone
 from featstore.hashing import content_hash
-from featstore.heads import Head
+from featstore.heads import Head, load_head
 from featstore.images import ViewRecipe, decode_views
 from featstore.splits import SplitRule
 from featstore.store import FeatureStore
+from featstore.store.catalog_file import read_catalog
 
 HERE = pathlib.Path(__file__).parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())
@@ -48,7 +49,7 @@ def expected_hashes():
     return np.repeat(np.arange(1, N_IMAGES + 1, dtype=np.uint8)[:, None], 32, axis=1)
 
 
-def test_every_version_is_there():
+def test_there_is_a_golden_store_of_every_version():
     assert VERSIONS[:5] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
 
 
@@ -81,7 +82,7 @@ def test_rows_are_those_that_were_written(name, dtype, store):
     }
 
 
-def test_views_are_told_apart(store):
+def test_views_are_distinguished(store):
     space = store.space("golden-75b0bfcb4a1e")
     [row] = space.rows(space.lookup(expected_hashes()[:1], view=1))
     np.testing.assert_array_equal(row, expected_features()[0] + 1)
@@ -117,7 +118,7 @@ class TestViews:
         pixels = self.pixels(version, told, recipe)
         assert [hashlib.sha256(seen.tobytes()).hexdigest() for seen in pixels] == told["pixels"]
 
-    def test_and_the_same_rows(self, version):
+    def test_the_same_bytes_give_the_same_rows(self, version):
         told, recipe = self.told(version)
         backbone = load_backbone("scattering", image_size=32, views=recipe)
         assert backbone.spec.fingerprint == told["fingerprint"]
@@ -205,6 +206,38 @@ def test_the_gate_is_where_it_was_when_it_was_saved(version):
     assert head.classes.tolist() == ["daisy", "moss", "rose", "tulip"]
     known = json.loads((HERE / "probabilities.json").read_text())[f"{version} gated"]
     np.testing.assert_allclose(head.predict_proba(expected_features()[:6]), known, rtol=1e-6)
+
+
+def test_a_kernel_head_gives_what_it_gave_when_it_was_saved():
+    # By make.py too; version 5 of the format of heads.
+    head = Head.load(HERE / "kernel.head")
+    known = json.loads((HERE / "probabilities.json").read_text())["kernel"]
+    np.testing.assert_allclose(head.predict_proba(expected_features()[:6]), known, rtol=1e-9)
+
+
+def test_a_network_head_gives_what_it_gave_when_it_was_saved():
+    # By make.py too; version 6 of the format of heads.
+    head = Head.load(HERE / "network.head")
+    known = json.loads((HERE / "probabilities.json").read_text())["network"]
+    np.testing.assert_allclose(head.predict_proba(expected_features()[:6]), known, rtol=1e-9)
+
+
+def test_a_head_that_gives_several_labels_gives_what_it_gave_when_it_was_saved():
+    # By make.py too; version 8 of the format of heads.
+    head = load_head(HERE / "several.head")
+    known = json.loads((HERE / "probabilities.json").read_text())["several"]
+    np.testing.assert_allclose(head.predict_proba(expected_features()[:6]), known, rtol=1e-9)
+    assert head.classes.tolist() == ["daisy", "rose", "seen", "tulip"]
+
+
+def test_a_catalog_of_several_labels_and_weights_is_read():
+    # By make.py too; version 2 of the format of catalogs.
+    catalog = read_catalog(str(HERE / "several.h5"))
+    assert catalog.label_separator == "|"
+    assert catalog.labels[:4] == ("daisy", "rose|seen", "tulip", "daisy|seen")
+    np.testing.assert_array_equal(
+        catalog.weights, [*(1.0 + number % 3 for number in range(N_IMAGES)), np.nan]
+    )
 
 
 def test_a_pack_is_plain_hdf5(golden):

@@ -42,7 +42,7 @@ def gated(n_old=4, n_new=2, *, seed=0, n_neighbors=7, n_old_neighbors=0, members
 ROWS = np.random.default_rng(9).normal(size=(20, DIM))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 9), st.integers(0, 9), st.integers(0, 99))
 def test_probabilities_sum_to_one_and_some_classes_are_those_renormalised(n_old, n_new, n_near, n_far, seed):
     form = gated(n_old, n_new, seed=seed, n_neighbors=n_near, n_old_neighbors=n_far)
@@ -63,6 +63,20 @@ def test_the_scores_are_those_of_the_formula():
     gate = form.weights @ [near, z.max(), far] + form.offset
     new = np.log(softmax(v[np.newaxis] / 1.5)[0]) + z.max() / 0.8 + gate
     np.testing.assert_allclose(form.scores(ROWS[:1])[0], [*(z / 0.8), *new], rtol=1e-6)
+
+
+def test_an_old_head_of_some_columns_does_not_see_the_others():
+    plain = gated(n_old_neighbors=4)
+    at = np.array([4, 0, 1, 3, 6])
+    new = LinearForm(coef=np.ones((2, 8)), intercept=np.zeros(2))
+    form = replace(plain, old_columns=at, new=new)
+    X = np.random.default_rng(1).normal(size=(6, 8))
+    np.testing.assert_array_equal(form.sides(X)[0], plain.sides(X[:, at])[0])
+    assert (form.sides(X)[1] != plain.sides(X[:, at])[1]).all()
+    assert form.feature_dim == 8
+    np.testing.assert_array_equal(GatedForm.from_arrays(form.arrays()).scores(X), form.scores(X))
+    with pytest.raises(HeadError, match="inconsistent shapes"):
+        replace(form, old_columns=None)
 
 
 def test_where_the_gate_is_zero_new_classes_together_are_as_likely_as_the_likeliest_old_one():
@@ -127,6 +141,11 @@ def test_arrays_rebuild_a_form_and_the_one_inside():
         ({"new.more": np.zeros(2)}, "unexpected arrays of a linear classifier"),
         ({"older.coef": np.zeros(2)}, "no array 'older.coef'"),
         ({"more": np.zeros(2)}, "unexpected arrays"),
+        ({"old_columns": np.arange(DIM - 1)}, "must be 5 int64 numbers"),
+        ({"old_columns": np.arange(DIM, dtype=np.int32)}, "must be 5 int64 numbers"),
+        ({"old_columns": np.arange(DIM) + 1}, "different and below 5"),
+        ({"old_columns": np.arange(DIM) - 1}, "different and below 5"),
+        ({"old_columns": np.array([0, 1, 2, 3, 3])}, "different and below 5"),
     ],
 )
 def test_unfit_arrays_are_refused(change, reason):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import sklearn
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -41,6 +41,7 @@ PARAMS = {
     "logistic": {"C": 0.1},
     "ridge": {"alpha": 10.0},
     "sgd": {"alpha": 0.001, "max_iter": 3},
+    "softmax": {"alpha": 0.01, "steps": 40},
     "svm": {"C": 0.1},
 }
 
@@ -285,8 +286,8 @@ def test_a_report_has_stable_keys(logistic):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewritten(saved, manifest={"format_version": 5})
-    with pytest.raises(FormatVersionError, match=r"has format version 5, .* upgrade featstore"):
+    rewritten(saved, manifest={"format_version": 9})
+    with pytest.raises(FormatVersionError, match=r"has format version 9, .* upgrade featstore"):
         Head.load(saved)
 
 
@@ -296,7 +297,7 @@ def test_a_newer_format_is_refused(saved):
         ({"format": "other"}, "not a head file"),
         ({"format_version": "1"}, "not a head file"),
         ({"classes": ["a", 3]}, "invalid classes"),
-        ({"classes": ["class 0", "class 1", "daisy"]}, "does not match"),
+        ({"classes": ["class 0", "class 1", "daisy"], "held_out": {}}, "does not match"),
         ({"feature_dim": "12"}, "invalid feature_dim"),
         ({"feature_dim": 13}, "do not match"),
         ({"feature_dim": True}, "invalid feature_dim"),
@@ -315,6 +316,9 @@ def test_a_newer_format_is_refused(saved):
         ({"spec": {"parts": []}}, "two or more different backbones"),
         ({"spec": {"parts": 3}}, "has parts and nothing else"),
         ({"reject": {"below": 2}}, "invalid reject"),
+        ({"held_out": {"class 0": [0.5]}}, "invalid held_out"),
+        ({"held_out": {f"class {n}": [0.5, 0.4] for n in range(3)}}, "invalid held_out"),
+        ({"held_out": {f"class {n}": [2] for n in range(3)}}, "invalid held_out"),
     ],
 )
 def test_an_invalid_manifest_is_refused(saved, manifest, message):
@@ -440,7 +444,7 @@ def test_a_further_member_is_refused(saved):
 
 
 @given(st.data())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_file_is_an_error_of_ours_or_harmless(saved, data):
     whole = saved.read_bytes()
     damaged = bytearray(whole)

@@ -138,7 +138,7 @@ def refusal(head, spec):
     return str(caught.value)
 
 
-def test_another_recipe_is_told_in_words(table, make_spec):
+def test_another_recipe_is_reported_in_words(table, make_spec):
     recipe = ViewRecipe(flip=True, random_crop=12.5)
     head = fit(table.but(spec=make_spec(views=recipe)), head="centroid")
     assert "views is flip, random_crop 12.5 in the head and none here" in refusal(head, make_spec())
@@ -146,7 +146,7 @@ def test_another_recipe_is_told_in_words(table, make_spec):
     assert "12.5 in the head and random_scale 10 here" in refusal(head, other)
 
 
-def test_joined_backbones_are_told_apart_part_by_part(table, make_spec):
+def test_joined_backbones_are_distinguished_part_by_part(table, make_spec):
     one, two = make_spec(), make_spec(size_px=(128, 128))
     three = make_spec(size_px=(160, 160))
     head = fit(table.but(spec=JoinedSpec((one, two))), head="centroid")

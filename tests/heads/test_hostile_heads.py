@@ -402,7 +402,7 @@ def test_unions_that_follow_each_other_are_bounded_together(load_only, table):
     ],
     ids=["twice", "unsorted", "empty", "zero"],
 )
-def test_classes_that_cannot_be_told_apart_are_refused(classes, load, members):
+def test_classes_that_cannot_be_distinguished_are_refused(classes, load, members):
     manifest = {**json.loads(members["manifest.json"]), "classes": classes}
     with pytest.raises(HeadError, match="invalid classes"):
         load(manifest_json=json.dumps(manifest).encode())

@@ -74,7 +74,7 @@ def test_what_is_not_linear_or_has_other_probabilities_has_no_form(estimator):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_scale_of_the_features_does_not_matter(seed, factor, shift):
     X, y = data_of(3, seed)
     wide = X.astype(np.float64) * factor + shift

@@ -2,7 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import RidgeClassifier
@@ -117,7 +117,7 @@ def test_no_penalty_on_singular_features_gives_the_shortest_solution(make_table,
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 1e3]), st.floats(-1e4, 1e4))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 def test_the_scale_and_place_of_the_features_do_not_matter(make_table, make_blobs, seed, factor, shift):
     X, y = make_blobs(spread=2.0, seed=seed)
     wide = X.astype(np.float64)

@@ -49,7 +49,7 @@ def test_without_a_share_for_validation_nothing_is_taken(listed):
         fit(listed, rule=SplitRule(validation=0))
 
 
-def test_what_the_rule_adds_to_a_given_test_split_is_told(make_table, make_blobs, caplog):
+def test_what_the_rule_adds_to_a_given_test_split_is_reported(make_table, make_blobs, caplog):
     table = make_table(*make_blobs(), given=[""] * 200 + ["test"] * 40)
     n_test = fit(table).test["n"]
     assert f"{n_test - 40} of the {n_test} images in test have no given split" in caplog.text
@@ -88,7 +88,7 @@ def test_given_splits_can_tear_apart_what_a_pattern_finds(listed):
         fit(listed, rule=rule, params={"C": 1})
 
 
-def test_one_image_given_and_its_group_dealt_elsewhere_is_refused(make_table, make_blobs):
+def test_one_image_given_and_its_group_assigned_elsewhere_is_refused(make_table, make_blobs):
     groups = groups_of(*[6] * 40)
     table = make_table(*make_blobs(), given=["test"] + [""] * 239).but(groups=groups)
     with pytest.raises(SplitError, match=r"1 of 40 groups .*'plant 0' \(5 in validation, 1 in test\);"):
@@ -110,7 +110,7 @@ def test_images_without_labels_tear_no_group_apart(listed):
     assert fit(listed.but(groups=groups, y=y), rule=SplitRule(by="group", validation=0.3)).test["n"] == 35
 
 
-def test_labelled_images_without_a_group_are_told_of(make_table, make_blobs, caplog):
+def test_labelled_images_without_a_group_are_reported(make_table, make_blobs, caplog):
     X, y = make_blobs()
     y[:50] = ""
     groups = np.array([f"plant {number // 4}" if number < 200 else "" for number in range(240)])
@@ -118,7 +118,7 @@ def test_labelled_images_without_a_group_are_told_of(make_table, make_blobs, cap
     assert "40 of 190 images have no group: they are split by content" in caplog.text
 
 
-def test_groups_that_a_rule_pays_no_heed_to_are_told_of(make_table, make_blobs, caplog):
+def test_groups_that_a_rule_ignores_are_reported(make_table, make_blobs, caplog):
     groups = np.array([f"plant {number // 4}" for number in range(240)])
     fit(make_table(*make_blobs()).but(groups=groups))
     assert (

@@ -30,7 +30,7 @@ def test_a_grid_begins_with_the_most_regularised(info):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    known = "centroid, knn, lda, logistic, ridge, sgd, svm"
+    known = "centroid, knn, lda, logistic, mlp, rbf, ridge, sgd, softmax, svm"
     with pytest.raises(UnknownHeadError, match=rf"no head 'logistics'; the heads are {known}; .*logistic\?"):
         find_head("logistics")
 

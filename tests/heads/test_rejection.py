@@ -63,7 +63,7 @@ def test_a_head_reports_what_its_threshold_costs_and_brings(hard):
     assert head.to_dict()["reject"]["below"] == 0.8
 
 
-def test_by_folds_it_is_told_of_all_that_were_held_out(hard):
+def test_by_folds_rejection_is_scored_on_all_that_were_held_out(hard):
     head = fit(hard, head="ridge", folds=3, reject=0.6)
 
     assert head.reject["validation"]["n"] == head.validation["n"] == (hard.splits() != "test").sum()

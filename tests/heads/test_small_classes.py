@@ -29,7 +29,7 @@ def test_no_salt_stops_a_fit(make_small, salt):
     assert told == {"train": [1, 1, 1], "test": [0, 1, 1], "validation": [0, 0, 1]}
 
 
-def test_what_small_classes_lack_is_told_in_one_warning(make_small, caplog):
+def test_what_small_classes_lack_is_reported_in_one_warning(make_small, caplog):
     fit(make_small(1, 2, 3), head="ridge", rule=SplitRule(salt="3"))
 
     [record] = caplog.records
@@ -73,7 +73,7 @@ def test_folds_are_not_stopped_by_a_class_of_one(make_small, folds):
     assert set(head.counts["train"]) == {"class 0", "class 1", "small 0", "small 1", "small 2"}
 
 
-def test_a_head_is_evaluated_on_the_test_images_that_it_was_dealt(make_small):
+def test_a_head_is_evaluated_on_the_test_images_that_it_was_assigned(make_small):
     table = make_small(2, 3)
     head = fit(table, head="ridge", rule=SplitRule(salt="1"))
 

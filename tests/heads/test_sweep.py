@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from featstore.errors import HeadError, SplitError
 from featstore.heads import find_head, fit, known_heads
 from featstore.heads.calibration import class_scores, fit_temperature
+from featstore.heads.fitting.sweep_scores import chosen
 from featstore.splits import HashKFold, SplitRule, fold_numbers
 from featstore.stats.metrics import log_loss
 
@@ -58,7 +59,7 @@ def test_other_processes_give_the_same_bits(hard, name, folds):
     assert found == bits(fit(hard, head=name, folds=folds))
 
 
-def test_what_a_task_warns_about_in_a_thread_is_told_of_its_own_setting(hard, caplog):
+def test_warnings_of_a_task_in_a_thread_name_its_own_setting(hard, caplog):
     head = fit(hard, params={"max_iter": 2}, folds=3, jobs=2)
 
     assert len(caplog.records) == 1
@@ -127,9 +128,9 @@ def test_without_refit_the_folds_and_the_fit_are_in_train_alone(hard):
 
 def test_the_best_setting_of_the_folds_is_kept(hard):
     head = fit(hard, head="ridge", folds=3)
-    best = min(step["cross_entropy"] for step in head.sweep)
+    best = chosen([step["cross_entropy"] for step in head.sweep])
 
-    assert head.params == next(step["params"] for step in head.sweep if step["cross_entropy"] == best)
+    assert head.params == head.sweep[best]["params"]
     assert head.choice["by"] == "cross_entropy"
     assert len(head.sweep) == len(find_head("ridge").grid["alpha"])
 
@@ -178,7 +179,7 @@ def test_folds_need_no_validation_split(hard):
     assert head.validation["n"] == head.choice["n"] == sum(head.counts["train"].values())
 
 
-def test_a_class_of_one_image_is_in_every_fit_and_judged_by_no_fold(hard, caplog):
+def test_a_class_of_one_image_is_in_every_fit_and_scored_by_no_fold(hard, caplog):
     y = hard.y.copy()
     y[0] = "lonely"
     head = fit(hard.but(y=y), folds=2, params={"C": 0.1})
@@ -260,6 +261,22 @@ def test_the_setting_is_chosen_by_cross_entropy_and_not_by_accuracy(hard):
 
     assert least["params"] != most["params"]
     assert head.params == least["params"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ([0.5, 0.4, 0.3, 0.4], 2),
+        ([0.5, 0.4, 0.3963], 1),  # 0.9% less
+        ([0.5, 0.4, 0.3957], 2),  # 1.1% less
+        ([0.5, 0.4, 0.3963, 0.392], 3),  # 2% less than what was chosen before
+        ([0.0, 0.0], 0),
+        ([np.inf, np.inf, 0.7], 2),
+        ([np.inf, np.inf], 0),
+    ],
+)
+def test_weaker_regularisation_must_take_a_hundredth_of_the_cross_entropy_away(losses, best):
+    assert chosen(losses) == best
 
 
 @pytest.mark.parametrize(("name", "salt"), [("logistic", "a"), ("svm", "b")])

@@ -17,7 +17,7 @@ NAMES = ["logistic", "svm"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_digits_are_told_apart(make_table, name):
+def test_digits_are_distinguished(make_table, name):
     X, y = load_digits(return_X_y=True)
     head = fit(make_table(X.astype(np.float32), y.astype(str)), head=name)
 

@@ -224,7 +224,7 @@ def test_the_second_picture_of_an_album_is_not_looked_at():
     assert np.abs(np.subtract(only_colour(album), ORANGE)).max() <= 3
 
 
-def test_a_format_is_told_by_its_bytes_and_ghostscript_is_never_reached():
+def test_a_format_is_recognised_by_its_bytes_and_ghostscript_is_never_reached():
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"
     with pytest.raises(ImageError, match="PostScript"):
         decode_image(postscript, size_px=(4, 4))

@@ -45,6 +45,24 @@ def test_crop_keeps_the_aspect_ratio_of_the_result():
     assert difference(decode_image(encoded(image), size_px=(30, 10), resize="crop"), expected).max() == 0
 
 
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+def test_a_crop_fraction_takes_the_middle_of_what_is_shown_and_bicubic_is_pillows(resize):
+    box = {"stretch": (10, 5, 70, 35), "crop": (25, 5, 55, 35)}[resize]
+    image = picture(80, 40)
+    expected = image.resize((16, 16), Image.Resampling.BICUBIC, box)
+    pixels = decode_image(
+        encoded(image), size_px=(16, 16), resize=resize, interpolation="bicubic", crop_fraction=0.75
+    )
+    assert difference(pixels, expected).max() == 0
+
+
+def test_bicubic_overshoot_at_the_edge_of_a_cut_out_stays_a_colour():
+    cut_out = Image.new("RGBA", (40, 40), (255, 255, 255, 0))
+    cut_out.paste((250, 250, 250, 255), (11, 11, 29, 29))
+    pixels = decode_image(encoded(cut_out), size_px=(90, 90), interpolation="bicubic")
+    assert pixels.min() >= 240
+
+
 def test_pad_fits_inside_and_centres_on_black():
     image = Image.new("RGB", (80, 40), (200, 100, 50))
     pixels = decode_image(encoded(image), size_px=(21, 20), resize="pad")
@@ -142,8 +160,8 @@ def test_scaled_jpeg_decoding_is_close_to_full_decoding(rule, orientation, monke
     drafts = []
     draft = photo_module._draft
 
-    def watched(image, box, inner, magnification):
-        result = draft(image, box, inner, magnification)
+    def watched(image, box, enough):
+        result = draft(image, box, enough)
         drafts.append(image.size)
         return result
 
@@ -190,7 +208,7 @@ def test_scaled_decoding_minds_the_last_pixels_that_are_not_whole():
 @pytest.mark.parametrize("size", [(1, 1), (1, 30_000), (30_000, 1), (2, 2)])
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_extreme_shapes(size, rule, kind):
+def test_extreme_shapes_are_decoded_without_artefacts(size, rule, kind):
     data = encoded(
         Image.new("RGB", size, (200, 100, 50)), kind, **({"quality": 95} if kind == "JPEG" else {})
     )

@@ -171,7 +171,7 @@ def test_views_are_drawn_as_they_are_asked_for(monkeypatch):
     assert finished == [RECIPE.draw(CONTENT, 1), RECIPE.draw(CONTENT, 2)]
 
 
-def test_bad_bytes_are_told_as_ever():
+def test_bad_bytes_are_refused():
     with pytest.raises(ImageError, match="truncated"):
         views_of(PHOTO[:100], [0, 1])
 

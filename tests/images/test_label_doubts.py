@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from featstore.images.sources.label_doubts import label_doubts
+from featstore.images.sources.label_doubts import label_doubts, separator_doubts
+from featstore.images.sources.records import ImageRecord
+from featstore.io.stamps import UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,25 @@ def test_measurements_are_named(labels):
 )
 def test_names_of_classes_raise_no_doubt(labels):
     assert label_doubts(labels) == []
+
+
+def records_of(*labels, path=None):
+    return [
+        ImageRecord(path=path or f"{n}.png", label=label, stamp=UNKNOWN) for n, label in enumerate(labels)
+    ]
+
+
+def test_a_separator_that_is_in_no_label_is_named():
+    (doubt,) = separator_doubts(records_of("sea|sky", "sky", None), ";")
+    assert "'sea|sky', 'sky', has ';' in it" in doubt
+
+
+@pytest.mark.parametrize(
+    "records",
+    [records_of("sea;sky", "sky"), records_of("sky", ";"), records_of("sky", "sea", path="a.png")],
+)
+def test_a_separator_or_two_rows_of_an_image_raise_no_doubt(records):
+    assert separator_doubts(records, ";") == []
 
 
 def test_a_hundred_thousand_labels_take_no_time():

@@ -106,12 +106,12 @@ def test_columns_have_the_names_that_a_csv_takes(photos):
 
 
 def test_paths_mean_what_they_do_in_a_csv(photos):
-    given = [f" {PATHS[0]} ", PATHS[1].replace("/", "\\"), "https://example.com/a.png", "photos/2"]
+    given = [f" {PATHS[0]} ", PATHS[1].replace("/", "\\"), "file://example.com/a.png", "photos/2"]
     source = open_source(given)
     assert [row[0] for row in rows(source)] == [*PATHS, "photos/2.png"]
     ((path, reason),) = source.failures
-    assert path == "https://example.com/a.png"
-    assert reason.startswith("an address, not a file")
+    assert path == "file://example.com/a.png"
+    assert reason.startswith("the address of a file on another machine")
 
 
 def test_rows_that_repeat_are_dropped_and_missing_files_listed(photos):
@@ -136,7 +136,10 @@ def test_rows_that_repeat_are_dropped_and_missing_files_listed(photos):
         (pd.DataFrame({"where": PATHS}), "column 'path'.* found 'where': .*columns=.'where': 'path'"),
         (pd.DataFrame([PATHS], columns=["path", "path"]), "the column 'path' is named more than once"),
         (pd.DataFrame({"image": PATHS, "file": PATHS}), "'file' and 'image' may each be the column 'path'"),
-        (pd.DataFrame({"path": PATHS, "label": ["a", "\ud800"]}), "row 1: the label .* in UTF-8"),
+        (
+            pd.DataFrame({"path": PATHS, "label": ["a", "\ud800"]}, dtype=object),
+            "row 1: the label .* in UTF-8",
+        ),
         (["\ud800.png"], "cannot be the path"),
         (pd.DataFrame(), "column 'path'.* found none"),
         (
@@ -170,7 +173,7 @@ def test_a_table_is_extracted_and_extracted_again(photos):
 def test_a_list_does_not_take_the_catalog_of_a_folder(photos):
     folder = photos.rename(photos.parent / "images")
     featstore.extract(folder, "s.fstore", backbone=CountingBackbone())
-    with pytest.raises(SourceError, match=r"describes .*images, not a list; give this source a name"):
+    with pytest.raises(SourceError, match=r"describes .*images, not a list; give this source another name"):
         featstore.extract(["images/0.png"], "s.fstore", backbone=CountingBackbone())
     featstore.extract(["images/0.png"], "s.fstore", backbone=CountingBackbone(), catalog="one")
     with pytest.raises(SourceError, match="describes a list"):
@@ -189,5 +192,5 @@ def test_lists_of_splits_fit_a_list_of_images(photos):
     source = open_source(PATHS, test_list="test.txt")
     assert [record.split for record in source.records] == [None, "test"]
     table = pd.DataFrame({"path": PATHS, "split": ["train", "test"]})
-    with pytest.raises(SourceError, match="'the list' gives splits of its own, by the list's column split"):
+    with pytest.raises(SourceError, match="'the list' gives splits itself, by the list's column split"):
         open_source(table, test_list="test.txt")

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageOps
 
 import featstore.images.photo as photo_module
-from featstore.images.decode import decode_image
+from featstore.images.decode import decode_image, iter_views
 from featstore.images.in_memory import content_of
 from featstore.images.photo import read_photo
-from odd_images import ODD, XMP, jpeg, scene
+from odd_images import ODD, XMP, encoded, jpeg, scene
 
 SIZE_PX = (32, 48)
 
@@ -93,3 +93,37 @@ def test_the_file_needs_numpy_and_pillow_alone(tmp_path):
     assert pixels == str(decode_image(ODD["xmp-6.jpg"], size_px=(2, 3)).tolist())
     assert not re.findall(r"\bfeatstore\S*", modules)
     assert os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("name", ODD)
+def test_pixels_at_several_sizes_are_those_of_each_size_alone(name, resize):
+    decoded = []
+    for size_px in ((8, 8), (32, 48), (200, 150)):
+        (found,) = iter_views(
+            ODD[name],
+            size_px=size_px,
+            resize=resize,
+            recipe=None,
+            content_hash=b"",
+            views=[0],
+            decoded=decoded,
+        )
+        np.testing.assert_array_equal(found, decode_image(ODD[name], size_px=size_px, resize=resize))
+
+
+def test_a_photo_is_decoded_once_for_sizes_that_take_all_of_it():
+    data, decoded = encoded(scene(size=(400, 300)), "JPEG"), []
+    sizes = {(size, size): [] for size in (224, 320, 448)}
+    for size_px in sizes:
+        [*iter_views(data, size_px=size_px, recipe=None, content_hash=b"", views=[0], decoded=decoded)]
+
+    assert len(decoded) == 1
+
+
+def test_a_jpeg_that_was_decoded_at_a_fraction_is_decoded_again_for_a_larger_size():
+    data, decoded = encoded(scene(size=(1600, 1200)), "JPEG"), []
+    for side in (64, 800):
+        [*iter_views(data, size_px=(side, side), recipe=None, content_hash=b"", views=[0], decoded=decoded)]
+
+    assert [photo.least is None for photo in decoded] == [True, False]

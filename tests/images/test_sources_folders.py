@@ -220,7 +220,12 @@ def test_a_folder_with_nothing_but_failures_names_one(tmp_path):
         open_source(tmp_path)
 
 
-def test_a_missing_folder(tmp_path):
+def test_an_empty_path_says_what_to_give():
+    with pytest.raises(SourceError, match="path is empty; give a folder of images"):
+        open_source("")
+
+
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(SourceError, match="there is nothing at"):
         open_source(tmp_path / "gone")
 
@@ -246,7 +251,7 @@ def test_a_pipe_as_the_source_does_not_block(tmp_path):
 
 
 @pytest.mark.parametrize(("path", "reason"), [("", "empty"), ("a\0b", "NUL")])
-def test_paths_that_are_none(path, reason):
+def test_unusable_paths_are_refused(path, reason):
     with pytest.raises(SourceError, match=reason):
         open_source(path)
 
@@ -258,9 +263,9 @@ def test_a_single_image_is_not_a_source(tmp_path):
 
 
 def test_a_file_that_is_neither_list_nor_image(tmp_path):
-    write(tmp_path, "photos.zip")
+    write(tmp_path, "photos.rar")
     with pytest.raises(SourceError, match=r"\.csv .*\.tsv"):
-        open_source(tmp_path / "photos.zip")
+        open_source(tmp_path / "photos.rar")
 
 
 def test_the_source_states_where_it_is(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def paths(source):
     ["IMG_0001", "x.jpg?w=640", "photo.jpeg.1", "photo.jpg.", "photo.png ", "2024.01.02", "data", "a.php"],
 )
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM"])
-def test_where_a_name_does_not_tell_the_first_bytes_do(tmp_path, name, kind):
+def test_where_a_name_is_unclear_the_first_bytes_decide(tmp_path, name, kind):
     write(tmp_path, f"a/{name}", data=encoded(kind))
     source = open_source(tmp_path)
     assert [(record.path, record.label) for record in source.records] == [(f"a/{name}", "a")]

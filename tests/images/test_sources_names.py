@@ -109,7 +109,7 @@ def test_a_file_in_the_very_form_of_the_list_is_the_one_that_is_meant(two_forms)
         (["1 1", "2 2"], 0),
     ],
 )
-def test_what_looks_alike(names, groups):
+def test_names_that_look_alike_are_grouped(names, groups):
     assert len(look_alikes(names)) == (groups or 0)
     assert (look_alike_warning(names) is None) == (not groups)
 

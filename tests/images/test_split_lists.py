@@ -209,7 +209,7 @@ def test_a_list_that_cannot_be_read_is_refused(food, name, says):
 def test_lists_beside_a_column_of_splits_are_refused(food):
     (food / "all.csv").write_text("path,split\npie/1.jpg,\npie/2.jpg,test\n")
     with pytest.raises(
-        SourceError, match=r"splits of its own, by the list's column split \('pie/2.jpg' is in test\)"
+        SourceError, match=r"splits itself, by the list's column split \('pie/2.jpg' is in test\)"
     ):
         open_source(food / "all.csv", test_list=written(food, "pie/1"))
 

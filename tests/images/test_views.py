@@ -97,7 +97,7 @@ def test_whole_numbers_and_fractions_are_one_recipe():
     assert ViewRecipe(random_crop=10) == ViewRecipe(random_crop=10.0)
 
 
-def test_a_recipe_is_told_in_a_line():
+def test_a_recipe_is_reported_in_a_line():
     assert (
         str(ViewRecipe(flip=True, random_crop=10, random_scale=2.5))
         == "flip, random_crop 10%, random_scale 2.5%"

@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_the_temporary_file_is_told_by_its_name_and_kept_apart(tmp_path):
+def test_the_temporary_file_is_recognised_by_its_name_and_kept_apart(tmp_path):
     with replacing(str(tmp_path / "a.h5")) as temporary:
         assert os.path.dirname(temporary) == str(tmp_path)
         assert os.path.basename(temporary).startswith(".tmp-")

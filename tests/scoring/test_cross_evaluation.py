@@ -8,7 +8,7 @@ import pytest
 from fake_tables import blobs, table_of
 from featstore import cross_evaluate, evaluate, fit
 from featstore.errors import HeadError, SplitError
-from featstore.scoring import cross_evaluation
+from featstore.scoring import cross_folds
 from featstore.scoring.fold_groups import assign_folds
 from featstore.splits import SplitRule
 
@@ -21,18 +21,18 @@ def noisy():
 def fits_of(monkeypatch):
     """Keep what each fold's head was fitted on, and what it was asked for."""
     seen = []
-    of = cross_evaluation.fit
+    of = cross_folds.fit
 
     def spied(table, **options):
         head = of(table, **options)
         seen.append((head, table.content_hash_bytes[np.asarray(table.given_splits) == "test"]))
         return head
 
-    monkeypatch.setattr(cross_evaluation, "fit", spied)
+    monkeypatch.setattr(cross_folds, "fit", spied)
     return seen
 
 
-def test_every_labelled_image_is_judged_by_a_head_that_never_saw_it(noisy, monkeypatch):
+def test_every_labelled_image_is_scored_by_a_head_that_never_saw_it(noisy, monkeypatch):
     seen = fits_of(monkeypatch)
     y = np.where(np.arange(300) % 10 == 0, "", noisy.y)
     found = cross_evaluate(noisy.but(y=y), folds=4)
@@ -56,7 +56,7 @@ def test_the_interval_holds_the_accuracy_on_many_further_images():
     assert low < evaluate(fit(few, rule=SplitRule(test=0)), others, split="all").top1 < high
 
 
-def test_a_class_of_three_images_is_judged_and_one_of_a_single_image_is_named(noisy):
+def test_a_class_of_three_images_is_scored_and_one_of_a_single_image_is_named(noisy):
     y = noisy.y.astype("<U8")
     y[:3], y[3] = "badger", "lynx"
     found = cross_evaluate(noisy.but(y=y))
@@ -116,7 +116,7 @@ def test_what_cannot_be_is_refused(noisy):
         cross_evaluate(noisy.but(y=np.full(300, "")))
 
 
-def test_classes_are_dealt_evenly():
+def test_classes_are_assigned_evenly():
     y = np.repeat([0, 1, 2], [50, 12, 5])
     folds = assign_folds([f"{number:064x}" for number in range(67)], y, folds=5, salt="")
     counts = np.array([np.bincount(folds[y == code], minlength=5) for code in range(3)])

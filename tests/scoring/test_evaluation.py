@@ -25,7 +25,7 @@ def noisy(make_table, make_blobs):
 
 
 @pytest.mark.parametrize("name", ["logistic", "svm"])
-def test_the_figures_are_those_of_scikit_learn(noisy, name):
+def test_the_scores_are_those_of_scikit_learn(noisy, name):
     head = fit(noisy, head=name)
     found = evaluate(head, noisy)
     chosen = noisy.splits(SplitRule()) == "test"
@@ -76,7 +76,7 @@ def test_an_evaluation_is_json_with_stable_keys(noisy):
     found = json.loads(json.dumps(evaluate(fit(noisy), noisy).to_dict()))
 
     assert set(found) == {
-        *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified"),
+        *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified", "sets"),
         *("precision@1", "recall@5", "top5_ci", "top1_bootstrap_ci", "macro_f1", "macro_f1_ci"),
         *("balanced_accuracy", "balanced_accuracy_ci", "log_loss", "brier_score", "calibration_error"),
         *("calibration", "baseline", "resampling", "test_views", "parts", "scored", "seen_by", "folds"),
@@ -103,7 +103,7 @@ def test_inceptions_names_are_other_names_of_the_same_figures(noisy):
     assert told["top5_ci"][0] < told["top5"]
 
 
-def test_the_other_figures_are_those_of_scikit_learn(noisy):
+def test_the_other_scores_are_those_of_scikit_learn(noisy):
     head = fit(noisy)
     found = evaluate(head, noisy)
     chosen = noisy.splits() == "test"
@@ -117,7 +117,7 @@ def test_the_other_figures_are_those_of_scikit_learn(noisy):
     assert sum(one["n"] for one in found.calibration) == found.n
 
 
-def test_intervals_hold_their_figures_and_are_the_same_every_time(noisy):
+def test_intervals_hold_their_scores_and_are_the_same_every_time(noisy):
     head = fit(noisy)
     found, again = evaluate(head, noisy), evaluate(head, noisy)
 

@@ -56,7 +56,7 @@ def test_all_test_images_may_be_near_duplicates(planted):
     assert (found["n_test"], found["n_without"], found["top1_without"]) == (30, 0, None)
 
 
-def test_none_is_none(make_table, make_blobs, caplog):
+def test_without_leakage_nothing_is_reported(make_table, make_blobs, caplog):
     table = make_table(*make_blobs(feature_dim=128))
     assert leakage(fit(table, params={"C": 0.01}), table)["n_test"] == 0
     assert not caplog.records

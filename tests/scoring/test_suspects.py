@@ -77,7 +77,7 @@ def test_twice_the_same_table_gives_the_same_result(planted):
     assert find_suspects(planted[0]) == find_suspects(planted[0])
 
 
-def test_images_of_one_group_are_judged_together(planted):
+def test_images_of_one_group_are_scored_together(planted):
     table, wrong, _ = planted
     row = int(wrong[0])
     X = table.X.copy()
@@ -101,7 +101,7 @@ def test_images_without_a_label_are_left_out(planted):
     assert all(suspect.row >= 100 for suspect in found.suspects)
 
 
-def test_a_class_that_is_in_one_fold_only_is_not_judged(planted):
+def test_a_class_that_is_in_one_fold_only_is_not_scored(planted):
     table, _, _ = planted
     y = table.y.astype("<U20")
     y[5] = "once"
@@ -127,7 +127,7 @@ def test_the_result_is_json(planted):
     }
 
 
-def test_what_cannot_be_judged_is_refused(planted):
+def test_what_cannot_be_scored_is_refused(planted):
     table, _, _ = planted
     with pytest.raises(UnknownHeadError):
         find_suspects(table, head="forest")
@@ -152,7 +152,7 @@ def test_classes_may_count_alike(planted):
         find_suspects(few, class_weight={"moss": 2.0})
 
 
-def test_copies_of_a_file_in_different_groups_are_judged_together(planted, monkeypatch):
+def test_copies_of_a_file_in_different_groups_are_scored_together(planted, monkeypatch):
     table, _, _ = planted
     hashes = table.content_hash_bytes.copy()
     hashes[300:] = hashes[:300]

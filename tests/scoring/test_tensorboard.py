@@ -85,14 +85,14 @@ def test_a_failure_leaves_no_file(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot make the folder"):
         write_scalars(tmp_path / "file" / "run", [])
 
 
 def test_without_tensorboard_the_extra_is_named(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(MissingExtraError, match=r'pip install "featstore\[tensorboard\]"'):
         write_scalars(tmp_path, [])
 

@@ -60,7 +60,7 @@ def test_a_curve_ends_at_the_head_that_fit_gives(head, table):
     assert found.points[-1]["n_train"] == (table.splits() == "train").sum()
 
 
-def test_suspects_are_judged_by_views_that_no_fit_has_seen(table):
+def test_suspects_are_scored_by_views_that_no_fit_has_seen(table):
     found = find_suspects(table, head="ridge", params={"alpha": 10.0}, views=VIEWS, folds=4)
     assert found.n_images == len(table)
     is_right = np.zeros(len(table), bool)

@@ -1,11 +1,13 @@
 import os
 import sys
+import tracemalloc
 import zlib
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.class_names import normalised_name
@@ -31,7 +33,7 @@ ROWS = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=st.lists(ROWS, max_size=8), root=NAMES, location=NAMES)
 def test_what_is_written_is_read_back(rows, root, location, tmp_path):
     paths, labels, groups, splits, reasons, hashes, sizes, mtimes = (
@@ -153,7 +155,7 @@ def test_a_failed_image_is_not_usable_whether_it_was_hashed_or_not(make_catalog,
     assert catalog.usable.tolist() == [True, False, False]
 
 
-def test_absolute_paths(make_catalog):
+def test_relative_paths_become_absolute(make_catalog):
     assert make_catalog(2, paths=["a/1.jpg", "/mnt/2.jpg"]).absolute_paths() == [
         "/data/photos/a/1.jpg",
         "/mnt/2.jpg",
@@ -166,7 +168,7 @@ def test_the_name_is_that_of_the_file(make_catalog, store):
     assert store.catalog().name == "renamed"
 
 
-def test_no_file(tmp_path):
+def test_a_missing_catalog_is_not_found(tmp_path):
     with pytest.raises(StoreNotFoundError):
         read_catalog(str(tmp_path / "photos.h5"))
 
@@ -174,7 +176,7 @@ def test_no_file(tmp_path):
 def test_a_newer_version_asks_for_an_upgrade(make_catalog, store):
     store.write_catalog(make_catalog())
     with h5py.File(store.catalog_path("photos"), "r+") as file:
-        file.attrs["format_version"] = 2
+        file.attrs["format_version"] = 3
     with pytest.raises(FormatVersionError, match="upgrade"):
         store.catalog()
 
@@ -280,3 +282,62 @@ def test_a_dataset_that_is_not_as_it_must_be_is_refused(name, make, make_catalog
         make(file, name, values)
     with pytest.raises(DamagedError, match=r"photos\.h5"):
         store.catalog()
+
+
+def weighted(weights):
+    n = len(weights)
+    return Catalog(
+        name="photos",
+        root="/photos",
+        location="/photos",
+        paths=[f"{number}.png" for number in range(n)],
+        labels=["a"] * n,
+        groups=[None] * n,
+        splits=[None] * n,
+        content_hash=np.ones((n, 32), np.uint8),
+        sizes=np.zeros(n, np.int64),
+        mtimes_ns=np.zeros(n, np.int64),
+        reasons=[None] * n,
+        weights=weights,
+    )
+
+
+def test_weights_are_read_back_in_a_format_that_earlier_readers_refuse(tmp_path, monkeypatch):
+    catalog = weighted([0.5, np.nan, 2.0])
+    write_catalog(str(tmp_path / "photos.h5"), catalog)
+    again = read_catalog(str(tmp_path / "photos.h5"))
+
+    np.testing.assert_array_equal(again.weights, [0.5, np.nan, 2.0])
+    assert again.equals(catalog)
+    assert not again.equals(weighted([0.5, np.nan, 2.5]))
+    monkeypatch.setattr("featstore.store.catalog_columns.CATALOG_VERSION", 1)
+    with pytest.raises(FormatVersionError, match=r"has format version 2.* upgrade featstore"):
+        read_catalog(str(tmp_path / "photos.h5"))
+
+
+def test_without_weights_the_format_is_that_of_earlier_versions(tmp_path):
+    write_catalog(str(tmp_path / "photos.h5"), weighted([np.nan, np.nan]))
+    with h5py.File(tmp_path / "photos.h5") as file:
+        assert file.attrs["format_version"] == 1
+        assert "weight" not in file
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.0, 1.0], [-1.0, 1.0], [np.inf, 1.0]])
+def test_weights_are_numbers_above_0(weights):
+    with pytest.raises(StoreError, match="weights must be"):
+        replace(weighted([1.0, 1.0]), weights=weights)
+
+
+def test_writing_a_catalog_takes_little_memory_beside_it(make_catalog, store):
+    n = 100_000
+    hashes = np.random.default_rng(0).integers(0, 256, (n, 32), np.uint8)
+    catalog = make_catalog(n, content_hash=hashes)
+    tracemalloc.start()
+    try:
+        store.write_catalog(catalog)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A column of 32 bytes an image, and blocks of texts; all texts at once took 430 bytes an image.
+    assert peak < 150 * n
+    assert store.catalog(catalog.name).equals(catalog)

@@ -89,7 +89,7 @@ def test_images_that_one_space_lacks_are_named(store, spaces, make_spec, make_ha
     some.append(np.ones((N - 5, 1), np.float32), make_hashes(N)[5:])
     message = (
         rf"5 of 12 images of the catalog photos have features in another of the spaces to join and none in "
-        rf"{some.name}: /data/photos/a/0.jpg, /data/photos/b/1.jpg, /data/photos/a/2.jpg, …; "
+        rf"{some.name}: /data/photos/a/0.jpg, /data/photos/b/1.jpg, /data/photos/a/2.jpg and 2 more; "
         r"run featstore extract on its images with --backbone lichen --image-size 8x9"
     )
     for names in (["fern", "lichen"], ["lichen", "fern"]):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featstore.store.keys import KeyIndex
@@ -18,7 +18,6 @@ def reference(hashes, views, wanted, wanted_views):
     return [first.get(key, -1) for key in keys]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 2)), max_size=20), max_size=6
@@ -55,7 +54,7 @@ def test_finds_among_many_rows_added_in_many_steps():
     assert (found[100_000:] == -1).all()
 
 
-def test_a_thousand_keys_with_one_prefix_are_told_apart():
+def test_a_thousand_keys_with_one_prefix_are_distinguished():
     hashes = np.zeros((1000, 32), np.uint8)
     hashes[:, 8:10] = np.arange(1000, dtype="<u2").view(np.uint8).reshape(-1, 2)
     index = KeyIndex()

@@ -61,7 +61,7 @@ def test_a_limit_below_one_is_refused(table, tmp_path):
         export_projector(table, tmp_path, limit=0)
 
 
-def test_a_folder_that_cannot_be_made_is_told(table, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(table, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot make the folder"):
         export_projector(table, tmp_path / "file" / "projector")

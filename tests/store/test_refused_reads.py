@@ -70,6 +70,7 @@ def test_a_read_that_is_refused_once_sets_nothing_aside_and_is_reported(whole, m
         assert files_of(whole) == before
         [left] = report.remaining
         assert (left.repairable, report.ok) == (False, False)
+        assert left.path not in left.reason
         assert left.reason.endswith(featstore.io.raw.failure_reason(OSError(code, os.strerror(code))))
     assert FeatureStore(whole.path).verify().ok
 

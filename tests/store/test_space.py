@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.errors import DamagedError, NotInStoreError, StoreError
@@ -80,7 +80,7 @@ def test_other_rows_are_gathered_in_the_order_asked_for(numbers, store, fill, ma
     np.testing.assert_array_equal(rows, make_features(make_hashes(20))[numbers])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 39)))
 def test_any_rows_are_what_was_appended(wanted_space, make_hashes, make_features, numbers):
     np.testing.assert_array_equal(wanted_space.rows(numbers), make_features(make_hashes(40))[numbers])
@@ -89,11 +89,11 @@ def test_any_rows_are_what_was_appended(wanted_space, make_hashes, make_features
 @pytest.fixture
 def wanted_space(store, fill, monkeypatch):
     monkeypatch.setattr("featstore.store.space._GATHER_BYTES", 3 * 16)
-    monkeypatch.setattr("featstore.store.space._MAX_MAPPED", 2)
+    monkeypatch.setattr("featstore.store.segment_maps._MAX_MAPPED", 2)
     return fill(store, n=10, n_segments=4)
 
 
-def test_rows_of_nothing(store, fill):
+def test_no_numbers_give_no_rows(store, fill):
     assert fill(store, n=3).rows([]).shape == (0, 4)
 
 
@@ -103,7 +103,7 @@ def test_a_row_that_is_not_there_is_refused(numbers, store, fill):
         fill(store, n=10).rows(numbers)
 
 
-def test_an_empty_space(store, make_spec, make_hashes):
+def test_an_empty_space_has_no_rows_and_finds_nothing(store, make_spec, make_hashes):
     space = store.create_space(make_spec(), feature_dim=3)
     space.append(np.empty((0, 3), np.float32), make_hashes(0))
     assert (space.n_rows, space.segments) == (0, ())

@@ -296,7 +296,8 @@ def test_info_is_json_and_complete(store, fill, make_catalog, make_hashes, make_
         {"content_hash": hashes[2].tobytes().hex(), "labels": {"a": ["a/2.jpg", "a/6.jpg"], "b": ["a/8.jpg"]}}
     ]
     assert catalog["spaces"] == catalog["complete"] == {make_spec().name: 20}
-    assert info["heads"] == [{"name": "svm", "path": store.head_path("svm"), "bytes": 5}]
+    told = {"catalogs": {}, "up_to_date": None}
+    assert info["heads"] == [{"name": "svm", "path": store.head_path("svm"), "bytes": 5, **told}]
 
 
 def test_info_of_an_empty_store(store, make_catalog):

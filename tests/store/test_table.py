@@ -1,9 +1,9 @@
-import builtins
+import sys
 
 import numpy as np
 import pytest
 
-from featstore.errors import NotInStoreError, SplitError, StoreError
+from featstore.errors import MissingExtraError, NotInStoreError, SplitError, StoreError
 from featstore.splits import SplitRule
 
 
@@ -193,13 +193,6 @@ def test_to_frame(table):
 
 
 def test_to_frame_without_pandas_says_what_to_install(table, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *arguments, **options):
-        if name == "pandas":
-            raise ImportError(name)
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r"featstore\[notebook\]"):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"featstore\[notebook\]"):
         table.to_frame()

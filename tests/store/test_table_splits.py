@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.splits import SplitRule
@@ -62,7 +62,7 @@ def table(tmp_path_factory):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.by} {rule.salt}")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_selected_rows_stay_in_their_splits_and_groups(table, rule, data):
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=N_IMAGES, max_size=N_IMAGES)))

@@ -205,9 +205,10 @@ def launch(plan):
     featstore.flow.sealing.SEAL_BYTES = 1
     featstore.backbones.backbone.preferred_batch_size = lambda: BATCH
     if plan["tiny"]:
-        featstore.flow.extraction.load_backbone = lambda name, *, views, **options: CountingBackbone(
-            batch_size=BATCH, views=views
-        )
+        assert callable(featstore.flow.extraction.load_backbones)
+        featstore.flow.extraction.load_backbones = lambda name, *, views, **options: [
+            CountingBackbone(batch_size=BATCH, views=views)
+        ]
     Steps(plan).install()
     sys.argv = ["featstore", *plan["arguments"]]
     featstore_cli.entry.main()

@@ -6,7 +6,9 @@ import random
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
+
+import numpy as np
 
 from featstore.heads import Head
 from featstore.store import FeatureStore
@@ -138,6 +140,10 @@ class Refusals:
             found = opened.catalog()
             if name == "extract again":
                 assert found.equals(self.new) or (run.status == 1 and found.equals(self.old)), told
+            elif name == "extract" and run.status == 1:
+                # A run that fails writes down what it has read, as one that is interrupted does.
+                assert set(found.paths) <= set(self.shop.catalog.paths), told
+                assert found.equals(_rows_of_catalog(self.shop.catalog, found.paths)), told
             else:
                 assert found.equals(self.shop.catalog), told
         else:
@@ -147,6 +153,19 @@ class Refusals:
             assert seed == 1 or run.status == 1 or name == "repair", told
         if name == "repair":
             assert _files(store) == before, told
+
+
+def _rows_of_catalog(catalog, paths):
+    rows = [catalog.paths.index(path) for path in paths]
+    columns = {field.name: getattr(catalog, field.name) for field in fields(catalog)}
+    return replace(
+        catalog,
+        **{
+            name: values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
+            for name, values in columns.items()
+            if values is not None and not isinstance(values, str)
+        },
+    )
 
 
 def _files(store):

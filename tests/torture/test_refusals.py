@@ -26,7 +26,7 @@ def test_a_write_that_fails_while_a_catalog_is_rewritten_leaves_the_old_one(refu
 
 @pytest.mark.parametrize("calls", ["write", "fsync", "rename", "close"])
 @pytest.mark.parametrize("name", ["extract", "extract again", "merge", "fit", "compact"])
-def test_what_fails_once_loses_nothing_and_is_told(refusals, name, calls):
+def test_what_fails_once_loses_nothing_and_is_reported(refusals, name, calls):
     for case in refusals.cases(name, calls, "EIO", at_most=1):
         refusals.refuse(**case)
 

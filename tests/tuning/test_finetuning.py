@@ -140,6 +140,8 @@ def test_where_no_epoch_is_better_the_head_is_kept(tune, probe, store, prepared,
     assert tuned.report["chosen"] == 0
     assert tuned.report["comparison"] is None
     assert tuned.report["space"] == tuned.head.space == probe.space
+    # The one space of features, beside that of the maps.
+    assert store.space().name == probe.space
     assert np.array_equal(Head.load(store.head_path("tuned")).linear.coef, probe.linear.coef)
     before, after = (keras.models.load_model(path) for path in (prepared / "small.keras", tuned.weights))
     assert all(same_weights(before, after))
@@ -178,6 +180,15 @@ def test_every_way_to_train_trains(tune, options):
     epochs = tune(epochs=1, **options).report["epochs"]
     assert len(epochs) == 2
     assert all(np.isfinite(entry["loss"]) for entry in epochs[1:])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(tune):
+    """With weights that hardly move, that does not depend on how many images a step takes."""
+    options = {"epochs": 1, "learning_rate": 1e-12, "dropout": 0.0}
+    half, quarter = (
+        tune(output=f"by{size}", batch_size=size, **options).report["epochs"][1]["loss"] for size in (26, 13)
+    )
+    assert half == pytest.approx(quarter, rel=1e-4)
 
 
 def test_the_head_alone_is_left_as_it_is_at_rate_0(tune, probe):

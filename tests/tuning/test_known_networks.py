@@ -1,10 +1,13 @@
 """Tuning a network of keras.applications: weights that ``extract --weights`` takes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import featstore
 from featstore import FeatureStore, SplitRule
+from featstore.images.decode import decode_image
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +41,16 @@ def tune(mobilenet, name, **options):
     return featstore.finetune(head, table, output=folder / name, **(settings | options))
 
 
-def test_the_weights_are_taken_by_extract_and_give_the_same_features(mobilenet, monkeypatch):
+@pytest.fixture(scope="module")
+def tuned(mobilenet):
+    """The network after two epochs, whether they were better or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featstore.tuning.training._is_better", lambda *entries: True)
+        return tune(mobilenet, "tuned", learning_rate=0.01)
+
+
+def test_the_weights_are_taken_by_extract_and_give_the_same_features(mobilenet, tuned):
     folder, table, head = mobilenet
-    monkeypatch.setattr("featstore.tuning.training._is_better", lambda *entries: True)
-    tuned = tune(mobilenet, "tuned", learning_rate=0.01)
     assert tuned.weights == str(folder / "tuned.weights.h5")
     fresh = featstore.extract(
         table.paths.tolist(),
@@ -56,6 +65,20 @@ def test_the_weights_are_taken_by_extract_and_give_the_same_features(mobilenet, 
     found = FeatureStore(folder / "photos.fstore").table(space=fresh.space).X
     expected = FeatureStore(fresh.store).table().X
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "tflite"])
+def test_an_exported_model_gives_the_tuned_heads_probabilities(mobilenet, tuned, runtime):
+    folder, _, _ = mobilenet
+    table = FeatureStore(folder / "photos.fstore").table(space=tuned.head.space)
+    exported = featstore.export_head(tuned.head, folder / runtime, format=runtime, table=table)
+    told = exported.description.verification
+    assert told["n"] == tuned.report["comparison"]["n"]
+    assert told["largest_difference"] < 1e-4
+    assert told["top1_model"] == pytest.approx(tuned.report["comparison"]["heads"][1]["top1"])
+    pixels = np.stack([decode_image(Path(path).read_bytes(), size_px=(32, 32)) for path in table.paths[:6]])
+    found = np.concatenate(list(featstore.ExportedModel.load(exported.path).run([pixels])))
+    np.testing.assert_allclose(found, tuned.head.predict_proba(table.X[:6]), atol=1e-4)
 
 
 def test_unchanged_weights_give_the_old_fingerprint(mobilenet, monkeypatch):

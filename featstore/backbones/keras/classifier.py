@@ -43,22 +43,12 @@ _POOLING = "GlobalAveragePooling2D"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classifier:
-    """The last layer of a network: its probabilities are the softmax of ``features @ kernel + bias``.
+    """The last layer of a network: its probabilities are the softmax of ``features @ kernel + bias``."""
 
-    Parameters
-    ----------
-    kernel : ndarray of shape (feature_dim, n_classes), float32
-    bias : ndarray of shape (n_classes,), float32
-    layer : str
-        Its name in the network.
-    largest_difference : float
-        Between these probabilities and the network's own, on the random images that were tried.
-    """
-
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    kernel: NDArray[np.float32]  # (feature_dim, n_classes)
+    bias: NDArray[np.float32]  # (n_classes,)
     layer: str
-    largest_difference: float
+    largest_difference: float  # to the network's probabilities, on random images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +149,7 @@ def _whole(network: Any, end: _End, request: NetworkRequest, size_px: tuple[int,
     """Return a model from uint8 pixels to the classifier's input and to the probabilities."""
     inner = keras.Model(network.inputs[0], [end.inputs, network.outputs[0]])
     pixels = keras.Input((*size_px, 3), dtype="uint8")
-    scaled = scale_pixels(pixels, request.preprocessing)
+    scaled = scale_pixels(pixels, request.scaling)
     return keras.Model(pixels, inner(keras.ops.cast(scaled, network.inputs[0].dtype)))
 
 

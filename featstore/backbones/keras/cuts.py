@@ -20,25 +20,12 @@ _ELEMENT_COST = 150
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCut:
-    """A layer whose output is all that the layers above it need.
-
-    Attributes
-    ----------
-    layer : str
-        Name of the layer.
-    shape : tuple of int
-        Shape of its output for one image.
-    share : float
-        Cost of the part above, of that of the whole network: multiplications and, each counted as 150 of
-        them, numbers that layers put out.
-    parameters : int
-        Number of trainable weights above.
-    """
+    """A layer whose output is all that the layers above it need."""
 
     layer: str
-    shape: tuple[int, ...]
-    share: float
-    parameters: int
+    shape: tuple[int, ...]  # of its output for one image
+    share: float  # of the network's cost that is above: multiplications, and 150 for each output
+    parameters: int  # trainable ones above
 
     @property
     def size(self) -> int:

@@ -34,16 +34,10 @@ _OUT_OF_MEMORY = ("resourceexhausted", "resource_exhausted", "outofmemory", "out
 
 
 class KerasEngine:
-    """Runs a network with Keras on the given devices.
+    """Runs a network with Keras on the given devices, such as "gpu:0".
 
-    Parameters
-    ----------
-    build : callable
-        Called as ``build(device)``; returns a keras.Model there, from uint8 pixels to float32 rows. Called
-        for the first device at once, for another when its first batch comes.
-    devices : sequence of str
-        As Keras names them: ``"cpu:0"``, ``"gpu:0"``, ``"gpu:1"`` … Batch ``k`` goes to device
-        ``k % len(devices)``.
+    ``build(device)`` returns a keras.Model there, from uint8 pixels to float32 rows; it is called for the
+    first device at once, for another when its first batch comes.
     """
 
     name = "keras"
@@ -152,7 +146,7 @@ def _largest_activation(model: Any) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception of a back end is for want of memory."""
+    """Return whether an exception of a back end means that memory ran out."""
     said = f"{type(error).__name__}: {error}".lower()
     return any(sign in said for sign in _OUT_OF_MEMORY)
 

@@ -5,15 +5,15 @@ import re
 import tempfile
 from typing import Any, TypeGuard
 
-from featstore.backbones.cache import cache_folder
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, first_line
 from featstore.hashing import content_hash
 from featstore.io.archive import allow_any_clock
+from featstore.io.cache_folder import cache_folder
 
 __all__ = ["frozen_model", "is_keras_model", "keep_model"]
 
-# Names that Keras counts up through the process, so that they say nothing.
+# Names that Keras numbers through the process, so that they mean nothing.
 _COUNTED = re.compile(r"(functional|sequential|model)(_\d+)?")
 
 _frozen: dict[str, Any] = {}

@@ -15,18 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.keras import openvino_export
 from featstore.backbones.keras.cutting import cut_at, own_names, stable_names
 from featstore.backbones.keras.live_models import frozen_model
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.keras.weights import (
-    IMAGENET_STD,
-    fit_top,
-    load_weights,
-    make_application,
-    open_model,
-)
+from featstore.backbones.keras.weights import fit_top, load_weights, make_application, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
 from featstore.backbones.own_code import code_digest
+from featstore.backbones.pixel_scaling import CAFFE_MEAN_BGR, IMAGENET_MEAN, IMAGENET_STD, PixelScaling
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, FeatstoreError, first_line
@@ -42,6 +38,7 @@ __all__ = [
     "build_network",
     "building",
     "cut_network",
+    "cut_own",
     "device_names",
     "export_openvino",
     "forward_once",
@@ -50,11 +47,6 @@ __all__ = [
     "pooled_features",
     "scale_pixels",
 ]
-
-# Mean of ImageNet's channels, R, G, B in [0, 1] and B, G, R in [0, 255]: the constants of
-# keras.applications.imagenet_utils.preprocess_input.
-_TORCH_MEAN = (0.485, 0.456, 0.406)
-_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 _POOLING = {"avg": "GlobalAveragePooling2D", "max": "GlobalMaxPooling2D"}
 
@@ -130,7 +122,7 @@ def cut_network(request: NetworkRequest, *, to_train: bool = False) -> CutNetwor
 def export_openvino(network: BuiltNetwork, path: str) -> None:
     """Write a network in OpenVINO's intermediate representation: ``path`` (.xml) and .bin."""
     with keras_settings(), warnings_to(_ignore), root_logger_kept:
-        network.model.export(path, format="openvino", verbose=False)
+        openvino_export.export_openvino(network.model, path)
 
 
 def forward_once(network: BuiltNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -197,11 +189,17 @@ def _own_model(request: NetworkRequest, *, to_train: bool) -> CutNetwork:
             f"{file} does not take colour images: expected one input of shape (None, height, width, 3), "
             f"found {shapes}"
         )
+    return cut_own(model, request)
+
+
+def cut_own(model: Any, request: NetworkRequest) -> CutNetwork:
+    """Cut a model of the user's own at the requested layer."""
+    file = os.path.basename(request.name)
     if request.layer is None:
         if len(model.outputs) != 1:
             raise BackboneError(f"{file} has {len(model.outputs)} outputs; choose one with --layer")
         # Cut like at any other layer, so that its digest is the same when the layer is named.
-        cut = keras.Model(inputs[0], model.outputs[0])
+        cut = keras.Model(model.inputs[0], model.outputs[0])
         layer = str(model.outputs[0]._keras_history.operation.name)
     else:
         layer = request.layer
@@ -229,7 +227,7 @@ def input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:
 
 def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
     pixels = keras.Input((*size_px, 3), dtype="uint8", name="pixels")
-    scaled = scale_pixels(pixels, request.preprocessing)
+    scaled = scale_pixels(pixels, request.scaling)
     try:
         # Layers that augment images do so by default, also in what is exported.
         features = cut(keras.ops.cast(scaled, cut.inputs[0].dtype), training=False)
@@ -244,13 +242,27 @@ def _wrap(request: NetworkRequest, cut: Any, size_px: tuple[int, int]) -> Any:
 def pooled_features(features: Any, request: NetworkRequest) -> Any:
     """Pool or flatten the output of the requested layer to float32 rows."""
     rank = len(features.shape)
+    place = "of the network" if request.layer is None else f"at layer {request.layer!r}"
     if rank == 4 and request.pooling in _POOLING:
         features = getattr(keras.layers, _POOLING[request.pooling])(dtype="float32")(features)
-    elif rank == 4:
+    elif rank == 3 and request.pooling == "cls":
+        features = features[:, 0]
+    elif rank == 3 and request.pooling == "tokens":
+        features = keras.ops.mean(keras.ops.cast(features, "float32"), axis=1)
+    elif request.pooling == "none" and rank in (3, 4):
         features = keras.layers.Flatten()(features)
+    elif rank in (3, 4):
+        raise BackboneError(
+            f"the output {place} has shape {tuple(features.shape)}: "
+            + (
+                "set --pooling cls (the first token), tokens (their mean) or none"
+                if rank == 3
+                else "set --pooling avg, max or none"
+            )
+        )
     elif rank != 2:
         raise BackboneError(
-            f"the output at layer {request.layer!r} has shape {tuple(features.shape)}; expected "
+            f"the output {place} has shape {tuple(features.shape)}; expected "
             "(None, height, width, channels), which is pooled, or (None, features): cut at another --layer"
         )
     if features.shape[-1] is None:
@@ -258,20 +270,24 @@ def pooled_features(features: Any, request: NetworkRequest) -> Any:
     return keras.ops.cast(features, "float32")
 
 
-def scale_pixels(pixels: Any, preprocessing: str) -> Any:
+def scale_pixels(pixels: Any, scaling: PixelScaling) -> Any:
     """Scale RGB pixels in [0, 255] inside a network, as :class:`~featstore.backbones.BackboneSpec` says."""
     scaled = keras.ops.cast(pixels, "float32")
-    match preprocessing:
+    match scaling.preprocessing:
         case "tf":
             return keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32")(scaled)
         case "unit":
             return keras.layers.Rescaling(1 / 255, dtype="float32")(scaled)
         case "torch":
             scale = [1 / (255 * deviation) for deviation in IMAGENET_STD]
-            offset = [-mean / deviation for mean, deviation in zip(_TORCH_MEAN, IMAGENET_STD, strict=True)]
+            offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
             return keras.layers.Rescaling(scale, offset, dtype="float32")(scaled)
+        case "custom":
+            mean, std = scaling.standardization
+            offset = [-one / deviation for one, deviation in zip(mean, std, strict=True)]
+            return keras.layers.Rescaling([1 / one for one in std], offset, dtype="float32")(scaled)
         case "caffe":
-            offset = [-mean for mean in _CAFFE_MEAN_BGR]
+            offset = [-mean for mean in CAFFE_MEAN_BGR]
             bgr = keras.ops.flip(scaled, axis=-1)
             return keras.layers.Rescaling([1.0, 1.0, 1.0], offset, dtype="float32")(bgr)
     return scaled

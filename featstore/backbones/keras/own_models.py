@@ -14,6 +14,7 @@ from featstore.backbones.own_code import custom_objects
 from featstore.backbones.weights_files import check_model_file, read_layers
 from featstore.errors import BackboneError, FeatstoreError, first_line
 from featstore.io.raw import cannot_read
+from featstore.messages import listed
 
 with quiet_import():
     import keras
@@ -117,8 +118,7 @@ def _finalize(network: Any) -> None:
 
 def _listed(variables: Any) -> str:
     descriptions = [f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in variables]
-    more = f" and {len(descriptions) - 4} more" if len(descriptions) > 4 else ""
-    return (", ".join(descriptions[:4]) or "none") + more
+    return listed(descriptions, most=4) or "none"
 
 
 def _reason(error: BaseException, path: str) -> str:

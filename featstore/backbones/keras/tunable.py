@@ -33,21 +33,13 @@ __all__ = ["TunableNetwork", "build_tunable"]
 
 @dataclass(frozen=True, kw_only=True)
 class TunableNetwork:
-    """A network of which the part above a layer can be trained; made by :meth:`Backbone.tunable`.
-
-    Attributes
-    ----------
-    trunk : keras.Model
-        From scaled pixels to float32 features.
-    cuts : list of NetworkCut
-        Where it can be cut, from the input to the output.
-    """
+    """A network of which the part above a layer can be trained; made by :meth:`Backbone.tunable`."""
 
     request: NetworkRequest
     cut: CutNetwork
-    trunk: Any
+    trunk: Any  # from scaled pixels to float32 features
     names: Mapping[str, str]
-    cuts: list[NetworkCut]
+    cuts: list[NetworkCut]  # from the input to the output
 
     def find_cut(self, layer: str) -> NetworkCut:
         """Return the cut at a layer, or raise BackboneError with the reason why there is none."""
@@ -88,7 +80,7 @@ class TunableNetwork:
         with building(self.request):
             size_px = input_size(self.request, self.cut.model)
             pixels = keras.Input((*size_px, 3), dtype="uint8")
-            scaled = scale_pixels(pixels, self.request.preprocessing)
+            scaled = scale_pixels(pixels, self.request.scaling)
             model = keras.Model(pixels, self.trunk(keras.ops.cast(scaled, self.trunk.inputs[0].dtype)))
         model.trainable = True
         return model

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from featstore.backbones.checkpoints import checkpoint_prefix
 from featstore.backbones.keras.own_models import open_model, variables_in_order
 from featstore.backbones.keras.quiet import quiet_import
+from featstore.backbones.keras.slim import classes_in_checkpoint, load_checkpoint
 from featstore.backbones.known import BackboneInfo
+from featstore.backbones.pixel_scaling import IMAGENET_STD
 from featstore.backbones.request import NetworkRequest
 from featstore.backbones.weights_files import (
     LayerShapes,
@@ -28,10 +31,7 @@ from featstore.process import warnings_to
 with quiet_import():
     import keras
 
-__all__ = ["IMAGENET_STD", "fit_top", "load_weights", "make_application", "open_model"]
-
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Deviation of ImageNet's channels R, G, B in [0, 1]: keras.applications.imagenet_utils.preprocess_input."""
+__all__ = ["fit_top", "load_weights", "make_application", "open_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,10 @@ def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
     if path is None:
         return network
     kind = weights_kind(path)
+    if kind == "checkpoint":
+        n_classes = classes_in_checkpoint(checkpoint_prefix(path) or path)
+        size_px = request.size_px or info.size_px
+        return make_application(info, size_px, request.alpha, top=True, classes=n_classes)
     if kind == "variables":
         with tempfile.TemporaryDirectory() as folder:
             saved = os.path.join(folder, "expected.weights.h5")
@@ -136,7 +140,9 @@ def _fill(network: Any, info: BackboneInfo, request: NetworkRequest, *, top: boo
     kind = weights_kind(path)
     top_layers = 0 if top else info.top_layers
     try:
-        if kind == "variables":
+        if kind == "checkpoint":
+            load_checkpoint(network, checkpoint_prefix(path) or path, info, top=top)
+        elif kind == "variables":
             _load_variables(network, path, info.name, top_layers)
         else:
             _load_layers(network, path, kind, info.name, top_layers)

@@ -1,17 +1,19 @@
 """Block-wise access to the features of some of a table's images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
+from featstore.heads.data.part_runner import PartRunner
 
 if TYPE_CHECKING:
+    from featstore.store.sealed_rows import SealedRows
     from featstore.store.table import FeatureTable
 
-__all__ = ["Rows", "rows_of_images", "usable_features"]
+__all__ = ["ArrayTable", "Rows", "rows_of_images", "usable_features"]
 
 _BLOCK_BYTES = 32 * 2**20
 
@@ -19,12 +21,22 @@ _BLOCK_BYTES = 32 * 2**20
 class Rows:
     """Rows of a table, read block by block; with n_views > 1, consecutive rows are views of an image."""
 
-    def __init__(self, table: "FeatureTable", rows: NDArray[np.intp], *, name: str, n_views: int = 1) -> None:
+    def __init__(
+        self,
+        table: "FeatureTable | ArrayTable | SealedRows",
+        rows: NDArray[np.intp],
+        *,
+        name: str,
+        n_views: int = 1,
+        runner: PartRunner | None = None,
+    ) -> None:
         self._table = table
         self._rows = rows
         self._name = name
         self.n_views = n_views
+        self.runner = runner
         self.feature_dim: int = table.feature_dim
+        self.block_dims: tuple[int, ...] = table.feature_dims
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -53,6 +65,20 @@ class Rows:
             at = slice(start, min(start + self.block_rows, len(self)))
             yield at, self.take(at)
 
+    def part(self, at: slice) -> "Rows":
+        """Return some of the rows, whose blocks are read here."""
+        return Rows(self._table, self._rows[at], name=self._name, n_views=self.n_views)
+
+    def sealed(self) -> "Rows":
+        """Return the same rows as what can be pickled: the files that they are in, and their places there."""
+        table = self._table.sealed_rows(self._rows)  # type: ignore[union-attr]
+        return Rows(table, np.arange(len(self)), name=self._name, n_views=self.n_views)
+
+    def files(self) -> list[str]:
+        """Return the paths of the files that the rows are in."""
+        files: list[str] = self._table.sealed_rows(self._rows).files  # type: ignore[union-attr]
+        return files
+
     def image_blocks(self) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Yield slices of images and their features, (n, n_views, feature_dim) with several views."""
         for at, block in self.blocks():
@@ -60,6 +86,23 @@ class Rows:
                 at = slice(at.start // self.n_views, at.stop // self.n_views)
                 block = block.reshape(-1, self.n_views, self.feature_dim)
             yield at, block
+
+
+class ArrayTable:
+    """What :class:`Rows` needs of a table, on an array."""
+
+    def __init__(self, X: NDArray[Any], feature_dims: Sequence[int] | None = None) -> None:
+        self.X = X
+        self.dtype = X.dtype
+        self.feature_dim = int(X.shape[1])
+        self.feature_dims = (self.feature_dim,) if feature_dims is None else tuple(feature_dims)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def select(self, index: Any) -> "ArrayTable":
+        """Return some rows."""
+        return ArrayTable(self.X[index], self.feature_dims)
 
 
 def rows_of_images(table: "FeatureTable", at: NDArray[np.intp], *, n_views: int, name: str) -> Rows:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed
 from featstore.errors import SplitError
 from featstore.heads.data.partition import counted_names
 from featstore.heads.fit_warnings import warn
+from featstore.messages import listed
 from featstore.splits import HashKFold, fold_numbers
 
 if TYPE_CHECKING:

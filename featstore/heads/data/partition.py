@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.class_names import listed
 from featstore.errors import HeadError, SplitError
 from featstore.heads.fit_warnings import warn
+from featstore.messages import listed
 from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checked_classes",
     "counted_names",
+    "ignoring_weights",
     "report_leaks",
     "row_groups",
     "split_rows",
@@ -50,6 +51,14 @@ def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> N
         listed(counted_names(classes[is_small], counts[is_small])),
     )
     return np.where(is_small[codes], "", labels)
+
+
+def ignoring_weights(table: "FeatureTable", what: str) -> "FeatureTable":
+    """Return a table without weights of images, with a warning if it has any."""
+    if table.sample_weight is None:
+        return table
+    warn(_logger, "%s counts all images alike: the weights of the catalog are for fit alone", what)
+    return table.without_weights()
 
 
 def split_rows(
@@ -130,12 +139,11 @@ def _check_groups(table: "FeatureTable", labels: NDArray[np.str_], rule: SplitRu
             n_groups,
         )
         return
-    shown = [f"{str(names[at])!r} ({_counts(counts[at])})" for at in torn[:_SHOWN]]
-    more = f" and {len(torn) - _SHOWN} more" if len(torn) > _SHOWN else ""
+    shown = [f"{str(names[at])!r} ({_counts(counts[at])})" for at in torn]
     raise SplitError(
         f"{len(torn)} of {n_groups} groups by {rule.by} have images in more than one split, because the "
-        f"catalog gives their images different splits: {', '.join(shown)}{more}; correct the given splits, "
-        "or use them as they are with --split-by content"
+        f"catalog gives their images different splits: {listed(shown, most=_SHOWN)}; correct the given "
+        "splits, or use them as they are with --split-by content"
     )
 
 

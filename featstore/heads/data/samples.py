@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.heads.data.blocks import Rows
+from featstore.heads.data.blocks import ArrayTable, Rows
+from featstore.heads.data.part_runner import PartRunner
 from featstore.heads.data.view_counts import Views
 from featstore.heads.solvers.parallel import has_own_memory, is_sequential
 
@@ -29,8 +30,10 @@ class Images:
     at: NDArray[np.intp]  # (n,): numbers of images
     y: NDArray[np.str_]  # (n,)
     groups: NDArray[Any]
+    weights: NDArray[np.float64] | None = None  # (n,): how much each counts in a fit; None for all the same
     name: str
     views: Views = field(default_factory=Views)
+    runner: PartRunner | None = None  # of passes over the rows
 
     def __len__(self) -> int:
         return len(self.at)
@@ -41,12 +44,13 @@ class Images:
         return len(self) * self.views.train
 
     @property
-    def to_fit(self) -> tuple[Rows, NDArray[np.str_], NDArray[Any]]:
-        """Features of all training views, with their labels and groups."""
+    def to_fit(self) -> tuple[Rows, NDArray[np.str_], NDArray[Any], NDArray[np.float64] | None]:
+        """Features of all training views, with their labels, groups and weights."""
         rows, n_views = self._rows(self.views.train), self.views.train
         if n_views == 1:
-            return rows, self.y, self.groups
-        return rows, np.repeat(self.y, n_views), np.repeat(self.groups, n_views, axis=0)
+            return rows, self.y, self.groups, self.weights
+        weights = None if self.weights is None else np.repeat(self.weights, n_views)
+        return rows, np.repeat(self.y, n_views), np.repeat(self.groups, n_views, axis=0), weights
 
     @property
     def to_predict(self) -> Rows:
@@ -55,24 +59,29 @@ class Images:
 
     def some(self, at: NDArray[np.intp]) -> "Images":
         """Return a subset."""
-        return replace(self, at=self.at[at], y=self.y[at], groups=self.groups[at])
+        weights = None if self.weights is None else self.weights[at]
+        return replace(self, at=self.at[at], y=self.y[at], groups=self.groups[at], weights=weights)
 
     def joined(self, other: "Images") -> "Images":
         """Return the union with other images, in the table's order."""
         at = np.concatenate([self.at, other.at])
         order = np.argsort(at, kind="stable")
+        weights = self.weights
+        if weights is not None and other.weights is not None:
+            weights = np.concatenate([weights, other.weights])[order]
         return replace(
             self,
             at=at[order],
             y=np.concatenate([self.y, other.y])[order],
             groups=np.concatenate([self.groups, other.groups])[order],
+            weights=weights,
             name=f"{self.name} and {other.name}",
         )
 
     def _rows(self, n_views: int, *, are_one: bool = False) -> Rows:
         stored = self.views.most
         at = self.at if stored == 1 else (self.at[:, None] * stored + np.arange(n_views)).ravel()
-        return Rows(self.table, at, name=self.name, n_views=n_views if are_one else 1)
+        return Rows(self.table, at, name=self.name, n_views=n_views if are_one else 1, runner=self.runner)
 
 
 def shared_images(
@@ -101,24 +110,9 @@ def _dumped(images: tuple[Images, ...]) -> Iterator[tuple[Images, ...]]:
                 mapped[start + at.start : start + at.stop] = block
         mapped.flush()
         del mapped
-        table: Any = _MappedTable(np.load(path, mmap_mode="r"))
+        # joblib pickles a memory map by its file's name.
+        table: Any = ArrayTable(np.load(path, mmap_mode="r"), images[0].table.feature_dims)
         yield tuple(
             replace(part, table=table, at=np.arange(start, end))
             for part, (start, end) in zip(images, pairwise(numbers), strict=True)
         )
-
-
-class _MappedTable:
-    """What :class:`Rows` needs of a table, on a memory map, which joblib pickles by file name."""
-
-    def __init__(self, X: NDArray[Any]) -> None:
-        self.X = X
-        self.dtype = X.dtype
-        self.feature_dim = X.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def select(self, index: Any) -> "_MappedTable":
-        """Return some rows."""
-        return _MappedTable(self.X[index])

@@ -20,7 +20,7 @@ __all__ = ["Views", "check_images", "check_search_folds", "checked_views"]
 class Views:
     """Numbers of views: view 0, the image itself, and those after it."""
 
-    train: int = 1  # each a training row of its own
+    train: int = 1  # each is a separate training row
     test: int = 1  # over which probabilities are averaged
 
     @property

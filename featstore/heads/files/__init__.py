@@ -1,1 +1,1 @@
-"""The head file format, read without trusting its content."""
+"""Head files: their format in ``head_file``, and the estimator in them; read without trusting them."""

@@ -100,9 +100,8 @@ class StoredEstimator:
         if unknown:
             raise UntrustedTypeError(
                 f"{self.path} contains types that are not trusted, because their content cannot be "
-                "validated: "
-                f"{', '.join(unknown)}; if you trust their code and the author of the file, load it with "
-                f"{_how_to_trust(foreign)}"
+                f"validated: {', '.join(unknown)}; if you trust their code and the author of the file, load "
+                f"it with {_how_to_trust(foreign)}"
             )
         return estimator
 

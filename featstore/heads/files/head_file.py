@@ -8,6 +8,8 @@ An uncompressed zip with these members:
 - ``linear.npz``, of linear heads: their :class:`LinearForm`, which predicts without scikit-learn, whatever
   its version. The estimator beside it is read on demand only;
 - ``gated.npz``, of gated heads and instead of the estimator: their :class:`GatedForm`;
+- ``kernel.npz``, of kernel heads and instead of the estimator: their :class:`KernelForm`;
+- ``network.npz``, of heads with a hidden layer and instead of the estimator: their :class:`NetworkForm`;
 - ``seen.npz``, if known: the :class:`SeenImages` that the head was fitted and chosen on.
 
 The archive comment holds a checksum of everything else. ``docs/FORMAT.md`` describes the format byte for
@@ -21,23 +23,23 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
-from itertools import pairwise
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.spec import spec_from_dict
-from featstore.errors import FeatstoreError, HeadError, first_line
+from featstore.errors import FeatstoreError, HeadError, SeveralLabelsError, first_line
 from featstore.heads.files.estimator_file import StoredEstimator, read_array
+from featstore.heads.files.manifest import MANIFEST, checked_values
 from featstore.heads.forms.estimator import form_estimator
 from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 from featstore.heads.seen import SeenImages
-from featstore.images.views import MAX_VIEWS
 from featstore.io.archive import (
     ARCHIVE_COMMENT,
     check_archive,
@@ -46,63 +48,55 @@ from featstore.io.archive import (
     member_info,
     seal_archive,
 )
-from featstore.io.atomic import make_last_folder, replacing
 from featstore.io.manifest import refuse_newer
 from featstore.io.raw import open_raw
-from featstore.splits import SPLITS, SplitRule
+from featstore.io.storage.opening import storage_of
+from featstore.io.urls import is_url
 from featstore.version import __version__
 
-__all__ = ["FIELDS", "FORMAT_VERSION", "current_versions", "read_head_file", "write_head_file"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "KERNEL",
+    "LABELS",
+    "LABELS_VERSION",
+    "LARGEST_MANIFEST",
+    "LINEAR",
+    "SEEN",
+    "current_versions",
+    "read_arrays",
+    "read_head_file",
+    "read_members",
+    "write_archive",
+    "write_head_file",
+]
 
 # 2: rejection ("unknown"); probabilities of smoothed votes.
 # 3: mean probabilities over views, joined backbones, and gated heads, which have no estimator.
 # 4: content hashes of seen images, renamed classes, stratified split rules.
-FORMAT_VERSION = 4
+# 5: kernel heads, 6: heads with a hidden layer; neither has an estimator. 7: gated heads of other than linear
+# classifiers, or with features that the old head does not see. Of other heads 4 is written, which earlier
+# readers read.
+FORMAT_VERSION = 7
 
-FIELDS: Mapping[str, type | tuple[type, ...]] = {
-    "name": str,
-    "classes": list,
-    "spec": dict,
-    "fingerprint": str,
-    "feature_dim": int,
-    "split_rule": dict,
-    "params": dict,
-    "counts": dict,
-    "unlabelled": int,
-    "sweep": list,
-    "steps": list,
-    "choice": dict,
-    "seed": int,
-    "validation": dict,
-    "test": dict,
-    "near_duplicates": dict,
-    "reject": (dict, type(None)),
-    "leaks": int,
-    "label_conflicts": int,
-    "extension": dict,
-    "renamed": dict,
-    "temperature": (float, int, type(None)),
-    "train_views": int,
-    "test_views": int,
-    "weights": (str, list),
-    "catalog": str,
-    "space": str,
-    "created": str,
-    "versions": dict,
-}
+# Of heads that give several labels.
+LABELS_VERSION = 8
 
-_FORMAT = "featstore head"
-_MANIFEST = "manifest.json"
+FORMAT = "featstore head"
+LABELS = "labels"
 _ESTIMATOR = "estimator.skops"
-_LINEAR = "linear.npz"
+LINEAR = "linear.npz"
 _GATED = "gated.npz"
-_SEEN = "seen.npz"
-_LARGEST_MANIFEST = 16 * 2**20
-# NumPy pads all labels to the longest.
-_MOST_LETTERS = 2**26
-# A hundred times Inception's largest feature map; memory for a row is allocated before it is validated.
-_MOST_FEATURES = 2**24
-_Form = TypeVar("_Form", LinearForm, GatedForm)
+KERNEL = "kernel.npz"
+_NETWORK = "network.npz"
+_MEMBERS: Mapping[type, tuple[str, int]] = {
+    GatedForm: (_GATED, 4),
+    KernelForm: (KERNEL, 5),
+    NetworkForm: (_NETWORK, 6),
+}
+SEEN = "seen.npz"
+LARGEST_MANIFEST = 16 * 2**20
+_Form = TypeVar("_Form", LinearForm, GatedForm, KernelForm, NetworkForm)
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
@@ -117,28 +111,43 @@ def write_head_file(
     path: str,
     manifest: Mapping[str, Any],
     estimator: bytes,
-    form: LinearForm | GatedForm | None,
+    form: LinearForm | GatedForm | KernelForm | NetworkForm | None,
     seen: SeenImages | None,
 ) -> None:
     """Write a head file atomically, replacing an existing file."""
-    # The estimator, as dump_estimator returns it, is ignored for a gated form.
-    described = {"format": _FORMAT, "format_version": FORMAT_VERSION, **manifest}
+    # The estimator, as dump_estimator returns it, is ignored unless the form is linear, or there is none.
+    member_name, version = _MEMBERS.get(type(form), (LINEAR, 4))
+    if isinstance(form, GatedForm) and not form.is_plain:
+        version = 7
+    described = {"format": FORMAT, "format_version": version, **manifest}
+    parts = {member_name: form, SEEN: seen}
+    write_archive(path, described, parts, estimator if member_name == LINEAR else None, read_head_file)
+
+
+def write_archive(
+    path: str,
+    described: Mapping[str, Any],
+    parts: Mapping[str, Any],
+    estimator: bytes | None,
+    read: Callable[[str], Any],
+) -> None:
+    """Write a manifest and arrays by the names of their members, and read them back before renaming."""
     text = json.dumps(described, indent=1, allow_nan=False)
-    is_gated = isinstance(form, GatedForm)
 
     def verify(temporary: str) -> None:
         check_contents(temporary)
-        read_head_file(temporary)
+        read(temporary)
 
     # Archives and git drop empty folders, such as that of a store's heads.
-    make_last_folder(os.path.dirname(path))
-    with replacing(path, verify=verify) as temporary:
+    storage = storage_of(path)
+    storage.make_folder(os.path.dirname(path), parents=False)
+    with storage.replacing(path, verify=verify) as temporary:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
             archive.comment = ARCHIVE_COMMENT
-            archive.writestr(member_info(_MANIFEST), text)
-            if not is_gated:
+            archive.writestr(member_info(MANIFEST), text)
+            if estimator is not None:
                 archive.writestr(member_info(_ESTIMATOR), estimator)
-            for name, part in ((_GATED if is_gated else _LINEAR, form), (_SEEN, seen)):
+            for name, part in parts.items():
                 if part is not None:
                     arrays: dict[str, Any] = {**part.arrays()}
                     with archive.open(name, "w", force_zip64=True) as member:
@@ -149,24 +158,27 @@ def write_head_file(
 def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str, Any]:
     """Read and validate the contents of a head file, running none of it."""
     # Returns one entry for each of FIELDS, with the spec, the split rule and the classes as objects, and
-    # "linear", "gated", "seen" and "load_estimator". The latter raises HeadError or UntrustedTypeError when
-    # called.
-    manifest, members = _read_members(path)
+    # "linear", "gated", "kernel", "network", "seen" and "load_estimator". The latter raises HeadError or
+    # UntrustedTypeError when called.
+    manifest, members = read_members(path)
     try:
-        values = _checked_values(manifest)
-        linear = _read_form(LinearForm, members, _LINEAR, values)
+        values = checked_values(manifest)
+        linear = _read_form(LinearForm, members, LINEAR, values)
         gated = _read_form(GatedForm, members, _GATED, values)
+        kernel = _read_form(KernelForm, members, KERNEL, values)
+        network = _read_form(NetworkForm, members, _NETWORK, values)
         values["seen"] = None
-        if _SEEN in members:
-            values["seen"] = SeenImages.from_arrays(_read_arrays(members[_SEEN], _SEEN))
+        if SEEN in members:
+            values["seen"] = SeenImages.from_arrays(read_arrays(members[SEEN], SEEN))
     except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise HeadError(f"{path} is damaged: {first_line(error)}") from error
-    if gated is not None:
+    forms = {"gated": gated, "kernel": kernel, "network": network}
+    if (form := gated or kernel or network) is not None:
         return {
             **values,
             "linear": None,
-            "gated": gated,
-            "load_estimator": partial(form_estimator, gated, values["classes"], values["temperature"]),
+            **forms,
+            "load_estimator": partial(form_estimator, form, values["classes"], values["temperature"]),
         }
     load = StoredEstimator(
         data=members[_ESTIMATOR],
@@ -176,18 +188,19 @@ def read_head_file(path: str, *, trusted: Sequence[str | type] = ()) -> dict[str
         classes=values["classes"],
         feature_dim=values["feature_dim"],
     )
-    return {**values, "linear": linear, "gated": None, "load_estimator": load}
+    return {**values, "linear": linear, **forms, "load_estimator": load}
 
 
-def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read_members(path: str, *, question: str = "") -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the manifest and the other members of a head's file, of one label or of another question."""
     try:
-        mode = os.stat(path).st_mode
+        mode = stat.S_IFREG if is_url(path) else os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise HeadError(f"{path} is not a head file, nor any regular file; featstore fit writes one")
         with open_raw(path, follow_links=True) as raw, io.BufferedReader(raw) as file:
-            return _members_of(path, file)
+            return _members_of(path, file, question)
     except FeatstoreError:
         raise
     except FileNotFoundError as error:
@@ -198,24 +211,30 @@ def _read_members(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise HeadError(f"{path} is damaged: {first_line(error)}") from error
 
 
-def _members_of(path: str, file: BinaryIO) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _members_of(path: str, file: BinaryIO, question: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not zipfile.is_zipfile(file):
         file.seek(0)
         raise HeadError(_no_head(path, file.read(2)))
     check_archive(path)
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
-        if _MANIFEST not in names or archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
-            raise HeadError(f"{path} is not a head file: it is a zip without a {_MANIFEST} of valid size")
-        manifest = json.loads(archive.read(_MANIFEST))
-        _check_format(manifest, path=path)
-        kept = {*names} - {_SEEN}
-        if kept != {_MANIFEST, _GATED} and kept - {_LINEAR} != {_ESTIMATOR, _MANIFEST}:
+        if MANIFEST not in names or archive.getinfo(MANIFEST).file_size > LARGEST_MANIFEST:
+            raise HeadError(f"{path} is not a head file: it is a zip without a {MANIFEST} of valid size")
+        manifest = json.loads(archive.read(MANIFEST))
+        _check_format(manifest, path=path, question=question)
+        kept = {*names} - {SEEN}
+        whole = [{MANIFEST, member} for member, _ in _MEMBERS.values()]
+        if question and (SEEN not in names or kept not in [{MANIFEST, one} for one in (LINEAR, KERNEL)]):
             raise HeadError(
-                f"{path} is damaged: it must hold {_MANIFEST}, {_ESTIMATOR} and, of a linear head, "
-                f"{_LINEAR}, or {_MANIFEST} and {_GATED}; perhaps {_SEEN}; and nothing else"
+                f"{path} is damaged: it must hold {MANIFEST}, {SEEN} and one of {LINEAR} and {KERNEL}"
             )
-        return manifest, {name: archive.read(name) for name in names if name != _MANIFEST}
+        if not question and kept not in whole and kept - {LINEAR} != {_ESTIMATOR, MANIFEST}:
+            raise HeadError(
+                f"{path} is damaged: it must hold {MANIFEST}, {_ESTIMATOR} and, of a linear head, "
+                f"{LINEAR}, or {MANIFEST} and one of {_GATED}, {KERNEL} and {_NETWORK}; "
+                f"perhaps {SEEN}; and nothing else"
+            )
+        return manifest, {name: archive.read(name) for name in names if name != MANIFEST}
 
 
 def _no_head(path: str, beginning: bytes) -> str:
@@ -229,66 +248,20 @@ def _no_head(path: str, beginning: bytes) -> str:
     return f"{path} is not a head file; `featstore fit` writes one"
 
 
-def _check_format(manifest: Any, *, path: str) -> None:
+def _check_format(manifest: Any, *, path: str, question: str = "") -> None:
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if not isinstance(version, int) or manifest.get("format") != _FORMAT:
-        raise HeadError(f"{path} is not a head file: its {_MANIFEST} does not describe a head")
-    refuse_newer(path, version, FORMAT_VERSION)
-
-
-def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the fields that earlier versions did not have: the first chose on validation, with seed 0."""
-    if manifest["format_version"] < 4:
-        manifest = {"renamed": {}, **manifest}
-    if manifest["format_version"] < 3:
-        manifest = {"extension": {}, "train_views": 1, "test_views": 1, **manifest}
-    if manifest["format_version"] > 1:
-        return dict(manifest)
-    scores = manifest.get("validation")
-    chosen = scores if manifest.get("sweep") and isinstance(scores, dict) else {}
-    choice = {
-        "by": "validation" if chosen else None,
-        "folds": None,
-        "n": chosen.get("n", 0),
-        "top1": chosen.get("top1"),
-        "fitted_on": ["train"],
-    }
-    return {"choice": choice, "seed": 0, "reject": None, "near_duplicates": {}, "steps": [], **manifest}
-
-
-def _checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    manifest = _with_defaults(manifest)
-    for name, kind in FIELDS.items():
-        if name not in manifest:
-            raise HeadError(f"its {_MANIFEST} lacks {name}")
-        if not isinstance(manifest[name], kind) or isinstance(manifest[name], bool):
-            raise HeadError(f"its {_MANIFEST} has an invalid {name}: {str(manifest[name])[:80]}")
-    values = {name: manifest[name] for name in FIELDS}
-    checks = {
-        "classes": _are_labels(values["classes"]),
-        "feature_dim": 1 <= values["feature_dim"] <= _MOST_FEATURES,
-        "counts": sorted(values["counts"]) == sorted(SPLITS)
-        and all(map(_are_counts, values["counts"].values())),
-        "validation": set(values["validation"]) == {"n", "top1", "top1_ci"},
-        "test": set(values["test"]) == {"n", "top1", "top1_ci"},
-        "choice": set(values["choice"]) == {"by", "folds", "n", "top1", "fitted_on"},
-        "renamed": all(isinstance(name, str) for name in values["renamed"].values()),
-        "reject": values["reject"] is None or _is_rejection(values["reject"]),
-        "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
-        "train_views": 1 <= values["train_views"] <= MAX_VIEWS,
-        "test_views": 1 <= values["test_views"] <= MAX_VIEWS,
-        "weights": isinstance(values["weights"], str) or all(isinstance(w, str) for w in values["weights"]),
-    }
-    if invalid := [name for name, is_valid in checks.items() if not is_valid]:
-        raise HeadError(f"its {_MANIFEST} has an invalid {invalid[0]}: {str(values[invalid[0]])[:80]}")
-    values["classes"] = np.array(values["classes"], dtype=np.str_)
-    values["spec"] = spec_from_dict(values["spec"])
-    if isinstance(values["weights"], list):
-        values["weights"] = tuple(values["weights"])
-    values["split_rule"] = SplitRule.from_dict(values["split_rule"])
-    if values["spec"].fingerprint != values["fingerprint"]:
-        raise HeadError("its fingerprint is not that of its backbone's specification")
-    return values
+    if not isinstance(version, int) or manifest.get("format") != FORMAT:
+        raise HeadError(f"{path} is not a head file: its {MANIFEST} does not describe a head")
+    found = manifest.get("question", "")
+    if found == LABELS and not question:
+        raise SeveralLabelsError(
+            f"{path} is a head that gives several labels, and this takes heads with one: fit one on a "
+            "catalog of one label an image. Heads with several are for predict, evaluate and export "
+            "(featstore.load_head)"
+        )
+    if question and found != question:
+        raise HeadError(f"{path} is not a head that gives several labels; featstore.load_head reads any head")
+    refuse_newer(path, version, LABELS_VERSION if question else FORMAT_VERSION)
 
 
 def _read_form(
@@ -296,7 +269,7 @@ def _read_form(
 ) -> _Form | None:
     if name not in members:
         return None
-    arrays = _read_arrays(members[name], name)
+    arrays = read_arrays(members[name], name)
     try:
         form = kind.from_arrays(arrays)
     except FeatstoreError:
@@ -304,11 +277,12 @@ def _read_form(
     except Exception as error:  # a file that was tampered with may raise anything
         raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
     if (form.n_classes, form.feature_dim) != (len(values["classes"]), values["feature_dim"]):
-        raise HeadError(f"its {name} does not match its {_MANIFEST}")
+        raise HeadError(f"its {name} does not match its {MANIFEST}")
     return form
 
 
-def _read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+def read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays in a member."""
     try:
         check_members(io.BytesIO(data))
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -319,29 +293,3 @@ def _read_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:  # a file that was tampered with may raise anything
         raise HeadError(f"its {name} cannot be read: {first_line(error)}") from error
-
-
-def _are_labels(classes: Sequence[Any]) -> bool:
-    if len(classes) < 2 or not all(isinstance(label, str) for label in classes):
-        return False
-    # "" stands for an image that is not answered; NumPy drops what is zero at a label's end.
-    if any(not label or label.endswith("\0") for label in classes):
-        return False
-    if any(one >= other for one, other in pairwise(classes)):
-        return False
-    return len(classes) * max(map(len, classes)) <= _MOST_LETTERS
-
-
-def _are_counts(counts: Any) -> bool:
-    return isinstance(counts, dict) and all(isinstance(n_images, int) for n_images in counts.values())
-
-
-def _is_rejection(reject: Mapping[str, Any]) -> bool:
-    below = reject.get("below")
-    return (
-        set(reject) == {"below", "validation", "test"}
-        and isinstance(below, int | float)
-        and 0 <= below < 1
-        and isinstance(reject["validation"], dict)
-        and isinstance(reject["test"], dict)
-    )

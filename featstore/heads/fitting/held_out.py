@@ -1,6 +1,5 @@
 """Predictions of a fitted estimator, with scores of as many images as fit into memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,8 @@ from featstore.heads.calibration import (
     softmax,
 )
 from featstore.heads.data.blocks import Rows
-from featstore.heads.forms.linear import linear_form
+from featstore.heads.data.parts import over_parts
+from featstore.heads.forms.fitted import fitted_form
 from featstore.heads.solvers.solver import Solution
 
 __all__ = ["HeldOutPredictions", "evenly_spaced", "most_kept", "predict_held_out"]
@@ -64,25 +64,15 @@ def predict_held_out(
     estimator, n_views = solution.estimator, rows.n_views
     has_own = not is_calibrated and hasattr(estimator, "predict_proba")
     kept = np.arange(len(labels)) if kept is None else kept
-    is_kept = np.zeros(len(rows), np.bool_)
-    is_kept[(kept[:, None] * n_views + np.arange(n_views)).ravel()] = True
-    by_row = np.empty(len(rows), np.intp)
-    scores = np.empty((int(is_kept.sum()), len(classes)))
+    is_kept = np.zeros(len(labels), np.bool_)
+    is_kept[kept] = True
     known = solution.scores
-    form = None
-    if known is None:
-        form = linear_form(estimator, feature_dim=rows.feature_dim, is_calibrated=is_calibrated)
-    scores_of = _scorer(estimator, form, classes, has_own=has_own)
-    n_done = 0
-    for at, block in rows.blocks() if known is None else [(slice(0, len(rows)), known)]:
-        found = scores_of(block) if known is None else known
-        chosen = found[is_kept[at]]
-        scores[n_done : n_done + len(chosen)] = chosen
-        n_done += len(chosen)
-        if known is not None or form is not None or n_views > 1:
-            by_row[at] = found.argmax(axis=1)
-        else:
-            by_row[at] = np.searchsorted(classes, np.asarray(estimator.predict(block), np.str_))
+    if known is not None:
+        by_row, scores = known.argmax(axis=1), known[np.repeat(is_kept, n_views)]
+    else:
+        form = fitted_form(estimator, feature_dim=rows.feature_dim, is_calibrated=is_calibrated)
+        scorer = _Scorer(estimator=estimator, form=form, classes=classes, has_own=has_own)
+        by_row, scores = _predicted(rows, scorer, is_kept)
     if n_views > 1 and len(labels):
         if temperature is None:
             temperature = 1.0 if has_own else _temperature(scores, labels[kept], classes, n_views)
@@ -90,9 +80,8 @@ def predict_held_out(
             by_row = _means(scores, temperature, n_views).argmax(axis=1)
         else:
             # A second pass: the temperature to average views by is known only now.
-            by_row = np.concatenate(
-                [_means(scores_of(block), temperature, n_views).argmax(axis=1) for _, block in rows.blocks()]
-            )
+            parts = over_parts(rows, _means_of_part, scorer, temperature)
+            by_row = np.concatenate([found for _, found in parts])
     return HeldOutPredictions(
         predicted=by_row,
         scores=scores,
@@ -114,21 +103,64 @@ def evenly_spaced(n: int, at_most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, at_most)).astype(np.intp))
 
 
-def _scorer(
-    estimator: Any, form: Any, classes: NDArray[np.str_], *, has_own: bool
-) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
-    scores_of = log_probabilities if has_own else class_scores
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scorer:
+    """Scores blocks of rows by a form, or by the estimator where it has none."""
 
-    def scored(block: NDArray[Any]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = form.scores(block) if form is not None else scores_of(estimator, block)
-        if found.shape[1] != len(classes):
+    estimator: Any
+    form: Any
+    classes: NDArray[np.str_]
+    has_own: bool
+
+    def scores(self, block: NDArray[Any]) -> NDArray[np.float64]:
+        """Return scores, of shape (n, n_classes)."""
+        if self.form is not None:
+            found: NDArray[np.float64] = self.form.scores(block)
+        else:
+            found = (log_probabilities if self.has_own else class_scores)(self.estimator, block)
+        if found.shape[1] != len(self.classes):
             raise HeadError(
-                f"{type(estimator).__name__} returns {found.shape[1]} decisions for {len(classes)} classes; "
-                "expected one each"
+                f"{type(self.estimator).__name__} returns {found.shape[1]} decisions for "
+                f"{len(self.classes)} classes; expected one each"
             )
         return found
 
-    return scored
+
+def _predicted(
+    rows: Rows, scorer: _Scorer, is_kept: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return each row's most probable class, and the scores of those of the images kept."""
+    by_row = np.empty(len(rows), np.intp)
+    scores = np.empty((int(is_kept.sum()) * rows.n_views, len(scorer.classes)))
+    n_done = 0
+    for at, (found, some) in over_parts(rows, _predictions_of_part, scorer, columns=[is_kept]):
+        by_row[at] = found
+        scores[n_done : n_done + len(some)] = some
+        n_done += len(some)
+    return by_row, scores
+
+
+def _predictions_of_part(
+    rows: Rows, is_kept: NDArray[np.bool_], scorer: _Scorer
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    by_row, of_rows = np.empty(len(rows), np.intp), np.repeat(is_kept, rows.n_views)
+    scores = [np.empty((0, len(scorer.classes)))]
+    for at, block in rows.blocks():
+        found = scorer.scores(block)
+        scores.append(found[of_rows[at]])
+        if scorer.form is not None or rows.n_views > 1:
+            by_row[at] = found.argmax(axis=1)
+        else:
+            predicted = np.asarray(scorer.estimator.predict(block), np.str_)
+            by_row[at] = np.searchsorted(scorer.classes, predicted)
+    return by_row, np.concatenate(scores)
+
+
+def _means_of_part(rows: Rows, scorer: _Scorer, temperature: float) -> NDArray[np.intp]:
+    found = [
+        _means(scorer.scores(block), temperature, rows.n_views).argmax(axis=1) for _, block in rows.blocks()
+    ]
+    return np.concatenate(found)
 
 
 def _temperature(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -10,43 +9,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.heads.calibration import fit_temperature, helpful_temperature, mean_over_views, softmax
+from featstore.heads.calibration import fit_temperature, helpful_temperature
 from featstore.heads.data.folds import fold_divisions
 from featstore.heads.data.samples import Images, shared_images
 from featstore.heads.fitting.held_out import HeldOutPredictions, evenly_spaced, most_kept, predict_held_out
-from featstore.heads.fitting.sweep_scores import sweep_scores
-from featstore.heads.forms.linear import linear_form
+from featstore.heads.fitting.kernel_folds import are_from_one_fit, fold_predictions
+from featstore.heads.fitting.limits import limits
+from featstore.heads.fitting.sweep_scores import HeldOut, chosen, pooled_entropy, sweep_scores
+from featstore.heads.forms.fitted import fitted_form
 from featstore.heads.recipe import Params, Recipe
 from featstore.heads.solvers.parallel import WarningNotes, is_sequential, run_tasks
 from featstore.heads.solvers.solver import Prepared, Solution, prepare, solve
-from featstore.process import one_thread
 from featstore.splits import HashKFold
 from featstore.stats.metrics import log_loss
 
-__all__ = ["HeldOut", "Outcome", "Progress", "choose_by_folds", "choose_on_validation", "limits"]
+__all__ = ["Outcome", "Progress", "choose_by_folds", "choose_on_validation"]
 
 Progress = Callable[[int, int, Mapping[str, Any]], None]
-
-# Multiplications in one pass over the features, below which a single thread is faster: twenty times for
-# 1,000 x 1,280 features of 5 classes, slightly for 10,000 x 2,048 of 101; for 40,000 rows two threads win.
-_ONE_THREAD_BELOW = 4 * 10**9
 
 # Views whose scores are kept for every setting with folds, to fit one number, the temperature.
 _CALIBRATED_ON = 20_000
 
 # Number of training images that a setting's training accuracy is measured on.
 _TRAIN_SCORED_ON = 20_000
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HeldOut:
-    """Results on images that the estimator, or that of each fold, was not fitted on."""
-
-    n_right: int  # of all n images
-    n: int
-    y: NDArray[np.str_]  # (n_scored,): of a sample of them
-    scores: NDArray[Any]  # (n_scored * n_views, n_classes): image by image
-    n_views: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +55,7 @@ class _Tried:
     scores: NDArray[np.float32] | None = None
     has_own: bool = False
     more: dict[str, float] = field(default_factory=dict)
+    passes: float | None = None  # as of a Solution
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -99,28 +85,28 @@ def choose_on_validation(
     # the fit on train, and kept if the head is then refitted on both.
     recipe = recipe.for_n_rows(train.n_fitted)
     settings = recipe.settings
-    is_split = recipe.solver in {"plain", "descent"}
+    is_split = recipe.solver in {"plain", "descent", "minibatch"}
     parts = [[setting] for setting in settings] if is_split else [settings]
     n_tasks = len(parts)
     with (
-        limits(train, classes, n_tasks=n_tasks) as notes,
+        limits(train, classes, n_tasks=n_tasks, is_kernel=recipe.solver == "kernel") as notes,
         shared_images(train, validation, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [
             inside,
             outside,
         ],
     ):
         prepared = prepare(recipe, *inside.to_fit)
-        is_measured = len(settings) > 1 or recipe.solver == "descent"
+        is_measured = len(settings) > 1 or recipe.solver in {"descent", "minibatch"}
         seen = inside.some(evenly_spaced(len(inside), _TRAIN_SCORED_ON)) if is_measured else None
         tasks = [
             partial(_try, recipe, prepared, part, outside, classes, keeps=True, seen=seen) for part in parts
         ]
         tried, solutions = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=len(settings))
     flat = [one for part in tried for one in part]
-    best = min(range(len(flat)), key=lambda at: flat[at].loss)
+    best = chosen([one.loss for one in flat])
     solution = next(one for one in solutions if one is not None and one.setting == flat[best].params)
-    with limits(train, classes, n_tasks=1) as notes:
-        is_afresh = recipe.solver in {"warm", "margins"} and len(settings) > 1
+    with limits(train, classes, n_tasks=1, is_kernel=recipe.solver == "kernel") as notes:
+        is_afresh = recipe.solver in {"warm", "margins", "lbfgs"} and len(settings) > 1
         if is_afresh:
             [solution] = solve(recipe, prepared, [solution.setting], notes)
         predictions = _predict(recipe, solution, validation, classes)
@@ -134,7 +120,7 @@ def choose_on_validation(
         temperature = _temperature(recipe, solution, held, classes)
         del prepared
         if refit:
-            solution = _fit(recipe, train.joined(validation), solution.setting, notes)
+            solution = _fit(recipe, train.joined(validation), solution.setting, notes, passes=solution.passes)
     sweep = [{"params": one.params, "top1": one.top1, **one.more} for one in flat] if len(flat) > 1 else []
     steps = flat[best].steps
     return Outcome(solution=solution, sweep=sweep, steps=steps, held_out=held, temperature=temperature)
@@ -157,35 +143,31 @@ def choose_by_folds(
     settings, n_views = recipe.settings, images.views.test
     n_scored = min(max(1, _CALIBRATED_ON // n_views), most_kept(len(classes), n_views=n_views))
     scored = held_out_rows[evenly_spaced(len(held_out_rows), n_scored)]
-    n_tasks = len(divided)
-    n_fits = len(settings) * n_tasks
-    with (
-        limits(images, classes, n_tasks=n_tasks) as notes,
-        shared_images(images, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [shared],
-    ):
-        tasks = [
-            partial(
-                _try_fold,
-                recipe,
-                shared,
-                inside,
-                outside,
-                settings,
-                classes,
-                np.flatnonzero(np.isin(outside, scored)),
-            )
-            for inside, outside in divided
-        ]
-        tried, _ = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=n_fits)
+    kept = [np.flatnonzero(np.isin(outside, scored)) for _, outside in divided]
+    if are_from_one_fit(recipe, images):
+        tried = _try_folds_at_once(recipe, images, divided, classes, kept, progress=progress)
+    else:
+        n_tasks = len(divided)
+        n_fits = len(settings) * n_tasks
+        with (
+            limits(images, classes, n_tasks=n_tasks) as notes,
+            shared_images(images, jobs=jobs, n_tasks=n_tasks, prefer=recipe.backend) as [shared],
+        ):
+            tasks = [
+                partial(_try_fold, recipe, shared, inside, outside, settings, classes, own)
+                for (inside, outside), own in zip(divided, kept, strict=True)
+            ]
+            tried, _ = _collect(recipe, tasks, notes, jobs=jobs, progress=progress, n_fits=n_fits)
     pooled = [
         _pooled([part[at] for part in tried], divided, scored, images, classes) for at in range(len(settings))
     ]
     held_out = [held for held, _ in pooled]
-    losses = [_entropy(*one, classes) if len(settings) > 1 else 0.0 for one in pooled]
-    best = min(range(len(settings)), key=losses.__getitem__)
+    losses = [pooled_entropy(*one, classes) if len(settings) > 1 else 0.0 for one in pooled]
+    best = chosen(losses)
     held = held_out[best]
-    with limits(images, classes, n_tasks=1) as notes:
-        solution = _fit(recipe, images, settings[best], notes)
+    with limits(images, classes, n_tasks=1, is_kernel=recipe.solver == "kernel") as notes:
+        passes = _mean_passes([part[best] for part in tried])
+        solution = _fit(recipe, images, settings[best], notes, passes=passes)
         temperature = _temperature(recipe, solution, held, classes)
     sweep = [
         {"params": setting, "top1": held.n_right / held.n, "cross_entropy": loss}
@@ -199,10 +181,17 @@ def choose_by_folds(
     )
 
 
-def _fit(recipe: Recipe, images: Images, setting: Params, notes: WarningNotes) -> Solution:
+def _fit(
+    recipe: Recipe, images: Images, setting: Params, notes: WarningNotes, *, passes: float | None
+) -> Solution:
     prepared = prepare(recipe, *images.to_fit)
-    [solution] = solve(recipe, prepared, [setting], notes)
+    [solution] = solve(recipe, prepared, [setting], notes, passes=passes)
     return solution
+
+
+def _mean_passes(tried: Sequence[_Tried]) -> float | None:
+    known = [one.passes for one in tried if one.passes is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _pooled(
@@ -220,14 +209,6 @@ def _pooled(
     n_right, n = (sum(getattr(one, name) for one in tried) for name in ("n_right", "n"))
     held = HeldOut(n_right=n_right, n=n, y=images.y[scored], scores=scores, n_views=n_views)
     return held, tried[0].has_own
-
-
-def _entropy(held: HeldOut, has_own: bool, classes: NDArray[np.str_]) -> float:
-    """Return the cross entropy, calibrated on these same images unless scores are log-probabilities."""
-    by = 1.0 if has_own else fit_temperature(held.scores, held.y, classes, n_views=held.n_views)
-    probabilities = mean_over_views(softmax(held.scores / by), held.n_views)
-    loss = log_loss(probabilities, np.searchsorted(classes, held.y))
-    return loss if math.isfinite(loss) else math.inf
 
 
 def _held_out(predictions: HeldOutPredictions, y: NDArray[np.intp]) -> HeldOut:
@@ -262,7 +243,7 @@ def _temperature(
         return fit_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
     # A temperature applies only if probabilities are the softmax of scores that the head keeps.
     n_columns = getattr(solution.estimator, "n_features_in_", 0)
-    if linear_form(solution.estimator, feature_dim=n_columns) is None:
+    if fitted_form(solution.estimator, feature_dim=n_columns) is None:
         return None
     return helpful_temperature(held_out.scores, held_out.y, classes, n_views=held_out.n_views)
 
@@ -286,18 +267,21 @@ def _try(
     best: Solution | None = None
     steps: list[dict[str, Any]] = []
 
-    def watch(estimator: Any, number: int) -> None:
+    def watch(estimator: Any, number: int) -> float:
         now = Solution(setting={}, params={}, estimator=estimator)
         predictions = _predict(recipe, now, held_out, classes)
+        if seen is None:
+            return log_loss(predictions.probabilities(), y[predictions.kept])
         top1 = float((predictions.predicted == y).mean())
         steps.append({"step": number, "top1": top1, **measure(now, predictions)})
+        return float(steps[-1]["cross_entropy"])
 
     def measure(solution: Solution, predictions: HeldOutPredictions) -> dict[str, float]:
         if seen is None or not len(y):
             return {}
         return sweep_scores(recipe, solution, predictions, y, train=seen)
 
-    watched = watch if seen is not None and len(y) else None
+    watched = watch if len(y) and (seen is not None or recipe.solver == "minibatch") else None
     for solution in solve(recipe, prepared, settings, notes, held_out=held_out.to_predict, watch=watched):
         predictions = _predict(recipe, solution, held_out, classes, kept=kept)
         one = _Tried(
@@ -307,12 +291,13 @@ def _try(
             scores=None if kept is None else predictions.scores.astype(np.float32),
             has_own=predictions.has_own,
             more=measure(solution, predictions),
+            passes=solution.passes,
             steps=[*steps],
         )
         steps.clear()
-        if keeps and (best is None or one.loss < min(other.loss for other in tried)):
-            best = solution
         tried.append(one)
+        if keeps and chosen([other.loss for other in tried]) == len(tried) - 1:
+            best = solution
         if report is not None:
             report(one.params, one.top1)
     return tried, best
@@ -345,6 +330,32 @@ def _try_fold(
     )
 
 
+def _try_folds_at_once(
+    recipe: Recipe,
+    images: Images,
+    divided: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    classes: NDArray[np.str_],
+    kept: Sequence[NDArray[np.intp]],
+    *,
+    progress: Progress | None,
+) -> list[list[_Tried]]:
+    """Score each setting on each fold, without refits."""
+    settings, held_out = recipe.settings, [outside for _, outside in divided]
+    tried: list[list[_Tried]] = [[] for _ in divided]
+    with limits(images, classes, n_tasks=1, is_kernel=True):
+        found = fold_predictions(recipe, images, held_out, settings, classes, kept)
+        for number, (setting, by_fold) in enumerate(zip(settings, found, strict=True), 1):
+            for part, at, predictions in zip(tried, held_out, by_fold, strict=True):
+                y = np.searchsorted(classes, images.y[at])
+                n_right = int((predictions.predicted == y).sum())
+                scores = predictions.scores.astype(np.float32)
+                part.append(_Tried(params=setting, n_right=n_right, n=len(y), scores=scores))
+            if progress is not None and len(settings) > 1:
+                top1 = sum(part[-1].n_right for part in tried) / sum(map(len, held_out))
+                progress(number, len(settings), {"params": setting, "top1": top1})
+    return tried
+
+
 def _collect(
     recipe: Recipe,
     tasks: Sequence[Callable[..., tuple[list[_Tried], Solution | None]]],
@@ -375,13 +386,3 @@ def _collect(
         for one in [] if is_inline else part:
             report(one.params, one.top1)
     return tried, solutions
-
-
-@contextmanager
-def limits(images: Images, classes: NDArray[np.str_], *, n_tasks: int) -> Iterator[WarningNotes]:
-    """Collect warnings, and limit the threads of linear algebra to what pays off."""
-    # The limit does not depend on the number of parallel tasks: results could differ in their last bits.
-    work = images.n_fitted * images.table.feature_dim * len(classes)
-    threads = one_thread if n_tasks > 1 or work < _ONE_THREAD_BELOW else nullcontext()
-    with threads, WarningNotes() as notes:
-        yield notes

@@ -1,10 +1,14 @@
-"""Scores of each setting in a sweep."""
+"""Scores of each setting in a sweep, and which setting they choose."""
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.heads.calibration import fit_temperature, mean_over_views, softmax
 from featstore.heads.fitting.held_out import HeldOutPredictions, predict_held_out
 from featstore.stats.metrics import log_loss
 
@@ -13,7 +17,22 @@ if TYPE_CHECKING:
     from featstore.heads.recipe import Recipe
     from featstore.heads.solvers.solver import Solution
 
-__all__ = ["sweep_scores"]
+__all__ = ["HeldOut", "chosen", "pooled_entropy", "sweep_scores"]
+
+# Share of the cross entropy that weaker regularisation must take away to be chosen. Below that it is a tie,
+# which rounding would decide, differently on every processor.
+_LEAST_GAIN = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOut:
+    """Results on images that the estimator, or that of each fold, was not fitted on."""
+
+    n_right: int  # of all n images
+    n: int
+    y: NDArray[np.str_]  # (n_scored,): of a sample of them
+    scores: NDArray[Any]  # (n_scored * n_views, n_classes): image by image
+    n_views: int = 1
 
 
 def sweep_scores(
@@ -40,3 +59,20 @@ def sweep_scores(
         )
         scores["train_top1"] = float((predictions.classes[seen.predicted] == train.y).mean())
     return scores
+
+
+def pooled_entropy(held: HeldOut, has_own: bool, classes: NDArray[np.str_]) -> float:
+    """Return the cross entropy, calibrated on these same images unless scores are log-probabilities."""
+    by = 1.0 if has_own else fit_temperature(held.scores, held.y, classes, n_views=held.n_views)
+    probabilities = mean_over_views(softmax(held.scores / by), held.n_views)
+    loss = log_loss(probabilities, np.searchsorted(classes, held.y))
+    return loss if math.isfinite(loss) else math.inf
+
+
+def chosen(losses: Sequence[float]) -> int:
+    """Return which setting is chosen, of those in order of regularisation, the strongest first."""
+    best = 0
+    for at, loss in enumerate(losses):
+        if loss < losses[best] * (1 - _LEAST_GAIN):
+            best = at
+    return best

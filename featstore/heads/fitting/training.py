@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from featstore.class_names import look_alike_warning
 from featstore.errors import SplitError
 from featstore.heads.calibration import mean_over_views, softmax
+from featstore.heads.classifier import HeadClassifier
+from featstore.heads.data.blocks import Rows
+from featstore.heads.data.part_runner import PartRunner
 from featstore.heads.data.partition import (
     checked_classes,
     report_leaks,
@@ -20,20 +23,21 @@ from featstore.heads.data.partition import (
     split_rows,
     without_small_classes,
 )
+from featstore.heads.data.parts import over_parts
 from featstore.heads.data.samples import Images
 from featstore.heads.data.view_counts import check_images, check_search_folds, checked_views
 from featstore.heads.files.head_file import current_versions
 from featstore.heads.fit_warnings import warn
 from featstore.heads.fitting.held_out import evenly_spaced, most_kept
-from featstore.heads.fitting.sweep import (
-    HeldOut,
-    Outcome,
-    Progress,
-    choose_by_folds,
-    choose_on_validation,
-)
-from featstore.heads.forms.linear import linear_form
+from featstore.heads.fitting.spreading import spread_recipe
+from featstore.heads.fitting.sweep import Outcome, Progress, choose_by_folds, choose_on_validation
+from featstore.heads.fitting.sweep_scores import HeldOut
+from featstore.heads.forms.fitted import fitted_form
+from featstore.heads.forms.kernel import KernelForm
+from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 from featstore.heads.head import Head
+from featstore.heads.prediction_sets import held_out_probabilities
 from featstore.heads.recipe import Recipe, build_recipe
 from featstore.heads.rejection import checked_reject, rejection_score
 from featstore.heads.seen import SeenImages
@@ -63,93 +67,12 @@ def fit(
     reject: float | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    runner: PartRunner | None = None,
 ) -> Head:
-    """Fit a classifier to a table of features, choose its parameters and score it.
-
-    A named head is fitted once for each setting of its grid, and the setting with the least cross entropy on
-    held-out images is kept, ties going to the most regularised. (Scores that are not probabilities are
-    calibrated on these same images for the comparison.) The held-out images are:
-
-    - without ``folds``, the validation split. The head is fitted on train and then, unless ``refit=False``,
-      again on train and validation;
-    - with ``folds``, hash-based folds of train and validation together. The head is then fitted on both; with
-      ``refit=False``, folds and fit use train alone, and validation is not touched.
-
-    If the classifier has no probabilities, its scores are divided by a temperature, fitted on images that it
-    was not fitted on: validation, before the head is refitted, or each fold by the fit without it. So are
-    those of ``logistic``, if that lowers the cross entropy on images that the temperature was not fitted on.
-    The test split is used once, at the end. The same table, rule, parameters and seed give the same head, bit
-    for bit, on one machine, for any ``jobs``. Near-duplicates of training images are not looked for; see
-    :func:`featstore.leakage`.
-
-    Parameters
-    ----------
-    table : FeatureTable
-        Images without a label are left out.
-    head : str, HeadInfo or scikit-learn classifier
-        A name from :func:`featstore.known_heads`, or your own classifier, of which a copy is fitted as it is.
-        A search such as ``GridSearchCV`` gets the rule's groups if its ``cv`` is a
-        :class:`featstore.HashKFold`, and its best estimator becomes the head's.
-    params : mapping, optional
-        Parameters to fix, such as ``{"C": 0.3}``; the rest of the grid is still chosen.
-    rule : SplitRule, optional
-        Default: ``SplitRule()``. Splits given by the catalog override it. If the catalog gives none to
-        validation and there is something to choose, the rule's share of the images given to train is used;
-        the head's own rule then has ``validation_from_train``.
-    views : mapping, optional
-        Numbers of views of each image, view 0 and those after it: ``"train"``, that the head is fitted on,
-        each as a row of its own, and ``"test"``, over which probabilities are averaged whenever images are
-        predicted, here and by the head from then on. Default: 1 each, the image itself. Views for test cost
-        each new image as many passes of the network, and views for training alone have not improved heads on
-        frozen features (``benchmarks/views.py``). Splits, folds and counts are those of images: views of one
-        image are always on the same side.
-    class_weight : "balanced" or mapping of str to float, optional
-        Weight of an image of each class; ``"balanced"`` gives all classes the same total. For ``lda`` it
-        weights the class priors. Not supported by ``centroid`` and ``knn``.
-    seed : int
-        Random seed, in [0, 2**32), for every ``random_state`` that is not set.
-    folds : int, optional
-        Choose by this many folds, at least 2. Groups of the split rule stay in one fold.
-    refit : bool, optional
-        Whether to fit the head on validation too, once its parameters are chosen. Default: True.
-    min_images : int, optional
-        Leave out classes with fewer labelled images than this, at least 1.
-    reject : float, optional
-        In [0, 1). The head answers "unknown" if its most probable class is less probable.
-    jobs : int, optional
-        Number of parallel fits, -1 for one on each core; by default that of ``joblib.parallel_config``, or 1.
-        They share the features; each fold has a scaled copy of its own if the head needs one in memory.
-    progress : callable, optional
-        Called as ``progress(done, total, {"params": {…}, "top1": accuracy})`` after each fit; with several
-        jobs, after each job.
-
-    Returns
-    -------
-    Head
-
-    Raises
-    ------
-    UnknownHeadError
-        There is no head of this name.
-    HeadError
-        There are fewer than two classes; parameters or features are invalid; ``head`` is not a classifier, or
-        is a search whose folds would separate the views of an image; the table's rows are views.
-    NotInStoreError
-        Images lack some of the views.
-    SplitError
-        A class is missing from train or, with folds, outside a fold; the validation split is empty while
-        there is something to choose on it; or given splits tear apart a group of the rule.
-
-    Examples
-    --------
-    >>> import featstore
-    >>> head = featstore.fit(table, head="svm", folds=3)
-    >>> head.classes.tolist(), head.test["n"]
-    (['daisy', 'roses', 'tulips'], 11)
-    >>> head.predict(table.X[:1]).tolist()
-    ['daisy']
-    """
+    """Fit a head, with passes over the features here or by a runner; see :func:`featstore.fit`."""
     recipe = build_recipe(head, params=params, class_weight=class_weight, seed=seed)
+    if runner is not None:
+        recipe = spread_recipe(recipe)
     below = None if reject is None else checked_reject(reject)
     rule = SplitRule() if rule is None else rule
     refit = True if refit is None else bool(refit)
@@ -157,6 +80,9 @@ def fit(
     of_views = checked_views(views)
     check_search_folds(recipe.estimator, of_views)
     divider = None if folds is None else HashKFold(folds, salt=rule.salt, stratify=True)
+    weights = table.sample_weight
+    if weights is not None:
+        recipe.check_weights()
     labels = np.asarray(table.y)
     n_unlabelled = int((labels == "").sum())
     labels = without_small_classes(labels, min_images)
@@ -175,8 +101,20 @@ def fit(
         recipe = _without_choice(recipe, rule)
     groups = row_groups(table, rule)
     view_table = table.with_views(of_views.most)
+    if weights is not None:
+        # So that penalties mean what they mean without weights.
+        weights = weights / weights[labels != ""].mean()
     images = {
-        split: Images(table=view_table, at=at, y=labels[at], groups=groups[at], name=split, views=of_views)
+        split: Images(
+            table=view_table,
+            at=at,
+            y=labels[at],
+            groups=groups[at],
+            weights=None if weights is None else weights[at],
+            name=split,
+            views=of_views,
+            runner=runner,
+        )
         for split, at in rows.items()
     }
     train, validation = images["train"], images["validation"]
@@ -202,6 +140,8 @@ def fit(
     for note in outcome.solution.notes:
         warn(_logger, "%s with %s: %s", recipe.name, outcome.solution.params, note)
 
+    estimator = outcome.solution.estimator
+    form = fitted_form(estimator, feature_dim=table.feature_dim, is_calibrated=recipe.is_calibrated)
     values: dict[str, Any] = {
         "name": recipe.name,
         "classes": classes,
@@ -212,6 +152,7 @@ def fit(
         "params": outcome.solution.params,
         "counts": {split: _counts(classes, part.y) for split, part in images.items()},
         "unlabelled": n_unlabelled,
+        "weighted": weights is not None,
         "sweep": outcome.sweep,
         "steps": outcome.steps,
         "choice": {
@@ -227,13 +168,14 @@ def fit(
         "weights": table.weights,
         "catalog": str(table.catalog_name),
         "space": str(table.space_name),
+        "catalog_digests": dict(table.catalog_digests),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": current_versions(),
         "seen": seen,
-        "linear": linear_form(
-            outcome.solution.estimator, feature_dim=table.feature_dim, is_calibrated=recipe.is_calibrated
-        ),
-        "load_estimator": partial(_itself, outcome.solution.estimator),
+        "linear": form if isinstance(form, LinearForm) else None,
+        "kernel": form if isinstance(form, KernelForm) else None,
+        "network": form if isinstance(form, NetworkForm) else None,
+        "load_estimator": partial(_itself, estimator),
     }
     nothing = scored(0, 0)
     unscored = Head(**values, validation=nothing, test=nothing)
@@ -248,7 +190,8 @@ def fit(
             "test": _rejection(tested, classes, below),
         }
     validated, checked = (scored(one.n_right, one.n) for one in (of_validation, tested))
-    return Head(**values, validation=validated, test=checked, reject=rejection)
+    held_out = held_out_probabilities(classes, of_validation.y, of_validation.probabilities)
+    return Head(**values, validation=validated, test=checked, reject=rejection, held_out=held_out)
 
 
 def _itself(estimator: Any) -> Any:
@@ -310,14 +253,28 @@ def _look_at(head: Head, images: Images) -> _Seen:
     """Predict images that the head was not fitted on, block by block."""
     n_classes = len(head.classes)
     kept = evenly_spaced(len(images), most_kept(n_classes))
-    n_right = 0
+    is_kept = np.zeros(len(images), np.bool_)
+    is_kept[kept] = True
+    classifier = HeadClassifier(**{field.name: getattr(head, field.name) for field in fields(HeadClassifier)})
+    n_right, n_done = 0, 0
     probabilities = np.empty((len(kept), n_classes))
-    for at, block in images.to_predict.image_blocks():
-        labels, found = head.predict_with_proba(block)
-        n_right += int((labels == images.y[at]).sum())
-        chosen = (kept >= at.start) & (kept < at.stop)
-        probabilities[chosen] = found[kept[chosen] - at.start]
+    parts = over_parts(images.to_predict, _look_at_part, classifier, columns=[images.y, is_kept])
+    for _, (n_right_there, some) in parts:
+        n_right += n_right_there
+        probabilities[n_done : n_done + len(some)] = some
+        n_done += len(some)
     return _Seen(n_right=n_right, n=len(images), y=images.y[kept], probabilities=probabilities)
+
+
+def _look_at_part(
+    rows: Rows, y: NDArray[np.str_], is_kept: NDArray[np.bool_], classifier: HeadClassifier
+) -> tuple[int, NDArray[np.float64]]:
+    n_right, probabilities = 0, [np.empty((0, len(classifier.classes)))]
+    for at, block in rows.image_blocks():
+        labels, found = classifier.predict_with_proba(block)
+        n_right += int((labels == y[at]).sum())
+        probabilities.append(found[is_kept[at]])
+    return n_right, np.concatenate(probabilities)
 
 
 def _rejection(seen: _Seen, classes: NDArray[np.str_], below: float) -> dict[str, Any]:

@@ -6,14 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.forms.gated import GatedForm
+from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
+from featstore.heads.forms.network import NetworkForm
 
 __all__ = ["form_estimator"]
 
 
-def form_estimator(form: LinearForm | GatedForm, classes: NDArray[np.str_], temperature: float | None) -> Any:
+def form_estimator(
+    form: LinearForm | GatedForm | KernelForm | NetworkForm,
+    classes: NDArray[np.str_],
+    temperature: float | None,
+) -> Any:
     """Return a fitted LogisticRegression, Pipeline or FormClassifier with a form's scores."""
-    if isinstance(form, GatedForm):
+    if not isinstance(form, LinearForm):
         from featstore.heads.form_classifier import FormClassifier
 
         return FormClassifier(form, classes, temperature)

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import HeadError
+from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm, row_lengths
+from featstore.heads.forms.network import NetworkForm
 
 __all__ = ["N_NEIGHBORS", "GatedForm", "evidence", "neighbor_cosine", "unit_rows"]
 
@@ -35,22 +37,24 @@ class GatedForm:
     where ``near_new`` and ``near_old`` are the mean cosine of ``x`` to its 3 nearest rows of two banks of
     training features: where the gate is 0, the new classes together are as likely as the likeliest old class.
     Old classes keep their scores, so that a gated head may be the old head of another. A class that is both
-    old and new has the larger of its two scores.
+    old and new has the larger of its two scores. With ``old_columns``, the old head and the gate see those
+    columns of the features, and the new classifier all.
     """
 
-    old: "LinearForm | GatedForm"
-    new: LinearForm  # of a single class, coef may be a zero row
+    old: "LinearForm | GatedForm | KernelForm | NetworkForm"
+    new: LinearForm | KernelForm | NetworkForm  # of a single class, coef may be a zero row
     temperatures: NDArray[np.float64]  # (2,): of the old and the new scores
     weights: NDArray[np.float64]  # (3,)
     offset: NDArray[np.float64]  # ()
-    neighbors: NDArray[np.float32]  # (n_rows, feature_dim): bank of unit rows
-    old_neighbors: NDArray[np.float32]  # (n_rows, feature_dim): may be empty
+    neighbors: NDArray[np.float32]  # (n_rows, old.feature_dim): bank of unit rows
+    old_neighbors: NDArray[np.float32]  # (n_rows, old.feature_dim): may be empty
     members: NDArray[np.int64]  # (n_classes, n_members): each class's columns in (old, new); -1 for none
+    old_columns: NDArray[np.int64] | None = None  # (old.feature_dim,): None for all features
 
     def __post_init__(self) -> None:
         own = {name: getattr(self, name) for name in _ARRAYS}
         shapes = {name: array.shape for name, array in own.items()}
-        dim = self.new.feature_dim
+        dim = self.old.feature_dim
         banks = all(
             bank.ndim == 2 and bank.shape[1] == dim and bank.dtype == np.float32
             for bank in (self.neighbors, self.old_neighbors)
@@ -59,7 +63,7 @@ class GatedForm:
         if (
             not banks
             or not len(self.neighbors)
-            or self.old.feature_dim != dim
+            or (self.old_columns is None and self.new.feature_dim != dim)
             or small != {"temperatures": (2,), "weights": (3,), "offset": ()}
             or self.members.ndim != 2
         ):
@@ -76,6 +80,21 @@ class GatedForm:
             raise HeadError(f"the members of a gated classifier must be below {n_columns}")
         if self.members[:, 0].min() < 0:
             raise HeadError("a class of a gated classifier has no column")
+        self._check_old_columns()
+
+    def _check_old_columns(self) -> None:
+        at = self.old_columns
+        if at is None:
+            return
+        if at.dtype != np.int64 or at.shape != (self.old.feature_dim,):
+            raise HeadError(
+                f"the old columns of a gated classifier must be {self.old.feature_dim:,} int64 numbers; "
+                f"found {at.dtype} of shape {at.shape}"
+            )
+        if at.min() < 0 or at.max() >= self.new.feature_dim or len(np.unique(at)) < len(at):
+            raise HeadError(
+                f"the old columns of a gated classifier must be different and below {self.new.feature_dim:,}"
+            )
 
     @property
     def n_classes(self) -> int:
@@ -92,6 +111,7 @@ class GatedForm:
         inside = {"old": self.old.arrays(), "new": self.new.arrays()}
         return {
             **{name: getattr(self, name) for name in _ARRAYS},
+            **({} if self.old_columns is None else {"old_columns": self.old_columns}),
             **{f"{side}.{name}": array for side, arrays in inside.items() for name, array in arrays.items()},
         }
 
@@ -106,29 +126,45 @@ class GatedForm:
             if dot and side not in ("old", "new"):
                 raise HeadError(f"a gated classifier has no array {name!r}")
             sides[side if dot else ""][rest if dot else name] = array
-        if set(sides[""]) != {*_ARRAYS}:
+        if set(sides[""]) - {"old_columns"} != {*_ARRAYS}:
             raise HeadError(f"unexpected arrays of a gated classifier: {', '.join(sorted(sides['']))}")
-        old: LinearForm | GatedForm
-        if "weights" in sides["old"]:
-            old = GatedForm.from_arrays(sides["old"], depth=depth + 1)
-        else:
-            old = LinearForm.from_arrays(sides["old"])
-        return cls(old=old, new=LinearForm.from_arrays(sides["new"]), **sides[""])
+        is_gated = "weights" in sides["old"]
+        old = cls.from_arrays(sides["old"], depth=depth + 1) if is_gated else _plain_form(sides["old"])
+        return cls(old=old, new=_plain_form(sides["new"]), **sides[""])
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it consists of linear classifiers of the same features, as readers up to 0.5 know it."""
+        is_old_plain = (
+            self.old.is_plain if isinstance(self.old, GatedForm) else isinstance(self.old, LinearForm)
+        )
+        return self.old_columns is None and isinstance(self.new, LinearForm) and is_old_plain
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether a classifier in it is a kernel head's."""
+        inside = isinstance(self.old, GatedForm) and self.old.has_kernel
+        return inside or isinstance(self.old, KernelForm) or isinstance(self.new, KernelForm)
+
+    def old_features(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the columns that the old head and the gate see."""
+        return X if self.old_columns is None else X[:, self.old_columns]
 
     def with_classes(self, at: NDArray[np.intp]) -> Self:
         """Return the form of some classes, in the given order, with unchanged scores."""
         return replace(self, members=self.members[at])
 
     def gate(self, X: NDArray[Any], old_scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the log odds of all new classes against the likeliest old one, float64 of shape (n,)."""
+        """Return the log odds of all new classes against the likeliest old one, of what that sees."""
         return np.asarray(
             evidence(X, old_scores, self.neighbors, self.old_neighbors) @ self.weights + self.offset
         )
 
     def sides(self, X: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the scores of the old and of the new classes, before classes in both take the larger."""
-        old = self.old.scores(X)
-        gate = self.gate(X, old)
+        seen = self.old_features(X)
+        old = self.old.scores(seen)
+        gate = self.gate(seen, old)
         old = old / self.temperatures[0]
         new = self.new.scores(X) / self.temperatures[1]
         return old, new + (gate + old.max(axis=1) - _log_sum(new))[:, np.newaxis]
@@ -141,6 +177,14 @@ class GatedForm:
             at = np.flatnonzero(member >= 0)
             best[:, at] = np.maximum(best[:, at], columns[:, member[at]])
         return best
+
+
+def _plain_form(arrays: Mapping[str, NDArray[Any]]) -> LinearForm | KernelForm | NetworkForm:
+    """Create the form that has such arrays."""
+    for kind, name in ((KernelForm, "rows"), (NetworkForm, "hidden_coef")):
+        if name in arrays:
+            return kind.from_arrays(arrays)
+    return LinearForm.from_arrays(arrays)
 
 
 def evidence(

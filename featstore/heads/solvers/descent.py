@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError
 from featstore.heads.data.blocks import Rows
 
-__all__ = ["descend", "n_epochs"]
+__all__ = ["descend", "n_epochs", "shuffled_blocks"]
 
 # Adjacent rows of a store are often of one class, and reading single rows from disk is slow: draw short runs
 # of rows from all over the store, enough at once to mix the classes.
@@ -36,14 +36,14 @@ def descend(
     y: NDArray[np.str_],
     weights: NDArray[np.float64],
     *,
-    after_pass: Callable[[int], None] | None = None,
+    after_pass: Callable[[int], Any] | None = None,
 ) -> Any:
     """Fit an ``SGDClassifier`` in place by ``max_iter`` passes over the rows."""
     # Each pass draws the order of runs of 32 rows, takes 128 runs together (fewer if they exceed 32 MB) and
     # shuffles their rows. The learning rate follows the classifier's schedule; "optimal" is 1 / (alpha (t +
     # t0)) in update t (Bottou, Stochastic Gradient Descent Tricks, 2012). Many classes are updated in
-    # parallel, which does not change the result. `weights` are the classes' weights; the classifier's
-    # class_weight is ignored.
+    # parallel, which does not change the result. `weights` are those of rows; the classifier's class_weight
+    # is ignored.
     if classifier.learning_rate == "adaptive":
         raise HeadError(
             "sgd reads the features in blocks and does not support an adaptive learning rate; "
@@ -51,26 +51,27 @@ def descend(
         )
     classes, codes = np.unique(y, return_inverse=True)
     generator = np.random.default_rng(classifier.random_state)
-    starts = np.arange(0, len(X), _RUN_ROWS)
-    n_runs = int(np.clip(X.block_rows // _RUN_ROWS, 1, _BLOCK_RUNS))
     class_weight, classifier.class_weight = classifier.class_weight, None
     classifier.shuffle = False
     n_jobs = classifier.n_jobs
     if len(classes) * X.feature_dim >= _ALL_CORES_FROM:
         classifier.n_jobs = -1
     for number in range(1, classifier.max_iter + 1):
-        for some in _grouped(generator.permutation(starts), n_runs):
-            at = np.concatenate([np.arange(start, min(start + _RUN_ROWS, len(X))) for start in np.sort(some)])
+        for at in shuffled_blocks(X, generator):
             order = generator.permutation(len(at))
             rows = preparation.transform(X.take(at))[order]
-            mixed = codes[at][order]
-            classifier.partial_fit(rows, classes[mixed], classes=classes, sample_weight=weights[mixed])
+            mixed = at[order]
+            classifier.partial_fit(rows, classes[codes[mixed]], classes=classes, sample_weight=weights[mixed])
         if after_pass is not None:
             after_pass(number)
     classifier.class_weight, classifier.n_jobs = class_weight, n_jobs
     return classifier
 
 
-def _grouped(starts: NDArray[np.intp], n_runs: int) -> Iterator[NDArray[np.intp]]:
+def shuffled_blocks(X: Rows, generator: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows of a pass in blocks of short runs from all over the store, sorted within each."""
+    starts = generator.permutation(np.arange(0, len(X), _RUN_ROWS))
+    n_runs = int(np.clip(X.block_rows // _RUN_ROWS, 1, _BLOCK_RUNS))
     for first in range(0, len(starts), n_runs):
-        yield starts[first : first + n_runs]
+        some = np.sort(starts[first : first + n_runs])
+        yield np.concatenate([np.arange(start, min(start + _RUN_ROWS, len(X))) for start in some])

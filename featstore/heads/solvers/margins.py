@@ -34,6 +34,8 @@ def svm_path(
     y: NDArray[np.str_],
     settings: Sequence[Mapping[str, Any]],
     weights: _Matrix,
+    *,
+    row_weights: _Matrix | None = None,
 ) -> Iterator[Any]:
     """Yield a fitted LinearSVC for each setting, each from the previous solution."""
     # For each class against all others, minimise |w|^2 / 2 + C sum s max(0, 1 - t m)^2, where m = w x is a
@@ -42,8 +44,8 @@ def svm_path(
     # 6, 2005), each by conjugate gradients to a tenth of the gradient, until liblinear's criterion holds: a
     # gradient below tol min(n_positive, n_negative) / n of that at 0 (Fan et al., J. Mach. Learn. Res. 9,
     # 2008). Gradients and margins are float64, the conjugate gradients of X's type. As in liblinear, with
-    # more than two classes `weights` only apply to the class in question, not to the others. n_iter_ is the
-    # largest number of Newton steps of a class.
+    # more than two classes `weights` only apply to the class in question, not to the others; `row_weights`
+    # multiply all costs of a row. n_iter_ is the largest number of Newton steps of a class.
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
 
@@ -56,7 +58,8 @@ def svm_path(
         # On dummy rows: scikit-learn validates the parameters and sets attributes that are not learnt.
         one = clone(classifier).set_params(**setting).fit(np.zeros((len(classes), 1)), classes)
         scale = float(one.intercept_scaling) if one.fit_intercept else 0.0
-        machines = _Machines(X, codes, columns, one.C * weights[columns], one.C * against, scale)
+        costs = one.C * weights[columns], one.C * against
+        machines = _Machines(X, codes, columns, *costs, scale, row_weights=row_weights)
         one.n_iter_ = machines.descend(coef, margins, tol=one.tol, max_steps=one.max_iter)
         if one.n_iter_ is None:
             one.n_iter_ = one.max_iter
@@ -79,9 +82,12 @@ class _Machines:
         positive: _Matrix,
         negative: _Matrix,
         scale: float,
+        *,
+        row_weights: _Matrix | None,
     ) -> None:
         self._X, self._codes, self._columns, self._scale = X, codes, columns, scale
         self._positive, self._negative = positive, negative
+        self._row_weights = row_weights
         self._blocks = [slice(at, at + _BLOCK_ROWS) for at in range(0, len(X), _BLOCK_ROWS)]
 
     def descend(self, coef: _Matrix, margins: _Matrix, *, tol: float, max_steps: int) -> int | None:
@@ -115,7 +121,10 @@ class _Machines:
     def _targets(self, block: slice, columns: NDArray[np.intp]) -> tuple[_Matrix, _Matrix]:
         """Return the targets of some rows, and their costs."""
         is_own = self._codes[block, None] == self._columns[columns]
-        return np.where(is_own, 1.0, -1.0), np.where(is_own, self._positive[columns], self._negative[0])
+        costs = np.where(is_own, self._positive[columns], self._negative[0])
+        if self._row_weights is not None:
+            costs *= self._row_weights[block, None]
+        return np.where(is_own, 1.0, -1.0), costs
 
     def _gradient(
         self, coef: _Matrix, margins: _Matrix, columns: NDArray[np.intp]

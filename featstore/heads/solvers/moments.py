@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from featstore.errors import HeadError
 from featstore.heads.data.blocks import Rows
-from featstore.heads.solvers.scaling import ignore_rounding
+from featstore.heads.data.parts import over_parts
+from featstore.heads.solvers.scaling import add_scaler, ignore_rounding
 
 __all__ = ["lda_path", "ridge_path"]
 
@@ -24,7 +25,7 @@ _Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Sums:
-    """Moments of one pass over the rows; ``squares`` is None if there are fewer rows than features."""
+    """Weighted moments of one pass over the rows; ``squares`` is None if rows are fewer than features."""
 
     scaler: Any
     counts: _Matrix
@@ -47,6 +48,8 @@ def ridge_path(
     y: NDArray[np.str_],
     settings: Sequence[Mapping[str, Any]],
     weights: _Matrix,
+    *,
+    row_weights: _Matrix | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Fit ridge classifiers that differ in alpha; yield the scaler and a fitted RidgeClassifier each."""
     # With targets t of +1 for the own class and -1 for others, and weighted means z' and t', the coefficients
@@ -55,14 +58,14 @@ def ridge_path(
     from sklearn.base import clone
 
     classes, codes = np.unique(y, return_inverse=True)
+    row_weights = np.ones(len(codes)) if row_weights is None else row_weights
     fitted = [_dummy_fit(clone(classifier).set_params(**setting), classes) for setting in settings]
-    sums = _gather(X, codes, weights)
+    sums = _gather(X, codes, weights, row_weights)
     mass = weights * sums.counts
     is_centred = bool(classifier.fit_intercept)
     centre = mass @ sums.means / mass.sum() if is_centred else np.zeros(X.feature_dim)
-    spectrum = _spectrum(
-        sums, X, codes, weights, centres=np.broadcast_to(centre, sums.means.shape), one_centre=is_centred
-    )
+    centres = np.broadcast_to(centre, sums.means.shape)
+    spectrum = _spectrum(sums, X, codes, weights, row_weights, centres=centres, one_centre=is_centred)
     # Of the targets' +1 and -1, centred rows leave twice the +1; others the sum of all rows too.
     pull = 2 * mass[:, None] * (sums.means - centre)
     if not is_centred:
@@ -87,6 +90,8 @@ def lda_path(
     y: NDArray[np.str_],
     settings: Sequence[Mapping[str, Any]],
     weights: _Matrix,
+    *,
+    row_weights: _Matrix | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Fit linear discriminants that differ in shrinkage; yield the scaler and a fitted classifier each."""
     # The classes' covariance, averaged by their priors, is shrunk towards a multiple of the identity with the
@@ -97,16 +102,17 @@ def lda_path(
     from sklearn.base import clone
 
     classes, codes = np.unique(y, return_inverse=True)
+    row_weights = np.ones(len(codes)) if row_weights is None else row_weights
     unfitted = [clone(classifier).set_params(**setting) for setting in settings]
     for one in unfitted:
         if isinstance(one.shrinkage, str):
             raise HeadError(f"the shrinkage of lda must be a number from 0 to 1; found {one.shrinkage!r}")
     fitted = [_dummy_fit(one, classes) for one in unfitted]
-    sums = _gather(X, codes, weights)
+    sums = _gather(X, codes, weights, row_weights)
     priors = weights * sums.counts / (weights * sums.counts).sum()
     # Each class's covariance is its mean square, times its prior: the sums' weights, but for their total.
     total = float((weights * sums.counts).sum())
-    spectrum = _spectrum(sums, X, codes, weights, centres=sums.means, one_centre=False)
+    spectrum = _spectrum(sums, X, codes, weights, row_weights, centres=sums.means, one_centre=False)
     values, trace = spectrum.values / total, spectrum.trace / total
     turned = sums.means @ spectrum.vectors
     beside = sums.means - turned @ spectrum.vectors.T
@@ -131,41 +137,71 @@ def _dummy_fit(classifier: Any, classes: NDArray[np.str_]) -> Any:
     return classifier.fit(np.arange(n_rows, dtype=np.float64)[:, None], np.repeat(classes, 2))
 
 
-def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix) -> _Sums:
-    from scipy.linalg.blas import dsyrk
+def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix, row_weights: _Matrix) -> _Sums:
     from sklearn.preprocessing import StandardScaler
 
     n_classes, dim = len(weights), X.feature_dim
-    has_squares = len(X) >= dim
+    # Shifted near the mean, to avoid cancellation in the squares.
+    shift = X.take(slice(0, X.block_rows)).astype(np.float64).mean(axis=0)
     scaler = StandardScaler()
     totals = np.zeros((n_classes, dim))
-    squares = np.zeros((dim, dim), order="F") if has_squares else None
-    shift = None
-    for at, block in X.blocks():
-        scaler.partial_fit(block)
-        wide = block.astype(np.float64)
-        # Shifted near the mean, to avoid cancellation in the squares.
-        shift = wide.mean(axis=0) if shift is None else shift
-        wide -= shift
-        order = np.argsort(codes[at], kind="stable")
-        found, first = np.unique(codes[at][order], return_index=True)
-        totals[found] += np.add.reduceat(wide[order], first, axis=0)
+    squares = np.zeros((dim, dim), order="F") if len(X) >= dim else None
+    columns = [codes, row_weights]
+    for _, part in over_parts(X, _part_sums, weights, shift, squares is not None, columns=columns):
+        add_scaler(scaler, part.scaler)
+        totals += part.totals
         if squares is not None:
-            wide *= np.sqrt(weights[codes[at]])[:, None]
-            squares = dsyrk(1.0, wide.T, beta=1.0, c=squares, overwrite_c=True)
+            squares += part.squares
     ignore_rounding(scaler, X)
-    counts = np.bincount(codes, minlength=n_classes).astype(np.float64)
+    counts = np.bincount(codes, row_weights, minlength=n_classes).astype(np.float64)
     means = totals / counts[:, None]
-    offset = np.zeros(dim) if shift is None else shift - scaler.mean_
+    offset = shift - scaler.mean_
     if squares is not None:
         squares = np.triu(squares)
         squares += np.triu(squares, 1).T
         # From around the shift to around the unweighted mean: sum w (u + offset)(u + offset)^T.
-        drawn = (weights * counts) @ means
-        cross = np.outer(drawn, offset)
+        pull = (weights * counts) @ means
+        cross = np.outer(pull, offset)
         squares += cross + cross.T + (weights * counts).sum() * np.outer(offset, offset)
         squares /= np.outer(scaler.scale_, scaler.scale_)
     return _Sums(scaler=scaler, counts=counts, means=(means + offset) / scaler.scale_, squares=squares)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _PartSums:
+    """Sums over a part of the rows, shifted; of the squares, the upper triangle."""
+
+    scaler: Any
+    totals: _Matrix
+    squares: _Matrix | None
+
+
+def _part_sums(
+    rows: Rows,
+    codes: NDArray[np.intp],
+    row_weights: _Matrix,
+    weights: _Matrix,
+    shift: _Matrix,
+    has_squares: bool,
+) -> _PartSums:
+    from scipy.linalg.blas import dsyrk
+    from scipy.sparse import csr_array
+    from sklearn.preprocessing import StandardScaler
+
+    dim = rows.feature_dim
+    scaler = StandardScaler()
+    totals = np.zeros((len(weights), dim))
+    squares = np.zeros((dim, dim), order="F") if has_squares else None
+    for at, block in rows.blocks():
+        scaler.partial_fit(block)
+        wide = block.astype(np.float64)
+        wide -= shift
+        members = (row_weights[at], (codes[at], np.arange(len(wide))))
+        totals += csr_array(members, shape=(len(weights), len(wide))) @ wide
+        if squares is not None:
+            wide *= np.sqrt(weights[codes[at]] * row_weights[at])[:, None]
+            squares = dsyrk(1.0, wide.T, beta=1.0, c=squares, overwrite_c=True)
+    return _PartSums(scaler=scaler, totals=totals, squares=squares)
 
 
 def _spectrum(
@@ -173,6 +209,7 @@ def _spectrum(
     X: Rows,
     codes: NDArray[np.intp],
     weights: _Matrix,
+    row_weights: _Matrix,
     *,
     centres: _Matrix,
     one_centre: bool,
@@ -194,7 +231,7 @@ def _spectrum(
     for at, block in X.blocks():
         rows[at] = (block.astype(np.float64) - sums.scaler.mean_) / sums.scaler.scale_
         rows[at] -= centres[codes[at]]
-        rows[at] *= np.sqrt(weights[codes[at]])[:, None]
+        rows[at] *= np.sqrt(weights[codes[at]] * row_weights[at])[:, None]
     values, turned = eigh(rows @ rows.T, overwrite_a=True, check_finite=False)
     kept = _above_rounding(values)
     vectors = rows.T @ (turned[:, kept] / np.sqrt(values[kept]))

@@ -1,1 +1,1 @@
-"""Image sources: one file for each kind of source."""
+"""Image sources: one file for each kind of source; ``opening`` chooses among them."""

@@ -1,30 +1,34 @@
-"""CSV and TSV lists of images, with optional labels, groups and splits."""
+"""CSV, TSV and JSON Lines lists of images, with optional labels, groups and splits."""
 
 import csv
+import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from featstore.class_names import normalised_name
-from featstore.errors import SourceError
-from featstore.images.sources.column_names import COLUMNS, PATH_WORDS, find_columns
+from featstore.errors import SourceError, first_line
+from featstore.images.sources.column_names import PATH_WORDS, ListOptions, find_columns
 from featstore.images.sources.image_names import is_image_name
+from featstore.images.sources.list_in_memory import can_be_path, cell_text
 from featstore.images.sources.listed_files import ListedFiles
-from featstore.images.sources.records import ImageRecord, checked_split
+from featstore.images.sources.objects import with_stamps
+from featstore.images.sources.records import ImageRecord
+from featstore.images.sources.row_fields import RowFields, row_fields
 from featstore.images.sources.text_files import find_dialect, open_text
-from featstore.io.stamps import FileStamp
+from featstore.io.stamps import UNKNOWN
 
 __all__ = ["CsvListing", "read_csv_list"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 # The row numbers that pandas and others write.
+_IDS = re.compile(r"(\w+_)?ids?")
 _ROW_NUMBERS = re.compile(r"(unnamed: \d+|index|id|)")
 # At four bytes a character less than what a row of a catalog may have, however many rows there are.
 _MAX_CHARACTERS = 2000
 # What is no word; old programs end a text with the last of these.
 _BLANK = " \t\r\n\v\f\u00a0\x1a"
-_Fields = tuple[str | None, str | None, str | None]
 
 
 @dataclass(kw_only=True)
@@ -36,53 +40,61 @@ class CsvListing:
     unused: list[str] = field(default_factory=list)  # names of columns
 
 
-def read_csv_list(location: str) -> CsvListing:
-    """Read a CSV or TSV list of images; docs/reference/sources.md says what may stand in it."""
+def read_csv_list(location: str, options: ListOptions) -> CsvListing:
+    """Read a CSV, TSV or JSON Lines list of images; docs/reference/sources.md says what may stand in it."""
     # A path is taken as it stands (~ means nothing) and then normalised as os.path.normpath does. It is the
     # user's own list: naming a file in it, by .. or an absolute path, gives no access that its user lacks. No
     # word means an empty cell: nan, NA and none are labels and groups like any other.
-    root = os.path.dirname(location)
+    root = options.image_root or os.path.dirname(location)
     files = ListedFiles(root)
     listing = CsvListing()
-    seen: dict[str, tuple[_Fields, int]] = {}
-    for text, fields, line in _read_rows(location, listing):
+    seen: dict[str, tuple[RowFields, int]] = {}
+    read_rows = _read_json_rows if location.lower().endswith(".jsonl") else _read_rows
+    for text, fields, line in read_rows(location, listing, options):
         try:
-            path, found = files.look_up(text)
+            path, found = files.look_up(options.completed(text))
         except ValueError as error:
             raise SourceError(f"{_at(location, line)}: the path holds a NUL character") from error
         if (earlier := seen.setdefault(path, (fields, line)))[1] != line:
-            if earlier[0] != fields:
+            if earlier[0] == fields:
+                continue
+            if options.label_separator is None or earlier[0]._replace(label=None) != fields._replace(
+                label=None
+            ):
                 raise _conflict(location, path, earlier, (fields, line))
-            continue
+            # Another label of the same image.
         if isinstance(found, str):
             listing.failures.append((path, found))
             continue
-        label, group, split = fields
-        listing.records.append(
-            ImageRecord(path=path, label=label, group=group, split=split, stamp=FileStamp.of(found))
-        )
+        listing.records.append(ImageRecord(path=path, **fields._asdict(), stamp=found))
+    if any(record.stamp == UNKNOWN for record in listing.records):
+        listing.records, missing = with_stamps(listing.records, root)
+        listing.failures += missing
     if not listing.records:
         raise _nothing_found(location, root, listing.failures)
     return listing
 
 
-def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Fields, int]]:
-    """Yield path, (label, group, split) and line number of each row."""
+def _read_rows(
+    location: str, listing: CsvListing, options: ListOptions
+) -> Iterator[tuple[str, RowFields, int]]:
+    """Yield path, fields and line number of each row."""
     separator = _SEPARATORS[os.path.splitext(location)[1].lower()]
     line = 1
     try:
         with open_text(location, newline="") as file:
-            dialect, lines, before = find_dialect(file, separator=separator, columns=PATH_WORDS)
+            words = PATH_WORDS if options.path_column is None else [options.path_column.strip().lower()]
+            dialect, lines, before = find_dialect(file, separator=separator, columns=words)
             rows = dialect.reader(lines)
             line = before + 1
             header = next(rows, None)
-            places, listing.unused = _read_header(location, header, line)
+            places, listing.unused = _read_header(location, header, line, options)
             n_columns = len(header or ())
             n_named = 1 + max(number for number, name in enumerate(header or ()) if name.strip())
             path_place = places["path"]
-            names = [name for name in COLUMNS[1:] if name in places]
+            names = [name for name in places if name != "path"]
             other_places = [places[name] for name in names]
-            known: dict[tuple[str, ...], _Fields] = {}
+            known: dict[tuple[str, ...], RowFields] = {}
             line = before + rows.line_num + 1
             for row in rows:
                 if len(row) != n_columns or not row[path_place] or row[path_place].isspace():
@@ -95,7 +107,7 @@ def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Field
                     fields = known.get(values)
                     if fields is None:
                         named = dict(zip(names, values, strict=True))
-                        fields = known[values] = _read_fields(location, line, named)
+                        fields = known[values] = _read_fields(location, line, named, options)
                     yield path, fields, line
                 line = before + rows.line_num + 1
     except csv.Error as error:
@@ -103,9 +115,46 @@ def _read_rows(location: str, listing: CsvListing) -> Iterator[tuple[str, _Field
         message = str(error).replace("\t", "\\t")
         raise SourceError(f"{_at(location, line)}: {message}{hint}") from error
     except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{_at(location, line)} or after it: broken {error.encoding.upper()} text; save the list in UTF-8"
-        ) from error
+        raise _broken_text(location, line, error) from error
+
+
+def _read_json_rows(
+    location: str, listing: CsvListing, options: ListOptions
+) -> Iterator[tuple[str, RowFields, int]]:
+    """Yield path, fields and line number of each JSON object."""
+    unused: dict[str, None] = {}
+    line = 0
+    try:
+        with open_text(location) as file:
+            for line, text in enumerate(file, 1):
+                if not text.strip():
+                    continue
+                where = _at(location, line)
+                try:
+                    row = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise SourceError(f"{where}: not JSON: {first_line(error)}") from error
+                if not isinstance(row, dict):
+                    raise SourceError(f'{where}: expected an object such as {{"file_name": "1.jpg"}}')
+                names = list(row)
+                try:
+                    places = find_columns(names, options)
+                except ValueError as error:
+                    raise SourceError(f"{where}: {error}") from error
+                path = row[names[places["path"]]] if "path" in places else None
+                if not isinstance(path, str | int) or isinstance(path, bool) or not str(path).strip():
+                    raise SourceError(
+                        f"{where}: there is no path of an image in file_name; found {path!r:.40}"
+                    )
+                if not can_be_path(str(path)):
+                    raise SourceError(f"{where}: {str(path)[:40]!r} cannot be the path of a file")
+                cells = {name: row[names[place]] for name, place in places.items() if name != "path"}
+                named = {name: cell_text(where, name, cell) or "" for name, cell in cells.items()}
+                unused |= dict.fromkeys(name for at, name in enumerate(names) if at not in places.values())
+                yield str(path), _read_fields(location, line, named, options), line
+    except UnicodeDecodeError as error:
+        raise _broken_text(location, line + 1, error) from error
+    listing.unused = list(unused)
 
 
 def _evened(location: str, line: int, row: list[str], widths: tuple[int, int], path_place: int) -> list[str]:
@@ -125,7 +174,9 @@ def _evened(location: str, line: int, row: list[str], widths: tuple[int, int], p
     return row
 
 
-def _read_header(location: str, header: list[str] | None, line: int) -> tuple[dict[str, int], list[str]]:
+def _read_header(
+    location: str, header: list[str] | None, line: int, options: ListOptions
+) -> tuple[dict[str, int], list[str]]:
     """Return the positions of the known columns, and the names of unused ones."""
     if header is None:
         raise SourceError(
@@ -136,7 +187,7 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
     if any("\0" in name for name in names):
         raise SourceError(f"{location!r} is not UTF-8 text; save it as CSV in UTF-8")
     try:
-        places = find_columns(names)
+        places = find_columns(header, options)
     except ValueError as error:
         raise SourceError(f"{_at(location, line)}: {error}") from error
     if "path" not in places:
@@ -144,6 +195,8 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
         hint = ""
         if any(is_image_name(name.strip()) for name in header):
             hint = ". It looks like an image's row: put a line above it with the names, such as path,label"
+        elif any(_IDS.fullmatch(name) for name in names):
+            hint = ". Name the column of ids with path_column, and what these lack, such as .jpg, with suffix"
         raise SourceError(
             f"{_at(location, line)}: the first line has to name the columns: path and, optionally, label, "
             f"group, split; found {shown}{hint}"
@@ -152,7 +205,7 @@ def _read_header(location: str, header: list[str] | None, line: int) -> tuple[di
     return places, [name for name in unused if not _ROW_NUMBERS.fullmatch(name.lower())]
 
 
-def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
+def _read_fields(location: str, line: int, values: dict[str, str], options: ListOptions) -> RowFields:
     # A few characters become three in this form.
     values = {name: normalised_name(value) for name, value in values.items()}
     for name, value in values.items():
@@ -167,8 +220,13 @@ def _read_fields(location: str, line: int, values: dict[str, str]) -> _Fields:
                 f"{_at(location, line)}: the {name} is not UTF-8: {os.fsencode(value)[:40]!r}; save the list "
                 "in UTF-8"
             ) from error
-    label, group, word = (values.get(name, "").strip() or None for name in COLUMNS[1:])
-    return label, group, checked_split(word, where=_at(location, line))
+    return row_fields(_at(location, line), values, options)
+
+
+def _broken_text(location: str, line: int, error: UnicodeDecodeError) -> SourceError:
+    return SourceError(
+        f"{_at(location, line)} or after it: broken {error.encoding.upper()} text; save the list in UTF-8"
+    )
 
 
 def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
@@ -179,9 +237,9 @@ def _too_long(location: str, line: int, name: str, text: str) -> SourceError:
 
 
 def _conflict(
-    location: str, path: str, earlier: tuple[_Fields, int], later: tuple[_Fields, int]
+    location: str, path: str, earlier: tuple[RowFields, int], later: tuple[RowFields, int]
 ) -> SourceError:
-    trios = zip(COLUMNS[1:], earlier[0], later[0], strict=True)
+    trios = zip(RowFields._fields, earlier[0], later[0], strict=True)
     name, before, now = next(trio for trio in trios if trio[1] != trio[2])
     return SourceError(
         f"{_at(location, later[1])}: {path!r} has {name} {now or 'none'!r} here and {before or 'none'!r} on "
@@ -193,7 +251,9 @@ def _nothing_found(location: str, root: str, failures: list[tuple[str, str]]) ->
     if not failures:
         return SourceError(f"{location!r} has a header but no rows; each row after it names one image")
     path, reason = failures[0]
-    hint = f". Relative paths start from the list's own folder, {root!r}" if "no such file" in reason else ""
+    hint = ""
+    if "no such file" in reason:
+        hint = f". Relative paths start from {root!r}, the list's own folder unless image_root says otherwise"
     if len(failures) == 1:
         return SourceError(f"the only file in {location!r} cannot be used: {path!r}: {reason}{hint}")
     return SourceError(

@@ -17,7 +17,7 @@ from featstore.images.sources.records import ImageRecord, split_of_word
 from featstore.io.outputs import is_store
 from featstore.io.stamps import FileStamp
 
-__all__ = ["FolderListing", "unusable_reason", "walk_folder"]
+__all__ = ["FolderListing", "arrange", "split_by_folders", "unusable_reason", "walk_folder"]
 
 # Links that point at each other's parents make a number of ways through a tree that grows like a factorial.
 _MAX_VISITS = 16
@@ -93,11 +93,20 @@ def walk_folder(root: str) -> FolderListing:
                 listing.folders.append(prefix + name)
             its_label = normalised_name(name) if label is None else label
             pending.append((os.path.join(folder, name), below, its_label, inside))
-    listing.records.sort(key=lambda record: os.fsencode(record.path))
-    if _is_split_by_folders(listing.records):
-        listing.records = [_split_by_folder(record) for record in listing.records]
-    listing.failures.sort(key=lambda failure: os.fsencode(failure[0]))
+    arrange(listing)
     return listing
+
+
+def arrange(listing: FolderListing) -> None:
+    """Sort what was listed, and take folders for splits if they are such."""
+    listing.records.sort(key=lambda record: os.fsencode(record.path))
+    listing.records = split_by_folders(listing.records)
+    listing.failures.sort(key=lambda failure: os.fsencode(failure[0]))
+
+
+def split_by_folders(records: list[ImageRecord]) -> list[ImageRecord]:
+    """Take first folders for splits and second ones for labels, if the first are such."""
+    return [_split_by_folder(record) for record in records] if _is_split_by_folders(records) else records
 
 
 def _is_split_by_folders(records: list[ImageRecord]) -> bool:

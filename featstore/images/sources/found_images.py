@@ -1,26 +1,21 @@
-"""Images that a path given for prediction stands for."""
+"""Images that a path given to ``predict`` stands for: a file, a folder, an archive, a pattern, a URL."""
 
 import glob
 import os
 from dataclasses import dataclass, field
 
+from featstore.images.sources.containers.kinds import kind_of
+from featstore.images.sources.image_names import is_image_name
 from featstore.images.sources.opening import open_source
+from featstore.io.remote.opening import is_on_the_web
+from featstore.io.urls import is_url, joined, last_name
 
 __all__ = ["FoundImages", "find_images"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundImages:
-    """The images that a path stands for, and what else a folder contains.
-
-    Attributes
-    ----------
-    paths : list of str
-    ignored : int
-        Files of a folder that are not images.
-    ignored_endings, skipped : dict of str to int
-        Those files by their ending, and hidden files and folders of other programs by their name.
-    """
+    """The images that a path stands for, and how many other files a folder contains."""
 
     paths: list[str]
     ignored: int = 0
@@ -29,13 +24,15 @@ class FoundImages:
 
 
 def find_images(path: str) -> FoundImages:
-    """Return the images in a folder, the files that match a pattern, or the path itself.
+    """Return the images in a folder or a file of many, below a prefix, of a pattern, or the path itself.
 
     Parameters
     ----------
     path : str
         A folder, a pattern such as ``"photos/**/*.jpg"``, or a file; a file whose name looks like a pattern
-        is that file, and a pattern without matches is returned as it is.
+        is that file, and a pattern without matches is returned as it is. An archive or a shard stands for
+        its images, named ``"photos.zip::cat/1.jpg"``. Or the URL of an image,
+        or of a prefix of an object store, which does not end as an image's name does.
 
     Returns
     -------
@@ -47,16 +44,30 @@ def find_images(path: str) -> FoundImages:
     >>> find_images("no-such-photo.jpg").paths
     ['no-such-photo.jpg']
     """
+    if is_url(path):
+        is_one = is_on_the_web(path) or is_image_name(last_name(path))
+        return FoundImages(paths=[path]) if is_one else _in_source(path, path)
     if os.path.isdir(path):
-        source = open_source(path)
-        names = [record.path for record in source.records] + [name for name, _ in source.failures]
-        return FoundImages(
-            paths=[os.path.join(path, name) for name in names],
-            ignored=source.ignored,
-            ignored_endings=dict(source.ignored_endings),
-            skipped=dict(source.skipped),
-        )
+        return _in_source(path, path)
+    if kind_of(path) is not None and os.path.isfile(path):
+        return _in_source(path, os.path.dirname(path))
     if glob.has_magic(path) and not os.path.lexists(path):
         matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
-        return FoundImages(paths=matches or [path])
+        paths = [found for match in matches for found in _in_match(match)]
+        return FoundImages(paths=paths or [path])
     return FoundImages(paths=[path])
+
+
+def _in_match(path: str) -> list[str]:
+    return [path] if kind_of(path) is None else _in_source(path, os.path.dirname(path)).paths
+
+
+def _in_source(path: str, root: str) -> FoundImages:
+    source = open_source(path)
+    names = [record.path for record in source.records] + [name for name, _ in source.failures]
+    return FoundImages(
+        paths=[joined(root, name) for name in names],
+        ignored=source.ignored,
+        ignored_endings=dict(source.ignored_endings),
+        skipped=dict(source.skipped),
+    )

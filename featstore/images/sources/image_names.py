@@ -4,7 +4,15 @@ import os
 import re
 import stat
 
-__all__ = ["IMAGE_SUFFIXES", "holds_image", "is_image_name", "is_of_another_program", "may_hold_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LOOKED_AT_BYTES",
+    "begins_as_image",
+    "holds_image",
+    "is_image_name",
+    "is_of_another_program",
+    "may_hold_image",
+]
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -51,7 +59,8 @@ _OTHER_PROGRAMS = frozenset(
 )
 _FOUND = re.compile(r"found\.\d{3}", re.IGNORECASE)
 
-_LOOKED_AT_BYTES = 512
+LOOKED_AT_BYTES = 512
+"""How much of a file shows what it is."""
 
 # Two letters are not enough where a file's name does not speak for an image.
 _PLAUSIBLE = {
@@ -74,18 +83,23 @@ def may_hold_image(name: str) -> bool:
 
 def holds_image(path: str) -> bool:
     """Return whether a file begins with an image's signature; False if it cannot be read."""
-    from featstore.images.formats import format_name
-
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 return False
-            data = os.read(file, _LOOKED_AT_BYTES)
+            data = os.read(file, LOOKED_AT_BYTES)
         finally:
             os.close(file)
     except OSError:
         return False
+    return begins_as_image(data)
+
+
+def begins_as_image(data: bytes) -> bool:
+    """Return whether the first bytes of a file have an image's signature."""
+    from featstore.images.formats import format_name
+
     name = format_name(data)
     # A TGA has no signature, only a header in which nothing is wrong.
     return name not in (None, "TGA") and (name not in _PLAUSIBLE or _PLAUSIBLE[name].match(data) is not None)

@@ -3,7 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["label_doubts"]
+from featstore.images.sources.records import ImageRecord
+from featstore.messages import listed
+
+__all__ = ["label_doubts", "separator_doubts"]
 
 _SEPARATORS = "|;,"
 _SHOWN = 3
@@ -17,19 +20,33 @@ def label_doubts(labels: Iterable[str | None]) -> list[str]:
     counts = Counter(label for label in labels if label is not None)
     doubts = []
     if joined := _joined(counts):
-        named = ", ".join(map(repr, joined[:_SHOWN])) + (", …" if len(joined) > _SHOWN else "")
+        named = listed([*map(repr, joined)], most=_SHOWN)
         looks = "1 label looks" if len(joined) == 1 else f"{len(joined):,} labels look"
         doubts.append(
-            f"{looks} like several in one: {named}. Each is taken for a class of its own; an image has one "
-            "label, so leave out such rows, or give each image its main one"
+            f"{looks} like several in one: {named}. Each is treated as a separate class; for images with "
+            "several labels, name what stands between them (--label-separator)"
         )
     if _are_measurements(counts):
         named = ", ".join(map(repr, list(counts)[:_SHOWN]))
         doubts.append(
             f"the labels look like measurements: {len(counts):,} different numbers, such as {named}. Each is "
-            "taken for a class, and classes have no order; to predict a number, fit a regression on table.X"
+            "treated as a class, and classes have no order; to predict a number, fit a regression on table.X"
         )
     return doubts
+
+
+def separator_doubts(records: Iterable[ImageRecord], separator: str) -> list[str]:
+    """Return a warning if no record has several labels, neither in one cell nor in several rows."""
+    labelled = [(record.path, record.label) for record in records if record.label is not None]
+    if any(separator in label for _, label in labelled) or len({path for path, _ in labelled}) < len(
+        labelled
+    ):
+        return []
+    shown = ", ".join(sorted({repr(label) for _, label in labelled})[:_SHOWN])
+    return [
+        f"no image has several labels: none of the labels, such as {shown}, has {separator!r} in it, and no "
+        "image has two rows. If something else stands between the labels, name that (--label-separator)"
+    ]
 
 
 def _joined(counts: Counter[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Resolution of paths in lists, however they are written."""
 
 import os
+import posixpath
 import re
 import stat
 from collections.abc import Iterator
@@ -8,13 +9,14 @@ from urllib.parse import unquote
 
 from featstore.class_names import normalised_name
 from featstore.errors import ImageError
+from featstore.images.sources.containers.kinds import member_status
 from featstore.images.sources.folders import unusable_reason
 from featstore.images.sources.image_names import is_image_name
+from featstore.io.stamps import MEMBER_MARK, UNKNOWN, FileStamp
+from featstore.io.urls import ADDRESS, FILE_URL, is_url
 
 __all__ = ["ListedFiles", "normalised_path", "readings"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_FILE_URL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -23,16 +25,22 @@ class ListedFiles:
 
     def __init__(self, root: str) -> None:
         # Absolute paths survive the joining: the prefix is used for relative ones only.
+        self.root = root
         self._prefix = root if root.endswith(os.sep) else root + os.sep
+        self._is_remote = is_url(root)
         self._names: dict[str, dict[str, list[str]]] = {}
 
-    def look_up(self, text: str) -> tuple[str, os.stat_result | str]:
-        """Return a file's path and ``stat`` result, or the reason why it is no regular file to be read."""
+    def look_up(self, text: str) -> tuple[str, FileStamp | str]:
+        """Return a file's path and stamp, UNKNOWN of a URL, or the reason why it is no file to be read."""
+        if is_url(url := text.strip()):
+            return url, UNKNOWN
+        if self._is_remote:
+            return posixpath.normpath(text.strip() or text), UNKNOWN
         try:
             path, status = self._find(text)
         except ImageError as error:
             return normalised_path(text.strip() or text), str(error)
-        return path, status if stat.S_ISREG(status.st_mode) else unusable_reason(status)
+        return path, FileStamp.of(status) if stat.S_ISREG(status.st_mode) else unusable_reason(status)
 
     def _find(self, text: str) -> tuple[str, os.stat_result]:
         """Return a file's path on the disk and its ``stat`` result."""
@@ -43,14 +51,16 @@ class ListedFiles:
             return path, os.stat(self._absolute(path))
         except OSError as error:
             reason = unusable_reason(error)
+        if MEMBER_MARK in path and (status := _status_within(self._absolute(path))) is not None:
+            return path, status
         others = [normalised_path(reading) for reading in readings(text)[1:]]
         for other in others:
             try:
                 return other, os.stat(self._absolute(other))
             except OSError:
                 continue
-        if _URL.match(text.strip()) and not _FILE_URL.match(text.strip()):
-            raise ImageError("an address, not a file; download the images, and list the files")
+        if ADDRESS.match(text.strip()) and not FILE_URL.match(text.strip()):
+            raise ImageError("the address of a file on another machine; give its path here")
         for other in (path, *others):
             fitting = [like for like in self._like(other) if os.path.exists(self._absolute(like))]
             if len(fitting) > 1:
@@ -105,11 +115,19 @@ class ListedFiles:
         return self._names[above]
 
 
+def _status_within(path: str) -> os.stat_result | None:
+    """Return the status of the container that holds an image, None if there is no such container."""
+    try:
+        return member_status(path)
+    except OSError as error:
+        raise ImageError(unusable_reason(error)) from error
+
+
 def readings(text: str) -> list[str]:
     """Return the possible meanings of a path in a list, the literal one first."""
     candidates = [text]
     stripped = text.strip()
-    if match := _FILE_URL.match(stripped):
+    if match := FILE_URL.match(stripped):
         stripped = unquote(stripped[match.end() :], errors="surrogateescape")
     if stripped != text and stripped:
         candidates.append(stripped)
@@ -122,7 +140,7 @@ def normalised_path(path: str) -> str:
     """Return a path as :func:`os.path.normpath` does, with slashes; a URL stays as it is."""
     # Only these can be changed by normpath, which costs more than the rest of the row.
     if "//" in path or "/." in path or path[:1] == "." or path[-1:] == "/" or os.sep != "/":
-        if _URL.match(path):
+        if ADDRESS.match(path):
             return path
         path = os.path.normpath(path)
         if path.startswith("//"):

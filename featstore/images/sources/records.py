@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from featstore.class_names import look_alike_warning, normalised_name
 from featstore.errors import SourceError
 from featstore.io.stamps import FileStamp
+from featstore.label_sets import split_labels
+from featstore.messages import listed
 
 __all__ = ["ImageRecord", "Source", "checked_split", "split_of_word"]
 
-_SHOWN = 8
 
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -21,72 +22,31 @@ _SPLIT_WORDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRecord:
-    """One image file of a source, known by name and ``stat`` only.
+    """One image file of a source, known by name and ``stat`` only."""
 
-    Parameters
-    ----------
-    path : str
-        Relative to the source's root, with ``"/"`` between folders; absolute where a CSV says so. Names that
-        are not UTF-8 are held with surrogate escapes, as :func:`os.fsdecode` gives them.
-    label : str, optional
-        Its class, in Unicode's form NFC.
-    group : str, optional
-        What it must share a split with: a patient, a plant, a video.
-    split : {"train", "validation", "test"}, optional
-        The split that the user gave it.
-    stamp : FileStamp
-        The file's size, times and inode.
-    """
-
-    path: str
-    label: str | None = None
-    group: str | None = None
+    path: str  # relative to the source's root, or absolute; with surrogate escapes
+    label: str | None = None  # in Unicode's form NFC
+    group: str | None = None  # what it must share a split with
     split: str | None = None
+    weight: float | None = None
     stamp: FileStamp
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All images of a folder or a list.
+    """All images of a folder or a list."""
 
-    Parameters
-    ----------
-    name : str
-        The default name of its catalog: letters, digits, ``.``, ``_`` and ``-``, beginning with a letter or
-        a digit.
-    root : str
-        Absolute folder that relative paths start from.
-    location : str
-        Absolute path that the user named: the folder or the CSV.
-    records : list of ImageRecord
-        Sorted by path for a folder; in the file's order for a CSV. Never empty.
-    failures : list of (path, reason)
-        What is listed but cannot be opened as a regular file: missing files, dangling links, pipes, sockets,
-        devices and folders that cannot be read. None of these was opened.
-    ignored : int
-        How many files were passed over because they are no images, by their names or their first bytes.
-        Hidden files are not counted.
-    ignored_endings : mapping of str to int
-        How many of these have each ending, in lower case, the most frequent first; ``""`` for none.
-    skipped : mapping of str to int
-        How many folders of each name were not looked into, and how many files of what other kind, because
-        they are hidden or other programs keep what is their own there.
-    empty_folders : sequence of str
-        Folders that would be classes and hold no image.
-    unused_columns : sequence of str
-        Unused columns of a CSV.
-    """
-
-    name: str
-    root: str
-    location: str
-    records: list[ImageRecord]
-    failures: list[tuple[str, str]]
-    ignored: int
+    name: str  # of its catalog, by default
+    root: str  # that relative paths start from
+    location: str  # what the user named
+    records: list[ImageRecord]  # never empty
+    failures: list[tuple[str, str]]  # path and reason of what is no regular file
+    ignored: int  # files that are no images
     ignored_endings: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
-    empty_folders: Sequence[str] = ()
+    empty_folders: Sequence[str] = ()  # that would be classes
     unused_columns: Sequence[str] = ()
+    label_separator: str = ""  # between the labels of an image that may have several
 
     @property
     def unlabelled(self) -> int:
@@ -96,11 +56,13 @@ class Source:
 
     def doubts(self) -> list[str]:
         """Return warnings on likely mistakes: similar classes, unused columns."""
-        sentences = [look_alike_warning({record.label for record in self.records if record.label})]
+        labels = {record.label for record in self.records if record.label}
+        if self.label_separator:
+            labels = {name for label in labels for name in split_labels(label, self.label_separator)}
+        sentences = [look_alike_warning(labels)]
         if self.unused_columns:
-            unused = ", ".join(map(repr, self.unused_columns[:_SHOWN]))
-            more = f" and {len(self.unused_columns) - _SHOWN} more" * (len(self.unused_columns) > _SHOWN)
-            sentences.append(f"columns that are not used: {unused}{more}; path, label, group and split are")
+            unused = listed([*map(repr, self.unused_columns)])
+            sentences.append(f"columns that are not used: {unused}; path, label, group and split are")
         sentences += [
             f"{len(folders)} folders are the class {label!r}: their names differ only in Unicode form"
             for label, folders in self._forms().items()

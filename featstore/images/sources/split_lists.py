@@ -12,6 +12,8 @@ from featstore.images.sources.folders import unusable_reason
 from featstore.images.sources.listed_files import readings
 from featstore.images.sources.records import ImageRecord, Source
 from featstore.images.sources.text_files import open_text
+from featstore.io.urls import is_url
+from featstore.messages import count, listed
 
 __all__ = ["with_split_lists"]
 
@@ -36,7 +38,7 @@ def with_split_lists(source: Source, lists: Mapping[str, str | os.PathLike[str] 
         if shared := [row for row in rows if row in owners]:
             names = [source.records[row].path for row in shared]
             raise SourceError(
-                f"{path!r} and {given[owners[shared[0]]]!r} name {_counted(len(shared))} in common: "
+                f"{path!r} and {given[owners[shared[0]]]!r} name {count(len(shared), 'image')} in common: "
                 f"{_first(names)}; an image is in one split only"
             )
         owners.update(dict.fromkeys(rows, split))
@@ -51,9 +53,10 @@ def _refuse_splits_of_its_own(source: Source) -> None:
     own = next((record for record in source.records if record.split is not None), None)
     if own is None:
         return
-    where = "the list's column split" if not os.path.isdir(source.location) else "the folders' names"
+    is_folder = is_url(source.location) or os.path.isdir(source.location)
+    where = "the folders' names" if is_folder else "the list's column split"
     raise SourceError(
-        f"{source.location or 'the list'!r} gives splits of its own, by {where} ({own.path!r} is in "
+        f"{source.location or 'the list'!r} gives splits itself, by {where} ({own.path!r} is in "
         f"{own.split}); leave out the lists, or the splits in the source"
     )
 
@@ -94,10 +97,10 @@ class _Index:
         if not lines:
             raise SourceError(f"{path!r} names no image; a list has one on each line, such as class/image")
         if missing:
-            named = [f"{entry.name[:_SHOWN_CHARACTERS]!r} (line {entry.line})" for entry in missing[:_SHOWN]]
+            named = [f"{entry.name[:_SHOWN_CHARACTERS]!r} (line {entry.line})" for entry in missing]
             raise SourceError(
                 f"{len(missing):,} of the {len(lines):,} names in {path!r} fit no image in {self._root!r}: "
-                f"{', '.join(named)}{_more(len(missing))}; each line is an image's path seen from there, "
+                f"{listed(named, most=_SHOWN)}; each line is an image's path seen from there, "
                 f"with or without its extension, such as {self._records[0].path!r}"
             )
         return list(rows)
@@ -172,13 +175,5 @@ def _read_lines(path: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line.strip()]
 
 
-def _counted(number: int) -> str:
-    return f"{number:,} image{'s' * (number != 1)}"
-
-
 def _first(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:_SHOWN])) + _more(len(names))
-
-
-def _more(number: int) -> str:
-    return f" and {number - _SHOWN:,} more" if number > _SHOWN else ""
+    return listed([*map(repr, names)], most=_SHOWN)

@@ -6,7 +6,6 @@ keys that are there twice, which is harmless, and the next compaction drops the 
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import StoreError, StoreNotFoundError
-from featstore.io.atomic import failure_reason, sync_folder
+from featstore.errors import StoreNotFoundError
 from featstore.io.raw import damaged
+from featstore.io.storage.folders import Folders
+from featstore.io.storage.opening import storage_of
 from featstore.store.keys import KeyIndex
+from featstore.store.retired import remove_retired, retire
 from featstore.store.segment import Rows, Segment, damaged_rows, read_description, segment_writer
 from featstore.store.space import Space
 
 __all__ = ["CompactReport", "compact_space", "plan_compaction"]
 
-# Segments stay below this, so that no folding ever needs more room than it on the disk.
-MAX_BYTES = 4 * 2**30
+MAX_BYTES = Folders.max_file_bytes
 # Up to here a rewrite takes a fraction of a second and is always worth a smaller number of files.
 SMALL_BYTES = 32 * 2**20
 RATIO = 4
@@ -49,7 +49,8 @@ class CompactReport:
         Rows that were dropped because their key was there already.
     bytes_written : int
     leftovers_removed : int
-        Temporary files of killed processes, older than a day.
+        Temporary files of killed processes, older than a day; in a bucket, segments that an earlier
+        compaction has replaced, more than an hour ago.
     """
 
     spaces: int = 0
@@ -76,11 +77,19 @@ def compact_space(
     progress: Callable[[int, int], None] | None = None,
 ) -> CompactReport:
     """Merge those segments of a space that :func:`plan_compaction` selects."""
-    segments = space.segments
-    groups = plan_compaction(segments, full=full) if len(segments) >= min_segments or full else []
+    n_removed = remove_retired(space.path)
+    segments, max_bytes = space.segments, storage_of(space.path).max_file_bytes
+    groups = []
+    if len(segments) >= min_segments or full:
+        groups = plan_compaction(segments, full=full, max_bytes=max_bytes)
     groups = [group for group in groups if len(group) > 1 or full]
     total = sum(segment.n_rows for group in groups for segment in group)
-    report = CompactReport(spaces=1, segments_before=len(segments), segments_after=len(segments))
+    report = CompactReport(
+        spaces=1,
+        segments_before=len(segments),
+        segments_after=len(segments),
+        leftovers_removed=n_removed,
+    )
     seen = 0
     for group in groups:
         done = seen
@@ -97,18 +106,20 @@ def compact_space(
     return report
 
 
-def plan_compaction(segments: Sequence[Segment], *, full: bool = False) -> list[list[Segment]]:
+def plan_compaction(
+    segments: Sequence[Segment], *, full: bool = False, max_bytes: int = MAX_BYTES
+) -> list[list[Segment]]:
     """Return which neighbouring segments should be merged."""
     # From the newest back, a segment joins its younger neighbours while the largest is at most four times
-    # as large as the others together (or 32 MiB) and the total stays within 4 GiB. So ten new rows never
+    # as large as the others together (or 32 MiB) and the total stays within max_bytes. So ten new rows never
     # rewrite gigabytes, a row is rewritten O(log n) times as its space grows to n, and there are O(log n)
-    # segments until they reach 4 GiB. With full=True only the 4 GiB count.
+    # segments until they reach max_bytes. With full=True only this limit counts.
     groups: list[list[Segment]] = []
     total = largest = 0
     for segment in reversed(segments):
         new_total, new_largest = total + segment.n_bytes, max(largest, segment.n_bytes)
         worth_it = full or new_largest <= max(RATIO * (new_total - new_largest), SMALL_BYTES)
-        if groups and worth_it and new_total <= MAX_BYTES:
+        if groups and worth_it and new_total <= max_bytes:
             groups[-1].append(segment)
             total, largest = new_total, new_largest
         else:
@@ -140,14 +151,7 @@ def _fold(space: Space, group: list[Segment], advance: Callable[[int], None]) ->
                 writer.write(rows if chosen.all() else _choose(rows, chosen))
                 done += len(chosen)
                 advance(done)
-    for segment in group:
-        try:
-            os.unlink(segment.path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StoreError(f"cannot remove {segment.path}: {failure_reason(error)}") from error
-    sync_folder(space.path)
+    retire(space.path, [segment.path for segment in group])
     return CompactReport(
         segments_after=1 - len(group),
         rows=n_kept,

@@ -9,8 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import StoreError
-from featstore.io.atomic import failure_reason, make_last_folder, replacing
+from featstore.io.atomic import failure_reason
 from featstore.io.raw import damaged
+from featstore.io.storage.opening import storage_of
+from featstore.io.urls import is_url
 from featstore.store.catalog import Catalog
 from featstore.store.catalog_file import read_catalog
 from featstore.store.segment import LATEST_NS, Segment, read_description, segment_writer
@@ -68,7 +70,9 @@ def merge_stores(
     """Copy another store's contents; see :meth:`FeatureStore.merge`."""
     if on_conflict not in _CHOICES:
         raise StoreError(f"on_conflict must be one of {', '.join(_CHOICES)}; found {on_conflict!r}")
-    if os.path.realpath(ours.path) == os.path.realpath(other.path):
+    if ours.path == other.path or (
+        not is_url(ours.path + other.path) and os.path.realpath(ours.path) == os.path.realpath(other.path)
+    ):
         raise StoreError(f"{other.path} is this very store; merge another one into it")
     theirs = [other.space(name) for name in other.space_names]
     total = sum(segment.n_bytes for space in theirs for segment in space.segments)
@@ -167,14 +171,15 @@ def _copy_file(source: str, target: str) -> None:
         if not _same_bytes(temporary, source):
             raise ValueError(f"it holds other bytes than {source}")
 
-    make_last_folder(os.path.dirname(target))
-    with replacing(target, verify=verify) as temporary:
+    storage = storage_of(target)
+    storage.make_folder(os.path.dirname(target), parents=False)
+    with storage.replacing(target, verify=verify) as temporary:
         _copy_bytes(source, temporary)
 
 
 def _copy_bytes(source: str, target: str) -> None:
     try:
-        file = open(source, "rb")  # noqa: SIM115
+        file = storage_of(source).open(source)
     except OSError as error:
         raise StoreError(f"cannot read {source}: {failure_reason(error)}") from error
     with file, open(target, "xb") as copy:
@@ -205,7 +210,7 @@ def _new_heads(ours: "StoreFolder", other: "StoreFolder") -> tuple[list[str], li
 
 def _same_bytes(path: str, other: str) -> bool:
     try:
-        with open(path, "rb") as mine, open(other, "rb") as theirs:
+        with storage_of(path).open(path) as mine, storage_of(other).open(other) as theirs:
             while True:
                 block = mine.read(2**20)
                 if block != theirs.read(2**20):

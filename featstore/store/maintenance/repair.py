@@ -1,7 +1,6 @@
 """Repair of damaged stores: damaged files are set aside, never deleted, and their good rows kept."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,26 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.backbones.spec import BackboneSpec
-from featstore.errors import (
-    BackboneError,
-    DamagedError,
-    FormatVersionError,
-    StoreError,
-    StoreNotFoundError,
-)
+from featstore.errors import BackboneError, DamagedError, FormatVersionError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
-from featstore.io.atomic import failure_reason, sync_folder
+from featstore.io.atomic import failure_reason
 from featstore.io.json_values import json_values
+from featstore.io.storage.opening import file_exists, storage_of
 from featstore.store.catalog import Catalog
 from featstore.store.catalog_file import read_catalog, read_location
 from featstore.store.description import read_json, write_space_description
-from featstore.store.maintenance.verify import (
-    DAMAGED_FOLDER,
-    Damage,
-    check_head,
-    open_checked,
-    verify_store,
-)
+from featstore.store.maintenance.verify import DAMAGED_FOLDER, Damage, check_head, open_checked, verify_store
 from featstore.store.segment import Rows, Segment, open_segment, read_description, segment_writer
 from featstore.store.space import Space, segment_paths
 
@@ -268,7 +256,7 @@ def _is_damaged(read: Callable[[str], object], path: str) -> bool:
 
 
 def _described_space(folder: str) -> Space:
-    if not os.path.lexists(os.path.join(folder, "space.json")):
+    if not file_exists(os.path.join(folder, "space.json")):
         raise DamagedError(f"nothing is left that describes the space {folder}")
     return Space(folder)
 
@@ -293,7 +281,7 @@ def _missing_of(
     for view in range(n_views):
         is_there &= there.get(view, False)
     images = int((~is_there).sum())
-    # Of a segment that cannot be opened nobody knows how many views it held.
+    # How many views a segment held that cannot be opened is not known.
     is_unknown = lost_keys is None and space.spec.views is not None
     if not images and not is_unknown:
         return None
@@ -333,23 +321,17 @@ def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:
 
 def _set_aside(store_path: str, path: str, *, copy: bool = False) -> str:
     """Move or copy a file to the same place below the folder of damaged files; return its path."""
-    home = os.path.join(store_path, DAMAGED_FOLDER)
+    home, storage = os.path.join(store_path, DAMAGED_FOLDER), storage_of(store_path)
     target = os.path.join(home, os.path.relpath(path, store_path))
     if os.path.islink(home):
         raise StoreError(f"{home} is a link to somewhere else, which featstore never follows; remove it")
     number = 0
     try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
         stem = target
-        while os.path.lexists(target):
+        while storage.find(target) is not None:
             number += 1
             target = f"{stem}.{number}"
-        if copy:
-            shutil.copyfile(path, target, follow_symlinks=False)
-        else:
-            os.rename(path, target)
+        (storage.copy if copy else storage.move)(path, target)
     except OSError as error:
         raise StoreError(f"cannot set {path} aside: {failure_reason(error)}") from error
-    sync_folder(os.path.dirname(target))
-    sync_folder(os.path.dirname(path))
     return target

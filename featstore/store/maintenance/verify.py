@@ -10,8 +10,12 @@ from featstore.hashing import fingerprint
 from featstore.io.archive import check_contents
 from featstore.io.json_values import json_values
 from featstore.io.raw import unreadable
+from featstore.io.storage.opening import storage_of
+from featstore.io.urls import is_url
 from featstore.store.catalog_file import read_catalog
+from featstore.store.retired import retired_paths
 from featstore.store.segment import Segment, open_segment, read_description
+from featstore.store.shard_reports import all_reports
 from featstore.store.space import Space, segment_paths
 
 if TYPE_CHECKING:
@@ -92,6 +96,10 @@ class VerifyReport:
 
 def verify_store(store: "StoreFolder", progress: Progress | None = None) -> VerifyReport:
     """Read every segment, catalog and head of a store; see :meth:`FeatureStore.verify`."""
+    storage = storage_of(store.path)
+    for path in storage.below(store.path) if is_url(store.path) else []:
+        # What lies there is verified, and not a copy of it.
+        storage.forget(path)
     damage: list[Damage] = []
     opened: list[tuple[str, Segment]] = []
     n_segments = 0
@@ -185,7 +193,9 @@ def check_head(path: str) -> None:
 
 
 def _damage(error: FeatstoreError, path: str, *, space: str | None = None) -> Damage:
-    reason = str(error).split("; run featstore verify", maxsplit=1)[0]
+    # The path stands beside the reason.
+    reason = str(error).split("; run featstore verify", maxsplit=1)[0].removeprefix(f"{path} is damaged: ")
+    reason = reason.replace(f"cannot read {path}: ", "cannot be read: ", 1)
     return Damage(path=path, space=space, reason=reason, repairable=isinstance(error, DamagedError))
 
 
@@ -194,11 +204,13 @@ def _others(store: "StoreFolder") -> tuple[tuple[str, ...], tuple[str, ...]]:
     known = {os.path.join(store.path, "featstore.json")}
     known.update(map(store.catalog_path, store.catalog_names))
     known.update(map(store.head_path, store.head_names))
+    known |= all_reports(store)
     for name in store.space_names:
         folder = os.path.join(store.path, "spaces", name)
         known.add(os.path.join(folder, "space.json"))
         known.update(segment_paths(folder))
-    found = {os.path.join(folder, name) for folder, _, names in os.walk(store.path) for name in names}
+        known.update(retired_paths(folder))
+    found = {*storage_of(store.path).below(store.path)}
     aside = os.path.join(store.path, DAMAGED_FOLDER, "")
     set_aside = {path for path in found if path.startswith(aside)}
     return tuple(sorted(found - known - set_aside)), tuple(sorted(set_aside))

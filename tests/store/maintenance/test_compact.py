@@ -193,7 +193,7 @@ def test_progress_counts_rows(store, fill):
     assert told == [(7, 21), (14, 21), (21, 21)]
 
 
-def test_only_the_named_space(store, fill, make_spec):
+def test_only_the_named_space_is_compacted(store, fill, make_spec):
     fill(store, n_segments=2)
     fill(store, n_segments=2, layer="other")
     report = store.compact(make_spec(layer="other").name)

@@ -19,7 +19,9 @@ def head(store, name, text):
         file.write(text)
 
 
-def test_the_union_of_both(store, other, fill, make_catalog, make_hashes, make_features, make_spec):
+def test_merging_gives_the_union_of_both_stores(
+    store, other, fill, make_catalog, make_hashes, make_features, make_spec
+):
     fill(store, n=10, n_segments=2)
     fill(other, n=10, n_segments=2, first=20)
     fill(other, n=3, layer="other")
@@ -107,7 +109,7 @@ def test_a_segment_with_a_damaged_row_is_left_out(store, other, fill):
     assert store.verify().leftovers == ()
 
 
-def test_what_cannot_be_merged(store, other, tmp_path):
+def test_invalid_merges_are_refused(store, other, tmp_path):
     with pytest.raises(StoreError, match="is this very store"):
         store.merge(store.path)
     with pytest.raises(StoreNotFoundError):

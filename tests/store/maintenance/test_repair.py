@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from fakes import CountingBackbone
+from featstore import extract
 from featstore.errors import DamagedError
-from featstore.flow.extraction import extract
 from featstore.store import FeatureStore
 
 

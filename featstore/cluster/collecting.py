@@ -1,0 +1,161 @@
+"""The catalog of a source that was extracted in shards."""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import NotInStoreError
+from featstore.flow.changes import catalog_name_for
+from featstore.flow.extraction import ExtractionReport, check_some_used, known_catalog, make_report
+from featstore.flow.ledger import Ledger
+from featstore.flow.shard_choice import shard_number
+from featstore.images.sources.opening import open_source
+from featstore.store import Corrections, FeatureStore, read_corrections
+from featstore.store.shard_reports import read_reports, remove_reports, reported_spaces, shards_of
+
+__all__ = ["collect"]
+
+_log = logging.getLogger(__name__)
+
+
+def collect(
+    store: str | os.PathLike[str] | FeatureStore,
+    source: Any,
+    *,
+    space: str | None = None,
+    catalog: str | None = None,
+    train_list: str | os.PathLike[str] | None = None,
+    validation_list: str | os.PathLike[str] | None = None,
+    test_list: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    weight_column: str | None = None,
+    label_columns: Sequence[str] = (),
+    label_separator: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    suffix: str | None = None,
+    corrections: Corrections | str | os.PathLike[str] | None = None,
+) -> ExtractionReport:
+    """Write the catalog of a source whose shards were extracted one by one, and compact the store.
+
+    No image is opened: each shard has left a report of its images in the store. What no report knows is
+    listed by shard; extract these shards again, and collect again. Once nothing is missing, the reports are
+    removed.
+
+    Parameters
+    ----------
+    store : path or FeatureStore
+    source : path, iterable of path, or table
+        As for :func:`featstore.extract`, on a file system where the files are those that the shards read.
+    space : str, optional
+        As for :meth:`FeatureStore.space`; may be left out where the shards are of one backbone.
+    catalog : str, optional
+        As the shards were given it; by default after the source.
+    train_list, validation_list, test_list, path_column, label_column, weight_column, label_columns
+        As for :func:`featstore.extract`.
+    label_separator, image_root, suffix, corrections
+        As for :func:`featstore.extract`.
+
+    Returns
+    -------
+    ExtractionReport
+        Its ``lacking`` counts the images of unfinished shards.
+
+    Raises
+    ------
+    SourceError
+        The source cannot be used.
+    NotInStoreError
+        No shard has left a report here, or those of several spaces have.
+    StoreError
+        The store cannot be read or written.
+    ExtractionError
+        Every image failed.
+    CorrectionsError
+        The file of corrections cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import featstore
+    >>> from featstore.images import write_digits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store, n_images = f"{folder}/digits.fstore", write_digits(f"{folder}/digits", n_images=10)
+    ...     for number in (1, 2):
+    ...         _ = featstore.extract(f"{folder}/digits", store, backbone="scattering", shard=(number, 2))
+    ...     report = featstore.collect(store, f"{folder}/digits")
+    >>> report.images, report.reused, report.lacking
+    (10, 10, {})
+    """
+    started = time.monotonic()
+    if corrections is not None and not isinstance(corrections, Corrections):
+        corrections = read_corrections(corrections)
+    images = open_source(
+        source,
+        train_list=train_list,
+        validation_list=validation_list,
+        test_list=test_list,
+        path_column=path_column,
+        label_column=label_column,
+        weight_column=weight_column,
+        label_columns=label_columns,
+        label_separator=label_separator,
+        image_root=image_root,
+        suffix=suffix,
+    )
+    if not isinstance(store, FeatureStore):
+        store = FeatureStore(store)
+    name = catalog or catalog_name_for(store, images)
+    rows = store.space(space or _only_space(store, name))
+
+    def are_there(content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = rows.lookup(content_hash) >= 0
+        return found
+
+    known = known_catalog(store, name, images)
+    ledger = Ledger(images, known, strict=False, corrections=corrections)
+    reports = read_reports(store, rows.name, name)
+    for report in reports.values():
+        ledger.recall_from(report, are_there, is_report=True)
+    ledger.recall(are_there, rehash=False)
+    ledger.write_catalog(store, name, is_named=catalog is not None)
+    lacking = _by_shard(ledger.lacking(), shards_of(reports))
+    store.compact(rows.name)
+    if not lacking:
+        remove_reports(store, rows.name, [*reports])
+    finished = make_report(
+        ledger,
+        store,
+        rows.name,
+        n_views=int(rows.view.max(initial=0)) + 1,
+        n_rows=0,
+        seconds=time.monotonic() - started,
+        lacking=lacking,
+    )
+    check_some_used(finished)
+    return finished
+
+
+def _only_space(store: FeatureStore, catalog: str) -> str:
+    """Return the space of the reports."""
+    spaces = reported_spaces(store, catalog)
+    if len(spaces) == 1:
+        return spaces[0]
+    if spaces:
+        raise NotInStoreError(f"shards of {catalog} are there for the spaces {', '.join(spaces)}; name one")
+    raise NotInStoreError(
+        f"no shard of {catalog} has left a report in {store.path}: none has ended yet, all were collected "
+        "before, or they were extracted under another --catalog; run featstore extract --shard 1/N and so on"
+    )
+
+
+def _by_shard(paths: list[str], n_shards: int) -> dict[str, int]:
+    """Count images by shard."""
+    counts = Counter(shard_number(path, n_shards) for path in paths)
+    return {f"{number}/{n_shards}": counts[number] for number in sorted(counts)}

@@ -1,0 +1,1 @@
+"""Heads for images that have several labels: one classifier for each label against all other images."""

@@ -1,0 +1,1 @@
+"""Files that hold many images: one file for each kind."""

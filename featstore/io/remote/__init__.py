@@ -1,0 +1,1 @@
+"""Objects and files on other machines: listed, looked up and read by URL."""

@@ -1,0 +1,1 @@
+"""Where the files of stores lie: in folders, or as objects in buckets."""

@@ -1,0 +1,85 @@
+"""Digests of what a fit takes from a catalog, by which a head knows whether it has changed since."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.class_names import normalised_name
+
+if TYPE_CHECKING:
+    from featstore.store.catalog import Catalog
+    from featstore.store.catalog_columns import CatalogColumns
+
+__all__ = ["digest_of_catalog", "digest_of_columns"]
+
+_TEXTS = ("label", "group", "near_group", "split")
+
+
+def digest_of_catalog(catalog: "Catalog") -> str:
+    """Return a digest of the usable images by content, with labels, groups, given splits and weights."""
+    # Neither paths nor order count: a renamed image is the same image.
+    usable = np.flatnonzero(catalog.usable)
+    columns = (catalog.labels, catalog.groups, catalog.near_groups, catalog.splits)
+    coded = [_coded(column, usable) for column in columns]
+    weights = np.asarray(catalog.weights)[usable]
+    return _digest(catalog.content_hash[usable], coded, weights, catalog.label_separator)
+
+
+def digest_of_columns(columns: "CatalogColumns") -> str:
+    """Return the digest of the catalog in an open file, without a Python object for each text."""
+    hashes = columns.numbers("content_hash", "u1")
+    usable = np.flatnonzero((columns.coded_texts("reason")[1] == 0) & hashes.any(axis=1))
+    none = np.zeros(len(usable), np.int32)
+    coded: list[tuple[list[str | None], NDArray[np.int32]]] = []
+    for name in _TEXTS:
+        if columns.has(name):
+            texts, codes = columns.coded_texts(name)
+            coded.append((texts, codes[usable]))
+        else:
+            coded.append(([None], none))
+    weights = (
+        columns.numbers("weight", "<f8")[usable] if columns.has("weight") else np.full(len(usable), np.nan)
+    )
+    separator = columns.attribute("label_separator") if columns.has_attribute("label_separator") else ""
+    return _digest(hashes[usable], coded, weights, separator)
+
+
+def _coded(
+    column: Sequence[str | None], rows: NDArray[np.intp]
+) -> tuple[list[str | None], NDArray[np.int32]]:
+    """Return the different texts of a column, and the number of each row's."""
+    texts = [*{*column, None}]
+    places = {text: number for number, text in enumerate(texts)}
+    return texts, np.fromiter(map(places.__getitem__, column), np.int32, len(column))[rows]
+
+
+def _digest(
+    hashes: NDArray[np.uint8],
+    coded: Sequence[tuple[list[str | None], NDArray[np.int32]]],
+    weights: NDArray[np.float64],
+    separator: str,
+) -> str:
+    digest = hashlib.sha256(f"{len(hashes)} {separator!a}".encode())
+    keys: list[NDArray[np.int32] | NDArray[np.float64]] = []
+    for name, (texts, codes) in zip(_TEXTS, coded, strict=True):
+        named = [normalised_name(text or "") if name == "label" else text or "" for text in texts]
+        used = sorted({named[code] for code in np.unique(codes).tolist()})
+        places = {text: place for place, text in enumerate(used)}
+        keys.append(np.array([places.get(text, -1) for text in named], "<i4")[codes])
+        digest.update(f" {name} {used!a}".encode())
+    keys.append(weights.astype("<f8"))
+    beginnings = np.ascontiguousarray(hashes).view("<u8").reshape(-1, 4)[:, 0]
+    varying = [key for key in keys if len(key) and not (np.isnan(key).all() or (key == key[0]).all())]
+    order = np.lexsort((*varying, beginnings))
+    for part in (hashes, *keys):
+        for block in _blocks(part[order]):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(values: NDArray[np.uint8 | np.int32 | np.float64]) -> Iterator[bytes]:
+    for start in range(0, len(values), 2**16):
+        yield values[start : start + 2**16].tobytes()
