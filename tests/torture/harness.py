@@ -90,9 +90,9 @@ class Workshop:
         for store in (os.path.join(self.folder, "warm.fstore"), self.undisturbed):
             started = time.monotonic()
             self.whole = self.extract(store)
+            assert self.whole.status == 0, self.whole.stderr
             # How long a step takes, so that a moment after one is as often before the next as not.
             self.step_s = (time.monotonic() - started) / len(self.whole.steps)
-            assert self.whole.status == 0, self.whole.stderr
         store = FeatureStore(self.undisturbed)
         self.rows = rows_of(store)
         self.catalog = store.catalog()

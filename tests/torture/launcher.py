@@ -34,10 +34,10 @@ import featstore.flow.extraction
 import featstore.flow.sealing
 import featstore.heads
 import featstore.io.atomic
+import featstore.store.maintained
 import featstore.store.maintenance.compact
 import featstore.store.segment
 import featstore.store.space
-import featstore.store.store
 import featstore_cli.entry
 import featstore_cli.main
 from fakes import CountingBackbone
@@ -151,7 +151,7 @@ class Steps:
         writer = featstore.store.segment.SegmentWriter
         self.around(writer, "write", "write of rows", lambda made, rows: made._file.name)
 
-        append, compact = featstore.store.space.Space.append, featstore.store.store.compact_space
+        append, compact = featstore.store.space.Space.append, featstore.store.maintained.compact_space
 
         def noting(space, features, hashes, views, **options):
             append(space, features, hashes, views, **options)
@@ -163,7 +163,7 @@ class Steps:
             return compact(*arguments, **options)
 
         featstore.store.space.Space.append = noting
-        featstore.store.store.compact_space = folding
+        featstore.store.maintained.compact_space = folding
 
 
 def cut_power(steps):
