@@ -177,11 +177,11 @@ def extract(sources: tuple[str, ...], quiet: bool, as_json: bool, ray: str | Non
             with on_ray(ray) as on:
                 report = featstore.extract(source, progress=progress, ray=on, **_once_or_listed(options))
     except ExtractionInterrupted as interruption:
-        _print_report(interruption.report, as_json=as_json)
+        _print_report(interruption.report, as_json=as_json, target=options["target"])
         note("interrupted: the features computed so far are stored; run the same command to resume")
         ctx = click.get_current_context()
         ctx.exit(ctx.obj.status or 130)
-    _print_report(report, as_json=as_json)
+    _print_report(report, as_json=as_json, target=options["target"])
 
 
 @command(
@@ -212,7 +212,7 @@ def collect(store: str, sources: tuple[str, ...], as_json: bool, **options: Any)
     import featstore
 
     report = featstore.collect(store, one_source(sources), **options)
-    _print_report(report, as_json=as_json)
+    _print_report(report, as_json=as_json, target=options["target"])
     if report.lacking:
         note(_advice(report))
         click.get_current_context().exit(1)
@@ -241,7 +241,7 @@ def one_source(sources: tuple[str, ...]) -> str | list[str]:
     return list(sources)
 
 
-def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
+def _print_report(report: "ExtractionReport", *, as_json: bool, target: str | None) -> None:
     if as_json:
         print_json(report.to_dict())
         return
@@ -275,7 +275,8 @@ def _print_report(report: "ExtractionReport", *, as_json: bool) -> None:
         empty = report.empty_classes
         echo(f"no usable image in {_classes(len(empty))}: {listed(empty)}")
     if report.unlabelled:
-        click.echo(f"{count(report.unlabelled, 'image')} without a label among labelled ones")
+        what = "a number among those with one" if target else "a label among labelled ones"
+        click.echo(f"{count(report.unlabelled, 'image')} without {what}")
     if report.failures:
         click.echo(f"{count(report.failed, 'image')} without features:")
         print_table(("image", "reason"), report.failures[:_LISTED_FAILURES], left=2, indent="  ")

@@ -91,12 +91,14 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
     if classes:
         rows.append(("all", catalog["labeled"], *(catalog["splits"][split] for split in splits)))
         print_table(("class", "images", *splits), rows, indent="  ")
+    if target := catalog["target"]:
+        _print_target(target, catalog, splits)
     given = catalog["given_splits"]
     if parts := [f"{given[split]:,} {split}" for split in splits if given[split]]:
         rest = f"; {count(given['rule'], 'image')} split by the rule" if given["rule"] else ""
         click.echo(f"  given splits: {', '.join(parts)}{rest}")
     if unlabelled := catalog["images"] - catalog["failed"] - catalog["labeled"]:
-        click.echo(f"  {count(unlabelled, 'image')} without a label")
+        click.echo(f"  {count(unlabelled, 'image')} without a {'number' if target else 'label'}")
     if catalog["failed"]:
         click.echo(f"  {count(catalog['failed'], 'image')} could not be decoded")
     for space, present in catalog["spaces"].items():
@@ -115,11 +117,19 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
             echo("    " + ", ".join(duplicate["paths"]))
         print_more(len(catalog["duplicates"]) - _LISTED, "--json lists them", indent="    ")
     if catalog["label_conflicts"]:
-        click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with conflicting labels:")
+        what = "numbers" if target else "labels"
+        click.echo(f"  {count(len(catalog['label_conflicts']), 'image')} with conflicting {what}:")
         for conflict in catalog["label_conflicts"][:_LISTED]:
             labels = [f"{label}: {', '.join(paths)}" for label, paths in conflict["labels"].items()]
             echo("    " + "; ".join(labels))
         print_more(len(catalog["label_conflicts"]) - _LISTED, "--json lists them", indent="    ")
+
+
+def _print_target(target: dict[str, Any], catalog: dict[str, Any], splits: tuple[str, ...]) -> None:
+    ends = [target[name] for name in ("smallest", "mean", "largest")]
+    row = (target["name"], catalog["labeled"], *(catalog["splits"][split] for split in splits))
+    shown = ["" if end is None else f"{end:.6g}" for end in ends]
+    print_table(("number", "images", *splits, "smallest", "mean", "largest"), [(*row, *shown)], indent="  ")
 
 
 @click.command(

@@ -54,6 +54,12 @@ LABEL_OPTIONS = (
         help="Images may have several labels: in one cell with this between them, such as '|', or as copies "
         "or links of one image in several class folders.",
     ),
+    click.option(
+        "--target",
+        metavar="COLUMN",
+        help="Column of a list, or of a folder's metadata.csv, with a number for each image, such as an age, "
+        "that heads are to predict in place of labels.",
+    ),
 )
 
 _WEIGHTS = click.option(

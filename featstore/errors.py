@@ -136,6 +136,10 @@ class SeveralLabelsError(FeatstoreError, ValueError):
     """Images may have several labels where one for each is needed, or the other way round."""
 
 
+class TargetError(FeatstoreError, ValueError):
+    """Images have a number where labels are needed, or the other way round."""
+
+
 class StoreError(FeatstoreError, OSError):
     """A store, a segment or a catalog cannot be used."""
 

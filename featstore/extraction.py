@@ -35,6 +35,7 @@ def extract(
     weight_column: str | None = None,
     label_columns: Sequence[str] = (),
     label_separator: str | None = None,
+    target: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
     suffix: str | None = None,
     corrections: "Corrections | str | os.PathLike[str] | None" = None,
@@ -91,6 +92,9 @@ def extract(
         Images may have several labels, in one cell with this between them, such as ``"|"``, or because the
         same content lies in several class folders or rows. A cell with the separator alone is an image with
         none of the labels; an empty one is unknown.
+    target : str, optional
+        The column of a list that holds a number for each image, which heads are to predict; the catalog has
+        it in place of labels. An empty cell is unknown.
     image_root : path, optional
         Folder that a list's relative paths start from; by default its own.
     suffix : str, optional
@@ -173,6 +177,7 @@ def extract(
         "weight_column": weight_column,
         "label_columns": label_columns,
         "label_separator": label_separator,
+        "target": target,
         "image_root": image_root,
         "suffix": suffix,
     }

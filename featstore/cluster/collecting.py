@@ -38,6 +38,7 @@ def collect(
     weight_column: str | None = None,
     label_columns: Sequence[str] = (),
     label_separator: str | None = None,
+    target: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
     suffix: str | None = None,
     corrections: Corrections | str | os.PathLike[str] | None = None,
@@ -59,7 +60,7 @@ def collect(
         As the shards were given it; by default after the source.
     train_list, validation_list, test_list, path_column, label_column, weight_column, label_columns
         As for :func:`featstore.extract`.
-    label_separator, image_root, suffix, corrections
+    label_separator, target, image_root, suffix, corrections
         As for :func:`featstore.extract`.
 
     Returns
@@ -106,6 +107,7 @@ def collect(
         weight_column=weight_column,
         label_columns=label_columns,
         label_separator=label_separator,
+        target=target,
         image_root=image_root,
         suffix=suffix,
     )

@@ -273,6 +273,8 @@ def run_extraction(
 
 
 def _label_doubts(images: Source, source_options: Mapping[str, Any]) -> list[str]:
+    if images.target:
+        return []
     if not images.label_separator:
         return label_doubts(record.label for record in images.records)
     if source_options.get("label_columns"):
@@ -369,7 +371,7 @@ def make_report(
 
 
 def _empty_classes(source: Source, failed: set[str]) -> tuple[str, ...]:
-    if source.label_separator:
+    if source.label_separator or source.target:
         return tuple(source.empty_folders)
     labels = {record.label for record in source.records if record.label}
     full = {record.label for record in source.records if record.path not in failed}

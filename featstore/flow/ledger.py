@@ -49,7 +49,7 @@ class Ledger:
         corrections: Corrections | None = None,
     ) -> None:
         if corrections is not None:
-            check_one_label(source.label_separator, printable(source.location))
+            check_one_label(source.label_separator, printable(source.location), target=source.target)
         self.source = source
         self.strict = strict
         self.n_images = len(source.records) + len(source.failures)
@@ -252,8 +252,9 @@ class Ledger:
         for at, record in enumerate(listed):
             if is_known[at]:
                 stamps[at] = record.stamp
-        weights = np.full(len(hashes), np.nan)
+        weights, targets = np.full((2, len(hashes)), np.nan)
         weights[: len(listed)] = np.fromiter((_number(record.weight) for record in listed), np.float64)
+        targets[: len(listed)] = np.fromiter((_number(record.target) for record in listed), np.float64)
         return Catalog(
             name=name,
             root=self.source.root,
@@ -274,6 +275,8 @@ class Ledger:
             near_groups=self._near_groups_of(hashes),
             label_separator=self.source.label_separator,
             weights=weights,
+            target_name=self.source.target,
+            targets=targets,
         )
 
     def _near_groups_of(self, hashes: NDArray[np.uint8]) -> tuple[str | None, ...]:
@@ -282,8 +285,8 @@ class Ledger:
         return tuple(self._near_groups.get(row.tobytes()) for row in hashes)
 
 
-def _number(weight: float | None) -> float:
-    return np.nan if weight is None else weight
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _strict_error(path: str, reason: str) -> ExtractionError:

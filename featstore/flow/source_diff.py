@@ -16,6 +16,7 @@ from featstore.flow.loading import load_images
 from featstore.images.sources.opening import open_source
 from featstore.io.json_values import json_values
 from featstore.store import Catalog, Corrections, FeatureStore, correct_catalog, read_corrections
+from featstore.store.columns import number_texts
 
 __all__ = ["SourceDiff", "diff"]
 
@@ -115,6 +116,7 @@ def diff(
     label_column: str | None = None,
     label_columns: Sequence[str] = (),
     label_separator: str | None = None,
+    target: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
     suffix: str | None = None,
     corrections: Corrections | str | os.PathLike[str] | None = None,
@@ -134,9 +136,9 @@ def diff(
         Name of the catalog.
     source : path, iterable of path, or table
         As for :func:`featstore.extract`: what the catalog describes, or another place, such as a copy of it.
-    path_column, label_column, label_columns, label_separator, image_root, suffix, corrections
-        As for :func:`featstore.extract`: as the catalog was written with. ``label_separator`` is by default
-        that of the catalog.
+    path_column, label_column, label_columns, label_separator, target, image_root, suffix, corrections
+        As for :func:`featstore.extract`: as the catalog was written with. ``label_separator`` and ``target``
+        are by default those of the catalog.
     rehash : bool
         Read every file.
     workers : int, optional
@@ -183,12 +185,15 @@ def diff(
     known = store.catalog(catalog)
     if label_separator is None and not label_columns:
         label_separator = known.label_separator or None
+    if target is None:
+        target = known.target_name or None
     images = open_source(
         source,
         path_column=path_column,
         label_column=label_column,
         label_columns=label_columns,
         label_separator=label_separator,
+        target=target,
         image_root=image_root,
         suffix=suffix,
     )
@@ -224,11 +229,8 @@ def _differences(before: Catalog, after: Catalog) -> dict[str, Any]:
     # What cannot be read now may well be what it was, as may all that is in such a folder.
     unread = {after.paths[row] for row in new if not after.content_hash[row].any()}
     renamed = {after.paths[now]: before.paths[was] for was, now in pairs}
-    relabelled = {
-        after.paths[now]: (before.labels[was], after.labels[now])
-        for was, now in pairs
-        if before.labels[was] != after.labels[now]
-    }
+    told, tells = _labels(before), _labels(after)
+    relabelled = {after.paths[now]: (told[was], tells[now]) for was, now in pairs if told[was] != tells[now]}
     renamed = {path: earlier for path, earlier in renamed.items() if path != earlier}
     return {
         "unchanged": len(pairs) - len({*renamed, *relabelled}),
@@ -238,6 +240,13 @@ def _differences(before: Catalog, after: Catalog) -> dict[str, Any]:
         "changed": _sorted((was_at & is_at) - unread),
         "relabelled": tuple((path, *relabelled[path]) for path in _sorted(relabelled)),
     }
+
+
+def _labels(catalog: Catalog) -> Sequence[str | None]:
+    """Return the labels, or the numbers that images have instead, as texts."""
+    if not catalog.target_name:
+        return catalog.labels
+    return [text or None for text in number_texts(np.asarray(catalog.targets).tolist())]
 
 
 def _same_contents(before: Catalog, after: Catalog) -> list[tuple[int, int]]:

@@ -39,9 +39,9 @@ NUMBERS = {
 }
 OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")}
 # Columns of catalogs that hold more than a label; without them the file is as before.
-OPTIONAL_FLOATS = {"weight": "weights"}
+OPTIONAL_FLOATS = {"weight": "weights", "target": "targets"}
 ATTRIBUTES = ("name", "root", "location")
-OPTIONAL_ATTRIBUTES = ("moved_from", "label_separator")
+OPTIONAL_ATTRIBUTES = ("moved_from", "label_separator", "target_name")
 MAX_TEXT_BYTES = 2**16
 
 
@@ -69,6 +69,8 @@ class Catalog:
     inodes: NDArray[np.int64] | None = None
     label_separator: str = ""  # between the labels of an image that may have several
     weights: NDArray[np.float64] | None = None  # in a fit, above 0; NaN where nothing is said
+    target_name: str = ""  # of the number that images have instead of a label
+    targets: NDArray[np.float64] | None = None  # NaN where it is not known
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
@@ -110,6 +112,8 @@ class Catalog:
             object.__setattr__(self, field, numbers)
         if (np.asarray(self.weights) <= 0).any():
             raise StoreError("weights must be above 0")
+        if not self.target_name and not np.isnan(np.asarray(self.targets)).all():
+            raise StoreError("there are numbers to predict, and no name of them")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 # 2: weights, which earlier readers would leave out of a fit, and several labels an image, which they would
-# take for one. Other catalogs are written as 1.
-CATALOG_VERSION = 2
+# take for one. 3: numbers in place of labels. Other catalogs are written as 1.
+CATALOG_VERSION = 3
 FIRST_VERSION = 1
 CATALOG_FORMAT = "featstore-catalog"
 

@@ -59,8 +59,7 @@ def write_catalog(path: str, catalog: Catalog, *, expected: str | None = ANY) ->
     with replacing(path, verify=verify, expected=expected, in_turn=True) as temporary:
         with create_hdf5(temporary) as file:
             file.attrs["format"] = np.bytes_(CATALOG_FORMAT.encode())
-            is_new = bool(floats or catalog.label_separator)
-            file.attrs["format_version"] = np.int64(CATALOG_VERSION if is_new else FIRST_VERSION)
+            file.attrs["format_version"] = np.int64(_version(catalog, floats))
             for field in (*ATTRIBUTES, *(name for name in OPTIONAL_ATTRIBUTES if getattr(catalog, name))):
                 text = encoded_text(getattr(catalog, field), field)
                 file.attrs[field] = np.array(text, f"S{len(text) or 1}")
@@ -74,6 +73,13 @@ def write_catalog(path: str, catalog: Catalog, *, expected: str | None = ANY) ->
             frame = lay_out_frame(file)
         with open(temporary, "rb+") as sealed:
             seal_frame(sealed, frame)
+
+
+def _version(catalog: Catalog, floats: dict[str, Any]) -> int:
+    """Return the first version whose readers know what is in a catalog."""
+    if catalog.target_name:
+        return CATALOG_VERSION
+    return 2 if floats or catalog.label_separator else FIRST_VERSION
 
 
 def read_catalog(path: str) -> Catalog:

@@ -15,7 +15,7 @@ from featstore.label_sets import joined_labels, split_labels
 if TYPE_CHECKING:
     from featstore.store.catalog import Catalog
 
-__all__ = ["Columns", "checked_index", "frozen", "texts"]
+__all__ = ["Columns", "checked_index", "frozen", "number_texts", "texts"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,7 @@ class Columns:
     views: NDArray[np.uint16]  # (n,)
     content_hash: NDArray[np.uint8]  # (n, 32)
     weights: NDArray[np.float64]  # (n,): in a fit; NaN where nothing is said
+    targets: NDArray[np.float64]  # (n,): NaN where not known
     paths: NDArray[np.object_]
     roots: NDArray[np.object_]
     labels: NDArray[np.object_]
@@ -44,6 +45,7 @@ class Columns:
             views=np.zeros(len(rows), np.uint16),
             content_hash=catalog.content_hash,
             weights=np.asarray(catalog.weights),
+            targets=np.asarray(catalog.targets),
             paths=_objects(catalog.paths),
             roots=_objects([catalog.root] * len(catalog)),
             labels=_objects(catalog.labels),
@@ -91,9 +93,10 @@ class Columns:
         """Yield the rows whose file, content and label no earlier row has together."""
         seen = set()
         hashes = (row.tobytes() for row in self.content_hash)
-        entries = zip(self.file_paths(slice(None)), self.labels.tolist(), hashes, strict=True)
-        for number, (path, label, content) in enumerate(entries):
-            telling = (os.path.normpath(path), label, content)
+        numbers = (None if value != value else value for value in self.targets.tolist())
+        entries = zip(self.file_paths(slice(None)), self.labels.tolist(), numbers, hashes, strict=True)
+        for number, (path, *told) in enumerate(entries):
+            telling = (os.path.normpath(path), *told)
             if telling not in seen:
                 seen.add(telling)
                 yield number
@@ -118,6 +121,11 @@ def checked_index(index: Any, n_rows: int) -> Any:
 def texts(values: NDArray[np.object_]) -> NDArray[np.str_]:
     """Return texts as a read-only array; None becomes ""."""
     return frozen(np.array([value or "" for value in values.tolist()], np.str_))
+
+
+def number_texts(values: Sequence[float] | NDArray[np.float64]) -> list[str]:
+    """Return numbers as texts, in the fewest digits; NaN becomes ""."""
+    return ["" if value != value else repr(float(value)).removesuffix(".0") for value in values]
 
 
 def frozen(values: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featstore.class_names import look_alike_warning
-from featstore.errors import CorrectionsError, SeveralLabelsError
+from featstore.errors import CorrectionsError, SeveralLabelsError, TargetError
 from featstore.store.corrections import DUPLICATE, EXCLUDED, CorrectionEffect, Corrections, apply_corrections
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def correct_labels(table: "FeatureTable", corrections: Corrections) -> "FeatureT
     >>> len(table), len(featstore.correct_labels(table, featstore.Corrections((one,))))
     (90, 89)
     """
-    check_one_label(table.label_separator, str(table.catalog_name))
+    check_one_label(table.label_separator, str(table.catalog_name), target=table.target_name)
     labels, reasons, effect = _applied(table, corrections)
     wanted = {
         content for content, one in corrections.current.items() if one.decision in ("accept", "relabel")
@@ -93,7 +93,7 @@ def correction_effect(table: "FeatureTable", corrections: Corrections) -> Correc
 
 def correct_catalog(catalog: "Catalog", corrections: Corrections) -> tuple["Catalog", CorrectionEffect]:
     """Return a catalog with corrected labels; images that are left out have that as their reason."""
-    check_one_label(catalog.label_separator, f"the catalog {catalog.name}")
+    check_one_label(catalog.label_separator, f"the catalog {catalog.name}", target=catalog.target_name)
     hashes = [row.tobytes().hex() for row in catalog.content_hash]
     labels, reasons, effect = apply_corrections(corrections, hashes, catalog.labels)
     _warn(effect, corrections, labels)
@@ -106,8 +106,13 @@ def is_correction(reason: str | None) -> bool:
     return reason is not None and reason.startswith((EXCLUDED, DUPLICATE))
 
 
-def check_one_label(separator: str, catalog: str) -> None:
-    """Raise SeveralLabelsError if images may have several labels, which corrections cannot name."""
+def check_one_label(separator: str, catalog: str, *, target: str = "") -> None:
+    """Raise SeveralLabelsError or TargetError if images may have what corrections cannot name."""
+    if target:
+        raise TargetError(
+            f"images of {catalog} have a number, {target}, and a correction names a label: leave out the "
+            "corrections, and correct the numbers in the list that they come from"
+        )
     if separator:
         raise SeveralLabelsError(
             f"images of {catalog} may have several labels, and a correction names one: leave out the "

@@ -19,13 +19,14 @@ _TEXTS = ("label", "group", "near_group", "split")
 
 
 def digest_of_catalog(catalog: "Catalog") -> str:
-    """Return a digest of the usable images by content, with labels, groups, given splits and weights."""
+    """Return a digest of the usable images by content, with all that is said of them."""
     # Neither paths nor order count: a renamed image is the same image.
     usable = np.flatnonzero(catalog.usable)
     columns = (catalog.labels, catalog.groups, catalog.near_groups, catalog.splits)
     coded = [_coded(column, usable) for column in columns]
-    weights = np.asarray(catalog.weights)[usable]
-    return _digest(catalog.content_hash[usable], coded, weights, catalog.label_separator)
+    weights, targets = (np.asarray(column)[usable] for column in (catalog.weights, catalog.targets))
+    names = (catalog.label_separator, catalog.target_name)
+    return _digest(catalog.content_hash[usable], coded, weights, targets, names)
 
 
 def digest_of_columns(columns: "CatalogColumns") -> str:
@@ -40,11 +41,15 @@ def digest_of_columns(columns: "CatalogColumns") -> str:
             coded.append((texts, codes[usable]))
         else:
             coded.append(([None], none))
-    weights = (
-        columns.numbers("weight", "<f8")[usable] if columns.has("weight") else np.full(len(usable), np.nan)
+    weights, targets = (
+        columns.numbers(name, "<f8")[usable] if columns.has(name) else np.full(len(usable), np.nan)
+        for name in ("weight", "target")
     )
-    separator = columns.attribute("label_separator") if columns.has_attribute("label_separator") else ""
-    return _digest(hashes[usable], coded, weights, separator)
+    separator, target = (
+        columns.attribute(name) if columns.has_attribute(name) else ""
+        for name in ("label_separator", "target_name")
+    )
+    return _digest(hashes[usable], coded, weights, targets, (separator, target))
 
 
 def _coded(
@@ -60,8 +65,10 @@ def _digest(
     hashes: NDArray[np.uint8],
     coded: Sequence[tuple[list[str | None], NDArray[np.int32]]],
     weights: NDArray[np.float64],
-    separator: str,
+    targets: NDArray[np.float64],
+    names: tuple[str, str],
 ) -> str:
+    separator, target = names
     digest = hashlib.sha256(f"{len(hashes)} {separator!a}".encode())
     keys: list[NDArray[np.int32] | NDArray[np.float64]] = []
     for name, (texts, codes) in zip(_TEXTS, coded, strict=True):
@@ -71,6 +78,9 @@ def _digest(
         keys.append(np.array([places.get(text, -1) for text in named], "<i4")[codes])
         digest.update(f" {name} {used!a}".encode())
     keys.append(weights.astype("<f8"))
+    if target:
+        digest.update(f" target {target!a}".encode())
+        keys.append(targets.astype("<f8"))
     beginnings = np.ascontiguousarray(hashes).view("<u8").reshape(-1, 4)[:, 0]
     varying = [key for key in keys if len(key) and not (np.isnan(key).all() or (key == key[0]).all())]
     order = np.lexsort((*varying, beginnings))

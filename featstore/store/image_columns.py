@@ -5,9 +5,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import SeveralLabelsError
+from featstore.errors import SeveralLabelsError, TargetError
 from featstore.label_sets import label_matrix
-from featstore.store.columns import Columns, frozen, texts
+from featstore.store.columns import Columns, frozen, number_texts, texts
 
 __all__ = ["ImageColumns"]
 
@@ -18,6 +18,7 @@ class ImageColumns:
     _columns: Columns
     catalog_name: str
     label_separator: str
+    target_name: str
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -31,8 +32,15 @@ class ImageColumns:
     def y(self) -> NDArray[np.str_]:
         """The labels, str of shape (n,); ``""`` where there is none.
 
-        Raises :class:`~featstore.errors.SeveralLabelsError` if images may have several labels.
+        Raises :class:`~featstore.errors.SeveralLabelsError` if images may have several labels, and
+        :class:`~featstore.errors.TargetError` if they have numbers.
         """
+        if self.target_name:
+            raise TargetError(
+                f"images of the catalog {self.catalog_name} have a number, {self.target_name}, and this "
+                "takes labels. fit (knn, rbf, ridge), evaluate, predict, export, similar, duplicates and "
+                "pack take numbers; for the rest, extract a list of labels as another catalog"
+            )
         if self.label_separator:
             raise SeveralLabelsError(
                 f"images of the catalog {self.catalog_name} may have several labels, and this takes one "
@@ -44,8 +52,23 @@ class ImageColumns:
 
     @property
     def label_texts(self) -> NDArray[np.str_]:
-        """The labels as the catalog has them, several of an image joined, str of shape (n,)."""
+        """The labels as the catalog has them, several of an image joined, or numbers, str of shape (n,)."""
+        if self.target_name:
+            return frozen(np.array(number_texts(self._columns.targets), np.str_))
         return texts(self._columns.labels)
+
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """The number of each image, float64 of shape (n,); NaN where it is not known.
+
+        Raises :class:`~featstore.errors.TargetError` if images have labels.
+        """
+        if not self.target_name:
+            raise TargetError(
+                f"images of the catalog {self.catalog_name} have labels and no number to predict: extract "
+                "their list with --target COLUMN as another catalog"
+            )
+        return frozen(self._columns.targets.view())
 
     @cached_property
     def label_sets(self) -> NDArray[np.bool_]:
@@ -54,7 +77,9 @@ class ImageColumns:
 
     @cached_property
     def is_labelled(self) -> NDArray[np.bool_]:
-        """Whether the labels of each image are known, bool of shape (n,)."""
+        """Whether the labels, or the number, of each image are known, bool of shape (n,)."""
+        if self.target_name:
+            return frozen(~np.isnan(self._columns.targets))
         return frozen(self._columns.labels != None)  # noqa: E711
 
     @cached_property

@@ -39,6 +39,13 @@ def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> Fea
             "one or several an image, or joined otherwise: extract them with the same --label-separator"
         )
     (separator,) = separators
+    targets = sorted({catalog.target_name for catalog in catalogs})
+    if len(targets) > 1:
+        raise StoreError(
+            f"the catalogs {', '.join(catalog.name for catalog in catalogs)} have "
+            f"{' and '.join(name or 'labels' for name in targets)}: join catalogs of one number, or of labels"
+        )
+    (target,) = targets
     if separator:
         columns = columns.one_for_each_content(separator)
     columns = columns.with_groups(join_groups(columns.groups.tolist(), columns.near_groups.tolist()))
@@ -56,6 +63,7 @@ def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> Fea
         n_missing=n_missing,
         n_failed=n_failed,
         label_separator=separator,
+        target_name=target,
         catalog_digests={catalog.name: digest_of_catalog(catalog) for catalog in catalogs},
     )
     check_complete(spaces, columns, catalog_name=name)
@@ -73,6 +81,7 @@ def in_other_space(table: FeatureTable, space: "Space") -> FeatureTable:
         replace(columns, rows=rows[:, None]),
         catalog_name=table.catalog_name,
         label_separator=table.label_separator,
+        target_name=table.target_name,
         catalog_digests=table.catalog_digests,
     )
 
@@ -88,6 +97,7 @@ def of_spaces(table: FeatureTable, at: Sequence[int]) -> FeatureTable:
         n_failed=table.n_failed,
         assignment=table._assignment,
         label_separator=table.label_separator,
+        target_name=table.target_name,
         catalog_digests=table.catalog_digests,
     )
 

@@ -188,9 +188,10 @@ class FeatureStore(MaintainedStore):
               (``label``, ``images``, ``train``, ``validation``, ``test``), ``splits`` (``train``,
               ``validation``, ``test``), ``given_splits`` (the same and ``rule``: images left to the rule),
               ``duplicates`` (``content_hash``, ``paths``), ``label_conflicts``
-              (``content_hash``, ``labels``: paths by label), ``spaces`` (images with features, by space) and
-              ``complete`` (images with every view that any image has, by space), ``digest`` (of the images by
-              content, with labels, groups, given splits and weights);
+              (``content_hash``, ``labels``: paths by label, or by number), ``target`` (of numbers: ``name``,
+              ``smallest``, ``mean`` and ``largest``; else None), ``spaces`` (images with features, by space)
+              and ``complete`` (images with every view that any image has, by space), ``digest`` (of the
+              images by content, with labels or numbers, groups, given splits and weights);
             - ``heads``: for each ``name``, ``path``, ``bytes``, ``catalogs`` (by name ``"unchanged"`` or
               ``"changed"`` since the fit, ``"missing"`` from the store, or ``"unknown"`` for heads that do
               not know), ``up_to_date`` (None if unknown).

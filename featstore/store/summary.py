@@ -13,6 +13,7 @@ from featstore.io.storage.opening import storage_of
 from featstore.label_sets import label_matrix
 from featstore.splits import PARTS, SPLITS, SplitRule, part_numbers
 from featstore.store.catalog_columns import open_columns
+from featstore.store.columns import number_texts
 from featstore.store.digests import digest_of_columns
 from featstore.store.head_origins import read_origin
 
@@ -26,6 +27,7 @@ __all__ = ["describe_store"]
 _BLOCK_ROWS = 2**17
 
 SEPARATOR = "label_separator"
+TARGET = "target_name"
 
 
 def describe_store(store: "StoreFolder") -> dict[str, Any]:
@@ -80,7 +82,8 @@ def _describe_catalog(store: "StoreFolder", name: str, spaces: list["Space"]) ->
     path = store.catalog_path(name)
     with open_columns(path) as columns:
         rows, hashes, n_failed = _usable(columns)
-        classes, codes = _classes(columns)
+        target = columns.attribute(TARGET) if columns.has_attribute(TARGET) else ""
+        classes, codes = _numbers(columns) if target else _classes(columns)
         names, name_codes = columns.coded_texts("split")
         if unknown := set(names) - {None, *SPLITS}:
             raise damaged(path, f"its splits are {', '.join(map(repr, sorted(map(str, unknown))))}")
@@ -92,7 +95,7 @@ def _describe_catalog(store: "StoreFolder", name: str, spaces: list["Space"]) ->
             SplitRule(),
             hashes,
             given=given if (given >= 0).any() else None,
-            classes=None if separator else codes,
+            classes=None if separator or target else codes,
         )
         n_given = np.bincount(given + 1, minlength=len(PARTS) + 1).tolist()
         counts = {
@@ -117,8 +120,9 @@ def _describe_catalog(store: "StoreFolder", name: str, spaces: list["Space"]) ->
                     "images": sum(counts[split][number] for split in SPLITS),
                     **{split: counts[split][number] for split in SPLITS},
                 }
-                for number, label in enumerate(classes, 1)
+                for number, label in enumerate(() if target else classes, 1)
             ],
+            "target": _target(target, classes, codes) if target else None,
             "splits": n_in,
             "given_splits": {
                 **{split: n_given[PARTS.index(split) + 1] for split in SPLITS},
@@ -159,6 +163,29 @@ def _classes(columns: "CatalogColumns") -> tuple[list[str], NDArray[np.intp]]:
     classes = sorted({label for label in labels if label})
     places = {label: number for number, label in enumerate(classes)}
     return classes, np.array([places[label] if label else -1 for label in labels], np.intp)[codes]
+
+
+def _numbers(columns: "CatalogColumns") -> tuple[list[str], NDArray[np.intp]]:
+    """Return the different numbers of a catalog as texts, ascending, and the place of each image's."""
+    values = columns.numbers("target", "<f8") if columns.has("target") else np.full(columns.n_rows, np.nan)
+    known = ~np.isnan(values)
+    different, places = np.unique(values[known], return_inverse=True)
+    codes = np.full(len(values), -1, np.intp)
+    codes[known] = places
+    return number_texts(different), codes
+
+
+def _target(name: str, texts: list[str], codes: NDArray[np.intp]) -> dict[str, Any]:
+    """Return what is known of the numbers of usable images."""
+    values = np.array(texts, np.float64)[codes[codes >= 0]]
+    if not len(values):
+        return {"name": name, "smallest": None, "mean": None, "largest": None}
+    return {
+        "name": name,
+        "smallest": float(values.min()),
+        "mean": float(values.mean()),
+        "largest": float(values.max()),
+    }
 
 
 def _by_label(

@@ -47,9 +47,11 @@ class FeatureTable(ImageColumns):
         Images of the catalog that could not be used; they are not in the table.
     label_separator : str
         Not empty if images may have several labels (:attr:`label_sets`, instead of :attr:`y`).
+    target_name : str
+        Not empty if images have a number (:attr:`target`, instead of :attr:`y`): its column in the source.
     catalog_digests : dict of str to str
-        SHA-256 of each catalog's images by content, with labels, groups, given splits and weights: a head
-        keeps it, and :meth:`FeatureStore.info` says whether the catalog has changed since.
+        SHA-256 of each catalog's images by content, with labels or numbers, groups, given splits and weights:
+        a head keeps it, and :meth:`FeatureStore.info` says whether the catalog has changed since.
 
     Examples
     --------
@@ -80,12 +82,14 @@ class FeatureTable(ImageColumns):
         n_failed: int = 0,
         assignment: SplitAssignment | None = None,
         label_separator: str = "",
+        target_name: str = "",
         catalog_digests: Mapping[str, str] | None = None,
     ) -> None:
         self._spaces = tuple(spaces)
         self._columns = columns
         self._assignment = assignment or SplitAssignment(columns, has_classes=not label_separator)
         self.label_separator = label_separator
+        self.target_name = target_name
         self.catalog_digests = dict(catalog_digests or {})
         self.spec: BackboneSpec | JoinedSpec = (
             spaces[0].spec if len(spaces) == 1 else JoinedSpec(tuple(space.spec for space in spaces))
@@ -96,7 +100,7 @@ class FeatureTable(ImageColumns):
         self.n_failed = n_failed
 
     def __repr__(self) -> str:
-        labels = f"{len(self.classes)} classes" if len(self.classes) else "no labels"
+        labels = f"{len(self.classes)} classes" if len(self.classes) else self.target_name or "no labels"
         rows = "views of images" if self._columns.views.any() else "images"
         return (
             f"<FeatureTable {self.catalog_name} in {self.space_name}: "
@@ -338,7 +342,7 @@ class FeatureTable(ImageColumns):
         -------
         pandas.DataFrame
             With the columns ``path`` (absolute), ``label``, ``group``, ``split`` and ``content_hash``; of
-            :meth:`with_views` also ``view``, and ``weight`` if the catalog has any.
+            :meth:`with_views` also ``view``, and ``weight`` and ``target`` if the catalog has any.
 
         Raises
         ------
@@ -361,5 +365,6 @@ class FeatureTable(ImageColumns):
             n_failed=self.n_failed,
             assignment=assignment,
             label_separator=self.label_separator,
+            target_name=self.target_name,
             catalog_digests=self.catalog_digests,
         )

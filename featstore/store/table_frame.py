@@ -36,6 +36,8 @@ def table_frame(
     )
     if not np.isnan(columns.weights).all():
         frame["weight"] = columns.weights
+    if not np.isnan(columns.targets).all():
+        frame["target"] = columns.targets
     if columns.views.any():
         frame["view"] = columns.views
     if features is None:

@@ -176,7 +176,7 @@ def test_a_missing_catalog_is_not_found(tmp_path):
 def test_a_newer_version_asks_for_an_upgrade(make_catalog, store):
     store.write_catalog(make_catalog())
     with h5py.File(store.catalog_path("photos"), "r+") as file:
-        file.attrs["format_version"] = 3
+        file.attrs["format_version"] = 4
     with pytest.raises(FormatVersionError, match="upgrade"):
         store.catalog()
 

@@ -47,6 +47,7 @@ class ListOptions:
     weight_column: str | None = None
     label_columns: tuple[str, ...] = ()  # of 0 and 1, one for each label
     label_separator: str | None = None
+    target: str | None = None  # the column of the number that is to be predicted
 
     @property
     def separator(self) -> str:
@@ -63,6 +64,7 @@ class ListOptions:
         weight_column: str | None = None,
         label_columns: Sequence[str] = (),
         label_separator: str | None = None,
+        target: str | None = None,
     ) -> Self:
         """Return options that can be used; raise SourceError otherwise."""
         root = None if image_root is None else os.fsdecode(image_root)
@@ -75,6 +77,11 @@ class ListOptions:
         if label_separator is not None and not (label_separator and label_separator.isprintable()):
             raise SourceError(
                 f"label_separator is what stands between labels, such as '|'; found {label_separator!r}"
+            )
+        if target is not None and (label_column is not None or label_columns or label_separator is not None):
+            raise SourceError(
+                "target is a column of numbers, and a catalog has either these or labels: leave out the "
+                "options on labels, or extract twice under two names of catalogs; features are computed once"
             )
         if isinstance(label_columns, str):
             label_columns = [label_columns]
@@ -94,6 +101,7 @@ class ListOptions:
             weight_column=weight_column,
             label_columns=names,
             label_separator=label_separator,
+            target=target,
         )
 
     def given(self) -> list[str]:
@@ -111,8 +119,11 @@ def find_columns(header: Sequence[str], options: ListOptions) -> dict[str, int]:
     """Return the place of each of our columns in a header; raise ValueError if that is not clear."""
     names = [name.strip().lower() for name in header]
     places = {}
-    given = {"path": options.path_column, "label": options.label_column, "weight": options.weight_column}
-    for column, words in (_WORDS | {"weight": ()}).items():
+    given = {"path": options.path_column, "label": options.label_column}
+    given |= {"weight": options.weight_column, "target": options.target}
+    for column, words in (_WORDS | {"weight": (), "target": ()}).items():
+        if column == "label" and options.target is not None:
+            continue
         if not words and given[column] is None:
             continue
         found = [word for word in words if word in names]

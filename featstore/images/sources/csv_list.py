@@ -242,9 +242,13 @@ def _conflict(
     trios = zip(RowFields._fields, earlier[0], later[0], strict=True)
     name, before, now = next(trio for trio in trios if trio[1] != trio[2])
     return SourceError(
-        f"{_at(location, later[1])}: {path!r} has {name} {now or 'none'!r} here and {before or 'none'!r} on "
+        f"{_at(location, later[1])}: {path!r} has {name} {_said(now)} here and {_said(before)} on "
         f"line {earlier[1]}; keep one of the two rows"
     )
+
+
+def _said(value: str | float | None) -> str:
+    return repr("none" if value is None else value)
 
 
 def _nothing_found(location: str, root: str, failures: list[tuple[str, str]]) -> SourceError:

@@ -30,7 +30,7 @@ def label_doubts(labels: Iterable[str | None]) -> list[str]:
         named = ", ".join(map(repr, list(counts)[:_SHOWN]))
         doubts.append(
             f"the labels look like measurements: {len(counts):,} different numbers, such as {named}. Each is "
-            "treated as a class, and classes have no order; to predict a number, fit a regression on table.X"
+            "treated as a class, and classes have no order; to predict a number, name its column (--target)"
         )
     return doubts
 

@@ -68,7 +68,7 @@ def _rows(images: Any, unused: list[str], options: ListOptions) -> Iterator[dict
                 "a source is a path, a list of paths or a table with a column 'path'; "
                 f"found {type(images).__name__}"
             )
-        if columns := [name for name in options.given() if name.endswith("_column")]:
+        if columns := [name for name in options.given() if name.endswith("_column") or name == "target"]:
             raise SourceError(f"a list of paths has no columns: leave out {' and '.join(columns)}")
         is_ordered = not isinstance(images, set | frozenset)
         yield from ({"path": path} for path in (images if is_ordered else sorted(images, key=str)))

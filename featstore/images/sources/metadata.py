@@ -63,6 +63,7 @@ def _described(listed: ImageRecord, said: ImageRecord | None, *, has_labels: boo
         group=said.group,
         split=said.split or listed.split,
         weight=said.weight,
+        target=said.target,
         stamp=listed.stamp,
     )
 

@@ -36,10 +36,10 @@ _EXPECTED = (
 _LIST_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _COCO_SUFFIX = ".json"
 _LIST_OPTIONS = (
-    *("path_column", "label_column", "label_columns", "weight_column"),
+    *("path_column", "label_column", "label_columns", "weight_column", "target"),
     *("image_root", "suffix"),
 )
-_COLUMN_OPTIONS = tuple(name for name in _LIST_OPTIONS if "column" in name)
+_COLUMN_OPTIONS = tuple(name for name in _LIST_OPTIONS if name not in ("image_root", "suffix"))
 _MAX_NAME = 100
 
 
@@ -56,10 +56,11 @@ def open_source(
     weight_column: str | None = None,
     label_columns: Sequence[str] = (),
     label_separator: str | None = None,
+    target: str | None = None,
 ) -> Source:
     """List the images of a folder, a list, or of files that hold many, without decoding them."""
     options = ListOptions.checked(
-        path_column, label_column, image_root, suffix, weight_column, label_columns, label_separator
+        path_column, label_column, image_root, suffix, weight_column, label_columns, label_separator, target
     )
     lists = {"train": train_list, "validation": validation_list, "test": test_list}
     if isinstance(source, str | bytes | os.PathLike):
@@ -72,7 +73,11 @@ def open_source(
 
 
 def _with_label_sets(source: Source, options: ListOptions) -> Source:
-    """Return a source whose images may have several labels, if they are to."""
+    """Return a source whose images have several labels, or numbers instead of them, if they are to."""
+    if options.target is not None:
+        # Class folders beside a list are no labels then.
+        records = [replace(record, label=None) for record in source.records]
+        return replace(source, records=records, empty_folders=(), target=options.target)
     if options.label_separator is None and not options.label_columns:
         return source
     separator = options.separator
@@ -204,7 +209,7 @@ def _columns(paths: Sequence[str], options: ListOptions) -> Columns:
     kinds = [kind_of(path) for path in paths]
     if not all(kind is not None and kind.has_columns for kind in kinds):
         _refuse(options, "the images of archives and shards")
-    _refuse(options, "the images in Parquet files", "image_root", "suffix", "weight_column")
+    _refuse(options, "the images in Parquet files", "image_root", "suffix", "weight_column", "target")
     return Columns(path=options.path_column, label=options.label_column)
 
 

@@ -29,6 +29,7 @@ class ImageRecord:
     group: str | None = None  # what it must share a split with
     split: str | None = None
     weight: float | None = None
+    target: float | None = None
     stamp: FileStamp
 
 
@@ -47,11 +48,13 @@ class Source:
     empty_folders: Sequence[str] = ()  # that would be classes
     unused_columns: Sequence[str] = ()
     label_separator: str = ""  # between the labels of an image that may have several
+    target: str = ""  # the column of the number that images have instead of a label
 
     @property
     def unlabelled(self) -> int:
-        """Number of unlabelled images beside class folders."""
-        n_none = sum(record.label is None for record in self.records)
+        """Number of images without a label, or a number, beside others."""
+        name = "target" if self.target else "label"
+        n_none = sum(getattr(record, name) is None for record in self.records)
         return 0 if n_none == len(self.records) else n_none
 
     def doubts(self) -> list[str]:
@@ -62,7 +65,8 @@ class Source:
         sentences = [look_alike_warning(labels)]
         if self.unused_columns:
             unused = listed([*map(repr, self.unused_columns)])
-            sentences.append(f"columns that are not used: {unused}; path, label, group and split are")
+            used = f"path, {self.target or 'label'}, group and split"
+            sentences.append(f"columns that are not used: {unused}; {used} are")
         sentences += [
             f"{len(folders)} folders are the class {label!r}: their names differ only in Unicode form"
             for label, folders in self._forms().items()

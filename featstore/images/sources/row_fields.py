@@ -22,6 +22,7 @@ class RowFields(NamedTuple):
     group: str | None = None
     split: str | None = None
     weight: float | None = None
+    target: float | None = None
 
     def described(self) -> str:
         """Return the fields that have a value."""
@@ -42,7 +43,11 @@ def row_fields(where: str, cells: Mapping[str, str], options: ListOptions) -> Ro
                 f"{where}: a weight must be a number above 0; found {cells['weight']!r}; leave the "
                 "label empty where an image should not count"
             )
-    return RowFields(label=label, group=group, split=checked_split(word, where=where), weight=weight)
+    target = None
+    if text := cells.get("target", "").strip():
+        target = _number(where, f"target {options.target}", text, hint=", or empty where it is not known")
+    split = checked_split(word, where=where)
+    return RowFields(label=label, group=group, split=split, weight=weight, target=target)
 
 
 def _marked(where: str, cells: Mapping[str, str], options: ListOptions) -> str | None:
@@ -58,11 +63,12 @@ def _marked(where: str, cells: Mapping[str, str], options: ListOptions) -> str |
     return joined_labels((name for name, mark in marks.items() if _MARKS[mark.lower()]), options.separator)
 
 
-def _number(where: str, name: str, text: str) -> float:
+def _number(where: str, name: str, text: str, *, hint: str = "") -> float:
     try:
-        number = float(text)
+        # Python's own numbers may hold underscores.
+        number = math.nan if "_" in text else float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise SourceError(f"{where}: the {name} is a number; found {text.strip()[:40]!r}")
+        raise SourceError(f"{where}: the {name} is a number{hint}; found {text.strip()[:40]!r}")
     return number
