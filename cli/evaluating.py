@@ -1,6 +1,5 @@
 """`featstore evaluate`."""
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,13 +7,13 @@ import click
 from featstore.messages import count
 
 from .finding import find_head, find_table, load_any_head
+from .folds import print_folds
 from .option_groups import command, option_group
 from .options import check_coverage, coverage_options, jobs_option, result_options
 from .plotting import checked_plot_path, plot_option, save_plot
 from .printing import (
     accuracy_text,
     bar,
-    echo,
     example,
     interval_text,
     marked_path,
@@ -22,7 +21,6 @@ from .printing import (
     print_json,
     print_more,
     print_table,
-    setting_text,
     share,
     with_existing,
 )
@@ -59,7 +57,7 @@ _PARTS = {"held_out": "held out", "chosen_on": "used to tune its parameters", "f
     *coverage_options("Also score the smallest sets of classes that hold the right one"),
     jobs_option,
 )
-@result_options(plot_option("confusion matrix and calibration (reliability diagram)"))
+@result_options(plot_option("confusion matrix and calibration (of several labels: precision-recall curves)"))
 def evaluate(
     head: str,
     store: str | None,
@@ -81,7 +79,7 @@ def evaluate(
     with --split train, and --split validation if it was trained on all of validation.
 
     A head that gives several labels is scored by mean average precision (mAP), micro and macro F1 and the
-    share of images whose labels are all right.
+    share of images whose labels are all right; with --folds, thresholds are chosen inside each fit too.
 
     Intervals are at the 95% level: Wilson intervals for accuracy and recall, bootstrap intervals for the
     other scores. precision@1 and recall@5 are other names of accuracy and top-5 accuracy.
@@ -91,15 +89,14 @@ def evaluate(
     path, home = find_head(head, store)
     fitted = load_any_head(path)
     table = find_table(fitted, home, catalog)
-    if isinstance(fitted, featstore.MultiLabelHead):
-        refuse_of_one_label(
-            table, folds=folds, coverage=coverage, by_class=by_class, jobs=jobs > 1, plot=plot
-        )
-        score_labels(fitted, table, split=split, as_json=as_json)
-        return
     plot = checked_plot_path(plot, table, force=force)
     if folds is not None and split is not None:
         raise click.UsageError("--folds predicts all labelled images, --split only some: give one of them")
+    if isinstance(fitted, featstore.MultiLabelHead):
+        refuse_of_one_label(table, coverage=coverage, by_class=by_class, jobs=jobs > 1)
+        shown: dict[str, Any] = {"plot": plot, "force": force, "quiet": quiet, "as_json": as_json}
+        score_labels(fitted, table, split=split, folds=folds, **shown)
+        return
     check_coverage(coverage, by_class=by_class)
     if folds is not None and coverage is not None:
         raise click.UsageError(
@@ -145,7 +142,7 @@ def _print_scores(evaluation: "Evaluation", head: "Head") -> None:
     values = {"top1": evaluation.top1, "top1_ci": evaluation.top1_ci}
     click.echo(f"{named} accuracy {accuracy_text(values, evaluation.n)}")
     if evaluation.folds:
-        _print_folds(evaluation)
+        print_folds(evaluation, "top1")
     else:
         _print_parts(evaluation)
     if evaluation.resampling["unit"] != "image":
@@ -192,29 +189,6 @@ def _print_sets(sets: dict[str, Any]) -> None:
         parts += [(one["label"], one) for one in sets["classes"] if one["n"]]
     rows = [(name, one["n"], share(one["covered"]), interval_text(one["covered_ci"])) for name, one in parts]
     print_table(("sets of", "n", "hold the label", "95% interval"), rows)
-
-
-def _print_folds(evaluation: "Evaluation") -> None:
-    """Print how the folds were made, and which parameters they chose."""
-    folds, together = evaluation.folds, evaluation.together
-    least, most = (share(of(fold["top1"] for fold in folds)) for of in (min, max))
-    click.echo(f"  {len(folds)} folds, each predicted by a head fitted on the others: {least} to {most}")
-    kept = []
-    if together["by"] != "image":
-        kept.append(f"one {together['by']} ({evaluation.resampling['n']:,} in all)")
-    if together["n_near"]:
-        kept.append(f"one near-duplicate group ({together['n_near']:,} have near-duplicates)")
-    if kept:
-        click.echo(f"  images of {' or '.join(kept)} are in one fold")
-    if together["skipped"]:
-        click.echo(f"  near-duplicates may be in different folds: {together['skipped']}")
-    settings = Counter(setting_text(fold["params"]) for fold in folds)
-    if chosen := ", ".join(f"{setting} ({times}x)" for setting, times in settings.most_common() if setting):
-        click.echo(f"  parameters: {chosen}")
-    for label, n_images in evaluation.unjudged.items():
-        echo(
-            f"  {label} is not scored: its {count(n_images, 'image')} cannot be both held out and trained on"
-        )
 
 
 def _note_unknown_images(evaluation: "Evaluation", head: "Head", table: "FeatureTable") -> None:

@@ -7,6 +7,8 @@ import click
 
 from featstore.messages import count
 
+from .folds import print_folds
+from .plotting import save_plot
 from .printing import (
     bar,
     echo,
@@ -20,6 +22,7 @@ from .printing import (
     share,
     with_existing,
 )
+from .view_options import views_text
 
 if TYPE_CHECKING:
     from featstore import FeatureTable, LabelEvaluation, MultiLabelHead
@@ -41,10 +44,10 @@ def fit_labels(
     """Fit a head to images with several labels; refuse options that are for heads with one."""
     import featstore
 
-    taken = {name: options.pop(name) for name in ("rule", "seed", "refit")}
-    views = options.pop("views") or {}
+    names = ("rule", "seed", "refit", "folds", "views", "class_weight")
+    taken = {name: options.pop(name) for name in names}
     jobs = options.pop("jobs")
-    refuse_of_one_label(table, views=max(views.values(), default=1) > 1, jobs=jobs > 1, **options)
+    refuse_of_one_label(table, jobs=jobs > 1, **options)
     with bar(None, quiet=quiet, unit="fit") as progress:
         return featstore.fit_labels(table, head=head, params=params, progress=progress, **taken)
 
@@ -73,27 +76,47 @@ def print_labels_fit(head: "MultiLabelHead") -> None:
             (setting_text(step["params"]), _share(step["map"]), f"{step['cross_entropy']:.4f}")
             for step in head.sweep
         ]
-        print_table(("tried", "validation mAP", "cross entropy"), steps)
+        tried = f"mAP in {head.folds} folds" if head.folds else "validation mAP"
+        print_table(("tried", tried, "cross entropy"), steps)
     click.echo()
     chosen = setting_text(head.params)
     click.echo(f"{head.name} for each label on {head.spec.name}" + (f", {chosen}" if chosen else ""))
     if head.weighted:
         click.echo("images weighted as the catalog says; scores count all alike")
-    if "validation" in head.fitted_on:
-        click.echo(
-            "fitted on train and validation; thresholds and validation scores are of the fit on train alone"
-        )
+    if views := views_text(head):
+        click.echo(views)
+    by = f"from cross-validation in {head.folds} folds" if head.folds else "of the fit on train alone"
+    if head.folds or "validation" in head.fitted_on:
+        click.echo(f"fitted on {' and '.join(head.fitted_on)}; thresholds and validation scores are {by}")
     for split, scores in (("validation", head.validation), ("test", head.test)):
         if scores["n"]:
             values = ", ".join(f"{name} {_share(scores[key])}" for key, name in _NAMES.items())
             click.echo(f"{split}: {values} (n = {scores['n']:,})")
 
 
-def score_labels(head: "MultiLabelHead", table: "FeatureTable", *, split: str | None, as_json: bool) -> None:
+def score_labels(
+    head: "MultiLabelHead",
+    table: "FeatureTable",
+    *,
+    split: str | None,
+    folds: int | None,
+    plot: str | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Score a head that gives several labels, and print it."""
     import featstore
 
-    evaluation = featstore.evaluate_labels(head, table, split=split or "test")
+    if folds is None:
+        evaluation = featstore.evaluate_labels(head, table, split=split or "test")
+    else:
+        with bar(None, quiet=quiet, unit="fold") as progress:
+            evaluation = featstore.cross_evaluate_labels(
+                table, head=head, folds=folds, seed=head.seed, progress=progress
+            )
+    if plot is not None:
+        save_plot(evaluation, plot, force=force)
     values = evaluation.to_dict()
     if as_json:
         print_json(with_existing(values, "mistakes"))
@@ -114,12 +137,18 @@ def score_labels(head: "MultiLabelHead", table: "FeatureTable", *, split: str | 
 def _print_scores(evaluation: "LabelEvaluation") -> None:
     if evaluation.n_fitted:
         note(f"{count(evaluation.n_fitted, 'image')} that the head was fitted on are left out")
+    if evaluation.folds:
+        print_folds(evaluation, "map")
+        click.echo()
     rows = [
         (name, share(getattr(evaluation, key)), interval_text(getattr(evaluation, f"{key}_ci")))
         for key, name in _NAMES.items()
     ]
     rows.append(("log loss", f"{evaluation.log_loss:.3f}", ""))
-    print_table((f"on {count(evaluation.n, 'image')} of {evaluation.split}", "score", "95% interval"), rows)
+    where = "by cross-validation" if evaluation.folds else f"of {evaluation.split}"
+    print_table((f"on {count(evaluation.n, 'image')} {where}", "score", "95% interval"), rows)
+    if evaluation.test_views > 1:
+        click.echo(f"predictions are averaged over {evaluation.test_views} views of each image")
     per_image = evaluation.labels_per_image
     echo(f"labels an image: {per_image['true']:.2f}, predicted {per_image['given']:.2f}")
 

@@ -9,7 +9,7 @@ from .option_groups import Decorator, option_group
 from .printing import note
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head
+    from featstore import FeatureTable, Head, MultiLabelHead
 
 __all__ = ["RECIPE_FIELDS", "note_unused_views", "recipe_options", "view_options", "views_text"]
 
@@ -102,7 +102,7 @@ def note_unused_views(table: "FeatureTable", views: Mapping[str, int] | None) ->
         )
 
 
-def views_text(head: "Head") -> str:
+def views_text(head: "Head | MultiLabelHead") -> str:
     """Return how many views a head is trained on and averages over; empty if both are one."""
     if head.train_views == head.test_views == 1:
         return ""

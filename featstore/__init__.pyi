@@ -63,6 +63,7 @@ from .scoring import choose_head as choose_head
 from .scoring import choose_spaces as choose_spaces
 from .scoring import compare as compare
 from .scoring import cross_evaluate as cross_evaluate
+from .scoring import cross_evaluate_labels as cross_evaluate_labels
 from .scoring import evaluate as evaluate
 from .scoring import evaluate_labels as evaluate_labels
 from .scoring import find_suspects as find_suspects

@@ -19,7 +19,7 @@ def label_arrays(n=400, *, spread=1.0, feature_dim=12, seed=0):
     return X.astype(np.float32), has
 
 
-def label_table(path, X, has, *, known=None, weights=None, separator="|"):
+def label_table(path, X, has, *, known=None, weights=None, separator="|", more_views=(), groups=None):
     """Return the table of images with these labels; unknown where ``known`` says so."""
     n = len(X)
     hashes = np.random.default_rng(1).integers(0, 256, (n, 32), np.uint8)
@@ -27,6 +27,8 @@ def label_table(path, X, has, *, known=None, weights=None, separator="|"):
     store = featstore.FeatureStore(path, create=True)
     space = store.create_space(spec_of(), feature_dim=X.shape[1], provenance={"weights": "closed-form"})
     space.append(X, hashes)
+    for number, view in enumerate(more_views, 1):
+        space.append(view, hashes, np.full(n, number, np.uint16))
     store.write_catalog(
         Catalog(
             name="photos",
@@ -34,7 +36,7 @@ def label_table(path, X, has, *, known=None, weights=None, separator="|"):
             location="/photos",
             paths=[f"{number}.jpg" for number in range(n)],
             labels=[text if known is None or known[at] else None for at, text in enumerate(texts)],
-            groups=[None] * n,
+            groups=[None] * n if groups is None else groups,
             splits=[None] * n,
             content_hash=hashes,
             sizes=np.full(n, 1000),

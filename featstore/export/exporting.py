@@ -146,8 +146,8 @@ def export_head(
     check_place(place, overwrite=overwrite)
     if not isinstance(head, Head | MultiLabelHead):
         head = load_head(os.fspath(head))
-    if isinstance(head, MultiLabelHead):
-        _check_several(test_views, quantize)
+    if isinstance(head, MultiLabelHead) and quantize == "int8":
+        raise ExportError("int8 rounds more than the thresholds of several labels tolerate; use float16")
     form = head_form(head)
     if quantize == "int8" and (
         isinstance(form, KernelForm) or (isinstance(form, GatedForm) and form.has_kernel)
@@ -156,9 +156,7 @@ def export_head(
             f"int8 rounds features too much for the distances of the head {head.name}; use float16, or a "
             f"linear head: {', '.join(LINEAR_HEADS)}"
         )
-    seen = head
-    if test_views is not None and isinstance(head, Head):
-        seen = replace(head, test_views=test_views)
+    seen = head if test_views is None else replace(head, test_views=test_views)
     check_pictures(seen.spec, seen.test_views)
     labels = labels_text(head.classes.tolist())
     if table is not None:
@@ -195,16 +193,6 @@ def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  #
         raise ExportError(f"only the format tflite is quantized; found {quantize} with {format}")
     needed = (*_WRITES.get(format, ()), *(_RUNS.get(format, ()) if runs else ()))
     check_extra(format, f"the format {format}", *needed)
-
-
-def _check_several(test_views: int | None, quantize: str | None) -> None:
-    """Refuse what is for heads that give one label."""
-    if test_views not in (None, 1):
-        raise ExportError(
-            f"a head that gives several labels looks at one view; found test_views={test_views}"
-        )
-    if quantize == "int8":
-        raise ExportError("int8 rounds more than the thresholds of several labels tolerate; use float16")
 
 
 def _samples(head: Head | MultiLabelHead, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
@@ -331,7 +319,8 @@ def _described(head: Head | MultiLabelHead, *, test_views: int, quantize: str | 
     kept = ("params", "catalog", "created", "seed", "counts", "split_rule", "validation", "test")
     described = {"name": head.name, **{name: head_data[name] for name in kept}}
     if isinstance(head, MultiLabelHead):
-        return {**described, "choice": {"fitted_on": head.fitted_on}, "n_images": head.n_images}
+        own = {name: head_data[name] for name in ("n_images", "train_views", "test_views")}
+        return {**described, "choice": {"fitted_on": head.fitted_on}, **own}
     return {
         **described,
         **{name: head_data[name] for name in ("choice", "train_views", "test_views")},

@@ -152,7 +152,7 @@ def check_tolerance(result: dict[str, Any]) -> None:
 
 
 def _probabilities(head: "Head | MultiLabelHead", table: "FeatureTable") -> NDArray[np.float64]:
-    if isinstance(head, MultiLabelHead) or head.test_views == 1:
+    if head.test_views == 1:
         return head.predict_proba(table.X)
     views = table.with_views(head.test_views).X
     return head.predict_proba(views.reshape(len(table), head.test_views, -1))

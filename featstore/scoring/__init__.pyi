@@ -9,6 +9,7 @@ from .curves import LearningCurve as LearningCurve
 from .curves import learning_curve as learning_curve
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .label_cross_evaluation import cross_evaluate_labels as cross_evaluate_labels
 from .label_evaluation import LabelEvaluation as LabelEvaluation
 from .label_evaluation import evaluate_labels as evaluate_labels
 from .near_duplicates import leakage as leakage

@@ -1,25 +1,30 @@
 """Evaluation of a head that gives several labels."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import SplitError
-from featstore.heads.data.blocks import Rows
 from featstore.heads.multilabel.head import MultiLabelHead
-from featstore.heads.multilabel.scores import SCORES, average_precisions, drawn_scores, label_log_loss
+from featstore.heads.multilabel.scores import (
+    SCORES,
+    average_precisions,
+    drawn_scores,
+    label_log_loss,
+    precision_recall,
+)
 from featstore.io.json_values import json_values
-from featstore.scoring.predictions import resampling_units
+from featstore.scoring.predictions import label_probabilities, resampling_units
 from featstore.splits import SPLITS
 from featstore.stats.intervals import percentile_interval, wilson_interval
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["LabelEvaluation", "evaluate_labels"]
+__all__ = ["LabelEvaluation", "evaluate_labels", "score_label_images"]
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ class LabelEvaluation:
     Parameters
     ----------
     split : str
-        ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+        ``"train"``, ``"validation"``, ``"test"``, ``"all"`` or ``"cross-validation"``.
     n : int
         Number of images.
     n_fitted : int
@@ -60,10 +65,23 @@ class LabelEvaluation:
         ``{"label", "n", "threshold", "average_precision", "average_precision_ci", "precision",
         "precision_ci", "recall", "recall_ci", "f1"}`` for each label, n being the number of images with it.
         None where there is no image to divide by.
+    curves : list of dict
+        ``{"label", "probability", "precision", "recall"}`` for each label: precision and recall in [0, 1] of
+        giving it from each probability on, in descending order, at up to 200 of them. Empty lists if no image
+        has the label.
     mistakes : list of dict
         ``{"path", "labels", "given"}`` of each image whose labels are not all right.
     resampling : dict
         ``{"unit", "n", "replicates", "seed"}``, as for :class:`featstore.Evaluation`.
+    test_views : int
+        Number of views of each image that probabilities are averaged over.
+    folds : list of dict
+        Of :func:`featstore.cross_evaluate_labels`: ``{"n", "n_fitted", "map", "micro_f1", "params"}`` of each
+        fold. Thresholds are then means over folds.
+    unjudged : dict of str to int
+        Of the same: number of images with each label that no fold holds out.
+    together : dict
+        Of the same: ``{"by", "n_near", "skipped"}``, as for :class:`featstore.Evaluation`.
 
     Examples
     --------
@@ -87,8 +105,13 @@ class LabelEvaluation:
     log_loss: float
     labels_per_image: dict[str, float]
     classes: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
     mistakes: list[dict[str, Any]]
     resampling: dict[str, Any]
+    test_views: int = 1
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    unjudged: dict[str, int] = field(default_factory=dict)
+    together: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -136,7 +159,7 @@ def evaluate_labels(head: MultiLabelHead, table: "FeatureTable", *, split: str =
     if split != "all":
         is_chosen = is_chosen & (np.asarray(table.splits(head.split_rule)) == split)
     rows = np.flatnonzero(is_chosen)
-    is_fitted = head.seen.have_fitted(np.asarray(table.content_hash_bytes)[rows])
+    is_fitted = head.was_fitted_on(table)[rows]
     if not len(rows):
         raise SplitError(
             f"the catalog {table.catalog_name} has no labelled image in {split}; choose another split, or "
@@ -154,36 +177,40 @@ def evaluate_labels(head: MultiLabelHead, table: "FeatureTable", *, split: str =
     elif is_fitted.all():
         raise SplitError(
             f"the head {head.name} was fitted on all {len(rows)} labelled images in {split} of the catalog "
-            f"{table.catalog_name}: evaluate it on images that it has not seen"
+            f"{table.catalog_name}: evaluate it on images that it has not seen, or by cross-validation with "
+            "cross_evaluate_labels (`featstore evaluate --folds`)"
         )
     rows = rows[~is_fitted]
-    blocks = Rows(table, rows, name="the table").blocks()
-    probabilities = np.concatenate([head.predict_proba(block) for _, block in blocks])
+    probabilities = label_probabilities(head, table, rows)
     unit, units = resampling_units(table, rows, head.split_rule)
-    return _scored(
-        head,
+    return score_label_images(
+        head.classes,
         has[rows],
+        probabilities >= head.thresholds,
         probabilities,
+        thresholds=head.thresholds,
         paths=np.asarray(table.paths)[rows],
         units=units,
         unit=unit,
         split=split,
         n_fitted=int(is_fitted.sum()),
+        test_views=head.test_views,
     )
 
 
-def _scored(
-    head: MultiLabelHead,
+def score_label_images(
+    classes: NDArray[np.str_],
     has: NDArray[np.bool_],
+    given: NDArray[np.bool_],
     probabilities: NDArray[np.float64],
     *,
+    thresholds: NDArray[np.float64],
     paths: NDArray[np.str_],
     units: NDArray[np.intp],
     unit: str,
-    split: str,
-    n_fitted: int,
+    **more: Any,
 ) -> LabelEvaluation:
-    given = probabilities >= head.thresholds
+    """Score the predictions of images."""
     everything = np.ones((1, len(has)))
     values = drawn_scores(has, given, probabilities, everything)[0]
     precisions = average_precisions(has, probabilities)[0]
@@ -193,26 +220,29 @@ def _scored(
     intervals: dict[str, Any] = {f"{name}_ci": _interval(means[:, at]) for at, name in enumerate(SCORES)}
     n_exact = int((has == given).all(axis=1).sum())
     intervals["subset_accuracy_ci"] = wilson_interval(n_exact, len(has))
-    classes = head.classes.tolist()
+    labels = classes.tolist()
     return LabelEvaluation(
-        split=split,
         n=len(has),
-        n_fitted=n_fitted,
         **found,
         **intervals,
+        **more,
         log_loss=label_log_loss(has, probabilities),
         labels_per_image={"true": float(has.sum(axis=1).mean()), "given": float(given.sum(axis=1).mean())},
         classes=[
             _of_label(
-                label, has[:, at], given[:, at], head.thresholds[at], float(precisions[at]), of_labels[:, at]
+                label, has[:, at], given[:, at], thresholds[at], float(precisions[at]), of_labels[:, at]
             )
-            for at, label in enumerate(classes)
+            for at, label in enumerate(labels)
+        ],
+        curves=[
+            {"label": label, **precision_recall(has[:, at], probabilities[:, at])}
+            for at, label in enumerate(labels)
         ],
         mistakes=[
             {
                 "path": str(paths[at]),
-                "labels": [classes[number] for number in np.flatnonzero(has[at])],
-                "given": [classes[number] for number in np.flatnonzero(given[at])],
+                "labels": [labels[number] for number in np.flatnonzero(has[at])],
+                "given": [labels[number] for number in np.flatnonzero(given[at])],
             }
             for at in np.flatnonzero((has != given).any(axis=1)).tolist()
         ],

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +18,30 @@ from featstore.scoring.backbone_trials import BackboneTrials, plot_trials
 from featstore.scoring.curve_plots import plot_curve, plot_trade_off
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
-from featstore.scoring.figures import BLUE, GRAY, ORANGE, error_lengths, new_figure
+from featstore.scoring.figures import BLUE, GRAY, ORANGE, error_lengths, new_figure, short_label
+from featstore.scoring.label_evaluation import LabelEvaluation
+from featstore.scoring.label_plots import plot_precision_recall
 from featstore.stats.intervals import wilson_interval
 
 __all__ = ["check_plot_path", "plot", "save_plot"]
 
 _ENDINGS = (".pdf", ".png", ".svg")
 _DOTS_PER_INCH = 150
-_LONGEST_LABEL = 24
 _MANY_IN_BIN = 20
+
+Plotted: TypeAlias = BackboneTrials | Evaluation | Head | LabelEvaluation | LearningCurve
 
 _logger = logging.getLogger(__name__)
 
 
-def plot(result: BackboneTrials | Evaluation | Head | LearningCurve) -> Any:
+def plot(result: Plotted) -> Any:
     """Plot a result.
 
     Parameters
     ----------
-    result : BackboneTrials, Evaluation, Head or LearningCurve
-        Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005); the
+    result : BackboneTrials, Evaluation, Head, LabelEvaluation or LearningCurve
+        Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005), or
+        precision-recall curves of one of several labels; the
         sweep of a head, or the trade-off of an extended head; a learning curve with its power law; backbones'
         accuracy against their cost.
 
@@ -63,6 +67,8 @@ def plot(result: BackboneTrials | Evaluation | Head | LearningCurve) -> Any:
     check_extra("plot", "plotting", "matplotlib")
     if isinstance(result, Evaluation):
         return _plot_evaluation(result)
+    if isinstance(result, LabelEvaluation):
+        return plot_precision_recall(result)
     if isinstance(result, LearningCurve):
         return plot_curve(result)
     if isinstance(result, BackboneTrials):
@@ -70,13 +76,13 @@ def plot(result: BackboneTrials | Evaluation | Head | LearningCurve) -> Any:
     if isinstance(result, Head):
         return plot_trade_off(result) if result.extension else _plot_sweep(result)
     raise PlotError(
-        "expected BackboneTrials, an Evaluation, a Head or a LearningCurve to plot; "
+        "expected BackboneTrials, an Evaluation, a Head, a LabelEvaluation or a LearningCurve to plot; "
         f"found {type(result).__name__}"
     )
 
 
 def save_plot(
-    result: BackboneTrials | Evaluation | Head | LearningCurve,
+    result: Plotted,
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -85,7 +91,7 @@ def save_plot(
 
     Parameters
     ----------
-    result : BackboneTrials, Evaluation, Head or LearningCurve
+    result : BackboneTrials, Evaluation, Head, LabelEvaluation or LearningCurve
     path : path_like
         Ends in ``.png``, ``.svg`` or ``.pdf``.
     overwrite : bool
@@ -137,7 +143,7 @@ def check_plot_path(
 
 
 def _plot_evaluation(evaluation: Evaluation) -> Any:
-    labels = [_short(one["label"]) for one in evaluation.classes]
+    labels = [short_label(one["label"]) for one in evaluation.classes]
     # Inches: of a cell, of the square of cells, and of the labels beside and below it. Above some 120 classes
     # there is no room for every name.
     every = -(-len(labels) // 120)
@@ -291,10 +297,5 @@ def _draw_validation(axes: Any, head: Head, x: NDArray[np.float64]) -> None:
         axes.fill_between(x, ends[:, 0], ends[:, 1], color=BLUE, alpha=0.15, linewidth=0)
 
 
-def _short(label: str) -> str:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in label)
-    return shown if len(shown) <= _LONGEST_LABEL else shown[: _LONGEST_LABEL - 1] + "…"
-
-
 def _setting(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else _short(str(value))
+    return f"{value:g}" if isinstance(value, int | float) else short_label(str(value))

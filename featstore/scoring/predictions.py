@@ -10,13 +10,14 @@ from featstore.errors import HeadError
 from featstore.heads.data.blocks import rows_of_images
 from featstore.heads.data.view_counts import check_images
 from featstore.heads.head import Head
+from featstore.heads.multilabel.head import MultiLabelHead
 from featstore.messages import listed
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["check_labels_known", "predict_images", "resampling_units"]
+__all__ = ["check_labels_known", "label_probabilities", "predict_images", "resampling_units"]
 
 
 def check_labels_known(head: Head, labels: NDArray[np.str_], *, name: str | None = None) -> None:
@@ -48,6 +49,15 @@ def predict_images(
         predicted.append(labels)
         probabilities.append(likely)
     return np.concatenate(predicted), np.concatenate(probabilities)
+
+
+def label_probabilities(
+    head: MultiLabelHead, table: "FeatureTable", at: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the probability of each label of some images, by as many views as the head averages over."""
+    check_images(table)
+    rows = rows_of_images(table, at, n_views=head.test_views, name="the table")
+    return np.concatenate([head.predict_proba(block) for _, block in rows.image_blocks()])
 
 
 def resampling_units(

@@ -94,18 +94,35 @@ def test_copies_and_links_in_several_class_folders_have_all_their_labels(run, fo
     assert sorted(table.label_texts.tolist()) == ["high/low", "low"]
 
 
+def test_folds_choose_and_score_and_curves_are_plotted(run, folder):
+    told = json.loads(
+        run("fit pairs.fstore --head ridge --folds 3 --class-weight balanced -o f --json").stdout
+    )
+    assert told["folds"] == 3
+    assert told["validation"]["n"] == told["n_images"]["train"] + told["n_images"]["validation"]
+    shown = run("fit pairs.fstore --head ridge --folds 3 --class-weight balanced -o f").stdout
+    assert "mAP in 3 folds" in shown
+    assert "thresholds and validation scores are from cross-validation in 3 folds" in shown
+
+    scores = json.loads(run("evaluate f --folds 3 --plot curves.svg --json").stdout)
+    assert (scores["split"], scores["n"], len(scores["folds"])) == ("cross-validation", 200, 3)
+    assert {one["params"]["class_weight"] for one in scores["folds"]} == {"balanced"}
+    assert "precision at each recall" in (folder / "curves.svg").read_text()
+    assert "on 200 images by cross-validation" in run("evaluate f --folds 3").stdout
+
+
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
         ("fit pairs.fstore --head knn", 1, "knn does not learn several labels of an image"),
-        ("fit pairs.fstore --folds 3 --reject 0.5", 2, "--folds and --reject are for one label an image"),
+        ("fit pairs.fstore --min-images 3 --reject 0.5", 2, "--min-images and --reject are for one label"),
         ("fit pairs.fstore --head auto", 2, "--head auto is for one label an image"),
         ("fit pairs.fstore --ray", 2, "--ray is for one label an image"),
-        ("fit pairs.fstore --class-weight balanced", 2, "--class-weight is for one label"),
+        ("fit pairs.fstore --head rbf --class-weight balanced", 1, "rbf solves all labels together"),
         ("suspects pairs.fstore", 1, "images of the catalog pairs may have several labels"),
         ("curve pairs.fstore", 1, "may have several labels"),
         ("centres pairs.fstore", 1, "may have several labels"),
-        ("evaluate svm --folds 3", 2, "--folds is for one label an image"),
+        ("evaluate svm --folds 3 --split test", 2, "--folds predicts all labelled images"),
         ("evaluate svm --coverage 0.9", 2, "--coverage is for one label an image"),
         ("compare svm svm", 1, "gives several labels, and this takes heads with one"),
         ("report svm -o report.html", 1, "gives several labels"),

@@ -99,8 +99,27 @@ def test_what_is_for_one_label_is_refused(table, tmp_path):
     head = featstore.fit_labels(table, head="ridge", params=PARAMS["ridge"])
     with pytest.raises(ExportError, match="int8 rounds more than the thresholds"):
         featstore.export_head(head, tmp_path / "model", format="tflite", quantize="int8", table=table)
-    with pytest.raises(ExportError, match="looks at one view; found test_views=2"):
+    with pytest.raises(ExportError, match="a model cannot look at 2 views of an image"):
         featstore.export_head(head, tmp_path / "model", test_views=2)
+
+
+def test_a_model_averages_over_the_mirror_image_as_its_head_does(table, tiny_backbone, tmp_path):
+    options = {"backbone": tiny_backbone, "preprocessing": "unit", "label_separator": "|"}
+    with open(tmp_path / "list.csv", "w", newline="") as file:
+        rows = zip(table.paths.tolist(), table.label_texts.tolist(), strict=True)
+        csv.writer(file).writerows([["path", "label"], *rows])
+    flip = {"n_views": 2, "views": featstore.ViewRecipe(flip=True)}
+    featstore.extract(tmp_path / "list.csv", tmp_path / "a.fstore", **options, **flip)
+    mirrored = featstore.FeatureStore(tmp_path / "a.fstore").table()
+    head = featstore.fit_labels(mirrored, head="ridge", params=PARAMS["ridge"], views={"test": 2})
+    model = featstore.export_head(head, tmp_path / "model", format="onnx", table=mirrored)
+
+    assert (model.description.test_views, model.description.head["test_views"]) == (2, 2)
+    assert model.description.verification["largest_difference"] < 1e-3
+    (one,), (other,) = (
+        [*featstore.predict(of, [mirrored.paths[0]])] for of in (ExportedModel.load(model.path), head)
+    )
+    assert dict(one.labels) == pytest.approx(dict(other.labels), abs=1e-3)
 
 
 def test_half_precision_keeps_the_decisions(table, tmp_path):

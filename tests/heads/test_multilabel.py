@@ -224,8 +224,10 @@ def test_heads_and_tables_of_the_other_kind_are_refused_by_name(table, make_tabl
         fit_labels(table, head="knn")
     with pytest.raises(HeadError, match=r"ridge cannot be fitted: .*alpha.*'x'"):
         fit_labels(table, head="ridge", params={"alpha": "x"})
-    with pytest.raises(HeadError, match="class weights are for heads with one label"):
-        fit_labels(table, head="ridge", params={"class_weight": "balanced"})
+    with pytest.raises(HeadError, match="rbf solves all labels together"):
+        fit_labels(table, head="rbf", class_weight="balanced")
+    with pytest.raises(HeadError, match='are "balanced" or left out'):
+        fit_labels(table, head="ridge", class_weight={"sea": 2.0})
     with pytest.raises(SeveralLabelsError, match="images of the catalog photos may have several labels"):
         fit(table)
 

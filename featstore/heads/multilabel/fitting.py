@@ -1,31 +1,25 @@
 """Fitting of a head that gives several labels."""
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featstore.errors import HeadError, SplitError
-from featstore.heads.data.blocks import Rows
 from featstore.heads.data.partition import split_rows
-from featstore.heads.data.view_counts import check_images
+from featstore.heads.data.view_counts import check_images, checked_views
 from featstore.heads.files.head_file import current_versions
 from featstore.heads.fit_warnings import warn
-from featstore.heads.fitting.sweep_scores import chosen
-from featstore.heads.forms.kernel import KernelForm
-from featstore.heads.forms.linear import LinearForm
-from featstore.heads.multilabel.decisions import best_thresholds, calibrated, fit_sigmoids, sigmoid
+from featstore.heads.multilabel.choosing import Progress, fit_chosen
+from featstore.heads.multilabel.folds import label_divisions
 from featstore.heads.multilabel.head import MultiLabelHead
-from featstore.heads.multilabel.scores import label_log_loss, score_values
-from featstore.heads.multilabel.solving import label_recipe, solve_labels
+from featstore.heads.multilabel.images import LabelImages, learnable_labels
+from featstore.heads.multilabel.scores import score_values
+from featstore.heads.multilabel.solving import label_recipe
 from featstore.heads.seen import SeenImages
-from featstore.heads.solvers.parallel import WarningNotes
 from featstore.messages import listed
-from featstore.process import one_thread
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
@@ -35,8 +29,6 @@ __all__ = ["fit_labels"]
 
 _logger = logging.getLogger(__name__)
 
-_Form = LinearForm | KernelForm
-
 
 def fit_labels(
     table: "FeatureTable",
@@ -44,9 +36,12 @@ def fit_labels(
     head: str = "logistic",
     params: Mapping[str, Any] | None = None,
     rule: SplitRule | None = None,
+    views: Mapping[str, int] | None = None,
+    class_weight: str | None = None,
     seed: int = 0,
+    folds: int | None = None,
     refit: bool | None = None,
-    progress: Callable[[int, int, Mapping[str, Any]], None] | None = None,
+    progress: Progress | None = None,
 ) -> MultiLabelHead:
     """Fit a head to images that may have several labels: a classifier for each against all images without it.
 
@@ -57,6 +52,11 @@ def fit_labels(
     fitted on train and validation, with these sigmoids and thresholds. Test images are scored once, at the
     end.
 
+    With ``folds``, all of that is chosen on the out-of-fold predictions of train and validation together,
+    with ``refit=False`` of train alone: every image then counts in the choice of thresholds. Groups of the
+    rule stay in one fold, and each label is spread evenly (iterative stratification: Sechidis, Tsoumakas &
+    Vlahavas, ECML PKDD 2011).
+
     Parameters
     ----------
     table : FeatureTable
@@ -66,8 +66,17 @@ def fit_labels(
         Parameters to fix, such as ``{"C": 0.3}``; the rest of the grid is still chosen.
     rule : SplitRule, optional
         As for :func:`featstore.fit`. Labels are not spread evenly over the splits.
+    views : mapping, optional
+        As for :func:`featstore.fit`: numbers of views for ``"train"``, each a separate row, and ``"test"``,
+        over which the probabilities of each label are averaged.
+    class_weight : {"balanced"}, optional
+        Give the images with a label and those without it the same total, for each label by itself, as
+        scikit-learn does; for ``logistic``, ``ridge`` and ``svm``. A sigmoid is then fitted for ``logistic``
+        too, so that probabilities stay those of the images.
     seed : int
         Random seed, in [0, 2**32).
+    folds : int, optional
+        Choose by this many folds, at least 2.
     refit : bool, optional
         Whether to fit on validation too, once parameters and thresholds are chosen. Default: True.
     progress : callable, optional
@@ -80,10 +89,12 @@ def fit_labels(
     Raises
     ------
     HeadError
-        The head does not learn several labels; images have one each; there are fewer than two; or parameters
-        or features are invalid.
+        The head does not learn several labels, or takes no class weights; images have one each; there are
+        fewer than two; or parameters or features are invalid.
+    NotInStoreError
+        Images lack some of the views.
     SplitError
-        A label is missing from train, or the validation split is empty.
+        A label is missing from train or, with folds, outside a fold; or the validation split is empty.
 
     Examples
     --------
@@ -97,64 +108,38 @@ def fit_labels(
             f"images of the catalog {table.catalog_name} have one label each: use fit, or extract them with "
             "--label-separator or --label-columns"
         )
-    recipe = label_recipe(head, None if params is None else dict(params), seed)
+    recipe = label_recipe(head, None if params is None else dict(params), class_weight, seed)
     rule = SplitRule() if rule is None else rule
     check_images(table)
-    known = table.is_labelled
-    rule, rows = split_rows(table, np.where(known, "known", ""), rule, chooses=True)
-    classes, has = _classes(table, rows["train"])
-    if not len(rows["validation"]):
-        raise SplitError(
-            "no labelled image is in validation, where thresholds are chosen; make --validation larger"
-        )
-    weights = table.sample_weight
-    if weights is not None:
-        weights = weights / weights[known].mean()
-
-    def solved(at: NDArray[np.intp], settings: list[dict[str, Any]], name: str) -> Any:
-        of_rows = None if weights is None else weights[at]
-        return solve_labels(recipe, Rows(table, at, name=name), has[at], of_rows, settings)
-
-    inside, outside = rows["train"], rows["validation"]
-    settings = recipe.settings
-    forms: list[tuple[_Form, _Form, dict[str, Any]]] = []
-    losses: list[float] = []
-    sweep: list[dict[str, Any]] = []
-    is_calibrated = recipe.name == "logistic"
-    with one_thread, WarningNotes() as notes:
-        for number, form in enumerate(solved(inside, settings, "train")):
-            scores = _scores(form, table, outside)
-            ready = form if is_calibrated else calibrated(form, *fit_sigmoids(scores, has[outside]))
-            probabilities = sigmoid(_scores(ready, table, outside))
-            loss = label_log_loss(has[outside], probabilities)
-            found = score_values(has[outside], probabilities >= 0.5, probabilities)
-            sweep.append({"params": settings[number], "map": found["map"], "cross_entropy": loss})
-            losses.append(loss if math.isfinite(loss) else math.inf)
-            if chosen(losses) == number or not forms:
-                forms = [(form, ready, settings[number])]
-            if progress is not None and len(settings) > 1:
-                progress(number + 1, len(settings), {"params": settings[number], "map": found["map"]})
-        [(form, ready, setting)] = forms
-        if recipe.solver == "warm" and len(settings) > 1:
-            # From scratch, so that it equals a fit with this setting fixed.
-            [form] = solved(inside, [setting], "train")
-            ready = form
-        probabilities = sigmoid(_scores(ready, table, outside))
-        thresholds = best_thresholds(probabilities, has[outside])
-        validation = score_values(has[outside], probabilities >= thresholds, probabilities)
-        fitted_on = ["train"]
-        if refit is None or refit:
-            slope, offset = np.ones(len(classes)), np.zeros(len(classes))
-            if not is_calibrated:
-                slope, offset = fit_sigmoids(_scores(form, table, outside), has[outside])
-            inside = np.sort(np.concatenate([inside, outside]))
-            [form] = solved(inside, [setting], "train and validation")
-            ready = calibrated(form, slope, offset)
-            fitted_on = ["train", "validation"]
-        for note in notes.take():
-            warn(_logger, "%s with %s: %s", recipe.name, setting, note)
+    is_known = table.is_labelled
+    rule, rows = split_rows(table, np.where(is_known, "known", ""), rule, chooses=folds is None)
+    classes, has = learnable_labels(table, rows["train"])
+    known = LabelImages.of(table, has, checked_views(views))
+    at = {split: np.searchsorted(known.at, of_split) for split, of_split in rows.items()}
+    both = np.sort(np.concatenate([at["train"], at["validation"]]))
+    fitted_on = ["train", "validation"] if refit is not False and len(at["validation"]) else ["train"]
+    inside = known.some(both if refit is not False else at["train"], " and ".join(fitted_on))
+    if folds is None:
+        if not len(at["validation"]):
+            raise SplitError(
+                "no labelled image is in validation, where thresholds are chosen; make --validation larger, "
+                "or choose by --folds"
+            )
+        looked_at, divisions = known, [(at["train"], at["validation"])]
+    else:
+        keys = table.group_keys(rule)[inside.at].tolist()
+        divided = label_divisions(keys, inside.has, folds=folds, salt=rule.salt)
+        looked_at, divisions = inside, divided.divisions
+        if divided.unjudged.any():
+            warn(
+                _logger,
+                "no fold holds out %s, whose images all stay together: they are in every training part",
+                listed(classes[divided.unjudged].tolist()),
+            )
+    choice, form = fit_chosen(recipe, looked_at, divisions, inside, progress)
+    test = known.some(at["test"], "test")
     hashes = np.asarray(table.content_hash_bytes)
-    probabilities = sigmoid(_scores(ready, table, rows["test"]))
+    thresholds, probabilities = choice.thresholds, test.probabilities(form)
     return MultiLabelHead(
         name=recipe.name,
         classes=classes,
@@ -163,18 +148,23 @@ def fit_labels(
         fingerprint=table.fingerprint,
         feature_dim=table.feature_dim,
         split_rule=rule,
-        params=recipe.fixed | setting,
+        params=recipe.fixed | choice.setting,
         counts={
             split: dict(zip(classes.tolist(), has[at].sum(axis=0).tolist(), strict=True))
             for split, at in rows.items()
         },
         n_images={split: len(at) for split, at in rows.items()},
-        unlabelled=int((~known).sum()),
-        weighted=weights is not None,
-        sweep=sweep if len(sweep) > 1 else [],
+        unlabelled=int((~is_known).sum()),
+        weighted=known.weights is not None,
+        sweep=choice.sweep,
+        folds=folds,
         fitted_on=fitted_on,
-        validation=validation,
-        test=score_values(has[rows["test"]], probabilities >= thresholds, probabilities),
+        validation=score_values(
+            looked_at.has[choice.held_out], choice.probabilities >= thresholds, choice.probabilities
+        ),
+        test=score_values(test.has, probabilities >= thresholds, probabilities),
+        train_views=known.views.train,
+        test_views=known.views.test,
         seed=int(seed),
         label_separator=table.label_separator,
         weights=table.weights,
@@ -183,28 +173,6 @@ def fit_labels(
         catalog_digests=dict(table.catalog_digests),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=current_versions(),
-        seen=SeenImages.of(hashes[inside], hashes[rows["validation"]]),
-        form=ready,
+        seen=SeenImages.of(hashes[inside.at], hashes[rows["validation"]] if folds is None else None),
+        form=form,
     )
-
-
-def _classes(table: "FeatureTable", train: NDArray[np.intp]) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
-    """Return the labels and which image has which; raise if some cannot be learnt."""
-    classes, has = np.asarray(table.classes), np.asarray(table.label_sets)
-    if len(classes) < 2:
-        raise HeadError(
-            f"the catalog {table.catalog_name} has {len(classes)} labels; a head needs at least 2"
-        )
-    n_with = has[train].sum(axis=0)
-    for is_lacking, what in ((n_with == 0, "has"), (n_with == len(train), "lacks")):
-        if is_lacking.any():
-            raise SplitError(
-                f"no image in train {what} {listed(classes[is_lacking].tolist())}; add images, or make "
-                "--test and --validation smaller"
-            )
-    return classes, has
-
-
-def _scores(form: _Form, table: "FeatureTable", at: NDArray[np.intp]) -> NDArray[np.float64]:
-    parts = [form.scores(block) for _, block in Rows(table, at, name="the table").blocks()]
-    return np.concatenate(parts) if parts else np.empty((0, form.n_classes))

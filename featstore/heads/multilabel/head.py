@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import FeatstoreError, HeadError, first_line
+from featstore.heads.calibration import mean_over_views
 from featstore.heads.data.blocks import usable_features
+from featstore.heads.data.view_counts import checked_views
 from featstore.heads.files.labels_file import read_labels_file, write_labels_file
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
@@ -65,12 +67,16 @@ class MultiLabelHead:
         Whether it was fitted with the catalog's weights of images.
     sweep : list of dict
         ``{"params", "map", "cross_entropy"}`` of each setting tried, on validation.
+    folds : int or None
+        Number of folds that parameters and thresholds were chosen by; None if on validation.
     fitted_on : list of str
         The splits that it was fitted on.
     validation, test : dict
         ``{"n", "map", "micro_f1", "macro_f1", "subset_accuracy"}``, each in [0, 1]; None if n is 0.
-        ``validation`` is that of the fit on train alone, on images that parameters and thresholds were chosen
-        on.
+        ``validation`` is of the images that parameters and thresholds were chosen on: by the fit on train
+        alone, or with folds by the fits without them.
+    train_views, test_views : int
+        Numbers of views of each image that it was fitted on, and that probabilities are averaged over.
     seed : int
         Random seed.
     label_separator : str
@@ -113,9 +119,12 @@ class MultiLabelHead:
     unlabelled: int
     weighted: bool
     sweep: list[dict[str, Any]]
+    folds: int | None
     fitted_on: list[str]
     validation: dict[str, Any]
     test: dict[str, Any]
+    train_views: int
+    test_views: int
     seed: int
     label_separator: str
     weights: str | tuple[str, ...]
@@ -135,14 +144,10 @@ class MultiLabelHead:
             raise HeadError("the classifier does not match the classes or the number of features")
         if self.spec.fingerprint != self.fingerprint:
             raise HeadError("the fingerprint is not that of the backbone's specification")
+        checked_views({"train": self.train_views, "test": self.test_views})
 
     def __repr__(self) -> str:
         return f"<MultiLabelHead {self.name}: {len(self.classes)} labels on {self.space or self.spec.name}>"
-
-    @property
-    def test_views(self) -> int:
-        """Number of views of each image that it looks at: 1, the image itself."""
-        return 1
 
     @property
     def rejects_below(self) -> float:
@@ -154,7 +159,8 @@ class MultiLabelHead:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
+            With several views of each image, their probabilities are averaged.
 
         Returns
         -------
@@ -167,14 +173,20 @@ class MultiLabelHead:
             ``X`` has another shape, or contains NaN or infinity.
         """
         rows = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
-        if len(rows.shape) != 2 or rows.shape[1] != self.feature_dim:
+        shape = tuple(rows.shape)
+        if len(shape) not in (2, 3) or shape[-1] != self.feature_dim or (len(shape) == 3 and not shape[1]):
             raise HeadError(
-                f"the head {self.name} takes features of shape (n, {self.feature_dim}); "
-                f"found {tuple(rows.shape)}"
+                f"the head {self.name} takes features of shape (n, {self.feature_dim}) or "
+                f"(n, n_views, {self.feature_dim}); found {shape}"
             )
+        n_views = shape[1] if len(shape) == 3 else 1
+        step = max(1, _BLOCK_ROWS // n_views)
         parts = [
-            sigmoid(self.form.scores(usable_features(rows[start : start + _BLOCK_ROWS])))
-            for start in range(0, len(rows), _BLOCK_ROWS)
+            mean_over_views(sigmoid(self.form.scores(usable_features(block))), n_views)
+            for block in (
+                rows[start : start + step].reshape(-1, self.feature_dim)
+                for start in range(0, len(rows), step)
+            )
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
@@ -183,7 +195,7 @@ class MultiLabelHead:
 
         Parameters
         ----------
-        X : array_like of shape (n, feature_dim), float
+        X : array_like of shape (n, feature_dim) or (n, n_views, feature_dim), float
         """
         return np.asarray(self.predict_proba(X) >= self.thresholds, np.bool_)
 
@@ -191,6 +203,14 @@ class MultiLabelHead:
         """Raise FingerprintMismatchError unless features, or a backbone, are the head's own."""
         if fingerprint != self.fingerprint:
             raise mismatch_error(self.name, self.spec, fingerprint, spec)
+
+    def was_fitted_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
+        """Return whether it was fitted on each image of a table of any catalog, bool of shape (n,)."""
+        return self.seen.have_fitted(np.asarray(table.content_hash_bytes))
+
+    def was_chosen_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
+        """Return whether it was chosen, and not fitted, on each image of a table, bool of shape (n,)."""
+        return self.seen.have_chosen(np.asarray(table.content_hash_bytes))
 
     def label_sets_of(self, table: "FeatureTable") -> NDArray[np.bool_]:
         """Return which image of a table has which of the head's labels, bool of shape (n, n_classes).
@@ -269,7 +289,8 @@ class MultiLabelHead:
 
 
 def _checked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    manifest = {"catalog_digests": {}, **manifest}
+    # Written later than the others.
+    manifest = {"catalog_digests": {}, "folds": None, "train_views": 1, "test_views": 1, **manifest}
     values = {one.name: manifest[one.name] for one in fields(MultiLabelHead) if one.name not in _KEPT_APART}
     labels = values["classes"]
     if not all(isinstance(label, str) and label for label in labels) or sorted({*labels}) != labels:

@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCORES", "average_precisions", "drawn_scores", "label_log_loss", "score_values"]
+__all__ = [
+    "SCORES",
+    "average_precisions",
+    "drawn_scores",
+    "label_log_loss",
+    "precision_recall",
+    "score_values",
+]
 
 SCORES = ("map", "micro_f1", "macro_f1", "subset_accuracy")
+
+_CURVE_POINTS = 200
 
 _LEAST = float(np.finfo(np.float64).eps)
 
@@ -37,6 +46,21 @@ def average_precisions(
         gained = (np.diff(n_right, axis=1, prepend=0) * precision).sum(axis=1)
         np.divide(gained, n_true, out=found[:, number], where=n_true > 0)
     return found
+
+
+def precision_recall(has: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Return ``{"probability", "precision", "recall"}`` of one label, from the highest probability down."""
+    names = ("probability", "precision", "recall")
+    if not has.any():
+        return {name: [] for name in names}
+    order = np.argsort(-probabilities, kind="stable")
+    ranked, n_right = probabilities[order], np.cumsum(has[order])
+    # Equal probabilities fall on one side. What follows the last image with the label adds no recall.
+    at = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    at = at[: int(np.searchsorted(n_right[at], n_right[-1])) + 1]
+    at = at[np.unique(np.linspace(0, len(at) - 1, _CURVE_POINTS).round().astype(int))]
+    values = ranked[at], n_right[at] / (at + 1), n_right[at] / n_right[-1]
+    return {name: value.tolist() for name, value in zip(names, values, strict=True)}
 
 
 def drawn_scores(
