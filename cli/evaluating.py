@@ -194,6 +194,8 @@ def _print_sets(sets: dict[str, Any]) -> None:
 def _note_unknown_images(evaluation: "Evaluation", head: "Head", table: "FeatureTable") -> None:
     if evaluation.seen_by == "unknown":
         note("the training images of the network's own classifier are unknown: no image is excluded")
+    elif evaluation.seen_by == "part" and not head.extension:
+        note("images that the head was fitted on were forgotten since: those that are back count as unseen")
     elif evaluation.seen_by == "part":
         note("the training images of the head that this one extends are unknown: none of them is excluded")
     elif evaluation.seen_by == "catalog" and table.catalog_name != head.catalog:

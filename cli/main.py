@@ -22,6 +22,7 @@ from .extending import extend
 from .extracting import collect, extract
 from .finetuning import finetune
 from .fitting import fit, heads
+from .forgetting import forget
 from .head_classes import head
 from .importing import import_head
 from .interruption import stoppable
@@ -50,7 +51,7 @@ _TASKS: dict[str, tuple[click.Command, ...]] = {
     "Look at images": (similar, centres),
     "Deploy": (serve,),
     "Edit heads": (extend, import_head, head),
-    "Manage stores": (info, diff, verify, collect, merge, compact, remove, pack, projector),
+    "Manage stores": (info, diff, verify, collect, merge, compact, remove, forget, pack, projector),
     "Set up": (completion, cache),
 }
 

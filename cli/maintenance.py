@@ -9,11 +9,13 @@ import click
 from featstore.messages import count
 
 from .finding import open_store
+from .forgetting import named_images
 from .options import json_option, quiet_option, store_argument, verify_reads_option
 from .printing import bar, echo, example, print_json, print_more, print_table, short_path
 
 if TYPE_CHECKING:
-    from featstore.store import Damage
+    from featstore import FeatureStore
+    from featstore.store import Damage, TraceReport
 
 __all__ = ["compact", "info", "merge", "pack", "verify"]
 
@@ -140,9 +142,16 @@ def _print_target(target: dict[str, Any], catalog: dict[str, Any], splits: tuple
 @click.option(
     "--repair", is_flag=True, help="Set damaged files aside, keep their intact rows and list what to redo."
 )
+@click.option(
+    "--absent",
+    metavar="HASH|IMAGE|LIST",
+    multiple=True,
+    help="Also search every byte for what tells of an image, named as for `featstore forget`; the exit "
+    "status is 1 if anything is found. May be repeated.",
+)
 @quiet_option
 @json_option
-def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
+def verify(store: str | None, repair: bool, absent: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """Verify every byte of STORE against its checksums; the exit status is 1 if anything is damaged.
 
     --repair moves damaged files into the folder "damaged" of STORE, keeps their intact rows, deletes nothing
@@ -150,12 +159,17 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
     read, because of a disk error or missing permissions, are left in place, and the exit status is 1.
     """
     if repair:
+        if absent:
+            raise click.UsageError("--absent goes without --repair: repair the store first")
         _repair(store, quiet=quiet, as_json=as_json)
         return
+    opened = open_store(store)
     with bar(None, quiet=quiet, unit="row") as progress:
-        report = open_store(store).verify(progress=progress)
+        report = opened.verify(progress=progress)
+    # What is damaged may not be searched.
+    found = _search(opened, absent, quiet=quiet) if absent and report.ok else None
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | ({"absent": found and found.to_dict()} if absent else {}))
     else:
         click.echo(
             f"{count(report.segments, 'segment')}, {count(report.rows, 'row')}: "
@@ -169,8 +183,24 @@ def verify(store: str | None, repair: bool, quiet: bool, as_json: bool) -> None:
             echo(f"  {count(len(report.set_aside), 'damaged file')} set aside by earlier repairs")
         if any(damage.repairable for damage in report.damaged):
             echo("featstore verify --repair sets damaged files aside and lists what to extract again")
-    if not report.ok:
+        if found is not None:
+            _print_search(found)
+    if not report.ok or (found is not None and found.traces):
         sys.exit(1)
+
+
+def _search(store: "FeatureStore", absent: tuple[str, ...], *, quiet: bool) -> "TraceReport":
+    with bar(None, quiet=quiet, unit="byte") as progress:
+        return store.find_traces(named_images(absent), progress=progress)
+
+
+def _print_search(found: "TraceReport") -> None:
+    where = f"{count(found.files, 'file')}, {found.bytes / 1e6:,.1f} MB"
+    click.echo(f"{where}: " + (f"FOUND in {count(len(found.traces), 'file')}" if found.traces else "absent"))
+    for trace in found.traces:
+        echo(f"  {short_path(trace.path)}: {trace.reason}")
+    if found.traces:
+        echo("featstore forget removes it")
 
 
 def _what_is_wrong(damaged: "tuple[Damage, ...]") -> str:

@@ -216,8 +216,9 @@ class Head(HeadClassifier):
         """How the head identifies the images that it was fitted on.
 
         ``"content"``: by their bytes, wherever they are; ``"part"``: the same, except for images of the head
-        that it was made from; ``"catalog"``, in heads of versions before 0.5: by the catalog's name and the
-        splits; ``"unknown"``: for a network's own classifier.
+        that it was made from, and for those that were forgotten (:meth:`FeatureStore.forget`);
+        ``"catalog"``, in heads of versions before 0.5: by the catalog's name and the splits; ``"unknown"``:
+        for a network's own classifier.
         """
         if self.seen is not None:
             return "content" if self.seen.is_complete else "part"

@@ -168,8 +168,8 @@ def make_last_folder(path: str) -> None:
     sync_folder(os.path.dirname(path))
 
 
-def remove_stale(folder: str) -> int:
-    """Remove temporary files that killed processes left in a folder a day ago or earlier."""
+def remove_stale(folder: str, *, at_once: bool = False) -> int:
+    """Remove temporary files that killed processes left in a folder a day ago or earlier, or all of them."""
     # Nothing is removed while a process writes into the folder, so a jumping clock takes no file from a
     # writer. On file systems without locks, age alone decides.
     n_removed = 0
@@ -180,7 +180,7 @@ def remove_stale(folder: str) -> int:
                 with suppress(OSError):
                     age = time.time() - entry.stat(follow_symlinks=False).st_mtime
                     # Written a day ahead: the clock has been set back since.
-                    if age >= STALE_SECONDS or (is_alone and age <= -STALE_SECONDS):
+                    if age >= STALE_SECONDS or (is_alone and (at_once or age <= -STALE_SECONDS)):
                         os.unlink(entry.path)
                         n_removed += 1
     return n_removed

@@ -10,10 +10,13 @@ from .corrections_file import read_corrections as read_corrections
 from .corrections_file import record_correction as record_correction
 from .corrections_file import undo_correction as undo_correction
 from .maintenance.compact import CompactReport as CompactReport
+from .maintenance.forget import ForgetReport as ForgetReport
 from .maintenance.merge import MergeReport as MergeReport
 from .maintenance.remove import RemovalReport as RemovalReport
 from .maintenance.repair import MissingImages as MissingImages
 from .maintenance.repair import RepairReport as RepairReport
+from .maintenance.traces import Trace as Trace
+from .maintenance.traces import TraceReport as TraceReport
 from .maintenance.verify import Damage as Damage
 from .maintenance.verify import VerifyReport as VerifyReport
 from .neighbors import Neighbors as Neighbors

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,15 @@ class Catalog:
         """Return the near-duplicate group of each content hash that is in one."""
         named = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
         return {content.tobytes(): name for content, name in named if name}
+
+    def take(self, rows: NDArray[np.int64]) -> "Catalog":
+        """Return the catalog of some of its images."""
+        numbers = {field for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()} | {*OPTIONAL_FLOATS.values()}
+        changes: dict[str, Any] = {field: np.asarray(getattr(self, field))[rows] for field in numbers}
+        for field in (TEXTS | OPTIONAL_TEXTS).values():
+            column = getattr(self, field)
+            changes[field] = [column[row] for row in rows.tolist()]
+        return replace(self, **changes)
 
     def equals(self, other: "Catalog") -> bool:
         """Return whether the other catalog has the same name, source, images and entries."""

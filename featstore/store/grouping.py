@@ -1,7 +1,8 @@
 """Groups of near-duplicates: stable names, and their union with the user's groups."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from featstore.errors import StoreError
@@ -10,7 +11,7 @@ from featstore.store.keys import HASH_BYTES
 if TYPE_CHECKING:
     from featstore.store.catalog import Catalog
 
-__all__ = ["join_groups", "name_near_groups"]
+__all__ = ["join_groups", "name_near_groups", "renamed_near_groups"]
 
 _NAME_DIGITS = 16
 
@@ -58,6 +59,13 @@ def name_near_groups(
                 raise StoreError(f"the content {content.hex()} is in two groups; a group must hold both")
             named[content] = name
     return named
+
+
+def renamed_near_groups(near_groups: Sequence[str | None], contents: Collection[bytes]) -> list[str | None]:
+    """Return the groups of images, with other names for those that are named after some contents."""
+    named = {f"near-{content.hex()[:digits]}" for content in contents for digits in (_NAME_DIGITS, None)}
+    names = {name: f"near-{hashlib.sha256(name.encode()).hexdigest()[:_NAME_DIGITS]}" for name in named}
+    return [None if name is None else names.get(name, name) for name in near_groups]
 
 
 def _free_name(group: Sequence[bytes], before: Mapping[bytes, str], taken: set[str]) -> str:

@@ -1,6 +1,7 @@
 """Which keys (content hash, view) are there, and in which rows: an index at 42 bytes a row, a filter at 8."""
 
 import sys
+from collections.abc import Collection
 from typing import Any, Self
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import StoreError
 
-__all__ = ["HASH_BYTES", "ContentFilter", "KeyIndex"]
+__all__ = ["HASH_BYTES", "ContentFilter", "KeyIndex", "are_among"]
 
 HASH_BYTES = 32
 
@@ -147,6 +148,15 @@ class KeyIndex:
             part = np.sort(np.concatenate([self._parts.pop(), part]))
         self._parts.append(part)
         self._n_sorted = stop
+
+
+def are_among(hashes: NDArray[np.uint8], contents: Collection[bytes]) -> NDArray[np.bool_]:
+    """Return whether each hash, of shape (n, 32), is one of some; bool of shape (n,)."""
+    beginnings = np.array([int.from_bytes(one[:8], sys.byteorder) for one in contents], np.uint64)
+    found = np.isin(np.ascontiguousarray(hashes).view(np.uint64)[:, 0], beginnings)
+    for row in np.flatnonzero(found).tolist():
+        found[row] = hashes[row].tobytes() in contents
+    return found
 
 
 def _keys(hashes: NDArray[np.uint64], views: NDArray[np.uint16]) -> NDArray[np.uint64]:

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 
 from featstore.store.folder import FOLDERS, StoreFolder
 from featstore.store.maintenance.compact import CompactReport, compact_space
+from featstore.store.maintenance.forget import ForgetReport, forget_images
 from featstore.store.maintenance.remove import RemovalReport, remove_from_store
 from featstore.store.maintenance.repair import RepairReport, repair_store
+from featstore.store.maintenance.traces import TraceReport, find_traces
 from featstore.store.maintenance.verify import VerifyReport, verify_store
+from featstore.store.named_images import named_images
 
 __all__ = ["MaintainedStore"]
 
@@ -157,3 +160,95 @@ class MaintainedStore(StoreFolder):
             for name in report.spaces:
                 self._spaces.pop(name, None)
         return report
+
+    def forget(
+        self, images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, dry_run: bool = False
+    ) -> ForgetReport:
+        """Remove images, and all that tells of them, from the store for good.
+
+        Their rows go from all spaces, of all views, activation maps of a fine-tuning included: segments are
+        written anew without them. They go from catalogs and reports of shards, from the lists of the images
+        that heads were fitted on, and from the copies of objects on this machine. Heads that hold features
+        of them are removed whole; so is what is set aside, left over or kept for readers, since not all of
+        it can be searched. After an interruption the same call does the rest. Nothing outside of the store
+        is touched: not the photos, nor corrections, reports, exports and packed files made from it.
+
+        Parameters
+        ----------
+        images : path, or sequence of path
+            Files, whose content counts and what the catalogs know of these paths; or content hashes of 64
+            hexadecimal digits.
+        dry_run : bool
+            Remove nothing, and report what would be removed.
+
+        Returns
+        -------
+        ForgetReport
+
+        Raises
+        ------
+        NotInStoreError
+            A file can neither be read nor is in a catalog; nothing has been removed then.
+        DamagedError
+            A file of the store is damaged: repair the store first.
+        StoreError
+            Another process is writing into the store, or a file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from featstore import FeatureStore, extract
+        >>> from featstore.images import write_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     n_images = write_digits(f"{folder}/digits", n_images=10)
+        ...     report = extract(
+        ...         f"{folder}/digits", store=f"{folder}/digits.fstore", backbone="scattering"
+        ...     )
+        ...     store = FeatureStore(f"{folder}/digits.fstore")
+        ...     forgotten = store.forget(store.table().content_hash[3])
+        ...     traces = store.find_traces(forgotten.content_hashes).traces
+        >>> forgotten.catalogs, [*forgotten.spaces.values()], traces
+        ({'digits': 1}, [1], ())
+        """
+        report = forget_images(self, _listed(images), dry_run=dry_run)
+        if report.removed:
+            self._spaces.clear()
+        return report
+
+    def find_traces(
+        self,
+        images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        progress: _Progress | None = None,
+    ) -> TraceReport:
+        """Search every byte of the store, whatever the file, for what tells of images.
+
+        That is the content hash or its first eight bytes, in any form; heads that hold features of images
+        which they do not know count too. Features themselves are not recognised: they stand beside the hash.
+
+        Parameters
+        ----------
+        images : path, or sequence of path
+            As for :meth:`forget`.
+        progress : callable, optional
+            Called as ``progress(done, total)`` with numbers of bytes.
+
+        Returns
+        -------
+        TraceReport
+
+        Raises
+        ------
+        NotInStoreError
+            A file can neither be read nor is in a catalog.
+        DamagedError
+            A catalog or head is damaged, so that it cannot be searched.
+        StoreError
+            A file cannot be read.
+        """
+        return find_traces(self, named_images(self, _listed(images)).contents, progress)
+
+
+def _listed(
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[str | os.PathLike[str]]:
+    return [images] if isinstance(images, str | os.PathLike) else [*images]

@@ -49,15 +49,15 @@ def retired_paths(folder: str) -> set[str]:
     return {entry.path for entry in entries if entry.name in retired or _NAME.fullmatch(entry.name)}
 
 
-def remove_retired(folder: str) -> int:
-    """Remove the segments that were listed long enough ago, and return how many these are."""
+def remove_retired(folder: str, *, at_once: bool = False) -> int:
+    """Remove the segments that were listed long enough ago, or all, and return how many these are."""
     storage = storage_of(folder)
     if storage.keeps_removed:
         return 0
     n_removed = 0
     for entry in _markers(storage.entries(folder)):
         # Clocks differ; a segment that is removed too soon costs its readers a second look, and no row.
-        if time.time_ns() - entry.modified_ns > KEPT_SECONDS * 10**9:
+        if at_once or time.time_ns() - entry.modified_ns > KEPT_SECONDS * 10**9:
             names = _segments(entry.path)
             storage.remove([os.path.join(folder, name) for name in names])
             storage.remove([entry.path])

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ class Rows:
     content_hash: NDArray[np.uint8]  # (n, 32)
     view: NDArray[np.uint16]  # (n,)
     checksum: NDArray[np.uint32]  # (n,)
+
+    def take(self, index: NDArray[Any]) -> "Rows":
+        """Return some of the rows."""
+        return Rows(**{name: getattr(self, name)[index] for name in self.__slots__})
 
 
 def row_checksums(

@@ -25,6 +25,7 @@ __all__ = [
     "read_report",
     "read_reports",
     "remove_reports",
+    "reported_catalog",
     "reported_spaces",
     "shards_of",
     "write_report",
@@ -51,6 +52,12 @@ def all_reports(store: "StoreFolder") -> set[str]:
     folder = os.path.join(store.path, SHARDS)
     found = [entry for name in _names(folder) for entry in _entries(os.path.join(folder, name))]
     return {entry.path for entry in found if _NAME.fullmatch(entry.name)}
+
+
+def reported_catalog(path: str) -> str:
+    """Return the name of the catalog that a report is for a part of."""
+    match = _NAME.fullmatch(os.path.basename(path))
+    return match[1] if match else ""
 
 
 def reported_spaces(store: "StoreFolder", catalog: str) -> list[str]:

@@ -9,7 +9,7 @@ from featstore.io.raw import unreadable
 from featstore.io.storage.access import ChangedError
 from featstore.io.storage.opening import storage_of
 from featstore.store.catalog import Catalog
-from featstore.store.catalog_file import read_catalog, write_catalog
+from featstore.store.catalog_file import read_catalog, read_catalog_as, write_catalog
 
 __all__ = ["update_catalog"]
 
@@ -18,8 +18,10 @@ _MAX_ATTEMPTS = 10
 _LONGEST_PAUSE_S = 0.2
 
 
-def update_catalog(path: str, change: Callable[[Catalog | None], Catalog | None]) -> Catalog | None:
-    """Change a catalog; call ``change`` again if another process replaced it meanwhile."""
+def update_catalog(
+    path: str, change: Callable[[Catalog | None], Catalog | None], *, name: str | None = None
+) -> Catalog | None:
+    """Change a catalog, named after its file or otherwise; try again if another process replaced it."""
     storage = storage_of(path)
     for attempt in range(_MAX_ATTEMPTS):
         try:
@@ -27,7 +29,7 @@ def update_catalog(path: str, change: Callable[[Catalog | None], Catalog | None]
         except OSError as error:
             raise unreadable(path, error) from error
         try:
-            current = None if version is None else read_catalog(path)
+            current = None if version is None else _read(path, name)
         except StoreNotFoundError:
             continue
         changed = change(current)
@@ -44,3 +46,7 @@ def update_catalog(path: str, change: Callable[[Catalog | None], Catalog | None]
         f"{path} was written by others {_MAX_ATTEMPTS} times while this process was changing it; what they "
         "wrote is kept and this change is not made: run this again when they are done"
     )
+
+
+def _read(path: str, name: str | None) -> Catalog:
+    return read_catalog(path) if name is None else read_catalog_as(path, name)

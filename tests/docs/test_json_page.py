@@ -37,6 +37,7 @@ LINES = {
     "projector": "projector digits.fstore projector",
     "predict": "predict logistic digits/7/0007.png --store digits.fstore",
     "remove": "remove digits.fstore --head logistic",
+    "forget": "forget digits.fstore digits/0/0000.png",
     "verify": "verify digits.fstore",
     "verify --repair": "verify digits.fstore --repair",
     "merge": "merge merged.fstore digits.fstore",

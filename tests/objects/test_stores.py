@@ -284,3 +284,33 @@ def test_what_is_removed_is_gone_from_the_bucket(url, photos):
     assert [os.path.basename(path) for path in storage_of(url).below(url)] == ["featstore.json"]
     extract(photos, url)
     assert rows_of(url)
+
+
+def test_a_forgotten_image_leaves_the_bucket_and_the_copies_at_once(url, photos, tmp_path):
+    add_images(url, photos, tmp_path, 3)
+    store = featstore.FeatureStore(url)
+    table = store.table(catalog="more-1")
+    featstore.fit(table, head="knn", params={"n_neighbors": 1, "weights": "uniform"}).save(
+        store.head_path("near")
+    )
+    store.compact(full=True)
+    reader = featstore.FeatureStore(url).space()
+    assert reader.n_rows == 36
+    fitted = featstore.Head.load(store.head_path("near")).was_fitted_on(table)
+    content = str(table.content_hash[np.flatnonzero(fitted)[0]])
+    found = store.find_traces(content).traces
+    assert {"spaces", "catalogs", "heads"} <= {trace.path.removeprefix(url).split("/")[1] for trace in found}
+    report = store.forget(content)
+    assert (report.catalogs, report.heads) == ({"more-1": 1}, ("near",))
+    assert any("retired-" in path for path in report.files)
+    assert any("earlier versions" in sentence for sentence in report.consequences)
+    assert store.find_traces(content).traces == ()
+    names = {path.rpartition("/")[2] for path in store._storage.below(url)}
+    assert not [name for name in names if name.startswith("retired-")]
+    copies = os.path.join(os.environ["FEATSTORE_CACHE"], "objects")
+    for name in os.listdir(copies):
+        with open(os.path.join(copies, name), "rb") as file:
+            assert bytes.fromhex(content) not in file.read()
+    assert featstore.FeatureStore(url).verify().ok
+    assert featstore.FeatureStore(url).space().n_rows == 35
+    assert featstore.FeatureStore(url).forget(content).is_empty

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir))
 from torture.harness import Workshop, end_launchers
 from torture.refusals import ERRORS, HARMLESS, WRITING, Refusals, failing_calls
+from torture.removals import Removals
 
 
 def main():
@@ -34,7 +35,8 @@ def main():
 def _placed(function, number, case):
     if isinstance(function.__self__, Refusals):
         return case
-    return {"store": os.path.join(function.__self__.folder, f"{number}.fstore"), **case}
+    shop = getattr(function.__self__, "shop", function.__self__)
+    return {"store": os.path.join(shop.folder, f"{number}.fstore"), **case}
 
 
 def torture(folder, given):
@@ -68,6 +70,14 @@ def torture(folder, given):
             (tiny.kill_fit, {"at": at, "how": "power cut"}) for at in range(1, n_fitting + 1)
         ],
     }
+    removals = Removals(tiny)
+    for name in removals.expected:
+        steps = removals.steps(name)
+        for how in ("kill", "power cut", "full"):
+            chosen = [at for at, step in enumerate(steps, 1) if how != "full" or step.startswith("before")]
+            parts[f"{name}, {how} at each step"] = [
+                (removals.cut, {"name": name, "at": at, "how": how}) for at in chosen
+            ]
     preload, reason = failing_calls(folder)
     if preload is None:
         print(f"system calls that fail: skipped, {reason}", flush=True)

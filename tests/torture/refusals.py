@@ -13,6 +13,7 @@ import numpy as np
 from featstore.heads import Head
 from featstore.store import FeatureStore
 from torture.harness import rows_of
+from torture.removals import Removals
 
 _SOURCE = os.path.join(os.path.dirname(__file__), "failing_calls.c")
 WRITING = ("write", "fsync", "rename", "close", "ftruncate", "unlink")
@@ -53,6 +54,7 @@ class Refusals:
         self.fitted = shop.place()
         shutil.copytree(shop.undisturbed, self.fitted)
         assert shop.run(["fit", self.fitted, "--head", "centroid", "--quiet"]).status == 0
+        self.removals = Removals(shop)
         # What is there before, and the command line.
         self.commands = {
             "extract": (None, None),
@@ -61,6 +63,8 @@ class Refusals:
             "merge": (None, ["merge", "STORE", self.fragments]),
             "fit": (self.fitted, ["fit", "STORE", "--head", "centroid", "--quiet", "--seed", "1"]),
             "repair": (self.fitted, ["verify", "STORE", "--repair", "--quiet"]),
+            "forget": (self.removals.before, None),
+            "remove": (self.removals.before, None),
         }
 
     def count(self, name, calls):
@@ -97,6 +101,8 @@ class Refusals:
 
     def command(self, name, store, **options):
         arguments = self.commands[name][1]
+        if name in self.removals.expected:
+            arguments = self.removals.arguments(name, store)
         if arguments is None:
             return self.shop.extract(store, **options)
         return self.shop.run([store if word == "STORE" else word for word in arguments], **options)
@@ -128,6 +134,9 @@ class Refusals:
         return run
 
     def check(self, name, store, run, before, told):
+        if name in self.removals.expected:
+            self.removals.check(name, store, is_done=run.status == 0, told=told)
+            return
         opened = FeatureStore(store)
         report = opened.verify()
         assert report.ok, (told, report.damaged)

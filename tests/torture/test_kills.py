@@ -6,8 +6,14 @@ from itertools import pairwise
 import pytest
 
 from torture.harness import Workshop, needs_proc, numbers_of
+from torture.removals import Removals
 
 pytestmark = needs_proc
+
+
+@pytest.fixture(scope="module")
+def removals(shop):
+    return Removals(shop)
 
 
 def test_an_extraction_killed_at_any_moment_loses_no_row(shop):
@@ -54,6 +60,14 @@ def test_a_merge_killed_at_any_step_can_be_run_again(shop):
     steps = shop.run(["merge", shop.place(), shop.undisturbed]).steps
     for number in numbers_of(steps, at_most=4):
         shop.kill_merge(shop.place(), at=number, how="power cut")
+
+
+@pytest.mark.parametrize("how", ["kill", "power cut", "full"])
+@pytest.mark.parametrize("name", ["forget", "remove"])
+def test_a_removal_cut_short_at_any_step_can_be_run_again(removals, name, how):
+    where = {"full": "before", "power cut": "a folder"}.get(how, "")
+    for number in numbers_of(removals.steps(name), where=where, at_most=3):
+        removals.cut(removals.shop.place(), name=name, at=number, how=how)
 
 
 def test_the_steps_are_those_of_sealing(shop):

@@ -25,7 +25,7 @@ def test_a_write_that_fails_while_a_catalog_is_rewritten_leaves_the_old_one(refu
 
 
 @pytest.mark.parametrize("calls", ["write", "fsync", "rename", "close"])
-@pytest.mark.parametrize("name", ["extract", "extract again", "merge", "fit", "compact"])
+@pytest.mark.parametrize("name", ["extract", "extract again", "merge", "fit", "compact", "forget"])
 def test_what_fails_once_loses_nothing_and_is_reported(refusals, name, calls):
     for case in refusals.cases(name, calls, "EIO", at_most=1):
         refusals.refuse(**case)
@@ -44,3 +44,9 @@ def test_what_does_half_or_is_interrupted_is_gone_on_with(refusals, name, calls,
 def test_a_read_that_fails_during_a_repair_sets_nothing_aside(refusals, how):
     for case in refusals.cases("repair", "read", how, at_most=6):
         assert refusals.refuse(**case).status == 1
+
+
+@pytest.mark.parametrize(("name", "calls"), [("forget", "read"), ("forget", "unlink"), ("remove", "unlink")])
+def test_a_removal_that_fails_once_can_be_run_again(refusals, name, calls):
+    for case in refusals.cases(name, calls, "EIO", at_most=2):
+        refusals.refuse(**case)

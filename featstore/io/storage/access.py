@@ -99,8 +99,11 @@ class Storage(Protocol):
     def move(self, path: str, target: str) -> None:
         """Rename a file within the same store."""
 
-    def clean(self, folder: str) -> int:
-        """Remove what killed processes left in a folder a day ago, and return how many files these were."""
+    def clean(self, folder: str, *, at_once: bool = False) -> int:
+        """Remove what killed processes left in a folder a day ago, and return how many files these were.
+
+        With ``at_once`` also what they left since, where no process writes into the folder.
+        """
 
     def forget(self, path: str) -> None:
         """Read a file anew from where it lies, even if there is a copy of it here."""

@@ -136,9 +136,9 @@ class Folders:
         atomic.sync_folder(os.path.dirname(target))
         atomic.sync_folder(os.path.dirname(path))
 
-    def clean(self, folder: str) -> int:
+    def clean(self, folder: str, *, at_once: bool = False) -> int:
         """Remove temporary files that killed processes left in a folder a day ago or earlier."""
-        return atomic.remove_stale(folder)
+        return atomic.remove_stale(folder, at_once=at_once)
 
     def forget(self, path: str) -> None:
         """Do nothing: a file is read where it lies."""

@@ -222,7 +222,7 @@ class Objects:
         self.copy(path, target)
         self.remove([path])
 
-    def clean(self, folder: str) -> int:
+    def clean(self, folder: str, *, at_once: bool = False) -> int:
         """Do nothing: no process leaves anything temporary in a bucket."""
         return 0
 

@@ -19,7 +19,7 @@ from featstore.io.storage.folders import Folders
 from featstore.io.storage.opening import storage_of
 from featstore.store.keys import KeyIndex
 from featstore.store.retired import remove_retired, retire
-from featstore.store.segment import Rows, Segment, damaged_rows, read_description, segment_writer
+from featstore.store.segment import Segment, damaged_rows, read_description, segment_writer
 from featstore.store.space import Space
 
 __all__ = ["CompactReport", "compact_space", "plan_compaction"]
@@ -148,7 +148,7 @@ def _fold(space: Space, group: list[Segment], advance: Callable[[int], None]) ->
                 if len(wrong := damaged_rows(rows)):
                     raise damaged(segment.path, f"{len(wrong)} rows do not agree with their checksums")
                 chosen = kept[done : done + len(rows.view)]
-                writer.write(rows if chosen.all() else _choose(rows, chosen))
+                writer.write(rows if chosen.all() else rows.take(chosen))
                 done += len(chosen)
                 advance(done)
     retire(space.path, [segment.path for segment in group])
@@ -167,15 +167,6 @@ def _first_of_each_key(group: list[Segment]) -> NDArray[np.bool_]:
         index.extend(*segment.keys())
     first: NDArray[np.bool_] = index.find(index.content_hash, index.view) == np.arange(len(index))
     return first
-
-
-def _choose(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
-    return Rows(
-        features=rows.features[chosen],
-        content_hash=rows.content_hash[chosen],
-        view=rows.view[chosen],
-        checksum=rows.checksum[chosen],
-    )
 
 
 def _merged_provenance(group: list[Segment]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from featstore.io.storage.opening import file_exists, storage_of
 from featstore.store.catalog import Catalog
 from featstore.store.catalog_file import read_catalog, read_location
 from featstore.store.description import read_json, write_space_description
+from featstore.store.maintenance.resealing import reseal
 from featstore.store.maintenance.verify import DAMAGED_FOLDER, Damage, check_head, open_checked, verify_store
-from featstore.store.segment import Rows, Segment, open_segment, read_description, segment_writer
+from featstore.store.segment import open_segment, read_description
 from featstore.store.space import Space, segment_paths
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class _Repair:
             pass
         if segment is not None and keys is not None:
             if len(wrong) < segment.n_rows:
-                _reseal(space, segment, wrong)
+                reseal(space, segment, np.setdiff1d(np.arange(segment.n_rows), wrong))
             self.rescued += segment.n_rows - len(wrong)
             self.lost += len(wrong)
         known = self.lost_keys.get(space_name, set())
@@ -292,31 +293,6 @@ def _missing_of(
         images=images,
         views=None if is_unknown else n_views,
     )
-
-
-def _reseal(space: Space, segment: Segment, wrong: list[int]) -> None:
-    """Write a segment's good rows as a new one in its place."""
-    _, provenance = read_description(segment.path)
-    start = 0
-    with segment_writer(
-        space.path,
-        space.spec,
-        n_rows=segment.n_rows - len(wrong),
-        feature_dim=segment.feature_dim,
-        created_ns=segment.created_ns,
-        provenance=provenance,
-    ) as writer:
-        for rows in segment.blocks():
-            good = np.setdiff1d(np.arange(len(rows.view)), np.array(wrong, np.int64) - start)
-            writer.write(
-                Rows(
-                    features=rows.features[good],
-                    content_hash=rows.content_hash[good],
-                    view=rows.view[good],
-                    checksum=rows.checksum[good],
-                )
-            )
-            start += len(rows.view)
 
 
 def _set_aside(store_path: str, path: str, *, copy: bool = False) -> str:
