@@ -1,5 +1,6 @@
 """Catalogs: the images of a source with their labels, groups, given splits and content hashes."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from featstore.store.keys import HASH_BYTES
 
 __all__ = [
     "ATTRIBUTES",
+    "DIGEST",
     "MAX_TEXT_BYTES",
     "NUMBERS",
     "OPTIONAL_ATTRIBUTES",
@@ -43,6 +45,7 @@ OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")
 OPTIONAL_FLOATS = {"weight": "weights", "target": "targets"}
 ATTRIBUTES = ("name", "root", "location")
 OPTIONAL_ATTRIBUTES = ("moved_from", "label_separator", "target_name")
+DIGEST = "digest"  # an attribute that says what the others do, and that older versions neither write nor read
 MAX_TEXT_BYTES = 2**16
 
 
@@ -68,6 +71,7 @@ class Catalog:
     moved_from: str = ""  # the location before, of a source that was found again elsewhere
     ctimes_ns: NDArray[np.int64] | None = None
     inodes: NDArray[np.int64] | None = None
+    digest: str = dataclasses.field(default="", init=False)  # that its file has, if nothing was replaced
     label_separator: str = ""  # between the labels of an image that may have several
     weights: NDArray[np.float64] | None = None  # in a fit, above 0; NaN where nothing is said
     target_name: str = ""  # of the number that images have instead of a label

@@ -17,6 +17,7 @@ from featstore.io.storage.access import ANY
 from featstore.io.storage.opening import storage_of
 from featstore.store.catalog import (
     ATTRIBUTES,
+    DIGEST,
     NUMBERS,
     OPTIONAL_ATTRIBUTES,
     OPTIONAL_FLOATS,
@@ -35,6 +36,7 @@ from featstore.store.catalog_columns import (
     decoded_text,
     open_columns,
 )
+from featstore.store.digests import digest_of_catalog
 
 __all__ = ["read_catalog", "read_catalog_as", "read_location", "text_blocks", "write_catalog"]
 
@@ -63,6 +65,7 @@ def write_catalog(path: str, catalog: Catalog, *, expected: str | None = ANY) ->
             for field in (*ATTRIBUTES, *(name for name in OPTIONAL_ATTRIBUTES if getattr(catalog, name))):
                 text = encoded_text(getattr(catalog, field), field)
                 file.attrs[field] = np.array(text, f"S{len(text) or 1}")
+            file.attrs[DIGEST] = np.bytes_(digest_of_catalog(catalog).encode())
             for name, column in texts.items():
                 _write_column(file, name, f"S{widths[name] or 1}", (len(column),), column)
             for name, (field, kind) in (NUMBERS | OPTIONAL_NUMBERS).items():
@@ -112,9 +115,12 @@ def _read(path: str, *, name: str | None = None) -> Catalog:
             if columns.has(column):
                 fields[field] = columns.numbers(column, "<f8")
         try:
-            return Catalog(**fields)
+            catalog = Catalog(**fields)
         except StoreError as error:
             raise damaged(path, str(error)) from error
+        if columns.has_attribute(DIGEST):
+            object.__setattr__(catalog, DIGEST, columns.attribute(DIGEST))
+        return catalog
 
 
 def read_location(path: str) -> str | None:

@@ -1,7 +1,7 @@
 """Digests of what a fit takes from a catalog, by which a head knows whether it has changed since."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,29 @@ if TYPE_CHECKING:
     from featstore.store.catalog import Catalog
     from featstore.store.catalog_columns import CatalogColumns
 
-__all__ = ["digest_of_catalog", "digest_of_columns"]
+__all__ = ["CatalogDigests", "digest_of_catalog", "digest_of_columns"]
 
+
+class CatalogDigests(Mapping[str, str]):
+    """The digest of each catalog, computed when it is first asked for unless its file has it."""
+
+    def __init__(self, catalogs: "Iterable[Catalog]" = ()) -> None:
+        self._known: dict[str, str | Catalog] = {one.name: one.digest or one for one in catalogs}
+
+    def __getitem__(self, name: str) -> str:
+        known = self._known[name]
+        if not isinstance(known, str):
+            known = self._known[name] = digest_of_catalog(known)
+        return known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+_BLOCK_ROWS = 2**16
 _TEXTS = ("label", "group", "near_group", "split")
 
 
@@ -85,11 +106,6 @@ def _digest(
     varying = [key for key in keys if len(key) and not (np.isnan(key).all() or (key == key[0]).all())]
     order = np.lexsort((*varying, beginnings))
     for part in (hashes, *keys):
-        for block in _blocks(part[order]):
-            digest.update(block)
+        for start in range(0, len(order), _BLOCK_ROWS):
+            digest.update(part[order[start : start + _BLOCK_ROWS]].tobytes())
     return digest.hexdigest()
-
-
-def _blocks(values: NDArray[np.uint8 | np.int32 | np.float64]) -> Iterator[bytes]:
-    for start in range(0, len(values), 2**16):
-        yield values[start : start + 2**16].tobytes()

@@ -9,7 +9,7 @@ import numpy as np
 
 from featstore.errors import NotInStoreError, StoreError
 from featstore.store.columns import Columns
-from featstore.store.digests import digest_of_catalog
+from featstore.store.digests import CatalogDigests
 from featstore.store.grouping import join_groups
 from featstore.store.missing import check_complete
 
@@ -64,7 +64,7 @@ def build_table(spaces: Sequence["Space"], catalogs: Sequence["Catalog"]) -> Fea
         n_failed=n_failed,
         label_separator=separator,
         target_name=target,
-        catalog_digests={catalog.name: digest_of_catalog(catalog) for catalog in catalogs},
+        catalog_digests=CatalogDigests(catalogs),
     )
     check_complete(spaces, columns, catalog_name=name)
     return table

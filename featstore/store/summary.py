@@ -12,6 +12,7 @@ from featstore.io.raw import damaged
 from featstore.io.storage.opening import storage_of
 from featstore.label_sets import label_matrix
 from featstore.splits import PARTS, SPLITS, SplitRule, part_numbers
+from featstore.store.catalog import DIGEST
 from featstore.store.catalog_columns import open_columns
 from featstore.store.columns import number_texts
 from featstore.store.digests import digest_of_columns
@@ -143,8 +144,12 @@ def _describe_catalog(store: "StoreFolder", name: str, spaces: list["Space"]) ->
                 space.name: int(np.count_nonzero(_is_complete(space, hashes, present[space.name])))
                 for space in spaces
             },
-            "digest": digest_of_columns(columns),
+            "digest": _digest(columns),
         }
+
+
+def _digest(columns: "CatalogColumns") -> str:
+    return columns.attribute(DIGEST) if columns.has_attribute(DIGEST) else digest_of_columns(columns)
 
 
 def _usable(columns: "CatalogColumns") -> tuple[NDArray[np.int64], NDArray[np.uint8], int]:

@@ -49,7 +49,7 @@ class FeatureTable(ImageColumns):
         Not empty if images may have several labels (:attr:`label_sets`, instead of :attr:`y`).
     target_name : str
         Not empty if images have a number (:attr:`target`, instead of :attr:`y`): its column in the source.
-    catalog_digests : dict of str to str
+    catalog_digests : mapping of str to str
         SHA-256 of each catalog's images by content, with labels or numbers, groups, given splits and weights:
         a head keeps it, and :meth:`FeatureStore.info` says whether the catalog has changed since.
 
@@ -90,7 +90,7 @@ class FeatureTable(ImageColumns):
         self._assignment = assignment or SplitAssignment(columns, has_classes=not label_separator)
         self.label_separator = label_separator
         self.target_name = target_name
-        self.catalog_digests = dict(catalog_digests or {})
+        self.catalog_digests: Mapping[str, str] = catalog_digests or {}
         self.spec: BackboneSpec | JoinedSpec = (
             spaces[0].spec if len(spaces) == 1 else JoinedSpec(tuple(space.spec for space in spaces))
         )

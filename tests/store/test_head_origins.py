@@ -4,11 +4,14 @@ import json
 import os
 import zipfile
 from dataclasses import replace
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import featstore
+from featstore.store import catalog_file, digests, summary
 from featstore.store.catalog_columns import open_columns
 from featstore.store.digests import digest_of_catalog, digest_of_columns
 from stored_tables import stored_table
@@ -84,6 +87,47 @@ def test_the_digest_of_a_file_is_that_of_the_catalog_in_it(store):
     )
     with open_columns(store.catalog_path("photos")) as columns:
         assert digest_of_columns(columns) == digest_of_catalog(store.catalog("photos"))
+
+
+def test_a_file_has_its_digest_and_no_table_computes_it(store, monkeypatch):
+    digest = digest_of_catalog(store.catalog())
+    with open_columns(store.catalog_path("photos")) as columns:
+        assert columns.attribute("digest") == digest
+    refuse = mock.Mock(side_effect=AssertionError("computed"))
+    monkeypatch.setattr(digests, "digest_of_catalog", refuse)
+    monkeypatch.setattr(summary, "digest_of_columns", refuse)
+    assert store.table().catalog_digests["photos"] == digest
+    assert store.info()["catalogs"][0]["digest"] == digest
+
+
+def test_of_an_older_file_it_is_computed_when_it_is_asked_for(monkeypatch):
+    store = featstore.FeatureStore(Path(__file__).parent.parent / "golden" / "0.5" / "golden.fstore")
+    with open_columns(store.catalog_path(store.catalog_names[0])) as columns:
+        assert not columns.has_attribute("digest")
+        wanted = digest_of_columns(columns)
+    counting = mock.Mock(side_effect=digest_of_catalog)
+    monkeypatch.setattr(digests, "digest_of_catalog", counting)
+    table = store.table(store.space_names[0]).select(slice(0, 2))
+    assert counting.call_count == 0
+    assert (
+        [*table.catalog_digests.values()] == [*table.without_weights().catalog_digests.values()] == [wanted]
+    )
+    assert counting.call_count == 1
+    assert store.info()["catalogs"][0]["digest"] == wanted
+    assert store.verify().ok
+
+
+def test_a_changed_catalog_does_not_keep_the_digest_of_its_file(store):
+    known = store.catalog()
+    assert known.digest
+    assert replace(known, labels=["x"] * len(known)).digest == ""
+
+
+def test_a_digest_that_is_wrong_is_damage(store, monkeypatch):
+    monkeypatch.setattr(catalog_file, "digest_of_catalog", lambda catalog: "0" * 64)
+    change(store, location="/elsewhere")
+    [damage] = store.verify().damaged
+    assert damage.reason == "its digest is not that of its images and labels"
 
 
 def test_a_digest_is_the_same_in_every_version(store):

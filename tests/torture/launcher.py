@@ -146,7 +146,10 @@ class Steps:
         self.around(os, "fsync", "flush", lambda number: os.readlink(f"/proc/self/fd/{number}"))
         self.around(h5py.File, "close", "close of HDF5", lambda file: file.filename)
         self.around(
-            zipfile.ZipFile, "close", "close of zip", lambda file: None if file.mode == "r" else file.filename
+            zipfile.ZipFile,
+            "close",
+            "close of zip",
+            lambda file: None if file.mode == "r" or file.fp is None else file.filename,
         )
         writer = featstore.store.segment.SegmentWriter
         self.around(writer, "write", "write of rows", lambda made, rows: made._file.name)

@@ -15,10 +15,17 @@ from featstore.io.atomic import failure_reason
 from featstore.io.json_values import json_values
 from featstore.io.storage.opening import file_exists, storage_of
 from featstore.store.catalog import Catalog
-from featstore.store.catalog_file import read_catalog, read_location
+from featstore.store.catalog_file import read_location
 from featstore.store.description import read_json, write_space_description
 from featstore.store.maintenance.resealing import reseal
-from featstore.store.maintenance.verify import DAMAGED_FOLDER, Damage, check_head, open_checked, verify_store
+from featstore.store.maintenance.verify import (
+    DAMAGED_FOLDER,
+    Damage,
+    check_catalog,
+    check_head,
+    open_checked,
+    verify_store,
+)
 from featstore.store.segment import open_segment, read_description
 from featstore.store.space import Space, segment_paths
 
@@ -149,7 +156,7 @@ class _Repair:
                 if _is_damaged(check_head, damage.path):
                     self.heads.append(name)
                     self._move(damage.path)
-            elif _is_damaged(read_catalog, damage.path):
+            elif _is_damaged(check_catalog, damage.path):
                 self.catalogs.append((name, read_location(damage.path)))
                 self._move(damage.path)
         except _Unreadable as refusal:

@@ -13,6 +13,7 @@ from featstore.io.raw import unreadable
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
 from featstore.store.catalog_file import read_catalog
+from featstore.store.digests import digest_of_catalog
 from featstore.store.retired import retired_paths
 from featstore.store.segment import Segment, open_segment, read_description
 from featstore.store.shard_reports import all_reports
@@ -21,7 +22,7 @@ from featstore.store.space import Space, segment_paths
 if TYPE_CHECKING:
     from featstore.store.folder import StoreFolder
 
-__all__ = ["DAMAGED_FOLDER", "Damage", "VerifyReport", "open_checked", "verify_store"]
+__all__ = ["DAMAGED_FOLDER", "Damage", "VerifyReport", "check_catalog", "open_checked", "verify_store"]
 
 # Where a repair puts what is damaged, under the paths that it had in the store.
 DAMAGED_FOLDER = "damaged"
@@ -145,7 +146,7 @@ def verify_store(store: "StoreFolder", progress: Progress | None = None) -> Veri
     for name in store.catalog_names:
         path = store.catalog_path(name)
         try:
-            read_catalog(path)
+            check_catalog(path)
         except FeatstoreError as error:
             damage.append(_damage(error, path))
     for name in store.head_names:
@@ -178,6 +179,13 @@ def open_checked(path: str, space: Space | None, *, any_time: bool = False) -> S
             f"the space's are {space.feature_dim} x {space.dtype}"
         )
     return segment
+
+
+def check_catalog(path: str) -> None:
+    """Read a catalog, and check the digest in it."""
+    catalog = read_catalog(path)
+    if catalog.digest not in ("", digest_of_catalog(catalog)):
+        raise DamagedError("its digest is not that of its images and labels")
 
 
 def check_head(path: str) -> None:
