@@ -1,19 +1,21 @@
 """`featstore compare`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from featstore.messages import count
 
-from .finding import find_head, find_table, is_file, load_head
+from .finding import find_head, find_table, is_file, load_any_head
 from .options import corrections_option, json_option, trust_option, verify_reads_option
-from .printing import echo, example, interval_text, note, print_json, print_table, share
+from .printing import echo, example, interval_text, note, print_json, print_more, print_table, share
 
 if TYPE_CHECKING:
-    from featstore import Comparison
+    from featstore import Comparison, LabelComparison
 
 __all__ = ["compare"]
+
+_LISTED_LABELS = 30
 
 
 @click.command(
@@ -45,6 +47,9 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
     A HEAD is the name of a head in the store, or a .head file; they may use different backbones and, as files
     within a store, different stores. Each difference is reported with its 95% interval (paired bootstrap) and
     McNemar's exact test, with Holm's correction for more than two heads.
+
+    Heads that give several labels are compared by mean average precision, micro and macro F1 and the share of
+    images whose labels are all right; each label is reported with the images on which only one is right.
     """
     import featstore
 
@@ -54,14 +59,22 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
     for head in heads:
         # The features of a head file within a store are in that store.
         path, home = find_head(head, None if is_file(head) else store)
-        fitted.append(load_head(path))
+        fitted.append(load_any_head(path))
         tables.append(find_table(fitted[-1], home or store))
     names = list(heads) if len(set(heads)) == len(heads) else None
-    comparison = featstore.compare(fitted, tables, split=split, names=names)
-    if as_json:
-        print_json(comparison.to_dict())
+    several = [one for one in fitted if isinstance(one, featstore.MultiLabelHead)]
+    given: dict[str, Any] = {"tables": tables, "split": split, "names": names}
+    if not several:
+        comparison = featstore.compare([one for one in fitted if isinstance(one, featstore.Head)], **given)
+        print_json(comparison.to_dict()) if as_json else _print_comparison(comparison)
         return
-    _print_comparison(comparison)
+    if len(several) < len(fitted):
+        raise click.UsageError(
+            f"{several[0].name} gives several labels an image, and others of {', '.join(heads)} give one: "
+            "compare heads of one kind"
+        )
+    of_labels = featstore.compare_labels(several, **given)
+    print_json(of_labels.to_dict()) if as_json else _print_labels(of_labels)
 
 
 def _print_comparison(comparison: "Comparison") -> None:
@@ -98,7 +111,63 @@ def _print_comparison(comparison: "Comparison") -> None:
         echo(pair["verdict"])
 
 
-def _note_left_out(comparison: "Comparison") -> None:
+def _print_labels(comparison: "LabelComparison") -> None:
+    click.echo(f"on {count(comparison.n, 'image')} in {comparison.split} for every head")
+    _note_left_out(comparison)
+    click.echo()
+    scores = {"map": "mAP", "micro_f1": "micro F1", "macro_f1": "macro F1", "subset_accuracy": "all right"}
+    print_table(
+        ("head", "space", "views", *scores.values()),
+        [
+            (one["name"], one["space"], one["test_views"], *(_share(one[score]) for score in scores))
+            for one in comparison.heads
+        ],
+        left=2,
+    )
+    for pair in comparison.pairs:
+        click.echo()
+        rows = [
+            (name, _points(pair[score]), _points_interval(pair[f"{score}_ci"]))
+            for score, name in scores.items()
+        ]
+        print_table((f"{pair['b']} - {pair['a']}", "points", "95% interval"), rows)
+        click.echo(
+            f"images all right: both {pair['both_right']:,}, only {pair['a']} {pair['only_a']:,}, only "
+            f"{pair['b']} {pair['only_b']:,}, neither {pair['both_wrong']:,} (p = {pair['p']:.3f})"
+        )
+        changed = sorted(pair["labels"], key=lambda one: -one["gained"] - one["lost"])[:_LISTED_LABELS]
+        labels = [
+            (
+                one["label"],
+                one["n"],
+                one["gained"],
+                one["lost"],
+                _points(one["average_precision"]),
+                _points_interval(one["average_precision_ci"]),
+            )
+            for one in changed
+        ]
+        click.echo()
+        print_table(("label", "n", "gained", "lost", "AP, points", "95% interval"), labels)
+        print_more(len(pair["labels"]) - len(changed), "--json lists them")
+    click.echo()
+    for pair in comparison.pairs:
+        echo(pair["verdict"])
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else share(value)
+
+
+def _points(difference: float | None) -> str:
+    return "" if difference is None else f"{100 * difference:+.1f}"
+
+
+def _points_interval(ends: list[float] | None) -> str:
+    return "" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+
+
+def _note_left_out(comparison: "Comparison | LabelComparison") -> None:
     if comparison.rules_differ:
         note("the heads use different split rules")
     if comparison.split == "validation":

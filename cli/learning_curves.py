@@ -15,7 +15,7 @@ from .table_options import table_options
 from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
-    from featstore import FeatureStore, FeatureTable, LearningCurve
+    from featstore import FeatureStore, FeatureTable, LabelCurve, LearningCurve
 
 __all__ = ["curve"]
 
@@ -85,7 +85,8 @@ def curve(
     """Train on growing subsets of the images in STORE, and extrapolate the accuracy to twice as many.
 
     Subsets of the training images are drawn by a hash, and are nested. The extrapolation fits a power law to
-    the accuracies; its nominal 95% interval covers less than that where the error approaches 0.
+    the accuracies; its nominal 95% interval covers less than that where the error approaches 0. Of images
+    with several labels, the score is the mean average precision (mAP).
 
     STORE may be omitted if the current folder has only one.
     """
@@ -93,7 +94,8 @@ def curve(
 
     plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        found = featstore.learning_curve(table, progress=progress, **options)
+        draw = featstore.learning_curve_of_labels if table.label_separator else featstore.learning_curve
+        found = draw(table, progress=progress, **options)
     note_unused_views(table, options["views"])
     if plot is not None:
         save_plot(found, plot, force=force)
@@ -103,28 +105,29 @@ def curve(
     _print_curve(found)
 
 
-def _print_curve(found: "LearningCurve") -> None:
+def _print_curve(found: "LearningCurve | LabelCurve") -> None:
     values = found.to_dict()
+    score, named = ("map", "mAP") if "map" in values["points"][0] else ("top1", "accuracy")
     for one in values["left_out"]:
         note(
             f"{one['fraction']:.3g} of the training images is skipped: "
             f"no image of {listed(one['classes'], most=5)}"
         )
-    click.echo(f"{values['head']} on {values['space']}, {values['split']} accuracy (n = {values['n']:,})")
+    click.echo(f"{values['head']} on {values['space']}, {values['split']} {named} (n = {values['n']:,})")
     click.echo()
     rows: list[tuple[str, str, int | str, str, str]] = [
         (
             share(point["fraction"], digits=2 if point["fraction"] < 0.1 else 1),
             f"{point['n_train']:,.0f}",
             len(point["fits"]),
-            share(point["top1"]),
-            interval_text(point["top1_ci"]),
+            share(point[score]),
+            interval_text(point[f"{score}_ci"]),
         )
         for point in values["points"]
     ]
     if forecast := values["forecast"]:
-        interval = interval_text(forecast["top1_ci"])
-        rows.append(("forecast", f"{forecast['n_train']:,}", "", share(forecast["top1"]), interval))
-    print_table(("of train", "images", "fits", "accuracy", "95% interval"), rows)
+        interval = interval_text(forecast[f"{score}_ci"])
+        rows.append(("forecast", f"{forecast['n_train']:,}", "", share(forecast[score]), interval))
+    print_table(("of train", "images", "fits", named, "95% interval"), rows)
     click.echo()
     click.echo(values["verdict"])

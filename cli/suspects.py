@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.label_sets import joined_labels
 from featstore.messages import count
 
 from .csv_files import checked_csv_path, write_csv
@@ -24,11 +25,12 @@ from .table_options import table_options
 from .view_options import note_unused_views, view_options
 
 if TYPE_CHECKING:
-    from featstore import FeatureStore, FeatureTable, Suspects
+    from featstore import FeatureStore, FeatureTable, LabelSuspect, LabelSuspects, Suspects
 
 __all__ = ["suspects"]
 
 _COLUMNS = ("path", "label", "suggested", "label_probability", "probability", "margin", "content_hash")
+_LABEL_COLUMNS = ("path", "label", "kind", "probability", "labels", "content_hash")
 
 
 @command(
@@ -73,21 +75,79 @@ def suspects(
     suggested label: the closer to -1, the more suspect. Look at the photos before you change a label: many
     suspects are merely hard to classify.
 
+    Of images with several labels, it ranks each label that an image probably lacks, or has wrongly, by the
+    probability of what the catalog says.
+
     Images of one group are in one fold, and so are near-duplicates once `featstore duplicates --write-groups`
     has recorded them.
     """
     import featstore
 
     csv_file = checked_csv_path(csv_file, store, table, force=force)
+    find = featstore.find_label_suspects if table.label_separator else featstore.find_suspects
     with bar(None, quiet=quiet, unit="fit") as progress:
-        found = featstore.find_suspects(table, progress=progress, **options)
+        found = find(table, progress=progress, **options)
     note_unused_views(table, options["views"])
-    rows = ([getattr(suspect, name) for name in _COLUMNS] for suspect in found.suspects)
-    write_csv(csv_file, _COLUMNS, rows)
+    if isinstance(found, featstore.LabelSuspects):
+        write_csv(csv_file, _LABEL_COLUMNS, (_label_row(one, table) for one in found.suspects))
+    else:
+        rows = ([getattr(suspect, name) for name in _COLUMNS] for suspect in found.suspects)
+        write_csv(csv_file, _COLUMNS, rows)
     if as_json:
         print_json(with_existing(found.to_dict(), "suspects"))
+    elif isinstance(found, featstore.LabelSuspects):
+        _print_label_suspects(found, top)
+    else:
+        _print_suspects(found, options["folds"], top)
+
+
+def _label_row(one: "LabelSuspect", table: "FeatureTable") -> list[Any]:
+    labels = joined_labels(one.labels, table.label_separator)
+    return [one.path, one.label, one.kind, one.probability, labels, one.content_hash]
+
+
+def _print_label_suspects(found: "LabelSuspects", top: int) -> None:
+    chosen = setting_text(found.params)
+    click.echo(
+        f"{count(found.n_images, 'image')} predicted by {found.head}{f', {chosen}' if chosen else ''}, in "
+        f"{found.folds} folds: mAP {share(found.map)}, {count(len(found.suspects), 'suspect')}"
+    )
+    if found.n_unjudged:
+        click.echo(
+            f"{count(found.n_unjudged, 'image')} not predicted: all with one of their labels are in one fold"
+        )
+    click.echo()
+    print_table(
+        ("label", "n", "AP", "probably missing", "probably wrong"),
+        [
+            (
+                one["label"],
+                one["n"],
+                "" if one["average_precision"] is None else share(one["average_precision"]),
+                one["missing"],
+                one["wrong"],
+            )
+            for one in found.classes
+        ],
+    )
+    if not found.suspects:
         return
-    _print_suspects(found, options["folds"], top)
+    click.echo()
+    print_table(
+        ("label", "probably", "p(label)", "image", "labels"),
+        [
+            (
+                one.label,
+                one.kind,
+                share(one.probability),
+                marked_path(one.path),
+                ", ".join(one.labels) or "none",
+            )
+            for one in found.suspects[:top]
+        ],
+        left=5,
+    )
+    print_more(len(found.suspects) - top, "--top, --csv and --json list them")
 
 
 def _print_suspects(found: "Suspects", folds: int, top: int) -> None:

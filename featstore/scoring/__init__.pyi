@@ -9,9 +9,16 @@ from .curves import LearningCurve as LearningCurve
 from .curves import learning_curve as learning_curve
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .label_comparison import LabelComparison as LabelComparison
+from .label_comparison import compare_labels as compare_labels
 from .label_cross_evaluation import cross_evaluate_labels as cross_evaluate_labels
+from .label_curves import LabelCurve as LabelCurve
+from .label_curves import learning_curve_of_labels as learning_curve_of_labels
 from .label_evaluation import LabelEvaluation as LabelEvaluation
 from .label_evaluation import evaluate_labels as evaluate_labels
+from .label_suspects import LabelSuspect as LabelSuspect
+from .label_suspects import LabelSuspects as LabelSuspects
+from .label_suspects import find_label_suspects as find_label_suspects
 from .near_duplicates import leakage as leakage
 from .plots import check_plot_path as check_plot_path
 from .plots import plot as plot

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.predictions import check_labels_known, predict_images, resampling_units
+from featstore.scoring.compared_images import find_common_images
+from featstore.scoring.predictions import check_labels_known, predict_images
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare", "compared_pair", "holm_adjusted", "mcnemar_exact", "sign_flip_test"]
 
-_SPLITS = ("validation", "test")
 _CHANCE = 0.05
 _FLIPS = 9_999
 _SEED = 0
@@ -145,37 +144,13 @@ def compare(
     >>> result.n, result.test, [one["name"] for one in result.heads]
     (10, 'mcnemar', ['ridge', 'centroid'])
     """
-    if len(heads) < 2:
-        raise HeadError(f"a comparison needs at least two heads; found {len(heads)}")
-    if split not in _SPLITS:
-        raise SplitError(f"split must be {' or '.join(_SPLITS)}; found {split!r}")
-    of_each: list[FeatureTable] = list(tables) if isinstance(tables, Sequence) else [tables for _ in heads]
-    if len(of_each) != len(heads):
-        raise HeadError(f"expected a table for each of the {len(heads)} heads; found {len(of_each)}")
-    called = _names(heads) if names is None else list(names)
-    if len(set(called)) != len(heads):
-        raise HeadError(f"expected {len(heads)} different names; found {', '.join(called)}")
-    for head, table in zip(heads, of_each, strict=True):
-        head.check_fingerprint(table.fingerprint, spec=table.spec)
-    contents = [_contents(head, table, split) for head, table in zip(heads, of_each, strict=True)]
-    fitted_on = {content for head in heads for table in of_each for content in _seen(head, table, split)}
-    common, left_out = _common(contents, fitted_on)
-    if not common:
-        raise SplitError(
-            f"no image is in {split} for all of {', '.join(called)}: of those that are in it for one, "
-            f"{left_out['removed']} are of classes that were removed from a head, "
-            f"{left_out['seen']} (or others of their group) were seen by another in training, "
-            f"{left_out['absent']} have no features or label for another and {left_out['conflicting']} have "
-            "several labels; fit the heads with one split rule on one catalog"
-            + (", and without refitting on validation" if split == "validation" else "")
-        )
+    common = find_common_images(heads, tables, split, names)
+    called, of_each, unit, units = common.names, common.tables, common.unit, common.units
     is_right = np.empty((len(common), len(heads)), np.bool_)
-    for column, (name, head, table, one) in enumerate(zip(called, heads, of_each, contents, strict=True)):
-        rows = np.array([one.first_row[content] for content in common], np.intp)
+    for column, (name, head, table, rows) in enumerate(zip(called, heads, of_each, common.rows, strict=True)):
         labels = head.labels_of(table)[rows]
         check_labels_known(head, labels, name=name)
         is_right[:, column] = predict_images(head, table, rows)[0] == labels
-    unit, units = _units(heads, of_each, contents, common)
     summaries = [
         {
             "name": name,
@@ -202,7 +177,7 @@ def compare(
         pairs=pairs,
         test="mcnemar" if unit == "image" else "sign flips",
         rules_differ=any(head.split_rule != heads[0].split_rule for head in heads),
-        left_out=left_out,
+        left_out=common.left_out,
         resampling={"unit": unit, "n": len(np.unique(units)), "replicates": REPLICATES, "seed": _SEED},
     )
 
@@ -245,85 +220,6 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Contents:
-    """Contents of a table, identified by their hashes."""
-
-    first_row: dict[bytes, int]
-    # Only if the head's rule keeps more than copies together.
-    units: dict[bytes, int]
-    labels: dict[bytes, set[str]]
-    splits: dict[bytes, set[str]]
-    split: str
-    removed: set[bytes]
-
-    def is_candidate(self, content: bytes) -> bool:
-        return self.split in self.splits.get(content, ())
-
-
-def _contents(head: Head, table: "FeatureTable", split: str) -> _Contents:
-    labels = np.asarray(table.y)
-    removed = head.are_of_removed_classes(head.labels_of(table))
-    splits = np.asarray(table.splits(head.split_rule))
-    rows = np.flatnonzero(labels != "")
-    hashes = [table.content_hash_bytes[row].tobytes() for row in rows.tolist()]
-    units: dict[bytes, int] = {}
-    if head.split_rule.by != "content":
-        codes = resampling_units(table, rows, head.split_rule)[1]
-        units = dict(zip(hashes, codes.tolist(), strict=True))
-    found = _Contents(first_row={}, units=units, labels={}, splits={}, split=split, removed=set())
-    for row, content in zip(rows.tolist(), hashes, strict=True):
-        found.first_row.setdefault(content, row)
-        found.labels.setdefault(content, set()).add(str(labels[row]))
-        found.splits.setdefault(content, set()).add(str(splits[row]))
-        if removed[row]:
-            found.removed.add(content)
-    return found
-
-
-def _seen(head: Head, table: "FeatureTable", split: str) -> set[bytes]:
-    is_seen = head.was_fitted_on(table)
-    if split != "validation":
-        is_seen = is_seen | head.was_chosen_on(table)
-    return {row.tobytes() for row in np.asarray(table.content_hash_bytes)[is_seen]}
-
-
-def _common(contents: Sequence[_Contents], fitted_on: set[bytes]) -> tuple[list[bytes], dict[str, int]]:
-    """Return the sorted contents to compare on, and counts of those left out by reason."""
-    common, left_out = [], {"removed": 0, "seen": 0, "absent": 0, "conflicting": 0}
-    seen = {content for one in contents for content, splits in one.splits.items() if splits != {one.split}}
-    seen |= fitted_on
-    for one in contents:
-        seen_units = {unit for content, unit in one.units.items() if content in seen}
-        seen |= {content for content, unit in one.units.items() if unit in seen_units}
-    for content in sorted(
-        {content for one in contents for content in one.first_row if one.is_candidate(content)}
-    ):
-        if any(content in one.removed for one in contents):
-            left_out["removed"] += 1
-        elif content in seen:
-            left_out["seen"] += 1
-        elif any(content not in one.first_row for one in contents):
-            left_out["absent"] += 1
-        elif len(set().union(*(one.labels[content] for one in contents))) > 1:
-            left_out["conflicting"] += 1
-        else:
-            common.append(content)
-    return common, left_out
-
-
-def _units(
-    heads: Sequence[Head],
-    tables: Sequence["FeatureTable"],
-    contents: Sequence[_Contents],
-    common: list[bytes],
-) -> tuple[str, NDArray[np.intp]]:
-    """Return the resampling units of the first head whose rule keeps groups together."""
-    at = next((at for at, head in enumerate(heads) if head.split_rule.by != "content"), 0)
-    rows = np.array([contents[at].first_row[content] for content in common], np.intp)
-    return resampling_units(tables[at], rows, heads[at].split_rule)
-
-
 def compared_pair(
     a: str,
     b: str,
@@ -360,12 +256,3 @@ def _verdict(pair: dict[str, Any], n_images: int, *, n_pairs: int) -> str:
         return f"the difference between {pair['a']} and {pair['b']} is within chance {known}"
     better, worse = (pair["b"], pair["a"]) if pair["difference"] > 0 else (pair["a"], pair["b"])
     return f"{better} is better than {worse} by {100 * abs(pair['difference']):.1f} points {known}"
-
-
-def _names(heads: Sequence[Head]) -> list[str]:
-    names = [head.name for head in heads]
-    if len(set(names)) < len(names):
-        names = [f"{head.name} on {head.space or head.spec.name}" for head in heads]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({number})" for number, name in enumerate(names, start=1)]
-    return names

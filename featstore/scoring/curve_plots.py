@@ -9,20 +9,22 @@ from featstore.errors import PlotError
 from featstore.heads.head import Head
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.figures import BLUE, GRAY, ORANGE, error_lengths, new_figure
+from featstore.scoring.label_curves import LabelCurve
 
 __all__ = ["plot_curve", "plot_trade_off"]
 
 
-def plot_curve(curve: LearningCurve) -> Any:
+def plot_curve(curve: LearningCurve | LabelCurve) -> Any:
     """Return a figure of a learning curve and its forecast."""
+    score, named = ("map", "mAP") if isinstance(curve, LabelCurve) else ("top1", "accuracy")
     figure = new_figure(7.2, 5.0)
     axes = figure.subplots()
     sizes = np.array([point["n_train"] for point in curve.points])
-    top1 = np.array([point["top1"] for point in curve.points])
-    ends = np.array([point["top1_ci"] for point in curve.points])
+    top1 = np.array([point[score] for point in curve.points])
+    ends = np.array([point[f"{score}_ci"] for point in curve.points])
     for point in curve.points:
         if len(point["fits"]) > 1:
-            n_train, each = zip(*((one["n_train"], one["top1"]) for one in point["fits"]), strict=True)
+            n_train, each = zip(*((one["n_train"], one[score]) for one in point["fits"]), strict=True)
             axes.plot(n_train, each, ".", color=BLUE, alpha=0.35, zorder=1)
     axes.errorbar(
         sizes,
@@ -46,11 +48,11 @@ def plot_curve(curve: LearningCurve) -> Any:
             linewidth=1,
             label="power law",
         )
-        forecast = np.array([curve.forecast["top1"]])
+        forecast = np.array([curve.forecast[score]])
         axes.errorbar(
             [n_twice],
             forecast,
-            yerr=error_lengths(forecast, np.array([curve.forecast["top1_ci"]])),
+            yerr=error_lengths(forecast, np.array([curve.forecast[f"{score}_ci"]])),
             fmt="D",
             color=ORANGE,
             capsize=3,
@@ -59,7 +61,7 @@ def plot_curve(curve: LearningCurve) -> Any:
     axes.set_xscale("log")
     axes.set_xticks(ticks, labels=[f"{tick:,.0f}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="training images", ylabel=f"{curve.split} accuracy (n = {curve.n:,})")
+    axes.set(xlabel="training images", ylabel=f"{curve.split} {named} (n = {curve.n:,})")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
     axes.set_title(f"{curve.head} on {curve.space}", parse_math=False)

@@ -1,14 +1,4 @@
-"""Learning curves: accuracy by the number of training images, with a forecast.
-
-Smaller training sets are chosen by a hash, so that they stay the same when images are added and lie within
-larger ones. With the key of an image's content or group as for the cross-validators of ``featstore.splits``,
-and the salt of the repeat, the split rule's own followed by ``"#"`` and the repeat's number, from 0::
-
-    digest = SHA-256(salt in UTF-8 + key)
-    u      = the digest's bytes 16 to 23 as a big-endian unsigned integer, in [0, 2**64)
-
-an image is in the set of a fraction f if u < floor(f * 2**64).
-"""
+"""Learning curves: accuracy by the number of training images, with a forecast."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +13,10 @@ from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
 from featstore.notebook_table import html_table, percent
+from featstore.scoring.curve_points import checked_fractions, forecast_of, training_sets, verdict_on
 from featstore.scoring.predictions import predict_images, resampling_units
 from featstore.splits import SplitRule
-from featstore.splits.keys import draws, label_key
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
-from featstore.stats.power_law import fit_power_law
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
@@ -38,11 +27,6 @@ DEFAULT_FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 _SPLITS = ("validation", "test")
 _SEED = 0
-# A law with three parameters needs at least one further point to be testable.
-_FEWEST_SIZES = 4
-_FEWEST_MISTAKES = 5
-# Gains in accuracy that are worth collecting twice as many images, and that hardly are.
-_HELP, _HARDLY = 0.005, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +155,7 @@ def learning_curve(
     >>> [point["fraction"] for point in curve.points], curve.forecast
     ([0.5, 1.0], None)
     """
-    sizes = _checked_fractions(fractions)
+    sizes = checked_fractions(fractions)
     if repeats < 1:
         raise HeadError(f"repeats must be at least 1; found {repeats}")
     if split not in _SPLITS:
@@ -188,7 +172,16 @@ def learning_curve(
             f"the catalog {table.catalog_name} has no labelled image in {split}; "
             f"make --{split} larger than {getattr(rule, split):g}"
         )
-    sets, left_out = _training_sets(table, labels, splits, rule, sizes, repeats)
+    classes = np.unique(labels[labels != ""])
+    train = np.flatnonzero((labels != "") & (splits == "train"))
+    sets, left_out = training_sets(
+        table,
+        train,
+        lambda rows: {*np.setdiff1d(classes, labels[rows]).tolist()},
+        rule,
+        sizes,
+        repeats,
+    )
     fits: list[list[dict[str, Any]]] = []
     is_right: list[list[NDArray[np.bool_]]] = []
     n_done, n_fits = 0, sum(map(len, sets.values()))
@@ -219,41 +212,6 @@ def learning_curve(
     return _curve(fitted, table, split, scored, list(sets), fits, is_right, left_out)
 
 
-def _checked_fractions(fractions: Sequence[float]) -> list[float]:
-    sizes = sorted({float(fraction) for fraction in fractions} | {1.0})
-    if not all(0 < size <= 1 for size in sizes):
-        raise HeadError(
-            "fractions of the training images must be above 0 and at most 1; "
-            f"found {', '.join(f'{size:g}' for size in sizes)}"
-        )
-    return sizes
-
-
-def _training_sets(
-    table: "FeatureTable",
-    labels: NDArray[np.str_],
-    splits: NDArray[np.str_],
-    rule: SplitRule,
-    sizes: Sequence[float],
-    repeats: int,
-) -> tuple[dict[float, list[NDArray[np.intp]]], list[dict[str, Any]]]:
-    """Return the rows of each size's sets, and the sizes with a set that lacks a class."""
-    train = np.flatnonzero((labels != "") & (splits == "train"))
-    keys = [label_key(key) for key in np.asarray(table.group_keys(rule))[train].tolist()]
-    drawn_by = [draws(keys, salt=f"{rule.salt}#{repeat}", first_byte=16) for repeat in range(repeats)]
-    classes = np.unique(labels[labels != ""])
-    sets: dict[float, list[NDArray[np.intp]]] = {1.0: [train]}
-    left_out = []
-    for size in sizes[:-1]:
-        drawn = [train[draw < np.uint64(int(size * 2**64))] for draw in drawn_by]
-        missing = np.unique(np.concatenate([np.setdiff1d(classes, labels[rows]) for rows in drawn]))
-        if len(missing):
-            left_out.append({"fraction": size, "classes": missing.tolist()})
-        else:
-            sets[size] = drawn
-    return dict(sorted(sets.items())), left_out
-
-
 def _curve(
     fitted: Head,
     table: "FeatureTable",
@@ -281,8 +239,8 @@ def _curve(
             }
         )
     n_wrong = n_images - round(points[-1]["top1"] * n_images)
-    law, forecast = _forecast(points, draws)
-    helps, verdict = _verdict(forecast, n_wrong, n_images, split)
+    law, forecast = forecast_of(points, draws, "top1")
+    helps, verdict = verdict_on(forecast, n_wrong, n_images, split)
     return LearningCurve(
         head=fitted.name,
         space=table.space_name,
@@ -322,39 +280,3 @@ def _resampled_accuracies(
         return np.stack(means, axis=1)
 
     return bootstrap(kinds, multiplicity, accuracies, seed=_SEED)
-
-
-def _forecast(
-    points: list[dict[str, Any]], draws: NDArray[np.float64]
-) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-    if len(points) < _FEWEST_SIZES:
-        return None, None
-    n_all = points[-1]["n_train"]
-    sizes = np.array([point["n_train"] for point in points]) / n_all
-    measured = np.array([[1 - point["top1"] for point in points]])
-    floor, slope, exponent = (value[0].item() for value in fit_power_law(sizes, measured))
-    floors, slopes, exponents = fit_power_law(sizes, 1 - draws)
-    return {"floor": floor, "slope": slope, "exponent": exponent}, {
-        "n_train": round(2 * n_all),
-        "top1": 1 - floor - slope * 2.0**-exponent,
-        "top1_ci": list(percentile_interval(1 - floors - slopes * 2**-exponents)),
-        "gain": slope * (1 - 2.0**-exponent),
-        "gain_ci": list(percentile_interval(slopes * (1 - 2**-exponents))),
-    }
-
-
-def _verdict(
-    forecast: dict[str, Any] | None, n_wrong: int, n_images: int, split: str
-) -> tuple[bool | None, str]:
-    unknown = "whether twice as many images would help cannot be determined"
-    if forecast is None:
-        return None, f"{unknown} from fewer than {_FEWEST_SIZES} sizes"
-    if n_wrong < _FEWEST_MISTAKES:
-        return None, f"{unknown}: only {n_wrong} of {n_images:,} {split} images are misclassified now"
-    (low, high), gain = forecast["gain_ci"], forecast["gain"]
-    by = f"{100 * gain:.1f} points (nominal 95% interval {100 * low:.1f} to {100 * high:.1f})"
-    if low >= _HELP:
-        return True, f"twice as many images would help: by about {by}"
-    if high <= _HARDLY:
-        return False, f"twice as many images would hardly help: by about {by}"
-    return None, f"{unknown} from {n_images:,} {split} images: by about {by}"

@@ -24,12 +24,12 @@ from featstore.stats.intervals import percentile_interval, wilson_interval
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["LabelEvaluation", "evaluate_labels", "score_label_images"]
+__all__ = ["REPLICATES", "SEED", "LabelEvaluation", "evaluate_labels", "label_draws", "score_label_images"]
 
 _logger = logging.getLogger(__name__)
 
-_REPLICATES = 1000
-_SEED = 0
+REPLICATES = 1000
+SEED = 0
 # Images of all draws that are held in memory at a time.
 _BLOCK_NUMBERS = 4_000_000
 
@@ -214,7 +214,7 @@ def score_label_images(
     everything = np.ones((1, len(has)))
     values = drawn_scores(has, given, probabilities, everything)[0]
     precisions = average_precisions(has, probabilities)[0]
-    means, of_labels = _draws(has, given, probabilities, units)
+    means, of_labels = label_draws(has, given, probabilities, units)
     # Labels that no image has, or is given, count for nothing, and a draw may have no image of any.
     found = dict(zip(SCORES, values.tolist(), strict=True))
     intervals: dict[str, Any] = {f"{name}_ci": _interval(means[:, at]) for at, name in enumerate(SCORES)}
@@ -246,23 +246,24 @@ def score_label_images(
             }
             for at in np.flatnonzero((has != given).any(axis=1)).tolist()
         ],
-        resampling={"unit": unit, "n": len(np.unique(units)), "replicates": _REPLICATES, "seed": _SEED},
+        resampling={"unit": unit, "n": len(np.unique(units)), "replicates": REPLICATES, "seed": SEED},
     )
 
 
-def _draws(
+def label_draws(
     has: NDArray[np.bool_],
     given: NDArray[np.bool_],
     probabilities: NDArray[np.float64],
     units: NDArray[np.intp],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean scores and the labels' average precisions of resampled images."""
-    random = np.random.default_rng(_SEED)
+    # The same draws for all heads, so that their scores can be compared draw by draw.
+    random = np.random.default_rng(SEED)
     n_units = int(units.max()) + 1
     step = max(1, _BLOCK_NUMBERS // len(has))
     means, of_labels = [], []
-    for start in range(0, _REPLICATES, step):
-        size = min(step, _REPLICATES - start)
+    for start in range(0, REPLICATES, step):
+        size = min(step, REPLICATES - start)
         drawn = random.multinomial(n_units, np.full(n_units, 1 / n_units), size=size)
         counts = drawn[:, units].astype(np.float64)
         means.append(drawn_scores(has, given, probabilities, counts))

@@ -19,6 +19,7 @@ from featstore.scoring.curve_plots import plot_curve, plot_trade_off
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
 from featstore.scoring.figures import BLUE, GRAY, ORANGE, error_lengths, new_figure, short_label
+from featstore.scoring.label_curves import LabelCurve
 from featstore.scoring.label_evaluation import LabelEvaluation
 from featstore.scoring.label_plots import plot_precision_recall
 from featstore.stats.intervals import wilson_interval
@@ -29,7 +30,7 @@ _ENDINGS = (".pdf", ".png", ".svg")
 _DOTS_PER_INCH = 150
 _MANY_IN_BIN = 20
 
-Plotted: TypeAlias = BackboneTrials | Evaluation | Head | LabelEvaluation | LearningCurve
+Plotted: TypeAlias = BackboneTrials | Evaluation | Head | LabelCurve | LabelEvaluation | LearningCurve
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def plot(result: Plotted) -> Any:
 
     Parameters
     ----------
-    result : BackboneTrials, Evaluation, Head, LabelEvaluation or LearningCurve
+    result : BackboneTrials, Evaluation, Head, LabelCurve, LabelEvaluation or LearningCurve
         Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005), or
         precision-recall curves of one of several labels; the
         sweep of a head, or the trade-off of an extended head; a learning curve with its power law; backbones'
@@ -69,7 +70,7 @@ def plot(result: Plotted) -> Any:
         return _plot_evaluation(result)
     if isinstance(result, LabelEvaluation):
         return plot_precision_recall(result)
-    if isinstance(result, LearningCurve):
+    if isinstance(result, LearningCurve | LabelCurve):
         return plot_curve(result)
     if isinstance(result, BackboneTrials):
         return plot_trials(result)
@@ -91,7 +92,7 @@ def save_plot(
 
     Parameters
     ----------
-    result : BackboneTrials, Evaluation, Head, LabelEvaluation or LearningCurve
+    result : BackboneTrials, Evaluation, Head, LabelCurve, LabelEvaluation or LearningCurve
     path : path_like
         Ends in ``.png``, ``.svg`` or ``.pdf``.
     overwrite : bool

@@ -1,5 +1,6 @@
 """Images with several labels, from the list to predictions."""
 
+import csv
 import json
 import os
 import shlex
@@ -111,6 +112,29 @@ def test_folds_choose_and_score_and_curves_are_plotted(run, folder):
     assert "on 200 images by cross-validation" in run("evaluate f --folds 3").stdout
 
 
+def test_suspects_comparisons_and_curves_are_shown(run, folder):
+    run("fit pairs.fstore --head ridge --param alpha=30")
+    run("fit pairs.fstore --head ridge --param alpha=30000 -o weak")
+    told = json.loads(run("compare weak ridge --json").stdout)
+    shown = run("compare weak ridge").stdout
+    assert f"{100 * told['heads'][1]['map']:.1f}%" in shown
+    assert told["pairs"][0]["verdict"] in shown
+
+    found = json.loads(run("suspects pairs.fstore --head ridge --folds 3 --csv s.csv --json").stdout)
+    with open(folder / "s.csv", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert first["path"] == found["suspects"][0]["path"]
+    assert first["labels"] == "|".join(found["suspects"][0]["labels"]) or "|"
+    assert all(one["exists"] for one in found["suspects"])
+    listed = run("suspects pairs.fstore --head ridge --folds 3 --top 1").stdout
+    assert f"{len(found['suspects'])} suspects" in listed
+    assert f"… and {len(found['suspects']) - 1} more" in listed
+
+    curve = run("curve pairs.fstore --head ridge --fractions 1/2 --repeats 1 --plot curve.svg").stdout
+    assert "test mAP (n = " in curve
+    assert "test mAP" in (folder / "curve.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
@@ -119,12 +143,16 @@ def test_folds_choose_and_score_and_curves_are_plotted(run, folder):
         ("fit pairs.fstore --head auto", 2, "--head auto is for one label an image"),
         ("fit pairs.fstore --ray", 2, "--ray is for one label an image"),
         ("fit pairs.fstore --head rbf --class-weight balanced", 1, "rbf solves all labels together"),
-        ("suspects pairs.fstore", 1, "images of the catalog pairs may have several labels"),
-        ("curve pairs.fstore", 1, "may have several labels"),
+        ("suspects pairs.fstore --head knn", 1, "knn does not learn several labels of an image"),
+        ("curve pairs.fstore --head lda", 1, "lda does not learn several labels of an image"),
         ("centres pairs.fstore", 1, "may have several labels"),
         ("evaluate svm --folds 3 --split test", 2, "--folds predicts all labelled images"),
         ("evaluate svm --coverage 0.9", 2, "--coverage is for one label an image"),
-        ("compare svm svm", 1, "gives several labels, and this takes heads with one"),
+        (
+            "compare svm made/one.head",
+            2,
+            "svm gives several labels an image, and others of svm, made/one.head",
+        ),
         ("report svm -o report.html", 1, "gives several labels"),
         ("predict svm pairs/0001.png --reject 0.5", 2, "are for heads that give one"),
         ("predict svm pairs/0001.png --top 3", 2, "are for heads that give one"),
@@ -144,6 +172,11 @@ def test_folds_choose_and_score_and_curves_are_plotted(run, folder):
 def test_what_takes_one_label_says_so(run, folder, line, code, words):
     if not (folder / "pairs.fstore/heads/svm.head").exists():
         run("fit pairs.fstore --head svm --param C=1")
+    if "one.head" in line:
+        run("extract pairs/pairs.csv --label-column labels --backbone scattering --store made/one.fstore")
+        run(
+            "fit made/one.fstore --head centroid -o made/one.head --split-by content --validation 0 --min-images 8"
+        )
     result = run(line if "pairs/pairs.csv" not in line else f"{line} --store made/other.fstore", code)
     assert words in result.stderr
 

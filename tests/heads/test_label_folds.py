@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 from featstore.errors import HeadError, NotInStoreError, SplitError
 from featstore.heads import fit_labels, load_head
 from featstore.heads.data.view_counts import Views
-from featstore.heads.multilabel.choosing import choose_setting
+from featstore.heads.multilabel.choosing import choose_out_of_fold
 from featstore.heads.multilabel.decisions import fit_sigmoids, sigmoid
 from featstore.heads.multilabel.folds import label_divisions, label_folds
 from featstore.heads.multilabel.images import LabelImages
@@ -129,9 +129,9 @@ def test_folds_of_a_kernel_without_refits_are_those_with(table, monkeypatch):
     images = LabelImages.of(table, has, Views())
     recipe = label_recipe("rbf", {"gamma": 1.0, "alpha": 1e-3}, None, 0)
     divisions = label_divisions(table.content_hash.tolist(), has, folds=4, salt="").divisions
-    at_once = choose_setting(recipe, images, divisions, None)
+    at_once = choose_out_of_fold(recipe, images, divisions, None)
     monkeypatch.setattr("featstore.heads.multilabel.choosing._are_from_one_fit", lambda *_: False)
-    one_by_one = choose_setting(recipe, images, divisions, None)
+    one_by_one = choose_out_of_fold(recipe, images, divisions, None)
     # Columns are scaled on all images, or on those of the other folds.
     assert abs(at_once.probabilities - one_by_one.probabilities).mean() < 0.02
 

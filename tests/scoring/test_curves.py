@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from featstore.errors import HeadError, SplitError
 from featstore.heads import fit
 from featstore.scoring import learning_curve
-from featstore.scoring.curves import _forecast, _training_sets, _verdict
+from featstore.scoring.curve_points import forecast_of, training_sets, verdict_on
 from featstore.splits import SplitRule
 from featstore.stats.power_law import fit_power_law
 
@@ -23,7 +23,8 @@ def noisy(make_table, make_blobs):
 
 def sets_of(table, *, rule=None, fractions=(0.1, 0.4, 1.0), repeats=2):
     rule = rule or SplitRule()
-    return _training_sets(table, table.y, table.splits(rule), rule, fractions, repeats)[0]
+    train = np.flatnonzero((table.y != "") & (table.splits(rule) == "train"))
+    return training_sets(table, train, lambda _: set(), rule, fractions, repeats)[0]
 
 
 def test_smaller_sets_lie_within_larger_ones_and_all_within_train(noisy):
@@ -177,7 +178,7 @@ def test_the_interval_of_the_gain_holds_the_true_one_about_as_often_as_is_claime
             for size, part in zip(sizes, wrong.mean(axis=0), strict=True)
         ]
         rows = random.integers(0, n_test, size=(300, n_test))
-        low, high = _forecast(points, 1 - wrong[rows].mean(axis=1))[1]["gain_ci"]
+        low, high = forecast_of(points, 1 - wrong[rows].mean(axis=1), "top1")[1]["gain_ci"]
         held += low <= gain <= high
     assert held >= 80
 
@@ -193,6 +194,6 @@ def test_the_interval_of_the_gain_holds_the_true_one_about_as_often_as_is_claime
 )
 def test_the_verdict_follows_the_interval(interval, n_wrong, helps, says):
     forecast = {"gain": 0.02, "gain_ci": list(interval)}
-    found = _verdict(forecast, n_wrong, 500, "test")
+    found = verdict_on(forecast, n_wrong, 500, "test")
     assert found[0] is helps
     assert says in found[1]

@@ -23,7 +23,7 @@ from featstore.heads.solvers.kernel import n_landmarks
 from featstore.heads.solvers.parallel import WarningNotes
 from featstore.process import one_thread
 
-__all__ = ["LabelChoice", "Progress", "choose_setting", "fit_chosen"]
+__all__ = ["LabelChoice", "Progress", "choose_out_of_fold", "fit_chosen"]
 
 _logger = logging.getLogger(__name__)
 
@@ -55,15 +55,29 @@ def fit_chosen(
     progress: Progress | None = None,
 ) -> tuple[LabelChoice, LinearForm | KernelForm]:
     """Choose by divisions of images, and return the calibrated form of the fit on the images inside."""
+    choice = choose_out_of_fold(recipe, images, divisions, progress)
     with one_thread, WarningNotes() as notes:
-        choice = choose_setting(recipe, images, divisions, progress)
         [form] = solve_labels(recipe, inside, [choice.setting])
-        for note in notes.take():
-            warn(_logger, "%s with %s: %s", recipe.name, choice.setting, note)
+        _report(recipe, choice.setting, notes)
     return choice, calibrated(form, choice.slope, choice.offset)
 
 
-def choose_setting(
+def choose_out_of_fold(
+    recipe: Recipe, images: LabelImages, divisions: Sequence[_Division], progress: Progress | None
+) -> LabelChoice:
+    """Choose by divisions of images, in one thread, and report warnings of scikit-learn."""
+    with one_thread, WarningNotes() as notes:
+        choice = _choose(recipe, images, divisions, progress)
+        _report(recipe, choice.setting, notes)
+    return choice
+
+
+def _report(recipe: Recipe, setting: Params, notes: WarningNotes) -> None:
+    for note in notes.take():
+        warn(_logger, "%s with %s: %s", recipe.name, setting, note)
+
+
+def _choose(
     recipe: Recipe, images: LabelImages, divisions: Sequence[_Division], progress: Progress | None
 ) -> LabelChoice:
     """Fit each setting on each training part, and choose by all held-out images together."""
