@@ -67,7 +67,8 @@ def next_(
     """Choose N images in STORE to label next, among those without a label.
 
     By margin or entropy, a classifier is fitted on the labelled images, and those that it is least sure of
-    are chosen. A diverse choice needs no labels. Copies of labelled images are not chosen.
+    are chosen; of images with several labels those of which one label is nearest to its threshold. A diverse
+    choice needs no labels. Copies of labelled images are not chosen.
 
     Fill in the column "label" of the CSV file, `featstore extract` it, and give both catalogs to the next
     `featstore next` and `featstore fit`. The chosen images are harder than others: score heads on images that
@@ -78,11 +79,9 @@ def next_(
     csv_file = checked_csv_path(csv_file, store, table, force=force)
     with bar(None, quiet=quiet) as progress:
         found = featstore.next_to_label(table, n, progress=progress, **options)
-    columns = ("path", "label", "suggested", "probability", "score", "content_hash")
-    rows = (
-        (image.path, "", image.suggested, image.probability, image.score, image.content_hash)
-        for image in found.images
-    )
+    doubtful = ("doubtful",) if table.label_separator else ()
+    columns = ("path", "label", "suggested", *doubtful, "probability", "score", "content_hash")
+    rows = (["" if name == "label" else getattr(image, name) for name in columns] for image in found.images)
     write_csv(csv_file, columns, rows)
     if as_json:
         print_json(with_existing(found.to_dict(), "images"))
@@ -101,16 +100,19 @@ def _print_next(found: "NextImages") -> None:
     )
     click.echo()
     suggests = found.by != "diverse"
+    doubts = any(image.doubtful for image in found.images)
+    named = ("suggested", *(("doubtful",) if doubts else ()))
     print_table(
-        ("image", *(("suggested", "probability") if suggests else ()), _SCORES[found.by]),
+        ("image", *((*named, "probability") if suggests else ()), _SCORES[found.by]),
         [
             (
                 marked_path(image.path),
-                *((image.suggested, share(image.probability or 0)) if suggests else ()),
+                *(getattr(image, name) for name in named if suggests),
+                *((share(image.probability or 0),) if suggests else ()),
                 None if image.score is None else f"{image.score:.3g}",
             )
             for image in found.images[:_LISTED]
         ],
-        left=2 if suggests else 1,
+        left=1 + len(named) if suggests else 1,
     )
     print_more(len(found.images) - _LISTED, "-o and --json list them")

@@ -7,7 +7,7 @@ import click
 from featstore.messages import listed, printable
 
 from .address_options import address_options, address_text
-from .finding import find_head, find_table, load_head
+from .finding import find_head, find_table, load_any_head
 from .option_groups import DATA, command, option_group
 from .options import (
     engine_option,
@@ -88,7 +88,8 @@ def serve(
     A HEAD is the name of a head in the store or a .head file. The page at / takes photos that are dropped,
     pasted, chosen or taken by the camera, and shows labels, the most similar training photos and the picture
     as the network sees it. Programs send files to /predict, or base64 to /v1/models/HEAD:predict as to
-    TensorFlow Serving; /docs describes all routes. Images that arrive together are computed together.
+    TensorFlow Serving; /docs describes all routes. Images that arrive together are computed together. Of a
+    head that gives several labels, answers list those that reach their thresholds under labels.
 
     Only requests from this machine are answered, unless --host says otherwise, which requires a token. No
     file that a client names is opened, and nothing that it sends is kept.
@@ -118,15 +119,9 @@ def _served(model: str, name: str, store: str | None, options: dict[str, Any]) -
     if is_exported(model):
         if trusted_types():
             raise click.UsageError("--trust is for heads; an exported model holds no types to trust")
-        exported = featstore.Predictor(model, **options)
-        if exported.gives_several_labels:
-            raise click.UsageError(
-                f"{name} gives several labels an image; models that are served give one. "
-                "`featstore predict` takes it"
-            )
-        return ServedModel(name=name, predictor=exported)
+        return ServedModel(name=name, predictor=featstore.Predictor(model, **options))
     path, home = find_head(model, store)
-    head = load_head(path)
+    head = load_any_head(path)
     predictor = featstore.Predictor(head, **options)
     table = None
     if home is not None:

@@ -49,6 +49,8 @@ class FakeTable:
     def space_name(self):
         return self.spec.name
 
+    label_separator = ""
+
     @property
     def label_texts(self):
         return self.y

@@ -11,6 +11,7 @@ from featstore.errors import SearchError
 from featstore.heads import fit
 from featstore.heads.recipe import build_recipe
 from featstore.labelling.directions import direction_blocks, rows_at_once
+from featstore.labelling.label_doubts import label_doubts, n_learnable
 from featstore.notebook_table import html_table
 from featstore.splits import SplitRule
 
@@ -40,9 +41,12 @@ class NextImage:
         What it was chosen by: the margin, the entropy in nats, or the squared distance, which the first of a
         diverse choice without labels lacks.
     suggested : str
-        The most probable label; empty for a diverse choice.
+        The most probable label; of images with several, all that a head would give, as the catalog has them.
+        Empty for a diverse choice.
     probability : float or None
-        Of that label, in [0, 1].
+        Of that label, or of the doubtful one, in [0, 1].
+    doubtful : str
+        Of images with several labels: the label whose probability is nearest to its threshold.
     content_hash : str
         SHA-256 of the file's content, 64 hexadecimal digits.
 
@@ -59,6 +63,7 @@ class NextImage:
     score: float | None
     suggested: str = ""
     probability: float | None = None
+    doubtful: str = ""
     content_hash: str
 
 
@@ -118,7 +123,9 @@ def next_to_label(
 
     - ``"margin"``: those whose two most probable classes are closest in probability, by a classifier fitted
       on the labelled images (Scheffer, Decomain & Wrobel, IDA 2001).
-    - ``"entropy"``: those whose probabilities have the largest entropy.
+      Of images with several labels: those of which one label is closest to the probability from which on it
+      is given, in log odds (BinMin: Brinker, On active learning in multi-label classification, 2006).
+    - ``"entropy"``: those whose probabilities have the largest entropy, summed over several labels.
     - ``"diverse"``: unlike each other and what is labelled, by the greedy seeding of k-means++ (Arthur &
       Vassilvitskii, SODA 2007): some are drawn with a probability proportional to their squared distance from
       the nearest labelled or chosen one, on features scaled to length 1, and the one is taken to which most
@@ -150,8 +157,8 @@ def next_to_label(
     Raises
     ------
     SearchError
-        ``n`` is below 1, ``by`` is unknown, the table has views, or fewer than two classes are labelled for a
-        choice by margin or entropy.
+        ``n`` is below 1, ``by`` is unknown, the table has views, or fewer than two classes (of several
+        labels, too few images) are labelled for a choice by margin or entropy.
     HeadError
         The head cannot be fitted.
 
@@ -168,7 +175,7 @@ def next_to_label(
     if table.views.any():
         raise SearchError("the table has a row for each view; give the table of the images themselves")
     labelled, rows = _divided(table)
-    n_classes = len(np.unique(table.y[labelled]))
+    n_classes = n_learnable(table) if table.label_separator else len(np.unique(table.y[labelled]))
     by = by or ("margin" if n_classes > 1 else "diverse")
     if by != "diverse" and n_classes < 2:
         raise SearchError(
@@ -179,17 +186,7 @@ def next_to_label(
     if by == "diverse":
         chosen = _diverse(table, labelled, rows, min(n, len(rows)), seed, progress)
     elif len(rows):
-        recipe = build_recipe(head, params=params, seed=seed)
-        fixed = {**recipe.middle().settings[0], **(params or {})}
-        labelled_table = table.select(labelled)
-        fitted = fit(
-            labelled_table.with_splits(["train"] * len(labelled)),
-            head=head,
-            params=fixed or None,
-            rule=_ALL,
-            seed=seed,
-        )
-        name, chosen = recipe.name, _unsure(table, rows, fitted, n, by)
+        name, chosen = _by_head(table, labelled, rows, n, by, head=head, params=params, seed=seed)
     paths, hashes = table.paths, table.content_hash
     return NextImages(
         by=by,
@@ -206,11 +203,47 @@ def next_to_label(
 _NOTHING: list[tuple[int, dict[str, Any]]] = []
 
 
+def _by_head(
+    table: "FeatureTable",
+    labelled: NDArray[np.intp],
+    rows: NDArray[np.intp],
+    n: int,
+    by: str,
+    *,
+    head: Any,
+    params: Mapping[str, Any] | None,
+    seed: int,
+) -> tuple[str, list[tuple[int, dict[str, Any]]]]:
+    """Return the name of a head, and the rows that it is least sure of, fitted on the labelled ones."""
+    if table.label_separator:
+        doubts = label_doubts(table, rows, by, head=head, params=params, seed=seed)
+        return doubts.head, [
+            (int(rows[at]), doubts.values(at)) for at in _order(table, rows, doubts.scores, by)[:n]
+        ]
+    recipe = build_recipe(head, params=params, seed=seed)
+    fixed = {**recipe.middle().settings[0], **(params or {})}
+    labelled_table = table.select(labelled)
+    fitted = fit(
+        labelled_table.with_splits(["train"] * len(labelled)),
+        head=head,
+        params=fixed or None,
+        rule=_ALL,
+        seed=seed,
+    )
+    return recipe.name, _unsure(table, rows, fitted, n, by)
+
+
+def _order(table: "FeatureTable", rows: NDArray[np.intp], scores: NDArray[np.float64], by: str) -> Any:
+    """Return the places of rows, the least sure first, ties by content."""
+    hashes = np.ascontiguousarray(table.content_hash_bytes[rows]).view("V32").ravel()
+    return np.lexsort((hashes.argsort().argsort(), scores if by == "margin" else -scores))
+
+
 def _divided(table: "FeatureTable") -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the labelled rows, and one row of each content that has no label."""
     keys = np.ascontiguousarray(table.content_hash_bytes).view("V32").ravel()
     _, first, content = np.unique(keys, return_index=True, return_inverse=True)
-    is_labelled = table.y != ""
+    is_labelled = table.is_labelled if table.label_separator else table.y != ""
     is_known = np.zeros(len(first), np.bool_)
     is_known[content[is_labelled]] = True
     return np.flatnonzero(is_labelled), np.sort(first[~is_known])
@@ -230,8 +263,6 @@ def _unsure(
             scores[part] = best[part] - np.partition(p, -2, axis=1)[:, -2]
         else:
             scores[part] = -(p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
-    hashes = np.ascontiguousarray(table.content_hash_bytes[rows]).view("V32").ravel()
-    order = np.lexsort((hashes.argsort().argsort(), scores if by == "margin" else -scores))
     return [
         (
             int(rows[at]),
@@ -241,7 +272,7 @@ def _unsure(
                 "probability": float(best[at]),
             },
         )
-        for at in order[:n]
+        for at in _order(table, rows, scores, by)[:n]
     ]
 
 

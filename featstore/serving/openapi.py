@@ -68,6 +68,12 @@ _SCHEMAS: dict[str, Any] = {
             "size_px": {"type": "array", "items": {"type": "integer"}, "description": "Height and width."},
             "resize": {"enum": ["stretch", "crop", "pad"]},
             "rejects_below": {"type": "number"},
+            "thresholds": {
+                "type": "object",
+                "description": "Only of a model that gives several labels: the probability from which "
+                "on each is given.",
+                "additionalProperties": {"type": "number"},
+            },
             "shows_neighbors": {"type": "boolean"},
         },
     },
@@ -89,8 +95,20 @@ _SCHEMAS: dict[str, Any] = {
     "Prediction": {
         "type": "object",
         "properties": {
-            "label": {"type": ["string", "null"], "description": "null where rejected."},
-            "probability": {"type": "number"},
+            "label": {
+                "type": ["string", "null"],
+                "description": "null where rejected, and of a model that gives several labels.",
+            },
+            "probability": {"type": ["number", "null"]},
+            "labels": {
+                "type": "array",
+                "description": "Of a model that gives several labels: those whose probability reaches their "
+                "own threshold; maybe none.",
+                "items": {
+                    "type": "object",
+                    "properties": {"label": {"type": "string"}, "probability": {"type": "number"}},
+                },
+            },
             "rejected": {"type": "boolean", "description": "Only where true."},
             "top": {
                 "type": "array",

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from featstore.duplicates.likeness import Likeness, fit_likeness
 from featstore.errors import ImageError
 from featstore.export import ExportedModel
-from featstore.heads.head import Head
 from featstore.images.decode import decode_image
 from featstore.images.thumbnails import read_thumbnail, webp
+from featstore.label_sets import split_labels
 from featstore.prediction import Predictor
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ServedModel:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a client may want to know."""
-        return {
+        told = {
             "name": self.name,
             "classes": self.classes,
             "size_px": list(self._spec.size_px),
@@ -55,6 +55,10 @@ class ServedModel:
             "rejects_below": self.predictor.rejects_below,
             "shows_neighbors": self.table is not None,
         }
+        if self.predictor.gives_several_labels:
+            thresholds = np.asarray(self.predictor.model.thresholds, np.float64).tolist()  # type: ignore[union-attr]
+            told["thresholds"] = dict(zip(self.classes, thresholds, strict=True))
+        return told
 
     def warm_up(self) -> None:
         """Compile the network, and prepare the comparison with training images."""
@@ -76,17 +80,24 @@ class ServedModel:
         best = np.argsort(-similarity, kind="stable")[:n]
         return [
             {
-                "label": str(self.table.y[rows[at]]),
+                "label": self._label(int(rows[at])),
                 "similarity": round(float(similarity[at]), 4),
                 "picture": self._picture(int(rows[at])),
             }
             for at in best
         ]
 
+    def _label(self, row: int) -> str:
+        assert self.table is not None
+        text = str(self.table.label_texts[row])
+        if not self.table.label_separator:
+            return text
+        return ", ".join(split_labels(text, self.table.label_separator)) or "none"
+
     @cached_property
     def _training(self) -> tuple[NDArray[np.intp], NDArray[np.float32], Likeness]:
         assert self.table is not None
-        assert isinstance(self.predictor.model, Head)
+        assert not isinstance(self.predictor.model, ExportedModel)
         hashes = np.ascontiguousarray(self.table.content_hash_bytes)
         rows = np.flatnonzero(self.predictor.model.was_fitted_on(self.table))
         # Copies would be shown several times.

@@ -45,8 +45,8 @@ class ImageColumns:
             raise SeveralLabelsError(
                 f"images of the catalog {self.catalog_name} may have several labels, and this takes one "
                 "label an image. fit (logistic, ridge, svm, rbf), evaluate, compare, curve, suspects, "
-                "predict, export, similar, duplicates and pack take several; for the rest, extract a list of "
-                "one label each as another catalog"
+                "next, predict, serve, export, similar, duplicates and pack take several; for the rest, "
+                "extract a list of one label each as another catalog"
             )
         return texts(self._columns.labels)
 

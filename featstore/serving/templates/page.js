@@ -19,7 +19,7 @@ function say(text, isBad = false) {
   byId("said").className = isBad ? "bad" : "";
 }
 
-function bar({ label, probability }) {
+function bar({ label, probability }, from) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 100 8");
   svg.setAttribute("preserveAspectRatio", "none");
@@ -27,12 +27,30 @@ function bar({ label, probability }) {
   const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [key, value] of Object.entries({ width: 100 * probability, height: 8 })) rect.setAttribute(key, value);
   svg.append(rect);
-  return element("li", {}, element("span", { textContent: label, title: label }), svg, element("span", { textContent: percent(probability) }));
+  if (from !== undefined) {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [key, value] of Object.entries({ x: Math.min(100 * from, 99), width: 1, height: 8, class: "from" })) line.setAttribute(key, value);
+    svg.append(line);
+  }
+  const title = from === undefined ? label : `${label}: given from ${percent(from)} on`;
+  return element("li", { className: probability >= from ? "given" : "" }, element("span", { textContent: label, title }), svg, element("span", { textContent: percent(probability) }));
 }
 
 function neighbor({ label, similarity, picture }) {
   const shown = picture ? element("img", { src: picture, alt: `Training photo labelled ${label}` }) : element("span", { className: "none" });
   return element("li", {}, shown, element("p", {}, label, element("span", { textContent: `similarity ${similarity.toFixed(2)}` })));
+}
+
+// Of a model that gives several labels, also those that are given beyond the most probable few.
+function ranked(answer) {
+  const listed = new Set(answer.top.map(({ label }) => label));
+  const more = (answer.labels || []).filter(({ label }) => !listed.has(label));
+  return [...answer.top, ...more].sort((one, other) => other.probability - one.probability);
+}
+
+function told(answer, model) {
+  if (answer.labels) return answer.labels.map(({ label }) => label).join(", ") || "None of the labels";
+  return answer.rejected ? `Unknown: no class reaches ${percent(model.rejects_below)}` : answer.label;
 }
 
 function result(file, answer, model) {
@@ -47,8 +65,9 @@ function result(file, answer, model) {
     said.append(element("p", { className: "bad", textContent: answer.error }));
   } else {
     pictures.append(element("figure", { className: "seen" }, element("img", { src: answer.seen, alt: "The picture as the network got it" }), element("figcaption", { textContent: `as the network saw it: ${model.size_px[1]} × ${model.size_px[0]} pixels, ${model.resize}` })));
-    const text = answer.rejected ? `Unknown: no class reaches ${percent(model.rejects_below)}` : answer.label;
-    said.append(element("p", { className: "answer", textContent: text }), element("ul", { className: "bars" }, ...answer.top.map(bar)));
+    const bars = ranked(answer).map((one) => bar(one, model.thresholds && model.thresholds[one.label]));
+    said.append(element("p", { className: "answer", textContent: told(answer, model) }), element("ul", { className: "bars" }, ...bars));
+    if (model.thresholds) said.append(element("p", { className: "quiet", textContent: "A label is given from the line in its bar on." }));
     if (answer.neighbors.length) said.append(element("h3", { textContent: "The training photos most like it" }), element("ul", { className: "near" }, ...answer.neighbors.map(neighbor)));
   }
   return element("article", { className: "result" }, pictures, said);
