@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from featstore import FeatstoreError
-from featstore.messages import printable
+from featstore.messages import listed, printable
 
 from .image_paths import STDIN
 from .options import trusted_types, wanted_corrections, wants_verified_reads
@@ -44,7 +44,7 @@ def open_store(path: str | None, *, repair: bool = False) -> "FeatureStore":
 def _store_path(path: str | None) -> str:
     if path is not None:
         return path
-    found = sorted(glob.glob("*.fstore"))
+    found = _stores_here()
     if len(found) == 1:
         return found[0]
     if not found:
@@ -53,6 +53,10 @@ def _store_path(path: str | None) -> str:
             "one with `featstore extract FOLDER`"
         )
     raise click.UsageError(f"there are several stores here, name one: {printable(', '.join(found))}")
+
+
+def _stores_here() -> list[str]:
+    return sorted(glob.glob("*.fstore"))
 
 
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:
@@ -65,11 +69,28 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
         home = os.path.dirname(os.path.dirname(path))
         inside = os.path.basename(os.path.dirname(path)) == "heads" and is_store(home)
         return path, store or (home if inside else None)
+    if store is None and len(stores := _stores_here()) > 1:
+        raise click.UsageError(printable(_which_store(head, stores)))
     opened = open_store(store)
     if head not in opened.head_names:
         known = ", ".join(opened.head_names) or "none yet: train one with `featstore fit`"
         raise click.UsageError(f"{opened.path} has no head {head!r}; it has {known}. File names end in .head")
     return opened.head_path(head), opened.path
+
+
+def _which_store(head: str, stores: Sequence[str]) -> str:
+    """Return which of several stores have a head of a name, and what they have where none does."""
+    from featstore import FeatureStore
+
+    known: dict[str, tuple[str, ...]] = {}
+    for path in stores:
+        with suppress(FeatstoreError):
+            known[path] = FeatureStore(path).head_names
+    if having := [path for path, names in known.items() if head in names]:
+        have = "has" if len(having) == 1 else "have"
+        return f"there are several stores here, and {listed(having)} {have} the head {head!r}: give --store"
+    told = "; ".join(f"{path} has {listed(names) or 'none'}" for path, names in known.items())
+    return f"none of the stores here has a head {head!r}: {told}. File names end in .head"
 
 
 def load_head(path: str) -> "Head":

@@ -263,7 +263,7 @@ def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -
     from featstore import FeatureStore
 
     others = [FeatureStore(store) for store in stores]
-    target = FeatureStore(into, create=True)
+    target = FeatureStore(into, create="later")
     reports = [target.merge(other, on_conflict=on_conflict).to_dict() for other in others]
     if as_json:
         print_json([{"store": store, **report} for store, report in zip(stores, reports, strict=True)])

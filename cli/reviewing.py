@@ -1,5 +1,7 @@
 """`featstore review`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from featstore.messages import count, printable
@@ -9,6 +11,9 @@ from .finding import find_head, find_table, load_head
 from .option_groups import DATA, command, option_group
 from .options import store_option, trust_option
 from .printing import example, note, short_path
+
+if TYPE_CHECKING:
+    from featstore.reviewing import ReviewSession
 
 __all__ = ["review"]
 
@@ -89,8 +94,17 @@ def review(
             click.echo(f"decisions go to {printable(short_path(session.path))}")
 
         run(session, bound, token=token or None, ready=ready)
-        n_new = session.n_decided - before
-        click.echo(
-            f"{count(session.n_decided, 'image')} decided, {n_new:,} of them now; apply them with "
-            f"`featstore fit --corrections {printable(short_path(session.path))}`"
-        )
+        click.echo(_outcome(session, before))
+
+
+def _outcome(session: "ReviewSession", before: int) -> str:
+    """Return what a review has come to, in a line."""
+    path, n_decided = printable(short_path(session.path)), session.n_decided
+    n_new, decided = n_decided - before, count(n_decided, "image")
+    if not n_decided:
+        return "no image decided"
+    apply = f"apply them with `featstore fit --corrections {path}`"
+    if not n_new:
+        are = "is" if n_decided == 1 else "are"
+        return f"nothing decided now; {decided} {are} decided in {path} from before; {apply}"
+    return f"{decided} decided, {n_new:,} of them now; {apply}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import ExtractionError
+from featstore.errors import CorrectionsError, ExtractionError
 from featstore.flow.changes import (
     SourceChanges,
     check_same_source,
@@ -223,7 +223,11 @@ class Ledger:
     def _corrected(self, catalog: Catalog) -> Catalog:
         if self._corrections is None:
             return catalog
-        corrected, effect = correct_catalog(catalog, self._corrections)
+        is_complete = bool(self._is_settled.all())
+        try:
+            corrected, effect = correct_catalog(catalog, self._corrections, is_complete=is_complete)
+        except CorrectionsError as error:
+            raise CorrectionsError(f"{error}; the features are stored, and no catalog is written") from None
         self.corrections = effect.to_dict()
         return corrected
 

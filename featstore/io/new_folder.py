@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from featstore.errors import FeatstoreError
+from featstore.errors import FeatstoreError, StoreError
 from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, sync_folder
 
-__all__ = ["files_below", "new_folder"]
+__all__ = ["files_below", "made_folder", "new_folder"]
 
 
 @contextmanager
@@ -40,6 +40,22 @@ def new_folder(place: str, *, overwrite: bool, error_class: type[FeatstoreError]
             os.rename(old, place)
         for left in (folder, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def made_folder(path: str) -> Iterator[None]:
+    """Make a folder for files to come, and remove it again if it was made for nothing."""
+    is_new = not os.path.lexists(path)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {path}: {failure_reason(error)}") from error
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                os.rmdir(path)  # which removes an empty folder and no other
 
 
 def files_below(folder: str) -> list[str]:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import HeadError, StoreError
+from featstore.errors import HeadError
 from featstore.extras import check_extra
 from featstore.io.atomic import replacing
+from featstore.io.new_folder import made_folder
 from featstore.io.outputs import check_outside_stores
 
 if TYPE_CHECKING:
@@ -69,14 +70,10 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     home, now = os.path.abspath(os.fspath(folder)), time.time()
-    try:
-        os.makedirs(home, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot make the folder {home}: {error.strerror or error}") from error
     # As TensorBoard's own writers name it; files without "tfevents" are ignored.
     name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
     target = os.path.join(home, name)
-    with replacing(target) as temporary, open(temporary, "xb") as file:
+    with made_folder(home), replacing(target) as temporary, open(temporary, "xb") as file:
         records = RecordWriter(file)
         records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
         for tag, step, value in scalars:

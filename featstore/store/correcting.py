@@ -54,11 +54,8 @@ def correct_labels(table: "FeatureTable", corrections: Corrections) -> "FeatureT
     wanted = {
         content for content, one in corrections.current.items() if one.decision in ("accept", "relabel")
     }
-    if wanted and effect.unmatched == len(corrections.current):
-        raise CorrectionsError(
-            f"none of the {len(corrections.current):,} corrections in {corrections.path} is of an image of "
-            f"the catalog {table.catalog_name}: give the file that was made for these photos"
-        )
+    if wanted:
+        check_matches(effect, corrections, table.catalog_name)
     _warn(effect, corrections, labels)
     is_kept = np.array([reason is None for reason in reasons], np.bool_)
     if not is_kept.any():
@@ -91,11 +88,15 @@ def correction_effect(table: "FeatureTable", corrections: Corrections) -> Correc
     return _applied(table, corrections)[2]
 
 
-def correct_catalog(catalog: "Catalog", corrections: Corrections) -> tuple["Catalog", CorrectionEffect]:
+def correct_catalog(
+    catalog: "Catalog", corrections: Corrections, *, is_complete: bool = True
+) -> tuple["Catalog", CorrectionEffect]:
     """Return a catalog with corrected labels; images that are left out have that as their reason."""
     check_one_label(catalog.label_separator, f"the catalog {catalog.name}", target=catalog.target_name)
     hashes = [row.tobytes().hex() for row in catalog.content_hash]
     labels, reasons, effect = apply_corrections(corrections, hashes, catalog.labels)
+    if is_complete:
+        check_matches(effect, corrections, catalog.name)
     _warn(effect, corrections, labels)
     told = [before or now for before, now in zip(catalog.reasons, reasons, strict=True)]
     return replace(catalog, labels=labels, reasons=told), effect
@@ -104,6 +105,15 @@ def correct_catalog(catalog: "Catalog", corrections: Corrections) -> tuple["Cata
 def is_correction(reason: str | None) -> bool:
     """Return whether an image is left out by a correction, and not since it cannot be used."""
     return reason is not None and reason.startswith((EXCLUDED, DUPLICATE))
+
+
+def check_matches(effect: CorrectionEffect, corrections: Corrections, catalog: str) -> None:
+    """Raise CorrectionsError if there are corrections, and none is of an image of a catalog."""
+    if corrections.current and effect.unmatched == len(corrections.current):
+        raise CorrectionsError(
+            f"none of the {len(corrections.current):,} corrections in {corrections.path} is of an image of "
+            f"the catalog {catalog}: give the file that was made for these photos"
+        )
 
 
 def check_one_label(separator: str, catalog: str, *, target: str = "") -> None:

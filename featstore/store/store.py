@@ -10,7 +10,7 @@ from featstore.io.storage.opening import absolute_place, file_exists
 from featstore.splits import SplitRule
 from featstore.store.catalog import Catalog
 from featstore.store.description import STORE_VERSION
-from featstore.store.folder import DESCRIPTION, FOLDERS, STORE_FORMAT, describe
+from featstore.store.folder import DESCRIPTION, STORE_FORMAT, describe
 from featstore.store.grouping import name_near_groups
 from featstore.store.joining import build_table
 from featstore.store.maintained import MaintainedStore
@@ -237,8 +237,6 @@ class FeatureStore(MaintainedStore):
             There is a conflict, or a file cannot be written.
         """
         source = other if isinstance(other, FeatureStore) else FeatureStore(other)
-        for folder in FOLDERS:
-            self._make_folder(folder)
         return merge_stores(self, source, on_conflict=on_conflict, progress=progress)
 
     def pack(

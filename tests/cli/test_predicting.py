@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +192,18 @@ def test_an_exported_model_is_run_in_a_heads_place(run, here, backbone):
     for model in ("out", "out/model.onnx"):
         assert run(model, "photos/dark", "--labels-only").stdout.split() == ["dark"] * 40
     assert backbone.images == 0
+
+
+def test_beside_several_stores_a_heads_name_says_which(run):
+    shutil.copytree("photos.fstore", "other.fstore")
+    os.rename("other.fstore/heads/two.head", "other.fstore/heads/three.head")
+    assert (
+        "none of the stores here has a head 'nothing': other.fstore has three; photos.fstore has two. File names "
+        "end in .head"
+    ) in " ".join(run("nothing", "more", code=2).stderr.split())
+    told = " ".join(run("three", "more", code=2).stderr.split())
+    assert "there are several stores here, and other.fstore has the head 'three': give --store" in told
+    assert run("three", "more", "--store", "other.fstore", "--labels-only").stdout.split() == ["dark"] * 3
 
 
 def test_a_folder_with_a_heads_name_does_not_hide_the_head(run):

@@ -61,3 +61,33 @@ def test_what_cannot_be_reviewed_is_one_clear_line(photos, monkeypatch, line, co
     result = CliRunner().invoke(main, shlex.split(line))
     assert result.exit_code == code, result.output
     assert says in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("n_before", "n_new", "says"),
+    [
+        (0, 0, "no image decided"),
+        (2, 0, "nothing decided now; 2 images are decided in corrections.csv from before; apply"),
+        (
+            2,
+            1,
+            "3 images decided, 1 of them now; apply them with `featstore fit --corrections corrections.csv`",
+        ),
+    ],
+)
+def test_what_was_decided_is_said_at_the_end(small_demo, tmp_path, monkeypatch, n_before, n_new, says):
+    monkeypatch.chdir(tmp_path)
+    store = small_demo / "digits.fstore"
+    contents = featstore.FeatureStore(store).table(catalog="digits").content_hash[:3].tolist()
+    decide = [featstore.Correction(content_hash=one, decision="exclude") for one in contents]
+    for one in decide[:n_before]:
+        featstore.record_correction(tmp_path / "corrections.csv", one)
+
+    def run(session, bound, *, token, ready):
+        for one in decide[n_before : n_before + n_new]:
+            featstore.record_correction(session.path, one)
+
+    monkeypatch.setattr("featstore.reviewing.review", run)
+    result = CliRunner().invoke(main, shlex.split(f"review logistic --store {store} --port 0 --most 1"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(says)

@@ -81,8 +81,8 @@ def test_a_failure_leaves_no_file(tmp_path):
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        write_scalars(tmp_path, scalars())
-    assert os.listdir(tmp_path) == []
+        write_scalars(tmp_path / "new" / "run", scalars())
+    assert os.listdir(tmp_path / "new") == []
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path):

@@ -117,6 +117,22 @@ def test_without_them_the_source_decides_again_and_nothing_is_computed_anew(
     assert (report.extracted, report.read, report.failed) == (0, 0, 0)
 
 
+def test_corrections_of_other_photos_are_refused_and_the_catalog_stays(photos, extract, table, corrections):
+    extract(corrections=corrections)
+    before = opened(photos)
+    wrong = Corrections((Correction(content_hash="0" * 64, decision="exclude"),), "wrong.csv")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(photos / "c" / "6.png")
+    message = (
+        "none of the 1 corrections in wrong.csv is of an image of the catalog photos.*features are stored"
+    )
+    with pytest.raises(CorrectionsError, match=message):
+        extract(corrections=wrong)
+    assert by_name(opened(photos)) == by_name(before)
+    assert (extract().extracted, extract(corrections=Corrections()).corrections["relabelled"]) == (0, 0)
+    with pytest.raises(CorrectionsError, match="none of the 1 corrections"):
+        featstore.diff(photos.parent / "x.fstore", "photos", photos, corrections=wrong)
+
+
 def test_a_collected_source_is_corrected_and_a_shard_is_not(photos, corrections):
     backbone, store = CountingBackbone(), photos.parent / "x.fstore"
     with pytest.raises(CorrectionsError, match="give the corrections to collect"):

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from featstore.errors import StoreError
+from featstore.errors import DamagedError, StoreError
 from featstore.store import export_projector
 
 
@@ -59,6 +59,16 @@ def test_half_precision_is_written_as_single(store, fill, make_catalog, tmp_path
 def test_a_limit_below_one_is_refused(table, tmp_path):
     with pytest.raises(StoreError, match="at least 1; found 0"):
         export_projector(table, tmp_path, limit=0)
+
+
+def test_a_failure_leaves_no_folder(table, tmp_path, monkeypatch):
+    def fail(table):
+        raise DamagedError("a row is damaged")
+
+    monkeypatch.setattr("featstore.store.packing.projector.feature_blocks", fail)
+    with pytest.raises(DamagedError):
+        export_projector(table, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_reported(table, tmp_path):

@@ -91,10 +91,16 @@ def merge_stores(
     n_segments = n_rows = n_skipped = n_bytes = 0
     created = tuple(space.name for space in theirs if space.name not in ours.space_names)
     for source in theirs:
-        target = ours.create_space(source.spec, feature_dim=source.feature_dim, provenance=source.provenance)
-        names = {segment.name for segment in target.segments}
+        make = partial(
+            ours.create_space, source.spec, feature_dim=source.feature_dim, provenance=source.provenance
+        )
+        # What is new is made with the first thing that can be copied into it.
+        target = None if source.name in created else make()
+        names = {segment.name for segment in target.segments} if target is not None else {*()}
         for segment in source.segments:
-            if segment.name not in names and not _is_covered(segment, target):
+            if target is None or (segment.name not in names and not _is_covered(segment, target)):
+                _check_rows(segment, source)
+                target = target or make()
                 _take_segment(segment, target)
                 n_segments += 1
                 n_rows += segment.n_rows
@@ -103,6 +109,9 @@ def merge_stores(
             n_bytes += segment.n_bytes
             if progress is not None:
                 progress(n_bytes, total)
+        if target is None:
+            make()
+    ours.make()
     for entry in [*catalogs]:
         theirs_now = other.catalog(entry.removeprefix("catalog "))
         ours_now = ours.update_catalog(theirs_now.name, partial(_chosen, theirs_now, on_conflict))
@@ -141,12 +150,16 @@ def _is_covered(segment: Segment, target: Space) -> bool:
     return bool((target.lookup(hashes, views) >= 0).all())
 
 
-def _take_segment(segment: Segment, target: Space) -> None:
-    """Verify every row of a segment and copy it under its own name."""
-    if (segment.feature_dim, segment.dtype) != (target.feature_dim, target.dtype):
+def _check_rows(segment: Segment, source: Space) -> None:
+    """Verify every row of a segment."""
+    if (segment.feature_dim, segment.dtype) != (source.feature_dim, source.dtype):
         raise damaged(segment.path, f"its rows are {segment.feature_dim} x {segment.dtype}")
     if wrong := segment.damaged_row_numbers():
         raise damaged(segment.path, f"{len(wrong):,} rows do not agree with their checksums")
+
+
+def _take_segment(segment: Segment, target: Space) -> None:
+    """Copy a segment under its own name."""
     # A clock may show a time before 1970, which no segment can have.
     now_ns = min(max(time.time_ns(), 0), LATEST_NS)
     if segment.created_ns <= now_ns + _MAX_AHEAD_NS:

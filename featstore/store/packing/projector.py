@@ -5,7 +5,8 @@ import os
 import numpy as np
 
 from featstore.errors import NotInStoreError, StoreError
-from featstore.io.atomic import failure_reason, replacing, write_text
+from featstore.io.atomic import replacing, write_text
+from featstore.io.new_folder import made_folder
 from featstore.io.outputs import check_output, check_outside_stores
 from featstore.messages import printable
 from featstore.splits import SplitRule
@@ -81,30 +82,31 @@ def export_projector(
         table, splits = table.select(chosen), splits[chosen]
     check_outside_stores(folder)
     home = os.path.abspath(os.fspath(folder))
-    try:
-        os.makedirs(home, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot make the folder {home}: {failure_reason(error)}") from error
-    for name in (_TENSORS, _METADATA, _CONFIG):
-        check_output(os.path.join(home, name), overwrite=overwrite)
-    with replacing(os.path.join(home, _TENSORS)) as temporary, open(temporary, "xb") as file:
-        for block in feature_blocks(table):
-            file.write(np.ascontiguousarray(block, "<f4").tobytes())
-    rows = zip(
-        table.label_texts.tolist(), splits.tolist(), table.groups.tolist(), table.relative_paths, strict=True
-    )
-    lines = ["label\tsplit\tgroup\tpath", *("\t".join(map(_cell, row)) for row in rows)]
-    write_text(os.path.join(home, _METADATA), "\n".join(lines) + "\n")
-    write_text(
-        os.path.join(home, _CONFIG),
-        "embeddings {\n"
-        f'  tensor_name: "{table.space_name}"\n'
-        f'  tensor_path: "{_TENSORS}"\n'
-        f"  tensor_shape: {len(table)}\n"
-        f"  tensor_shape: {table.feature_dim}\n"
-        f'  metadata_path: "{_METADATA}"\n'
-        "}\n",
-    )
+    with made_folder(home):
+        for name in (_TENSORS, _METADATA, _CONFIG):
+            check_output(os.path.join(home, name), overwrite=overwrite)
+        with replacing(os.path.join(home, _TENSORS)) as temporary, open(temporary, "xb") as file:
+            for block in feature_blocks(table):
+                file.write(np.ascontiguousarray(block, "<f4").tobytes())
+        rows = zip(
+            table.label_texts.tolist(),
+            splits.tolist(),
+            table.groups.tolist(),
+            table.relative_paths,
+            strict=True,
+        )
+        lines = ["label\tsplit\tgroup\tpath", *("\t".join(map(_cell, row)) for row in rows)]
+        write_text(os.path.join(home, _METADATA), "\n".join(lines) + "\n")
+        write_text(
+            os.path.join(home, _CONFIG),
+            "embeddings {\n"
+            f'  tensor_name: "{table.space_name}"\n'
+            f'  tensor_path: "{_TENSORS}"\n'
+            f"  tensor_shape: {len(table)}\n"
+            f"  tensor_shape: {table.feature_dim}\n"
+            f'  metadata_path: "{_METADATA}"\n'
+            "}\n",
+        )
     return len(table)
 
 

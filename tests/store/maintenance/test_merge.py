@@ -105,8 +105,26 @@ def test_a_segment_with_a_damaged_row_is_left_out(store, other, fill):
         file.write(b"\xff\xff")
     with pytest.raises(DamagedError, match=f"{space.segments[0].path} is damaged: 1 rows"):
         store.merge(other)
-    assert store.space().n_rows == 0
+    assert store.space_names == ()
     assert store.verify().leftovers == ()
+
+
+def test_a_new_store_is_not_left_behind_where_nothing_could_be_merged(other, fill, tmp_path):
+    space = fill(other)
+    path = tmp_path / "new.fstore"
+    with pytest.raises(StoreError, match="error, keep, replace"):
+        FeatureStore(path, create="later").merge(other, on_conflict="ask")
+    with open(space.segments[0].path, "rb+") as file:
+        file.seek(space.segments[0].offsets[0])
+        file.write(b"\xff\xff")
+    with pytest.raises(DamagedError, match="1 rows"):
+        FeatureStore(path, create="later").merge(other)
+    assert not os.path.exists(path)
+
+
+def test_an_empty_store_is_merged_into_a_new_one(other, tmp_path):
+    FeatureStore(tmp_path / "new.fstore", create="later").merge(other)
+    assert FeatureStore(tmp_path / "new.fstore").space_names == ()
 
 
 def test_invalid_merges_are_refused(store, other, tmp_path):
