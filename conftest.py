@@ -13,11 +13,12 @@ from featstore.store import Catalog
 
 @pytest.fixture(autouse=True)
 def names_in_examples(request: pytest.FixtureRequest) -> None:
-    """Provide ``table``, and ``several`` with several labels an image, to the examples in docstrings."""
+    """Provide ``table``, ``several`` of several labels and ``numbers`` to the examples in docstrings."""
     if isinstance(request.node, pytest.DoctestItem):
         namespace = request.getfixturevalue("doctest_namespace")
         namespace["table"] = request.getfixturevalue("example_table")
         namespace["several"] = request.getfixturevalue("several_table")
+        namespace["numbers"] = request.getfixturevalue("numbers_table")
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,15 @@ def several_table(tmp_path_factory: pytest.TempPathFactory) -> FeatureTable:
     from label_tables import label_arrays, label_table
 
     table: FeatureTable = label_table(tmp_path_factory.mktemp("several") / "a.fstore", *label_arrays(200))
+    return table
+
+
+@pytest.fixture(scope="session")
+def numbers_table(tmp_path_factory: pytest.TempPathFactory) -> FeatureTable:
+    """Return 300 images that have an age, with synthetic features."""
+    from number_tables import number_arrays, number_table
+
+    table: FeatureTable = number_table(tmp_path_factory.mktemp("numbers") / "a.fstore", *number_arrays())
     return table
 
 

@@ -8,6 +8,7 @@ from featstore.messages import count
 
 from .finding import find_head, find_table, load_any_head
 from .folds import print_folds
+from .numbers import refuse_of_labels, score_numbers
 from .option_groups import command, option_group
 from .options import check_coverage, coverage_options, jobs_option, result_options
 from .plotting import checked_plot_path, plot_option, save_plot
@@ -57,7 +58,12 @@ _PARTS = {"held_out": "held out", "chosen_on": "used to tune its parameters", "f
     *coverage_options("Also score the smallest sets of classes that hold the right one"),
     jobs_option,
 )
-@result_options(plot_option("confusion matrix and calibration (of several labels: precision-recall curves)"))
+@result_options(
+    plot_option(
+        "confusion matrix and calibration (several labels: precision-recall curves; numbers: true against "
+        "predicted)"
+    )
+)
 def evaluate(
     head: str,
     store: str | None,
@@ -81,6 +87,9 @@ def evaluate(
     A head that gives several labels is scored by mean average precision (mAP), micro and macro F1 and the
     share of images whose labels are all right; with --folds, thresholds are chosen inside each fit too.
 
+    A head that predicts a number is scored by mean absolute error, root mean squared error and R²; with
+    --coverage by how often its prediction intervals hold the number.
+
     Intervals are at the 95% level: Wilson intervals for accuracy and recall, bootstrap intervals for the
     other scores. precision@1 and recall@5 are other names of accuracy and top-5 accuracy.
     """
@@ -102,6 +111,11 @@ def evaluate(
         raise click.UsageError(
             "--coverage scores the sets of one head, --folds several heads: give one of them"
         )
+    if isinstance(fitted, featstore.RegressionHead):
+        refuse_of_labels(table, by_class=by_class, jobs=jobs > 1)
+        shown = {"plot": plot, "force": force, "quiet": quiet, "as_json": as_json}
+        score_numbers(fitted, table, split=split, folds=folds, coverage=coverage, **shown)
+        return
     if split is None:
         split = "test" if fitted.choice["fitted_on"] else "all"
     if folds is None:

@@ -21,7 +21,7 @@ from .options import (
 from .printing import bar, example, note, print_json, share, short_path
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head, MultiLabelHead
+    from featstore import FeatureTable, Head, MultiLabelHead, RegressionHead
 
 __all__ = ["export"]
 
@@ -115,7 +115,10 @@ def export(
         click.echo("views     2: probabilities are averaged over the image and its mirror image")
     elif (of_head := described.head.get("test_views", 1)) > 1:
         click.echo(f"views     1: the image itself, while the head averages over {of_head}")
-    click.echo(f"output    probabilities: float32 (n, {len(model.classes):,})")
+    if model.target is not None:
+        click.echo(f"output    values: float32 (n, 1), {model.target}")
+    else:
+        click.echo(f"output    probabilities: float32 (n, {len(model.classes):,})")
     if model.thresholds is not None:
         click.echo("labels    several an image, each from its own probability on, as in model.json")
     if model.rejects_below:
@@ -124,7 +127,7 @@ def export(
 
 
 def _table(
-    head: "Head | MultiLabelHead", home: str | None, catalog: tuple[str, ...], *, asked: bool
+    head: "Head | MultiLabelHead | RegressionHead", home: str | None, catalog: tuple[str, ...], *, asked: bool
 ) -> "FeatureTable | None":
     """Open the features that the head was fitted on; None if not found, unless the user named them."""
     from featstore import FeatstoreError
@@ -151,6 +154,12 @@ def _print_verification(result: dict[str, Any]) -> None:
 
 
 def _difference(result: dict[str, Any]) -> str:
+    if "mae_model" in result:
+        return (
+            f"values differ by at most {result['largest_difference']:.2g}, on average by "
+            f"{result['mean_difference']:.2g}; mean absolute error {result['mae_model']:.4g}, of the head "
+            f"{result['mae_head']:.4g}"
+        )
     if "label_agreement" in result:
         return (
             f"probabilities differ by at most {result['largest_difference']:.2g}, on average by "

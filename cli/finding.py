@@ -17,7 +17,7 @@ from .options import trusted_types, wanted_corrections, wants_verified_reads
 from .printing import accuracy_text, corrections_text, note, share, short_path
 
 if TYPE_CHECKING:
-    from featstore import FeatureStore, FeatureTable, Head, MultiLabelHead
+    from featstore import FeatureStore, FeatureTable, Head, MultiLabelHead, RegressionHead
 
 __all__ = [
     "corrected",
@@ -100,14 +100,16 @@ def load_head(path: str) -> "Head":
     return Head.load(path, trusted=trusted_types())
 
 
-def load_any_head(path: str) -> "Head | MultiLabelHead":
-    """Load a head's file, whether it gives one label or several."""
+def load_any_head(path: str) -> "Head | MultiLabelHead | RegressionHead":
+    """Load a head's file, whether it gives one label, several or a number."""
     import featstore
 
     return featstore.load_head(path, trusted=trusted_types())
 
 
-def find_model(model: str, store: str | None, images: Sequence[str]) -> "str | Head | MultiLabelHead":
+def find_model(
+    model: str, store: str | None, images: Sequence[str]
+) -> "str | Head | MultiLabelHead | RegressionHead":
     """Return the head, or the path of the exported model, that is given before the images to classify."""
     from featstore.prediction import is_exported
 
@@ -155,7 +157,7 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
     return open_store(store).head_path(output)
 
 
-def save_head(head: "Head | MultiLabelHead", path: str, *, force: bool) -> None:
+def save_head(head: "Head | MultiLabelHead | RegressionHead", path: str, *, force: bool) -> None:
     """Save a head, and print a note of the one that it replaces."""
     note_replaced(path)
     head.save(path, overwrite=force)
@@ -179,13 +181,15 @@ def note_replaced(path: str) -> None:
     test = ""
     if old.test["n"] and "map" in old.test:
         test = f", test mAP {share(old.test['map'])}"
+    elif old.test["n"] and "mae" in old.test:
+        test = f", test mean absolute error {old.test['mae']:.4g}"
     elif old.test["n"]:
         test = f", test accuracy {accuracy_text(old.test, old.test['n'])}"
     note(f"replacing the head {short_path(path)} of {old.created}{test}")
 
 
 def find_table(
-    head: "Head | MultiLabelHead", home: str | None, catalog: tuple[str, ...] = ()
+    head: "Head | MultiLabelHead | RegressionHead", home: str | None, catalog: tuple[str, ...] = ()
 ) -> "FeatureTable":
     """Open the features that a head was trained on, with the given catalogs or else the head's own."""
     opened = open_store(home)

@@ -11,6 +11,7 @@ import click
 from .auto_head import AUTO, budget_option, choose_head, print_choice
 from .finding import output_path, save_head
 from .joining_spaces import choose_spaces, print_spaces
+from .numbers import fit_number, print_number_fit, refuse_of_labels
 from .option_groups import command, option_group
 from .options import (
     class_weight_option,
@@ -192,6 +193,9 @@ def fit(
     rbf fit a classifier for each label against all images without it, and choose the threshold
     of each label on validation. Near-duplicates in other splits are not looked for then.
 
+    If images have a number (`extract --target`), ridge (the default then), rbf and knn predict it, with
+    parameters chosen by squared error on validation.
+
     STORE may be omitted if the current folder has only one.
     """
     import featstore
@@ -203,16 +207,29 @@ def fit(
     if ray is not None and (spaces is not None or head == AUTO):
         given = "--spaces" if spaces is not None else "--head auto"
         raise click.UsageError(f"{given} compares many fits on this machine; --ray fits one head")
-    if table.label_separator:
-        refuse_of_one_label(
+    if table.label_separator or table.target_name:
+        refuse = refuse_of_labels if table.target_name else refuse_of_one_label
+        refuse(
             table, auto=head == AUTO, spaces=spaces, ray=ray is not None, plot=plot, tensorboard=tensorboard
         )
     check_tensorboard_folder(tensorboard)
     plot = checked_plot_path(plot, table, force=force)
     if ignore_weights:
         table = table.without_weights()
+    source = click.get_current_context().get_parameter_source("head")
+    if table.target_name and source is click.core.ParameterSource.DEFAULT:
+        head = "ridge"
     output = head.rpartition(":")[2] if output is None else output
     path = output_path(output, store.path, force=force, inputs=table.paths.tolist())
+    if table.target_name:
+        number_head = fit_number(table, head=head, params=dict(params) or None, quiet=quiet, **options)
+        save_head(number_head, path, force=force)
+        if as_json:
+            print_json({**number_head.to_dict(), "path": path})
+            return
+        print_number_fit(number_head)
+        echo(f"saved to {short_path(path)}")
+        return
     if table.label_separator:
         labels_head = fit_labels(table, head=head, params=dict(params) or None, quiet=quiet, **options)
         save_head(labels_head, path, force=force)

@@ -10,19 +10,25 @@ from featstore.messages import count
 from .printing import echo, setting_text, share
 
 if TYPE_CHECKING:
-    from featstore import Evaluation, LabelEvaluation
+    from featstore import Evaluation, LabelEvaluation, RegressionEvaluation
 
-__all__ = ["print_folds"]
+__all__ = ["print_folds", "print_how_folded"]
 
 
 def print_folds(evaluation: "Evaluation | LabelEvaluation", score: str) -> None:
     """Print how the folds were made, how far their scores differ, and which parameters they chose."""
+    least, most = (share(of(fold[score] for fold in evaluation.folds)) for of in (min, max))
+    print_how_folded(evaluation, f"{'mAP ' if score == 'map' else ''}{least} to {most}")
+    for label, n_images in evaluation.unjudged.items():
+        echo(
+            f"  {label} is not scored: its {count(n_images, 'image')} cannot be both held out and trained on"
+        )
+
+
+def print_how_folded(evaluation: "Evaluation | LabelEvaluation | RegressionEvaluation", scores: str) -> None:
+    """Print how the folds were made, and which parameters they chose."""
     folds, together = evaluation.folds, evaluation.together
-    least, most = (share(of(fold[score] for fold in folds)) for of in (min, max))
-    named = "mAP " if score == "map" else ""
-    click.echo(
-        f"  {len(folds)} folds, each predicted by a head fitted on the others: {named}{least} to {most}"
-    )
+    click.echo(f"  {len(folds)} folds, each predicted by a head fitted on the others: {scores}")
     kept = []
     if together["by"] != "image":
         kept.append(f"one {together['by']} ({evaluation.resampling['n']:,} in all)")
@@ -35,7 +41,3 @@ def print_folds(evaluation: "Evaluation | LabelEvaluation", score: str) -> None:
     settings = Counter(setting_text(fold["params"]) for fold in folds)
     if chosen := ", ".join(f"{setting} ({times}x)" for setting, times in settings.most_common() if setting):
         click.echo(f"  parameters: {chosen}")
-    for label, n_images in evaluation.unjudged.items():
-        echo(
-            f"  {label} is not scored: its {count(n_images, 'image')} cannot be both held out and trained on"
-        )

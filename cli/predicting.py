@@ -138,6 +138,9 @@ def predict(
     A head that gives several labels (`featstore fit` of a catalog with several an image) lists each label
     whose probability reaches its threshold, possibly none; with --labels-only as JSON.
 
+    A head that predicts a number (`featstore fit` of a catalog with one) gives that, with --coverage 0.95 and
+    an interval that holds the true one in 95% of images that are drawn as the held-out ones were.
+
     --coverage 0.95 lists for each image the labels that the right one is among in 95% of images that are
     drawn as the held-out ones were: few where the head is sure, more where it is not, never none.
 
@@ -175,8 +178,15 @@ def predict(
             f"{model} gives several labels an image, each from its own probability on; --top, --reject, "
             "--coverage, --sort-into and --overlay are for heads that give one: leave them out"
         )
+    if predictor.target is not None and (top > 1 or reject is not None or by_class or sort_into or overlay):
+        raise click.UsageError(
+            f"{model} predicts a number, {predictor.target}; --top, --reject, --by-class, --sort-into and "
+            "--overlay are for labels: leave them out"
+        )
     found = ImagePaths(images, is_null=is_null) if every_s is None else None
     kind = "labels" if labels_only else "json" if as_json else form or "table"
+    if predictor.target is not None and kind == "csv":
+        kind = "numbers"
     word = rejected_word(predictor.classes.tolist())
     lists = "labels" if gives_several else "set" if coverage is not None else ""
     writer = WRITERS[kind](min(top, len(predictor.classes)), word, lists=lists)

@@ -49,6 +49,8 @@ class _Table(Writer):
             if prediction.labels is not None:
                 given = [f"{printable(label)} {probability:.4f}" for label, probability in prediction.labels]
                 ranked = "  ".join(given) or "none"
+            if prediction.value is not None:
+                ranked = _number(prediction)
             result = f"unknown (rejected; {ranked})" if prediction.is_rejected else ranked
             at = "" if prediction.time_s is None else f"\t{prediction.time_s:.3f} s"
             click.echo(f"{printable(prediction.path)}{at}\t{result}")
@@ -56,6 +58,9 @@ class _Table(Writer):
 
 class _Labels(Writer):
     def write_prediction(self, prediction: "Prediction") -> None:
+        if prediction.value is not None:
+            click.echo(f"{prediction.value:.6g}")
+            return
         if prediction.labels is not None:
             click.echo(json_text([label for label, _ in prediction.labels]))
             return
@@ -105,6 +110,23 @@ class _Csv(Writer):
             self._has_header = True
 
 
+class _Numbers(_Csv):
+    """CSV of numbers, with the ends of their intervals if ``lists`` says so."""
+
+    def write_prediction(self, prediction: "Prediction") -> None:
+        self._header()
+        timed = [prediction.time_s] if self.lists_times else []
+        ends = list(prediction.interval or (None, None)) if self.lists else []
+        self._rows.writerow([prediction.path, *timed, prediction.value, *ends, prediction.reason])
+
+    def _header(self) -> None:
+        if not self._has_header:
+            timed = ["time_s"] if self.lists_times else []
+            ends = ["low", "high"] if self.lists else []
+            self._rows.writerow(["path", *timed, "value", *ends, "reason"])
+            self._has_header = True
+
+
 class _JsonLines(Writer):
     def write_prediction(self, prediction: "Prediction") -> None:
         click.echo(json_text(prediction.to_dict()))
@@ -132,7 +154,16 @@ WRITERS: dict[str, Callable[..., Writer]] = {
     "csv": _Csv,
     "jsonl": _JsonLines,
     "json": _Json,
+    "numbers": _Numbers,
 }
+
+
+def _number(prediction: "Prediction") -> str:
+    """Return a number with its interval, if there is one."""
+    if prediction.interval is None:
+        return f"{prediction.value:.6g}"
+    low, high = prediction.interval
+    return f"{prediction.value:.6g} ({low:.6g} to {high:.6g})"
 
 
 @dataclass

@@ -21,6 +21,7 @@ from .options import (
 from .printing import example, note
 
 if TYPE_CHECKING:
+    from featstore import Predictor
     from featstore.serving import ServedModel
 
 __all__ = ["serve"]
@@ -119,10 +120,13 @@ def _served(model: str, name: str, store: str | None, options: dict[str, Any]) -
     if is_exported(model):
         if trusted_types():
             raise click.UsageError("--trust is for heads; an exported model holds no types to trust")
-        return ServedModel(name=name, predictor=featstore.Predictor(model, **options))
+        exported = featstore.Predictor(model, **options)
+        _check_labels(exported, name)
+        return ServedModel(name=name, predictor=exported)
     path, home = find_head(model, store)
     head = load_any_head(path)
     predictor = featstore.Predictor(head, **options)
+    _check_labels(predictor, name)
     table = None
     if home is not None:
         try:
@@ -130,3 +134,11 @@ def _served(model: str, name: str, store: str | None, options: dict[str, Any]) -
         except (FeatstoreError, click.UsageError) as error:
             note(f"{name} is served without training photos beside predictions: {error}")
     return ServedModel(name=name, predictor=predictor, table=table)
+
+
+def _check_labels(predictor: "Predictor", name: str) -> None:
+    if predictor.target is not None:
+        raise click.UsageError(
+            f"{name} predicts a number, {predictor.target}; models that are served give labels. "
+            "`featstore predict` takes it"
+        )

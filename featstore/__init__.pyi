@@ -27,7 +27,9 @@ from .hashing import content_hash as content_hash
 from .heads import Head as Head
 from .heads import HeadInfo as HeadInfo
 from .heads import MultiLabelHead as MultiLabelHead
+from .heads import RegressionHead as RegressionHead
 from .heads import fit_labels as fit_labels
+from .heads import fit_regression as fit_regression
 from .heads import known_heads as known_heads
 from .heads import load_head as load_head
 from .heads import load_head_factory as load_head_factory
@@ -60,6 +62,7 @@ from .scoring import LabelEvaluation as LabelEvaluation
 from .scoring import LabelSuspect as LabelSuspect
 from .scoring import LabelSuspects as LabelSuspects
 from .scoring import LearningCurve as LearningCurve
+from .scoring import RegressionEvaluation as RegressionEvaluation
 from .scoring import SpaceChoice as SpaceChoice
 from .scoring import Suspect as Suspect
 from .scoring import Suspects as Suspects
@@ -69,8 +72,10 @@ from .scoring import compare as compare
 from .scoring import compare_labels as compare_labels
 from .scoring import cross_evaluate as cross_evaluate
 from .scoring import cross_evaluate_labels as cross_evaluate_labels
+from .scoring import cross_evaluate_regression as cross_evaluate_regression
 from .scoring import evaluate as evaluate
 from .scoring import evaluate_labels as evaluate_labels
+from .scoring import evaluate_regression as evaluate_regression
 from .scoring import find_label_suspects as find_label_suspects
 from .scoring import find_suspects as find_suspects
 from .scoring import leakage as leakage

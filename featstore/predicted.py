@@ -28,6 +28,10 @@ class Prediction:
     labels : tuple of (str, float) or None
         Of a head that gives several labels: those that are given, with their probabilities, best first; maybe
         none. ``label`` and ``probability`` are then None.
+    value : float or None
+        Of a head that predicts a number: the number. There is no label then.
+    interval : tuple of float or None
+        Where a coverage was asked for, both ends of the prediction interval around ``value``.
     reason : str or None
         Why the image could not be decoded.
     is_reused : bool
@@ -47,6 +51,8 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     set: tuple[tuple[str, float], ...] | None = None
     labels: tuple[tuple[str, float], ...] | None = None
+    value: float | None = None
+    interval: tuple[float, float] | None = None
     reason: str | None = None
     is_reused: bool = False
     time_s: float | None = None
@@ -54,7 +60,8 @@ class Prediction:
     @property
     def is_rejected(self) -> bool:
         """Whether the image was readable but no class is probable enough for an answer."""
-        return self.label is None and self.labels is None and self.reason is None
+        told = (self.label, self.labels, self.value, self.reason)
+        return all(one is None for one in told)
 
     @property
     def is_unknown(self) -> bool:
@@ -65,7 +72,8 @@ class Prediction:
         """Return the prediction as JSON values.
 
         The keys are path, label, probability and top; ``set``, only where a coverage was asked for;
-        ``labels``, only of a head that gives several; ``rejected``, true, only where no class is probable
+        ``labels``, only of a head that gives several; ``value`` and, where a coverage was asked for,
+        ``interval``, only of one that predicts a number; ``rejected``, true, only where no class is probable
         enough; ``reason``, only where there is one; ``time_s``, only of a video's frame.
         """
         data: dict[str, Any] = {
@@ -78,6 +86,10 @@ class Prediction:
             data["set"] = _listed(self.set)
         if self.labels is not None:
             data["labels"] = _listed(self.labels)
+        if self.value is not None:
+            data["value"] = self.value
+        if self.interval is not None:
+            data["interval"] = list(self.interval)
         if self.time_s is not None:
             data["time_s"] = self.time_s
         if self.is_rejected:

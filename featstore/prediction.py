@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.answering import Answering
 from featstore.backbones import Backbone
 from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_from_spec
 from featstore.errors import ExportError, HeadError, ImageError
@@ -17,7 +18,7 @@ from featstore.export.exported import is_exported
 from featstore.flow.loading import GivenItem
 from featstore.flow.stream import Group, Pass, stream_images
 from featstore.head_features import HeadFeatures
-from featstore.heads import Head, MultiLabelHead, checked_reject, in_sets, load_head
+from featstore.heads import AnyHead, MultiLabelHead, RegressionHead, checked_reject, load_head
 from featstore.images.in_memory import GivenImage, is_one_image
 from featstore.images.video import video_frames
 from featstore.predicted import Prediction
@@ -43,7 +44,7 @@ class Predictor:
 
     Parameters
     ----------
-    model : Head, MultiLabelHead, ExportedModel or path
+    model : Head, MultiLabelHead, RegressionHead, ExportedModel or path
         A fitted head, the file that one was saved in, an exported model, or its folder or file.
     store : FeatureStore or path, optional
         A store to reuse features from: images whose features are in the head's space, with all views that
@@ -62,9 +63,11 @@ class Predictor:
 
     Attributes
     ----------
-    model : Head, MultiLabelHead or ExportedModel
+    model : Head, MultiLabelHead, RegressionHead or ExportedModel
     classes : ndarray of shape (n_classes,), str
         The labels that can be predicted.
+    target : str or None
+        Name of the number that is predicted in place of labels, if one is.
     rejects_below : float
         The probability below which the answer is "unknown", unless a call overrides it.
 
@@ -95,7 +98,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Head | MultiLabelHead | ExportedModel | str | os.PathLike[str],
+        model: AnyHead | ExportedModel | str | os.PathLike[str],
         *,
         store: "FeatureStore | str | os.PathLike[str] | None" = None,
         backbone: Backbone | Sequence[Backbone] | None = None,
@@ -112,6 +115,7 @@ class Predictor:
         elif isinstance(model, ExportedModel) and (trust_model or imports):
             raise ExportError("give trust_model and imports of an exported model to ExportedModel.load")
         self.model = model
+        self.target: str | None = getattr(model, "target", None)
         self.classes: NDArray[np.str_] = model.classes
         # Of a model that gives several labels, the probability from which on each is given.
         self._thresholds = getattr(model, "thresholds", None)
@@ -211,6 +215,7 @@ class Predictor:
             head's own threshold; 0 always answers.
         coverage, by_class
             As for :meth:`featstore.Head.prediction_sets`: list in ``set`` the classes of this prediction set.
+            Of a head that predicts a number, ``coverage`` gives the ``interval`` that holds it so often.
         progress : callable, optional
             Called with the number of images done.
 
@@ -239,11 +244,17 @@ class Predictor:
                 "reject and coverage are for models that give one label; this one gives each label by its "
                 "own probability"
             )
+        if self.target is not None and (top > 1 or reject is not None or by_class):
+            raise HeadError(f"top, reject and by_class are for labels; this model predicts {self.target}")
+        sets = half_width = None
+        if coverage is not None and self.target is not None:
+            assert isinstance(self.model, RegressionHead | ExportedModel)
+            half_width = self.model.interval_half_width(coverage)
+        elif coverage is not None and not isinstance(self.model, MultiLabelHead | RegressionHead):
+            sets = self.model.set_thresholds(coverage=coverage, by_class=by_class)
         below = self.rejects_below if reject is None else checked_reject(reject)
-        thresholds = None
-        if coverage is not None and not isinstance(self.model, MultiLabelHead):
-            thresholds = self.model.set_thresholds(coverage=coverage, by_class=by_class)
-        found = self._stream(images, top, below, progress, thresholds)
+        answering = self._answering(top, below, set_thresholds=sets, half_width=half_width)
+        found = self._stream(images, answering, progress)
         return (prediction for prediction, _ in found)
 
     def stream_video(
@@ -275,15 +286,23 @@ class Predictor:
         self, images: Iterable[GivenImage], *, top: int = 1
     ) -> Iterator[tuple[Prediction, NDArray[Any] | None]]:
         """Yield each prediction with the features of view 0; None where there are none."""
-        return self._stream(images, top, self.rejects_below, None)
+        return self._stream(images, self._answering(top, self.rejects_below), None)
+
+    def _answering(self, top: int, below: float, **more: Any) -> Answering:
+        return Answering(
+            classes=self.classes,
+            predicts_number=self.target is not None,
+            top=top,
+            below=below,
+            thresholds=self._thresholds,
+            **more,
+        )
 
     def _stream(
         self,
         images: Iterable[GivenImage],
-        top: int,
-        below: float,
+        answering: Answering,
         progress: Callable[[int], None] | None,
-        thresholds: NDArray[np.float64] | None = None,
     ) -> Iterator[tuple[Prediction, NDArray[Any] | None]]:
         n_done = 0
         groups = stream_images(
@@ -297,41 +316,15 @@ class Predictor:
                 if image.reason is not None:
                     yield Prediction(path=image.item.path, reason=image.reason), None
                     continue
-                row = rows[at]
-                best = np.argsort(-row, kind="stable")
-                ranked = self._ranked(row, best[:top])
-                label, probability = ranked[0]
-                if self._thresholds is not None:
-                    given = best[row[best] >= self._thresholds[best]]
-                    prediction = Prediction(
-                        path=image.item.path,
-                        top=ranked,
-                        labels=self._ranked(row, given),
-                        is_reused=not image.views,
-                    )
-                    yield prediction, None if features is None else features[at, 0]
-                    at += 1
-                    continue
-                chosen = None if thresholds is None else best[in_sets(row[None], thresholds)[0, best]]
-                prediction = Prediction(
-                    path=image.item.path,
-                    label=None if probability < below else label,
-                    probability=probability,
-                    top=ranked,
-                    set=None if chosen is None else self._ranked(row, chosen),
-                    is_reused=not image.views,
-                )
+                prediction = answering.prediction(rows[at], image.item.path, is_reused=not image.views)
                 yield prediction, None if features is None else features[at, 0]
                 at += 1
             n_done += len(group.images)
             if progress is not None:
                 progress(n_done)
 
-    def _ranked(self, row: NDArray[Any], numbers: NDArray[np.intp]) -> tuple[tuple[str, float], ...]:
-        return tuple((str(self.classes[number]), float(row[number])) for number in numbers)
-
     def _probabilities(self, group: Group[GivenItem], features: NDArray[Any] | None) -> NDArray[Any]:
-        """Return the probabilities of the images that could be decoded, of shape (n, n_classes)."""
+        """Return probabilities (n, n_classes), or numbers (n, 1), of the images that could be decoded."""
         if features is None or isinstance(self.model, ExportedModel):
             return group.rows[0] if group.rows else np.empty((0, len(self.classes)))
         n_images = max(1, _BLOCK_ROWS // self._n_views)
@@ -341,7 +334,7 @@ class Predictor:
 
 
 def predict(
-    model: Head | MultiLabelHead | ExportedModel | str | os.PathLike[str],
+    model: AnyHead | ExportedModel | str | os.PathLike[str],
     images: Iterable[GivenImage],
     *,
     top: int = 1,
@@ -355,7 +348,7 @@ def predict(
 
     Parameters
     ----------
-    model : Head, MultiLabelHead, ExportedModel or path
+    model : Head, MultiLabelHead, RegressionHead, ExportedModel or path
         As for :class:`~featstore.Predictor`.
     images, top, reject, coverage, by_class, progress
         As for :meth:`Predictor.stream <featstore.Predictor.stream>`.
@@ -385,9 +378,9 @@ def predict(
     return Predictor(model, **options).stream(images, **labelled, progress=progress)
 
 
-def _block_probabilities(
-    head: "Head | MultiLabelHead", features: NDArray[Any], n_images: int
-) -> NDArray[np.float64]:
+def _block_probabilities(head: AnyHead, features: NDArray[Any], n_images: int) -> NDArray[np.float64]:
     """Return the probabilities of some images, computed as those of ``n_images``."""
     filled = np.concatenate([features, np.repeat(features[-1:], n_images - len(features), axis=0)])
+    if isinstance(head, RegressionHead):
+        return head.predict(filled[:, 0])[: len(features), np.newaxis]
     return head.predict_proba(filled if filled.shape[1] > 1 else filled[:, 0])[: len(features)]

@@ -7,7 +7,16 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
-from featstore.export.runtimes import ENCODED, ENCODED_SIGNATURE, IMAGES_SIGNATURE, INPUT, LABEL, OUTPUT
+from featstore.export.number_card import OPEN_NUMBER, number_scores, training_numbers
+from featstore.export.runtimes import (
+    ENCODED,
+    ENCODED_SIGNATURE,
+    IMAGES_SIGNATURE,
+    INPUT,
+    LABEL,
+    OUTPUT,
+    VALUES,
+)
 from featstore.heads import least_calibrating, n_calibrating, rejected_word, set_thresholds
 from featstore.messages import printable
 
@@ -124,16 +133,19 @@ def _title(described: ModelDescription) -> str:
     head, parts = described.head, described.spec.parts
     networks = " and ".join(part.architecture for part in parts)
     kind = "classes" if described.thresholds is None else "labels"
+    answers = _cell(described.target or f"{len(described.classes)} {kind}")
     rounded = "" if described.quantization is None else f", rounded to {described.quantization}"
     return (
-        f"# {_cell(head['catalog'] or networks)}: {len(described.classes)} {kind} of images\n\n"
-        f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to probabilities, "
+        f"# {_cell(head['catalog'] or networks)}: {answers} of images\n\n"
+        f"`{described.file}` is {_FORMATS[described.runtime]}{rounded}: from pixels to {_answer(described)}, "
         f"{networks} with the head {head['name']} on it. Written by featstore "
         f"{described.versions['featstore']} on {described.created}.\n"
     )
 
 
 def _classes(described: ModelDescription) -> str:
+    if described.target is not None:
+        return training_numbers(described)
     counts = described.head["counts"]
     if described.thresholds is not None:
         return _labels(described, described.thresholds)
@@ -165,6 +177,8 @@ def _labels(described: ModelDescription, thresholds: Sequence[float]) -> str:
 
 
 def _scores(described: ModelDescription) -> str:
+    if described.target is not None:
+        return number_scores(described)
     head = described.head
     if described.thresholds is not None:
         lines = [f"- {split}: {_label_scores(head[split])}" for split in ("validation", "test")]
@@ -217,14 +231,22 @@ def _sets(described: ModelDescription) -> list[str]:
 def _input(described: ModelDescription) -> str:
     height, width = described.size_px
     rows = "each row with the sum 1" if described.thresholds is None else "each label by itself"
+    output = f"`{OUTPUT}`: (n, {len(described.classes)}) float32, {rows}, in the order of `labels.txt`"
+    if described.target is not None:
+        output = f"`{VALUES}`: (n, 1) float32, {_cell(described.target)} of each image"
     return (
         "## Input and output\n\n"
         f"Input `{INPUT}`: (n, {height}, {width}, 3) uint8, RGB from 0 to 255, height by width. An image is "
         f"turned upright as its EXIF or XMP says, laid on white where it is transparent, and "
         f"{_RESIZE[described.resize]}{_kept(described.spec.parts[0])}, {_filtered(described.spec.parts[0])}: "
         f"`{PHOTO}` does all of this. Pixels are scaled inside.{_VIEWS[described.test_views]}\n\n"
-        f"Output `{OUTPUT}`: (n, {len(described.classes)}) float32, {rows}, in the order of `labels.txt`.\n"
+        f"Output {output}.\n"
     )
+
+
+def _answer(described: ModelDescription) -> str:
+    """Return what a model's output is called."""
+    return OUTPUT if described.target is None else VALUES
 
 
 def _kept(spec: BackboneSpec) -> str:
@@ -242,6 +264,8 @@ def _use(described: ModelDescription) -> str:
     height, width = described.size_px
     opened = _OPEN if described.thresholds is None else _OPEN_SEVERAL
     imports, run = _RUN_CODE[described.runtime]
+    if described.target is not None:
+        opened, run = OPEN_NUMBER, run.replace(OUTPUT, VALUES)
     label = _LABEL
     if described.rejects_below:
         word = rejected_word(described.classes)
@@ -257,13 +281,14 @@ def _use(described: ModelDescription) -> str:
         f"## Use\n\nIn this folder, where `{PHOTO}` reads a photo of any kind as featstore does (with NumPy "
         f"and Pillow, and with pillow-heif for HEIC):\n\n```python\n{code}```\n"
     )
-    label_too = f" and `{LABEL}`, which is empty for unknown" if described.thresholds is None else ""
+    has_label = described.thresholds is None and described.target is None
+    label_too = f" and `{LABEL}`, which is empty for unknown" if has_label else ""
     if described.runtime == "saved_model":
         text += (
             f"\nThe signature `{ENCODED_SIGNATURE}` takes encoded JPEG, PNG, GIF or BMP files as "
             f"`{ENCODED}`: "
             'over TensorFlow Serving\'s REST `{"instances": [{"b64": "…"}]}`. It answers with '
-            f"`{OUTPUT}`{label_too}. It decodes in the graph, and does not "
+            f"`{_answer(described)}`{label_too}. It decodes in the graph, and does not "
             f"turn images as their EXIF says. `{IMAGES_SIGNATURE}` takes pixels, such as `{PHOTO}` gives.\n"
         )
     return text
@@ -291,6 +316,12 @@ def _verification(described: ModelDescription) -> str:
 
 
 def _difference(result: Mapping[str, Any]) -> str:
+    if "mae_model" in result:
+        return (
+            f"- largest difference of a number {result['largest_difference']:.2g}, mean over the photos "
+            f"{result['mean_difference']:.2g}\n"
+            f"- mean absolute error {result['mae_model']:.4g}, of the head {result['mae_head']:.4g}"
+        )
     if "label_agreement" in result:
         same = (
             f"- the same decision on {result['label_agreement']:.1%} of all labels\n"

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import BackboneError, ExportError, FormatVersionError
-from featstore.heads import are_held_out
+from featstore.heads import are_held_out, are_held_out_errors
 from featstore.io.manifest import refuse_newer
 
 __all__ = [
@@ -26,9 +26,10 @@ DESCRIPTION = "model.json"
 """The file's name, beside the model."""
 
 FORMAT = "featstore-model"
-FORMAT_VERSION = 2
-# Models that give one label are described as before; readers of 1 would take others for such.
-_OF_ONE_LABEL = 1
+FORMAT_VERSION = 3
+# Models that give one label are described as before, and several as by version 2; earlier readers would take
+# others for such.
+_OF_ONE_LABEL, _OF_SEVERAL = 1, 2
 
 RUNTIMES: Mapping[str, str] = {
     "saved_model": "saved_model.pb",
@@ -55,7 +56,7 @@ class ModelDescription:
     files : dict of str to str
         SHA-256 of each file of the model, by its path in the folder, with ``/``.
     classes : tuple of str
-        The labels, in the order of the probabilities.
+        The labels, in the order of the probabilities; none of a model that predicts a number.
     spec : BackboneSpec or JoinedSpec
         The backbones inside of it. Images come in the ``size_px`` of its parts, by their ``resize`` rule;
         all parts have the same.
@@ -66,13 +67,16 @@ class ModelDescription:
         In [0, 1): where the most probable class is less probable, the answer is "unknown"; 0 always answers.
     thresholds : tuple of float, optional
         Of a model that gives several labels, the probability from which on each of ``classes`` is given.
+    target : str, optional
+        Of a model that predicts a number, its name.
     quantization : {"float16", "int8"} or None
         How the weights, and with ``"int8"`` the activations, were rounded.
     head : dict
         Which head it was: ``name``, ``params``, ``catalog``, ``created``, ``counts``, ``split_rule``,
         ``validation``, ``test``, ``train_views``, ``test_views``, ``reject`` and ``held_out``, as in
         :class:`featstore.Head`; the last is empty for a model with other views or ``"int8"``. Of one that
-        gives several labels, what :class:`featstore.MultiLabelHead` has of these, and ``n_images``.
+        gives several labels, what :class:`featstore.MultiLabelHead` has of these, and ``n_images``; of one
+        that predicts a number, what :class:`featstore.RegressionHead` has, and ``held_out_errors``.
     verification : dict
         How far its probabilities are from the head's (see :func:`featstore.export.verification.verify`); or
         ``{"skipped": reason}``.
@@ -95,6 +99,7 @@ class ModelDescription:
     test_views: int = 1
     rejects_below: float = 0.0
     thresholds: tuple[float, ...] | None = None
+    target: str | None = None
     quantization: str | None = None
     head: dict[str, Any] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
@@ -107,10 +112,13 @@ class ModelDescription:
             "runtime": self.runtime in RUNTIMES,
             "file": self.file in self.files,
             "files": all(isinstance(text, str) for text in texts) and all(map(_is_inside, self.files)),
-            "classes": len({*self.classes} - {""}) == len(self.classes) > 1,
+            "target": self.target is None or (isinstance(self.target, str) and self.target != ""),
+            "classes": len({*self.classes} - {""}) == len(self.classes)
+            and (len(self.classes) > 1 if self.target is None else not self.classes),
             "spec": len({(*part.picture.items(),) for part in self.spec.parts}) == 1,
             "test_views": self.test_views in (1, 2),
-            "head": are_held_out(self.head.get("held_out", {}), self.classes),
+            "head": are_held_out(self.head.get("held_out", {}), self.classes)
+            and are_held_out_errors(self.head.get("held_out_errors", [])),
             "thresholds": self.thresholds is None or _are_shares(self.thresholds, len(self.classes)),
             "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,
         }
@@ -130,11 +138,14 @@ class ModelDescription:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``model.json``; its keys are stable."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
-        if self.thresholds is None:
-            del own["thresholds"]
+        for name in ("thresholds", "target"):
+            if own[name] is None:
+                del own[name]
+        version = _OF_ONE_LABEL if self.thresholds is None else _OF_SEVERAL
+        values = "probabilities" if self.target is None else "values"
         return {
             "format": FORMAT,
-            "format_version": _OF_ONE_LABEL if self.thresholds is None else FORMAT_VERSION,
+            "format_version": version if self.target is None else FORMAT_VERSION,
             **own,
             "classes": list(self.classes),
             "size_px": list(self.size_px),
@@ -142,7 +153,7 @@ class ModelDescription:
             "fingerprint": self.spec.fingerprint,
             "spec": self.spec.to_dict(),
             "input": {"shape": [None, *self.size_px, 3], "dtype": "uint8", "channels": "RGB, 0 to 255"},
-            "output": {"shape": [None, len(self.classes)], "dtype": "float32", "values": "probabilities"},
+            "output": {"shape": [None, len(self.classes) or 1], "dtype": "float32", "values": values},
         }
 
     def to_json(self) -> str:
@@ -158,12 +169,12 @@ class ModelDescription:
         refuse_newer("it", version, FORMAT_VERSION)
         try:
             # Models were written without test_views while there was but one.
-            late = ("test_views", "thresholds")
+            late = ("test_views", "thresholds", "target")
             values = {one.name: data[one.name] for one in fields(cls) if one.name not in late}
             if data.get("thresholds") is not None:
                 values["thresholds"] = tuple(data["thresholds"])
             values |= {"classes": tuple(data["classes"]), "spec": spec_from_dict(data["spec"])}
-            values["test_views"] = data.get("test_views", 1)
+            values |= {"test_views": data.get("test_views", 1), "target": data.get("target")}
             description = cls(**values)
         except (AttributeError, BackboneError, KeyError, TypeError) as error:
             raise ExportError(f"it is incomplete: {error}") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featstore.errors import ExportError
 from featstore.export.description import DESCRIPTION, ModelDescription, file_digests, read_description
 from featstore.export.runtimes import Runtime, open_runtime
-from featstore.heads import set_thresholds
+from featstore.heads import interval_half_width, set_thresholds
 
 __all__ = ["ExportedModel", "is_exported"]
 
@@ -107,12 +107,26 @@ class ExportedModel:
         return cls(description, path=folder, trust_model=trust_model, imports=imports)
 
     def __repr__(self) -> str:
-        return f"<ExportedModel {self.runtime}: {len(self.classes)} classes by {self.description.spec.name}>"
+        answers = f"{len(self.classes)} classes" if self.target is None else self.target
+        return f"<ExportedModel {self.runtime}: {answers} by {self.description.spec.name}>"
 
     @property
     def classes(self) -> NDArray[np.str_]:
         """The labels, in the order of the probabilities, str of shape (n_classes,)."""
         return np.array(self.description.classes, np.str_)
+
+    @property
+    def target(self) -> str | None:
+        """The name of the number that the model predicts in place of labels, if it does; else None."""
+        return self.description.target
+
+    def interval_half_width(self, coverage: float) -> float:
+        """Return that of the head, as :meth:`featstore.RegressionHead.interval_half_width` does."""
+        return interval_half_width(
+            self.description.head.get("held_out_errors", []),
+            coverage=coverage,
+            name=f"the exported model {self.path}",
+        )
 
     @property
     def thresholds(self) -> NDArray[np.float64] | None:
@@ -166,7 +180,8 @@ class ExportedModel:
         Yields
         ------
         ndarray of shape (n, n_classes), float32
-            Probabilities: each row has the sum 1, unless the model gives several labels.
+            Probabilities: each row has the sum 1, unless the model gives several labels; or numbers, of
+            shape (n, 1).
 
         Raises
         ------

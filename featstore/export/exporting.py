@@ -23,7 +23,7 @@ from featstore.export.photos import choose, read_photos
 from featstore.export.pictures import check_pictures
 from featstore.export.verification import check_tolerance, verify
 from featstore.extras import check_extra
-from featstore.heads import Head, MultiLabelHead, load_head
+from featstore.heads import AnyHead, Head, MultiLabelHead, RegressionHead, load_head
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
@@ -50,7 +50,7 @@ _CALIBRATION_PHOTOS = 200
 
 
 def export_head(
-    head: Head | MultiLabelHead | str | os.PathLike[str],
+    head: AnyHead | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     format: str = "saved_model",  # noqa: A002
@@ -76,10 +76,11 @@ def export_head(
 
     Parameters
     ----------
-    head : Head, MultiLabelHead or path
+    head : Head, MultiLabelHead, RegressionHead or path
         A linear head: ``centroid``, ``lda``, ``logistic``, ``ridge``, ``sgd``, ``softmax``, ``svm`` or
         a linear classifier of your own; ``mlp``; ``rbf``; or one that was imported or extended. Of one that
-        gives several labels, each probability is a sigmoid, and ``model.json`` has the thresholds.
+        gives several labels, each probability is a sigmoid, and ``model.json`` has the thresholds. Of heads
+        that predict a number, ``ridge`` and ``rbf``; the output is the number then, called ``values``.
     out : path_like
         Folder to create. Beside the model it gets ``labels.txt``, ``model.json``, ``photo.py``, which reads
         photos for it, and ``model_card.md`` with a program that labels one. It is written under another name
@@ -144,10 +145,11 @@ def export_head(
     check_outside_stores(out)
     place = os.path.realpath(os.fspath(out))
     check_place(place, overwrite=overwrite)
-    if not isinstance(head, Head | MultiLabelHead):
+    if not isinstance(head, AnyHead):
         head = load_head(os.fspath(head))
-    if isinstance(head, MultiLabelHead) and quantize == "int8":
-        raise ExportError("int8 rounds more than the thresholds of several labels tolerate; use float16")
+    if not isinstance(head, Head) and quantize == "int8":
+        kind = "the thresholds of several labels" if isinstance(head, MultiLabelHead) else "numbers"
+        raise ExportError(f"int8 rounds more than {kind} tolerate; use float16")
     form = head_form(head)
     if quantize == "int8" and (
         isinstance(form, KernelForm) or (isinstance(form, GatedForm) and form.has_kernel)
@@ -156,7 +158,11 @@ def export_head(
             f"int8 rounds features too much for the distances of the head {head.name}; use float16, or a "
             f"linear head: {', '.join(LINEAR_HEADS)}"
         )
-    seen = head if test_views is None else replace(head, test_views=test_views)
+    if isinstance(head, RegressionHead) and test_views not in (None, 1):
+        raise ExportError(f"a head that predicts a number looks at one view; found test_views={test_views}")
+    seen = head
+    if test_views is not None and not isinstance(head, RegressionHead):
+        seen = replace(head, test_views=test_views)
     check_pictures(seen.spec, seen.test_views)
     labels = labels_text(head.classes.tolist())
     if table is not None:
@@ -177,7 +183,8 @@ def export_head(
         )
         written = ExportedModel(described, path=folder, **code)
         described = replace(described, verification=_verified(written, seen, table, verify, progress))
-        write_text(os.path.join(folder, LABELS), labels)
+        if labels:
+            write_text(os.path.join(folder, LABELS), labels)
         write_text(os.path.join(folder, CARD), model_card(described))
         write_text(os.path.join(folder, PHOTO), photo_module())
         write_text(os.path.join(folder, DESCRIPTION), described.to_json())
@@ -195,7 +202,7 @@ def _check_choices(format: str, quantize: str | None, *, runs: bool) -> None:  #
     check_extra(format, f"the format {format}", *needed)
 
 
-def _samples(head: Head | MultiLabelHead, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
+def _samples(head: AnyHead, table: "FeatureTable | None") -> list[NDArray[np.uint8]]:
     if table is None:
         raise ExportError(
             "int8 finds the ranges of the activations on training photos, and no store locates them; "
@@ -212,7 +219,7 @@ def _samples(head: Head | MultiLabelHead, table: "FeatureTable | None") -> list[
 
 
 def _fused(
-    head: Head | MultiLabelHead,
+    head: AnyHead,
     form: LinearForm | GatedForm | KernelForm | NetworkForm,
     weights: WeightsFiles | None,
     *,
@@ -223,6 +230,8 @@ def _fused(
     whole: dict[str, Any] = {"centre": feature_centre(head)}
     if isinstance(head, MultiLabelHead):
         whole["gives_several"] = True
+    elif isinstance(head, RegressionHead):
+        whole["predicts_number"] = True
     else:
         whole["temperature"] = head.temperature or 1.0
     try:
@@ -268,7 +277,7 @@ def _fused(
 
 def _written(
     model: Any,
-    head: Head | MultiLabelHead,
+    head: AnyHead,
     folder: str,
     *,
     runtime: str,
@@ -291,6 +300,8 @@ def _written(
     if isinstance(head, MultiLabelHead):
         thresholds = tuple(head.thresholds.tolist())
         essentials["thresholds"] = [*thresholds]
+    if target := getattr(head, "target", None):
+        essentials["target"] = target
     write_model(model, folder, runtime=runtime, essentials=essentials, quantize=quantize, samples=samples)
     packages = (
         "keras",
@@ -307,16 +318,22 @@ def _written(
         rejects_below=head.rejects_below,
         quantization=quantize,
         thresholds=thresholds,
+        target=target,
         head=_described(head, test_views=test_views, quantize=quantize),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"featstore": __version__, **{package: metadata.version(package) for package in packages}},
     )
 
 
-def _described(head: Head | MultiLabelHead, *, test_views: int, quantize: str | None) -> dict[str, Any]:
+def _described(head: AnyHead, *, test_views: int, quantize: str | None) -> dict[str, Any]:
     """Return what a description says of its head."""
     head_data = head.to_dict()
-    kept = ("params", "catalog", "created", "seed", "counts", "split_rule", "validation", "test")
+    kept = ["params", "catalog", "created", "seed", "split_rule", "validation", "test"]
+    if isinstance(head, RegressionHead):
+        kept += ["n_images", "train_numbers", "held_out_errors"]
+        own = {name: head_data[name] for name in kept}
+        return {"name": head.name, **own, "choice": {"fitted_on": head.fitted_on}}
+    kept.append("counts")
     described = {"name": head.name, **{name: head_data[name] for name in kept}}
     if isinstance(head, MultiLabelHead):
         own = {name: head_data[name] for name in ("n_images", "train_views", "test_views")}
@@ -332,7 +349,7 @@ def _described(head: Head | MultiLabelHead, *, test_views: int, quantize: str | 
 
 def _verified(
     model: ExportedModel,
-    head: Head | MultiLabelHead,
+    head: AnyHead,
     table: "FeatureTable | None",
     wanted: bool,
     progress: Callable[[int, int], Any] | None,

@@ -1,4 +1,4 @@
-"""Fusion of a head and its backbone into one Keras model, from uint8 pixels to probabilities."""
+"""Fusion of a head and its backbone into one Keras model, from uint8 pixels to probabilities, or a number."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.export.head_layers import form_layers
-from featstore.export.runtimes import INPUT, OUTPUT
+from featstore.export.runtimes import INPUT, OUTPUT, VALUES
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
@@ -26,6 +26,7 @@ def fuse(
     centre: NDArray[np.float64],
     temperature: float = 1.0,
     gives_several: bool = False,
+    predicts_number: bool = False,
 ) -> Any:
     """Put a head's form on its backbone, using Keras' own layers only."""
     # softmax(x W' / T + b / T) with the scaling of the features x folded into W and b; for heads on unit-
@@ -33,7 +34,8 @@ def fuse(
     # variance around a large mean), x is first shifted by centre, float64 of shape (feature_dim,).
     # Features are not rounded to the store's dtype.
     pixels = keras.Input(network.input.shape[1:], dtype="uint8", name=INPUT)
-    return keras.Model(pixels, _probabilities(network(pixels), form, centre, temperature, gives_several))
+    scores = form_layers(network(pixels), form, centre=centre, temperature=temperature)
+    return keras.Model(pixels, _answer(scores, gives_several, predicts_number))
 
 
 def head_model(
@@ -43,20 +45,17 @@ def head_model(
     centre: NDArray[np.float64],
     temperature: float = 1.0,
     gives_several: bool = False,
+    predicts_number: bool = False,
 ) -> Any:
     """Return a head as a separate model, from float32 features (n, feature_dim) to probabilities."""
     features = keras.Input((feature_dim,), dtype="float32")
-    return keras.Model(features, _probabilities(features, form, centre, temperature, gives_several))
-
-
-def _probabilities(
-    features: Any,
-    form: LinearForm | GatedForm | KernelForm | NetworkForm,
-    centre: NDArray[np.float64],
-    temperature: float,
-    gives_several: bool,
-) -> Any:
     scores = form_layers(features, form, centre=centre, temperature=temperature)
+    return keras.Model(features, _answer(scores, gives_several, predicts_number))
+
+
+def _answer(scores: Any, gives_several: bool, predicts_number: bool) -> Any:
+    if predicts_number:
+        return keras.layers.Identity(dtype="float32", name=VALUES)(scores)
     if gives_several:
         return keras.layers.Activation("sigmoid", dtype="float32", name=OUTPUT)(scores)
     return keras.layers.Softmax(dtype="float32", name=OUTPUT)(scores)

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ExportError
-from featstore.heads import Head, MultiLabelHead
+from featstore.heads import AnyHead, Head, MultiLabelHead, RegressionHead
 from featstore.heads.forms.gated import GatedForm
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm, linear_form
+from featstore.heads.forms.neighbors import NeighborForm
 from featstore.heads.forms.network import NetworkForm
 
 __all__ = ["LINEAR_HEADS", "feature_centre", "head_form"]
@@ -20,9 +21,18 @@ LINEAR_HEADS = ("centroid", "lda", "logistic", "ridge", "sgd", "softmax", "svm")
 _FLOAT32 = 1e-6
 
 
-def head_form(head: Head | MultiLabelHead) -> LinearForm | GatedForm | KernelForm | NetworkForm:
+def head_form(
+    head: AnyHead,
+) -> LinearForm | GatedForm | KernelForm | NetworkForm:
     """Return the form of a head that becomes layers; raise ExportError if it has none."""
     if isinstance(head, MultiLabelHead):
+        return head.form
+    if isinstance(head, RegressionHead):
+        if isinstance(head.form, NeighborForm):
+            raise ExportError(
+                f"the head {head.name} cannot be expressed as layers of a network; of heads that predict a "
+                "number ridge and rbf can: fit one of these"
+            )
         return head.form
     form = head.form or _form_of_estimator(head)
     if form is None:
@@ -50,9 +60,9 @@ def _form_of_estimator(head: Head) -> LinearForm | None:
     )
 
 
-def feature_centre(head: Head | MultiLabelHead) -> NDArray[np.float64]:
+def feature_centre(head: AnyHead) -> NDArray[np.float64]:
     """Return the mean of the head's scaler, or zero."""
-    if isinstance(head, MultiLabelHead):
+    if isinstance(head, MultiLabelHead | RegressionHead):
         own = head.form.mean if isinstance(head.form, LinearForm) else None
         return np.zeros(head.feature_dim) if own is None else own
     first = getattr(head.plain_estimator, "steps", [("", None)])[0][1]

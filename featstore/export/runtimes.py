@@ -22,13 +22,14 @@ __all__ = [
     "INPUT",
     "LABEL",
     "OUTPUT",
+    "VALUES",
     "Runtime",
     "open_encoded",
     "open_runtime",
 ]
 
-INPUT, OUTPUT = "images", "probabilities"
-"""What the model's input and output are called, where the format has names for them."""
+INPUT, OUTPUT, VALUES = "images", "probabilities", "values"
+"""What the model's input and output, of numbers the last, are called, where the format has names for them."""
 
 ENCODED_SIGNATURE, IMAGES_SIGNATURE = "serving_default", "serving_images"
 """The signatures of a SavedModel: the first takes encoded files, the second pixels."""
@@ -81,7 +82,7 @@ def open_encoded(folder: str) -> Callable[[bytes], _Rows | None]:
             outputs = model.signatures[ENCODED_SIGNATURE](**{ENCODED: tf.constant([data])})
         except tf.errors.InvalidArgumentError:
             return None
-        return np.asarray(outputs[OUTPUT].numpy()[0], np.float32)
+        return np.asarray(_answer(outputs).numpy()[0], np.float32)
 
     return forward
 
@@ -110,9 +111,14 @@ def _saved_model(path: str) -> Runtime:
     model = tf.saved_model.load(path)
 
     def forward(pixels: _Pixels) -> Any:
-        return model.signatures[IMAGES_SIGNATURE](**{INPUT: tf.constant(pixels)})[OUTPUT].numpy()
+        return _answer(model.signatures[IMAGES_SIGNATURE](**{INPUT: tf.constant(pixels)})).numpy()
 
     return _Each(forward)
+
+
+def _answer(outputs: Mapping[str, Any]) -> Any:
+    """Return a SavedModel's probabilities or numbers."""
+    return outputs[OUTPUT] if OUTPUT in outputs else outputs[VALUES]
 
 
 def _onnx(path: str) -> Runtime:

@@ -22,6 +22,7 @@ def write_saved_model(
     picture: Mapping[str, Any],
     rejects_below: float,
     gives_several: bool = False,
+    output: str = OUTPUT,
 ) -> None:
     """Write a SavedModel for TensorFlow Serving, with a signature for encoded files and one for pixels."""
     # Decoding in the graph is nearly featstore's: tf.io decodes, and the same antialiased resize
@@ -33,8 +34,8 @@ def write_saved_model(
 
     def answer(pixels: Any) -> dict[str, Any]:
         probabilities = model(pixels, training=False)
-        if gives_several:
-            return {OUTPUT: probabilities}
+        if gives_several or not classes:
+            return {output: probabilities}
         best = tf.gather(labels, tf.argmax(probabilities, axis=-1))
         is_sure = tf.reduce_max(probabilities, axis=-1) >= rejects_below
         return {OUTPUT: probabilities, LABEL: tf.where(is_sure, best, "")}

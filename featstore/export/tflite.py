@@ -29,12 +29,13 @@ def write_tflite(
     quantize: str | None = None,
     samples: Sequence[NDArray[np.uint8]] = (),
     averages: bool = False,
+    output: str = OUTPUT,
 ) -> None:
     """Write a model for LiteRT with built-in operations only; "int8" calibrates on ``samples``."""
     with tempfile.TemporaryDirectory() as folder:
         signature = [tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, name=INPUT)]
         forward = tf.function(
-            lambda images: {OUTPUT: model(images, training=False)}, input_signature=signature
+            lambda images: {output: model(images, training=False)}, input_signature=signature
         )
         archive = keras.export.ExportArchive()
         archive.track(model)

@@ -10,12 +10,12 @@ from featstore.backbones.devices import gpu_in_sight
 from featstore.errors import VerificationError
 from featstore.export.photos import choose, read_photos
 from featstore.export.runtimes import open_encoded
-from featstore.heads import MultiLabelHead
+from featstore.heads import MultiLabelHead, RegressionHead
 from featstore.heads.multilabel.scores import score_values
 
 if TYPE_CHECKING:
     from featstore.export.exported import ExportedModel
-    from featstore.heads import Head
+    from featstore.heads import AnyHead
     from featstore.store.table import FeatureTable
 
 __all__ = ["check_tolerance", "compare", "verify"]
@@ -30,6 +30,9 @@ _LIMIT = 1000
 # the store to half precision (1e-4 on flowers), by GPUs (TensorFlow's TF32) or in bfloat16 (0.1 on flowers).
 _EXACT, _STORED_HALF, _GPU, _BFLOAT16 = 1e-3, 1e-2, 0.05, 0.25
 
+# Of numbers, over that of probabilities: another network gives numbers that are wrong by all of their spread.
+_OF_NUMBERS = 10
+
 # Of models with rounded weights: the mean over the photos of the largest difference, and the share of photos
 # with the same most probable class. One photo near a boundary may well change sides; many may not.
 _ROUNDED = {"float16": (0.01, 0.98), "int8": (0.1, 0.9)}
@@ -37,7 +40,7 @@ _ROUNDED = {"float16": (0.01, 0.98), "int8": (0.1, 0.9)}
 
 def verify(
     model: "ExportedModel",
-    head: "Head | MultiLabelHead",
+    head: "AnyHead",
     table: "FeatureTable",
     *,
     progress: Progress | None = None,
@@ -46,7 +49,8 @@ def verify(
     # Up to 1,000 photos of the test split whose files still have the catalog's content, against
     # Head.predict_proba of the stored features of all views that the head uses. Of a head fitted on no
     # images, a network's own classifier, any photos do.
-    split = "test" if any(head.counts.get("train", {}).values()) else "all"
+    has_images = isinstance(head, RegressionHead) or any(head.counts.get("train", {}).values())
+    split = "test" if has_images else "all"
     photos = choose(table, split, head.split_rule, limit=_LIMIT)
     encoded = open_encoded(model.path) if model.runtime == "saved_model" else None
     rows: list[int] = []
@@ -78,7 +82,7 @@ def verify(
         "n": len(rows),
         "n_lost": len(photos) - len(rows),
         **compared(wanted, np.concatenate(parts), np.arange(len(rows))),
-        "tolerance": _tolerance(model, table),
+        "tolerance": _tolerance(model, table, head),
     }
     if encoded is not None:
         there = [number for number, row in enumerate(of_files) if row is not None]
@@ -90,12 +94,15 @@ def verify(
 
 
 def _comparison(
-    head: "Head | MultiLabelHead", table: "FeatureTable"
+    head: "AnyHead", table: "FeatureTable"
 ) -> Callable[[NDArray[Any], NDArray[Any], NDArray[np.intp]], dict[str, float]]:
     """Return what compares the probabilities of some of a table's photos."""
     if isinstance(head, MultiLabelHead):
         has, thresholds = head.label_sets_of(table), head.thresholds
         return lambda wanted, found, at: compare_several(wanted, found, has[at], thresholds)
+    if isinstance(head, RegressionHead):
+        true = head.target_of(table)
+        return lambda wanted, found, at: compare_numbers(wanted, found, true[at])
     labels, classes = head.labels_of(table), head.classes
     return lambda wanted, found, at: compare(wanted, found, labels[at], classes)
 
@@ -116,6 +123,19 @@ def compare_several(
         "label_agreement": float(((wanted >= thresholds) == (probabilities >= thresholds)).mean()),
         "map_head": maps[0],
         "map_model": maps[1],
+    }
+
+
+def compare_numbers(wanted: NDArray[Any], found: NDArray[Any], true: NDArray[np.float64]) -> dict[str, float]:
+    """Compare two arrays of numbers, both of shape (n, 1)."""
+    values = np.asarray(found, np.float64)
+    difference = np.abs(values - wanted)[:, 0]
+    errors = [float(np.abs(one[:, 0] - true).mean()) for one in (wanted, values)]
+    return {
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "mae_head": errors[0],
+        "mae_model": errors[1],
     }
 
 
@@ -151,15 +171,26 @@ def check_tolerance(result: dict[str, Any]) -> None:
         )
 
 
-def _probabilities(head: "Head | MultiLabelHead", table: "FeatureTable") -> NDArray[np.float64]:
+def _probabilities(head: "AnyHead", table: "FeatureTable") -> NDArray[np.float64]:
+    if isinstance(head, RegressionHead):
+        return head.predict(table.X)[:, np.newaxis]
     if head.test_views == 1:
         return head.predict_proba(table.X)
     views = table.with_views(head.test_views).X
     return head.predict_proba(views.reshape(len(table), head.test_views, -1))
 
 
-def _tolerance(model: "ExportedModel", table: "FeatureTable") -> dict[str, float]:
-    """Return the tolerances, by the keys of :func:`compare`."""
+def _tolerance(model: "ExportedModel", table: "FeatureTable", head: "AnyHead") -> dict[str, float]:
+    """Return the tolerances, by the keys of :func:`compare`; of numbers in their own unit."""
+    if not isinstance(head, RegressionHead):
+        return _tolerated(model, table)
+    # In standard deviations, and a multiple: no softmax flattens the differences of scores.
+    unit, allowed = head.train_numbers["std"], _tolerated(model, table)
+    shares = {name: min(_OF_NUMBERS * allowed[name], _BFLOAT16) for name in allowed if "difference" in name}
+    return {name: unit * share for name, share in shares.items()}
+
+
+def _tolerated(model: "ExportedModel", table: "FeatureTable") -> dict[str, float]:
     described = model.description
     if described.quantization is not None:
         mean, agreement = _ROUNDED[described.quantization]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import ExportError, FeatstoreError, MissingExtraError, first_line
 from featstore.export.description import RUNTIMES
-from featstore.export.runtimes import INPUT, OUTPUT
+from featstore.export.runtimes import INPUT, OUTPUT, VALUES
 from featstore.io.archive import allow_any_clock, member_info
 from featstore.process import Shared, logging_from, root_logger_kept, warnings_to
 
@@ -74,6 +74,11 @@ def write_model(
         ) from error
 
 
+def _output(essentials: Mapping[str, Any]) -> str:
+    """Return what the output of a model is called."""
+    return VALUES if "target" in essentials else OUTPUT
+
+
 def _write_saved_model(model: Any, folder: str, essentials: Mapping[str, Any]) -> None:
     from featstore.export.saved_model import write_saved_model
 
@@ -84,6 +89,7 @@ def _write_saved_model(model: Any, folder: str, essentials: Mapping[str, Any]) -
         picture={name: essentials[name] for name in _PICTURE if name in essentials},
         rejects_below=essentials["rejects_below"],
         gives_several="thresholds" in essentials,
+        output=_output(essentials),
     )
 
 
@@ -97,11 +103,13 @@ def _write_tflite(
     from featstore.export.tflite import write_tflite
 
     averages = essentials["test_views"] > 1
-    write_tflite(model, path, quantize=quantize, samples=samples, averages=averages)
+    write_tflite(
+        model, path, quantize=quantize, samples=samples, averages=averages, output=_output(essentials)
+    )
     # As TensorFlow Lite's own metadata does: files in a zip behind the model, which its readers pass over.
     with zipfile.ZipFile(path, "a") as archive:
-        labels = "".join(f"{label}\n" for label in essentials["classes"])
-        archive.writestr(member_info("labels.txt"), labels.encode("utf-8", "surrogateescape"))
+        if labels := "".join(f"{label}\n" for label in essentials["classes"]):
+            archive.writestr(member_info("labels.txt"), labels.encode("utf-8", "surrogateescape"))
         archive.writestr(member_info("featstore.json"), json.dumps(essentials))
 
 
@@ -117,7 +125,7 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
     graph = written.graph
     if len(graph.input) > 1:
         raise ValueError("tf2onnx takes constants of its layers, such as Normalization's, for further inputs")
-    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], _output(essentials))):
         old, value.name = value.name, name
         value.type.tensor_type.shape.dim[0].dim_param = "n"
         for node in graph.node:
@@ -164,7 +172,7 @@ def _serialize(result: Any, parameter: Any, path: str, essentials: Mapping[str, 
 
     openvino = import_openvino()
     parameter.output(0).set_names({INPUT})
-    result.output(0).set_names({OUTPUT})
+    result.output(0).set_names({_output(essentials)})
     described = openvino.Model([result], [parameter], "featstore")
     for key, value in essentials.items():
         described.set_rt_info(json.dumps(value), ["featstore", key])

@@ -1,6 +1,7 @@
 from .fitting.training import fit as fit
 from .head import Head as Head
 from .info import HeadInfo as HeadInfo
+from .loading import AnyHead as AnyHead
 from .loading import load_head as load_head
 from .multilabel.fitting import fit_labels as fit_labels
 from .multilabel.head import MultiLabelHead as MultiLabelHead
@@ -12,6 +13,10 @@ from .prediction_sets import n_calibrating as n_calibrating
 from .prediction_sets import set_thresholds as set_thresholds
 from .registry import find_head as find_head
 from .registry import known_heads as known_heads
+from .regression.fitting import fit_regression as fit_regression
+from .regression.head import RegressionHead as RegressionHead
+from .regression.intervals import are_held_out_errors as are_held_out_errors
+from .regression.intervals import interval_half_width as interval_half_width
 from .rejection import checked_reject as checked_reject
 from .rejection import rejected_word as rejected_word
 from .rejection import rejection_score as rejection_score

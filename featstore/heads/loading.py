@@ -2,16 +2,21 @@
 
 import os
 from collections.abc import Sequence
+from typing import TypeAlias
 
-from featstore.errors import SeveralLabelsError
+from featstore.errors import SeveralLabelsError, TargetError
 from featstore.heads.head import Head
 from featstore.heads.multilabel.head import MultiLabelHead
+from featstore.heads.regression.head import RegressionHead
 
-__all__ = ["load_head"]
+__all__ = ["AnyHead", "load_head"]
+
+AnyHead: TypeAlias = Head | MultiLabelHead | RegressionHead
+"""A head of any kind."""
 
 
-def load_head(path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> Head | MultiLabelHead:
-    """Read a head from a file, whether it gives one label or several, without running any code in it.
+def load_head(path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) -> AnyHead:
+    """Read a head from a file, whether it gives one label, several or a number, running no code in it.
 
     Parameters
     ----------
@@ -21,7 +26,7 @@ def load_head(path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) 
 
     Returns
     -------
-    Head or MultiLabelHead
+    Head, MultiLabelHead or RegressionHead
 
     Raises
     ------
@@ -45,3 +50,5 @@ def load_head(path: str | os.PathLike[str], trusted: Sequence[str | type] = ()) 
         return Head.load(path, trusted=trusted)
     except SeveralLabelsError:
         return MultiLabelHead.load(path)
+    except TargetError:
+        return RegressionHead.load(path)

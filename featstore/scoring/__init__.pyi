@@ -23,6 +23,9 @@ from .near_duplicates import leakage as leakage
 from .plots import check_plot_path as check_plot_path
 from .plots import plot as plot
 from .plots import save_plot as save_plot
+from .regression.cross_evaluation import cross_evaluate_regression as cross_evaluate_regression
+from .regression.evaluation import RegressionEvaluation as RegressionEvaluation
+from .regression.evaluation import evaluate_regression as evaluate_regression
 from .space_choice import SpaceChoice as SpaceChoice
 from .space_choice import choose_spaces as choose_spaces
 from .suspects import Suspect as Suspect

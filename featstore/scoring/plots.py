@@ -22,6 +22,8 @@ from featstore.scoring.figures import BLUE, GRAY, ORANGE, error_lengths, new_fig
 from featstore.scoring.label_curves import LabelCurve
 from featstore.scoring.label_evaluation import LabelEvaluation
 from featstore.scoring.label_plots import plot_precision_recall
+from featstore.scoring.regression.evaluation import RegressionEvaluation
+from featstore.scoring.regression.plots import plot_numbers
 from featstore.stats.intervals import wilson_interval
 
 __all__ = ["check_plot_path", "plot", "save_plot"]
@@ -30,7 +32,9 @@ _ENDINGS = (".pdf", ".png", ".svg")
 _DOTS_PER_INCH = 150
 _MANY_IN_BIN = 20
 
-Plotted: TypeAlias = BackboneTrials | Evaluation | Head | LabelCurve | LabelEvaluation | LearningCurve
+Plotted: TypeAlias = (
+    BackboneTrials | Evaluation | Head | LabelCurve | LabelEvaluation | LearningCurve | RegressionEvaluation
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -40,11 +44,11 @@ def plot(result: Plotted) -> Any:
 
     Parameters
     ----------
-    result : BackboneTrials, Evaluation, Head, LabelCurve, LabelEvaluation or LearningCurve
+    result : BackboneTrials, Head, LearningCurve, LabelCurve, or an evaluation of any kind
         Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005), or
-        precision-recall curves of one of several labels; the
-        sweep of a head, or the trade-off of an extended head; a learning curve with its power law; backbones'
-        accuracy against their cost.
+        precision-recall curves of one of several labels, or predicted against true numbers; the sweep of a
+        head, or the trade-off of an extended head; a learning curve with its power law; backbones' accuracy
+        against their cost.
 
     Returns
     -------
@@ -70,6 +74,8 @@ def plot(result: Plotted) -> Any:
         return _plot_evaluation(result)
     if isinstance(result, LabelEvaluation):
         return plot_precision_recall(result)
+    if isinstance(result, RegressionEvaluation):
+        return plot_numbers(result)
     if isinstance(result, LearningCurve | LabelCurve):
         return plot_curve(result)
     if isinstance(result, BackboneTrials):
@@ -77,8 +83,8 @@ def plot(result: Plotted) -> Any:
     if isinstance(result, Head):
         return plot_trade_off(result) if result.extension else _plot_sweep(result)
     raise PlotError(
-        "expected BackboneTrials, an Evaluation, a Head, a LabelEvaluation or a LearningCurve to plot; "
-        f"found {type(result).__name__}"
+        "expected BackboneTrials, an Evaluation, a Head, a LabelEvaluation, a LearningCurve or a "
+        f"RegressionEvaluation to plot; found {type(result).__name__}"
     )
 
 
@@ -92,7 +98,7 @@ def save_plot(
 
     Parameters
     ----------
-    result : BackboneTrials, Evaluation, Head, LabelCurve, LabelEvaluation or LearningCurve
+    result : BackboneTrials, Head, LearningCurve, LabelCurve, or an evaluation of any kind
     path : path_like
         Ends in ``.png``, ``.svg`` or ``.pdf``.
     overwrite : bool

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featstore.duplicates.likeness import Likeness, fit_likeness
 from featstore.errors import ImageError
 from featstore.export import ExportedModel
+from featstore.heads import RegressionHead
 from featstore.images.decode import decode_image
 from featstore.images.thumbnails import read_thumbnail, webp
 from featstore.label_sets import split_labels
@@ -97,7 +98,7 @@ class ServedModel:
     @cached_property
     def _training(self) -> tuple[NDArray[np.intp], NDArray[np.float32], Likeness]:
         assert self.table is not None
-        assert not isinstance(self.predictor.model, ExportedModel)
+        assert not isinstance(self.predictor.model, ExportedModel | RegressionHead)
         hashes = np.ascontiguousarray(self.table.content_hash_bytes)
         rows = np.flatnonzero(self.predictor.model.was_fitted_on(self.table))
         # Copies would be shown several times.

@@ -16,7 +16,7 @@ from PIL import Image
 from featstore.backbones import load_backbone
 from featstore.backbones.spec import BackboneSpec
 from featstore.hashing import content_hash
-from featstore.heads import fit, fit_labels
+from featstore.heads import fit, fit_labels, fit_regression
 from featstore.heads.forms.gated import GatedForm, unit_rows
 from featstore.heads.forms.linear import LinearForm
 from featstore.images import ViewRecipe, decode_views
@@ -98,6 +98,7 @@ def main(folder):
         os.path.join(folder, "network.head")
     )
     write_several(folder, store)
+    write_numbers(folder, store)
     store.pack(os.path.join(folder, "golden.h5"), space=spec("float32").name)
     write_views(folder)
 
@@ -116,6 +117,20 @@ def write_several(folder, store):
     table = store.table(spec("float32").name, "several")
     fit_labels(table, head="ridge", params={"alpha": 1.0}).save(os.path.join(folder, "several.head"))
     os.replace(store.catalog_path("several"), os.path.join(folder, "several.h5"))
+
+
+def write_numbers(folder, store):
+    """Write a catalog whose images have a number, and heads that predict it."""
+    numbers = [*(10.0 * (number % 3) + number / 8 for number in range(N_IMAGES)), np.nan]
+    ages = replace(
+        store.catalog(), name="numbers", labels=[None] * len(numbers), target_name="age", targets=numbers
+    )
+    store.write_catalog(ages)
+    table = store.table(spec("float32").name, "numbers")
+    fit_regression(table, params={"alpha": 1.0}).save(os.path.join(folder, "number.head"))
+    options = {"n_neighbors": 2, "weights": "distance"}
+    fit_regression(table, head="knn", params=options).save(os.path.join(folder, "neighbors.head"))
+    os.replace(store.catalog_path("numbers"), os.path.join(folder, "numbers.h5"))
 
 
 def gated(head):

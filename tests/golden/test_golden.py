@@ -240,6 +240,23 @@ def test_a_catalog_of_several_labels_and_weights_is_read():
     )
 
 
+def test_heads_that_predict_a_number_give_what_they_gave_when_they_were_saved():
+    # By make.py too; version 9 of the format of heads.
+    known = json.loads((HERE / "probabilities.json").read_text())
+    for name in ("number", "neighbors"):
+        head = load_head(HERE / f"{name}.head")
+        np.testing.assert_allclose(head.predict(expected_features()[:6]), known[name], rtol=1e-6)
+        assert head.target == "age"
+
+
+def test_a_catalog_of_numbers_is_read():
+    # By make.py too; version 3 of the format of catalogs.
+    catalog = read_catalog(str(HERE / "numbers.h5"))
+    assert catalog.target_name == "age"
+    wanted = [*(10.0 * (number % 3) + number / 8 for number in range(N_IMAGES)), np.nan]
+    np.testing.assert_array_equal(catalog.targets, wanted)
+
+
 def test_a_pack_is_plain_hdf5(golden):
     with h5py.File(golden / "golden.h5") as file:
         assert file.attrs["format"] == "featstore-pack"

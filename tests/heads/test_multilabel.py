@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_a_file_is_read_back_and_refused_by_what_reads_one_label(head, table, tm
     with zipfile.ZipFile(path) as archive:
         manifest = json.loads(archive.read("manifest.json"))
     assert manifest["format_version"] == 8
-    monkeypatch.setattr("featstore.heads.files.head_file.LABELS_VERSION", 7)
+    monkeypatch.setitem(head_file.QUESTIONS, "labels", replace(head_file.QUESTIONS["labels"], version=7))
     with pytest.raises(FormatVersionError, match="upgrade featstore"):
         load_head(path)
 

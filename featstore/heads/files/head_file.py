@@ -24,6 +24,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from typing import Any, BinaryIO, TypeVar
@@ -31,7 +32,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import FeatstoreError, HeadError, SeveralLabelsError, first_line
+from featstore.errors import FeatstoreError, HeadError, SeveralLabelsError, TargetError, first_line
 from featstore.heads.files.estimator_file import StoredEstimator, read_array
 from featstore.heads.files.manifest import MANIFEST, checked_values
 from featstore.heads.forms.estimator import form_estimator
@@ -59,10 +60,13 @@ __all__ = [
     "FORMAT_VERSION",
     "KERNEL",
     "LABELS",
-    "LABELS_VERSION",
     "LARGEST_MANIFEST",
     "LINEAR",
+    "NEIGHBORS",
+    "NUMBER",
+    "QUESTIONS",
     "SEEN",
+    "Question",
     "current_versions",
     "read_arrays",
     "read_head_file",
@@ -79,15 +83,12 @@ __all__ = [
 # readers read.
 FORMAT_VERSION = 7
 
-# Of heads that give several labels.
-LABELS_VERSION = 8
-
 FORMAT = "featstore head"
-LABELS = "labels"
 _ESTIMATOR = "estimator.skops"
 LINEAR = "linear.npz"
 _GATED = "gated.npz"
 KERNEL = "kernel.npz"
+NEIGHBORS = "neighbors.npz"
 _NETWORK = "network.npz"
 _MEMBERS: Mapping[type, tuple[str, int]] = {
     GatedForm: (_GATED, 4),
@@ -95,6 +96,28 @@ _MEMBERS: Mapping[type, tuple[str, int]] = {
     NetworkForm: (_NETWORK, 6),
 }
 SEEN = "seen.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What heads of another question than one label have in their files."""
+
+    version: int
+    members: tuple[str, ...]  # of which a file has one
+    does: str
+    error: type[FeatstoreError]
+
+
+LABELS, NUMBER = "labels", "number"
+QUESTIONS = {
+    LABELS: Question(
+        version=8, members=(LINEAR, KERNEL), does="gives several labels", error=SeveralLabelsError
+    ),
+    NUMBER: Question(
+        version=9, members=(LINEAR, KERNEL, NEIGHBORS), does="predicts a number", error=TargetError
+    ),
+}
+
 LARGEST_MANIFEST = 16 * 2**20
 _Form = TypeVar("_Form", LinearForm, GatedForm, KernelForm, NetworkForm)
 
@@ -224,10 +247,12 @@ def _members_of(path: str, file: BinaryIO, question: str) -> tuple[dict[str, Any
         _check_format(manifest, path=path, question=question)
         kept = {*names} - {SEEN}
         whole = [{MANIFEST, member} for member, _ in _MEMBERS.values()]
-        if question and (SEEN not in names or kept not in [{MANIFEST, one} for one in (LINEAR, KERNEL)]):
-            raise HeadError(
-                f"{path} is damaged: it must hold {MANIFEST}, {SEEN} and one of {LINEAR} and {KERNEL}"
-            )
+        if question:
+            forms = QUESTIONS[question].members
+            if SEEN not in names or kept not in [{MANIFEST, form} for form in forms]:
+                raise HeadError(
+                    f"{path} is damaged: it must hold {MANIFEST}, {SEEN} and one of {', '.join(forms)}"
+                )
         if not question and kept not in whole and kept - {LINEAR} != {_ESTIMATOR, MANIFEST}:
             raise HeadError(
                 f"{path} is damaged: it must hold {MANIFEST}, {_ESTIMATOR} and, of a linear head, "
@@ -253,15 +278,18 @@ def _check_format(manifest: Any, *, path: str, question: str = "") -> None:
     if not isinstance(version, int) or manifest.get("format") != FORMAT:
         raise HeadError(f"{path} is not a head file: its {MANIFEST} does not describe a head")
     found = manifest.get("question", "")
-    if found == LABELS and not question:
-        raise SeveralLabelsError(
-            f"{path} is a head that gives several labels, and this takes heads with one: fit one on a "
-            "catalog of one label an image. Heads with several are for predict, evaluate and export "
+    if found in QUESTIONS and not question:
+        other = QUESTIONS[found]
+        raise other.error(
+            f"{path} is a head that {other.does}, and this takes heads with one label: fit one on a catalog "
+            f"of one label an image. A head that {other.does} is for predict, evaluate and export "
             "(featstore.load_head)"
         )
     if question and found != question:
-        raise HeadError(f"{path} is not a head that gives several labels; featstore.load_head reads any head")
-    refuse_newer(path, version, LABELS_VERSION if question else FORMAT_VERSION)
+        raise HeadError(
+            f"{path} is not a head that {QUESTIONS[question].does}; featstore.load_head reads any head"
+        )
+    refuse_newer(path, version, QUESTIONS[question].version if question else FORMAT_VERSION)
 
 
 def _read_form(

@@ -13,7 +13,8 @@ from featstore.errors import FeatstoreError, HeadError, first_line
 from featstore.heads.calibration import mean_over_views
 from featstore.heads.data.blocks import usable_features
 from featstore.heads.data.view_counts import checked_views
-from featstore.heads.files.labels_file import read_labels_file, write_labels_file
+from featstore.heads.files.head_file import LABELS
+from featstore.heads.files.question_file import read_question_file, write_question_file
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
 from featstore.heads.mismatch import mismatch_error
@@ -262,7 +263,8 @@ class MultiLabelHead:
         StoreError
             The file cannot be written.
         """
-        write_labels_file(check_head_output(path, overwrite=overwrite), self.to_dict(), self.form, self.seen)
+        place = check_head_output(path, overwrite=overwrite)
+        write_question_file(place, LABELS, self.to_dict(), self.form, self.seen)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -280,7 +282,7 @@ class MultiLabelHead:
             A newer version of featstore wrote the file.
         """
         place = absolute_place(path)
-        manifest, form, seen, kind = read_labels_file(place)
+        manifest, form, seen, kind = read_question_file(place, LABELS)
         try:
             values = _checked(manifest)
             return cls(**values, form=kind.from_arrays(form), seen=SeenImages.from_arrays(seen))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from featstore.heads.calibration import smoothed_votes
 from featstore.heads.data.blocks import Rows
+from featstore.heads.forms.neighbors import vote_weights
 
 __all__ = ["neighbor_scores"]
 
@@ -26,18 +27,8 @@ def neighbor_scores(
         labels[at] = codes[nearest]
     for one in fitted:
         n_classes, k = len(one.classes_), one.n_neighbors
-        counted = _vote_weights(distances[:, :k], one.weights)
+        counted = vote_weights(distances[:, :k], one.weights)
         places = labels[:, :k] + np.arange(len(labels))[:, None] * n_classes
         votes = np.bincount(places.ravel(), counted.ravel(), minlength=len(labels) * n_classes)
         votes = votes.reshape(len(labels), n_classes)
         yield smoothed_votes(votes / votes.sum(axis=1, keepdims=True), k)
-
-
-def _vote_weights(distances: NDArray[np.float64], weights: str) -> NDArray[np.float64]:
-    if weights == "uniform":
-        return np.ones_like(distances)
-    # As scikit-learn: if some neighbours are at distance 0, only these count.
-    with np.errstate(divide="ignore"):
-        counted = 1 / distances
-    same = np.isinf(counted)
-    return np.asarray(np.where(same.any(axis=1, keepdims=True), same, counted), np.float64)
