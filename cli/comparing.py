@@ -11,7 +11,7 @@ from .options import corrections_option, json_option, trust_option, verify_reads
 from .printing import echo, example, interval_text, note, print_json, print_more, print_table, share
 
 if TYPE_CHECKING:
-    from featstore import Comparison, LabelComparison
+    from featstore import Comparison, LabelComparison, RegressionComparison
 
 __all__ = ["compare"]
 
@@ -50,6 +50,7 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
 
     Heads that give several labels are compared by mean average precision, micro and macro F1 and the share of
     images whose labels are all right; each label is reported with the images on which only one is right.
+    Heads that predict a number are compared by mean absolute error.
     """
     import featstore
 
@@ -63,7 +64,17 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
         tables.append(find_table(fitted[-1], home or store))
     names = list(heads) if len(set(heads)) == len(heads) else None
     several = [one for one in fitted if isinstance(one, featstore.MultiLabelHead)]
+    numbers = [one for one in fitted if isinstance(one, featstore.RegressionHead)]
     given: dict[str, Any] = {"tables": tables, "split": split, "names": names}
+    if numbers and len(numbers) < len(fitted):
+        raise click.UsageError(
+            f"{numbers[0].name} predicts a number, and others of {', '.join(heads)} give labels: "
+            "compare heads of one kind"
+        )
+    if numbers:
+        of_numbers = featstore.compare_regression(numbers, **given)
+        print_json(of_numbers.to_dict()) if as_json else _print_numbers(of_numbers)
+        return
     if not several:
         comparison = featstore.compare([one for one in fitted if isinstance(one, featstore.Head)], **given)
         print_json(comparison.to_dict()) if as_json else _print_comparison(comparison)
@@ -155,6 +166,40 @@ def _print_labels(comparison: "LabelComparison") -> None:
         echo(pair["verdict"])
 
 
+def _print_numbers(comparison: "RegressionComparison") -> None:
+    click.echo(f"on {count(comparison.n, 'image')} in {comparison.split} for every head")
+    _note_left_out(comparison)
+    click.echo()
+    rows = [
+        (
+            one["name"],
+            one["space"],
+            f"{one['mae']:.4g}",
+            _number_interval(one["mae_ci"]),
+            f"{one['rmse']:.4g}",
+        )
+        for one in comparison.heads
+    ]
+    print_table(("head", "space", "mean absolute error", "95% interval", "RMSE"), rows, left=2)
+    click.echo()
+    differences = [
+        (
+            *(pair[name] for name in ("a", "b", "n_closer_a", "n_closer_b")),
+            f"{pair['difference']:+.4g}",
+            _number_interval(pair["difference_ci"]),
+        )
+        for pair in comparison.pairs
+    ]
+    print_table(("A", "B", "A closer", "B closer", "B - A", "95% interval"), differences, left=2)
+    click.echo()
+    for pair in comparison.pairs:
+        echo(pair["verdict"])
+
+
+def _number_interval(ends: list[float]) -> str:
+    return f"{ends[0]:.4g} to {ends[1]:.4g}"
+
+
 def _share(value: float | None) -> str:
     return "" if value is None else share(value)
 
@@ -167,7 +212,7 @@ def _points_interval(ends: list[float] | None) -> str:
     return "" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
 
 
-def _note_left_out(comparison: "Comparison | LabelComparison") -> None:
+def _note_left_out(comparison: "Comparison | LabelComparison | RegressionComparison") -> None:
     if comparison.rules_differ:
         note("the heads use different split rules")
     if comparison.split == "validation":

@@ -62,6 +62,7 @@ from .scoring import LabelEvaluation as LabelEvaluation
 from .scoring import LabelSuspect as LabelSuspect
 from .scoring import LabelSuspects as LabelSuspects
 from .scoring import LearningCurve as LearningCurve
+from .scoring import RegressionComparison as RegressionComparison
 from .scoring import RegressionEvaluation as RegressionEvaluation
 from .scoring import SpaceChoice as SpaceChoice
 from .scoring import Suspect as Suspect
@@ -70,6 +71,7 @@ from .scoring import choose_head as choose_head
 from .scoring import choose_spaces as choose_spaces
 from .scoring import compare as compare
 from .scoring import compare_labels as compare_labels
+from .scoring import compare_regression as compare_regression
 from .scoring import cross_evaluate as cross_evaluate
 from .scoring import cross_evaluate_labels as cross_evaluate_labels
 from .scoring import cross_evaluate_regression as cross_evaluate_regression

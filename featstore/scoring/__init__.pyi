@@ -23,6 +23,8 @@ from .near_duplicates import leakage as leakage
 from .plots import check_plot_path as check_plot_path
 from .plots import plot as plot
 from .plots import save_plot as save_plot
+from .regression.comparison import RegressionComparison as RegressionComparison
+from .regression.comparison import compare_regression as compare_regression
 from .regression.cross_evaluation import cross_evaluate_regression as cross_evaluate_regression
 from .regression.evaluation import RegressionEvaluation as RegressionEvaluation
 from .regression.evaluation import evaluate_regression as evaluate_regression

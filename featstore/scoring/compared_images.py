@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, SplitError
 from featstore.heads.head import Head
 from featstore.heads.multilabel.head import MultiLabelHead
+from featstore.heads.regression.head import RegressionHead
 from featstore.scoring.predictions import resampling_units
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CommonImages", "find_common_images"]
 
 _SPLITS = ("validation", "test")
-_AnyHead: TypeAlias = Head | MultiLabelHead
+_AnyHead: TypeAlias = Head | MultiLabelHead | RegressionHead
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,6 +95,9 @@ def _contents(head: _AnyHead, table: "FeatureTable", split: str) -> _Contents:
     if isinstance(head, MultiLabelHead):
         sets = np.packbits(head.label_sets_of(table), axis=1)
         labels = np.array([one.tobytes().hex() for one in sets])
+        removed, is_labelled = np.zeros(len(table), np.bool_), np.asarray(table.is_labelled)
+    elif isinstance(head, RegressionHead):
+        labels = head.target_of(table).astype(np.str_)
         removed, is_labelled = np.zeros(len(table), np.bool_), np.asarray(table.is_labelled)
     else:
         labels = np.asarray(table.y)

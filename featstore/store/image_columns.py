@@ -38,8 +38,8 @@ class ImageColumns:
         if self.target_name:
             raise TargetError(
                 f"images of the catalog {self.catalog_name} have a number, {self.target_name}, and this "
-                "takes labels. fit (knn, rbf, ridge), evaluate, predict, export, similar, duplicates and "
-                "pack take numbers; for the rest, extract a list of labels as another catalog"
+                "takes labels. fit (knn, rbf, ridge), evaluate, compare, predict, export, similar, "
+                "duplicates and pack take numbers; for the rest, extract a list of labels as another catalog"
             )
         if self.label_separator:
             raise SeveralLabelsError(

@@ -147,6 +147,15 @@ def test_what_takes_labels_says_so(run, folder, line, code, words):
     assert words in result.stderr
 
 
+def test_heads_are_compared_by_their_errors(run):
+    for head in ("ridge", "knn"):
+        run(f"fit discs.fstore --head {head}")
+    told = json.loads(run("compare ridge knn --store discs.fstore --json").stdout)
+    shown = run("compare ridge knn --store discs.fstore").stdout
+    assert told["pairs"][0]["verdict"] in shown
+    assert f"{told['heads'][1]['mae']:.4g}" in shown
+
+
 def test_similar_and_duplicates_show_the_numbers(run):
     found = json.loads(run("similar discs/0001.png --store discs.fstore --json").stdout)
     assert float(found[0]["images"][0]["label"]) > 0

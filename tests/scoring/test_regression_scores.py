@@ -1,14 +1,18 @@
 """Scores of heads that predict a number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from number_tables import number_arrays, number_table
 
 import featstore
-from featstore.errors import SplitError, TargetError
+from featstore.errors import HeadError, SplitError, TargetError
 from featstore.heads import fit_regression
-from featstore.scoring import cross_evaluate_regression, evaluate_regression
+from featstore.scoring import compare_regression, cross_evaluate_regression, evaluate_regression
 from featstore.splits import SplitRule
+from featstore.store import FeatureStore
+from featstore.store.joining import store_folder
 
 RULE = SplitRule(validation=0.25, test=0.25)
 
@@ -120,3 +124,27 @@ def test_a_plot_shows_true_and_predicted_numbers(table, head, tmp_path):
     assert right.get_xlabel() == "predicted - true"
     featstore.save_plot(result, tmp_path / "a.svg")
     assert (tmp_path / "a.svg").stat().st_size > 1000
+
+
+def test_heads_are_compared_on_the_images_that_none_has_seen(table, head):
+    knn = fit_regression(table, head="knn", rule=RULE)
+    again = fit_regression(table, head="ridge", rule=RULE)
+    result = compare_regression([head, knn, again], table, names=["ridge", "knn", "again"])
+    is_test = table.splits(RULE) == "test"
+    errors = [np.abs(one.predict(table.X[is_test]) - table.target[is_test]) for one in (head, knn)]
+
+    assert result.n == is_test.sum()
+    assert [one["mae"] for one in result.heads[:2]] == pytest.approx([error.mean() for error in errors])
+    worse, same, better = result.pairs
+    assert worse["difference"] == pytest.approx(errors[1].mean() - errors[0].mean())
+    assert worse["difference_ci"][0] < worse["difference"] < worse["difference_ci"][1]
+    assert worse["n_closer_a"] == (errors[0] < errors[1]).sum()
+    assert worse["verdict"].startswith("ridge is closer than knn by")
+    assert better["verdict"].startswith("again is closer than knn by")
+    assert "within chance (n = " in same["verdict"]
+    with pytest.raises(HeadError, match="predict different numbers, age and size"):
+        compare_regression([head, replace(head, target="size")], table)
+    labels = replace(FeatureStore(store_folder(table)).catalog(), name="b", target_name="", targets=None)
+    FeatureStore(store_folder(table)).write_catalog(labels)
+    with pytest.raises(TargetError, match="have labels and no number"):
+        compare_regression([head, knn], FeatureStore(store_folder(table)).table(catalog="b"))

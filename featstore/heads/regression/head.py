@@ -205,6 +205,14 @@ class RegressionHead:
         if fingerprint != self.fingerprint:
             raise mismatch_error(self.name, self.spec, fingerprint, spec)
 
+    def was_fitted_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
+        """Return whether it was fitted on each image of a table of any catalog, bool of shape (n,)."""
+        return self.seen.have_fitted(np.asarray(table.content_hash_bytes))
+
+    def was_chosen_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
+        """Return whether it was chosen, and not fitted, on each image of a table, bool of shape (n,)."""
+        return self.seen.have_chosen(np.asarray(table.content_hash_bytes))
+
     def target_of(self, table: "FeatureTable") -> NDArray[np.float64]:
         """Return the numbers of a table's images; raise TargetError unless they are the head's.
 
