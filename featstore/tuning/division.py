@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from featstore.splits import SplitRule
     from featstore.store.table import FeatureTable
 
-__all__ = ["Division", "class_weights", "divide"]
+__all__ = ["Division", "class_weights", "divide", "image_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def divide(head: "Head", table: "FeatureTable") -> Division:
         )
     probe = head
     if head.was_fitted_on(table)[validation].any():
-        probe = _fitted_again(head, table)
+        probe = _fitted_again(head, table if head.weighted else table.without_weights())
     y = np.full(len(labels), -1, np.intp)
     y[labels != ""] = np.searchsorted(head.classes, labels[labels != ""])
     names = head.classes.tolist()
@@ -92,6 +92,17 @@ def class_weights(
         if not (np.isfinite(weights).all() and (weights >= 0).all() and (weights @ counts) > 0):
             raise TuningError(f"weights of classes must be numbers of at least 0; found {dict(wanted)}")
     return np.asarray(weights * counts.sum() / (weights @ counts), np.float32)
+
+
+def image_weights(
+    of_classes: NDArray[np.float32], division: Division, table: "FeatureTable"
+) -> NDArray[np.float32]:
+    """Return the weight of each row in training, its class's and its own; over all of these its mean is 1."""
+    weights = np.asarray(of_classes[division.y], np.float64)
+    if table.sample_weight is not None:
+        weights *= table.sample_weight
+        weights /= weights[division.train].mean()
+    return np.asarray(weights, np.float32)
 
 
 def _check_head(head: "Head", table: "FeatureTable") -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.backbones.parts import backbones_from_spec
 from featstore.errors import TuningError, ViewError
-from featstore.heads.data.partition import ignoring_weights
 from featstore.heads.head import Head
 from featstore.images.views import ViewRecipe, checked_n_views
 from featstore.io.outputs import check_outside_stores
@@ -17,7 +16,7 @@ from featstore.scoring.tensorboard import check_tensorboard, write_scalars
 from featstore.store import FeatureStore
 from featstore.store.joining import store_folder
 from featstore.tuning.cut_choice import choose_cut
-from featstore.tuning.division import class_weights, divide
+from featstore.tuning.division import class_weights, divide, image_weights
 from featstore.tuning.job import Job, open_inputs
 from featstore.tuning.options import TuningOptions
 from featstore.tuning.report import curve_scalars
@@ -102,7 +101,8 @@ def finetune(
     batch normalisation frozen. After each epoch the validation images are scored; the one with the least
     cross entropy after calibration is kept, or the head that they start from, epoch 0. A head that was fitted
     on the validation images is first fitted again, with its own parameters, on train alone. The test images
-    are scored once, at the end.
+    are scored once, at the end. Images count in the training as much as the catalog says, if it does, and all
+    alike in scores and in the choice of the epoch, as in :func:`featstore.fit`.
 
     Beside the weights the tuned network's features of all images of the table are in the store afterwards,
     computed from the maps, and the head and the report are written: ``NAME`` among the store's heads,
@@ -215,9 +215,9 @@ def finetune(
     if tensorboard is not None:
         check_tensorboard()
         check_outside_stores(tensorboard)
-    table = ignoring_weights(table, "finetune")
     division = divide(head, table)
     weights_of_classes = class_weights(class_weight, head.classes, division.y[division.train])
+    weights_of_images = image_weights(weights_of_classes, division, table)
     recipe = _recipe(head, views, n_views)
     store = FeatureStore(store_folder(table))
     (backbone,) = backbones_from_spec(
@@ -251,6 +251,7 @@ def finetune(
         n_views=n_views,
         devices=devices,
         class_weights=weights_of_classes,
+        image_weights=weights_of_images,
         output=os.path.abspath(os.fspath(output)),
         load_options={"engine": engine, "imports": imports, "trust_model": trust_model},
         workers=workers,
@@ -272,7 +273,7 @@ def finetune(
             division,
             chosen,
             n_views=n_views,
-            weights=weights_of_classes,
+            weights=weights_of_images,
             progress=state,
             path=job.state_path,
             report=report,

@@ -49,6 +49,7 @@ class Job:
     n_views: int
     devices: int
     class_weights: NDArray[np.float32]  # (n_classes,)
+    image_weights: NDArray[np.float32]  # (n,): of the table's rows, their classes' included
     output: str  # absolute path of the results, without their endings
     load_options: Mapping[str, Any]
     workers: int | None
@@ -84,7 +85,9 @@ class Job:
         division, form = self.division, self.division.form
         hashes = np.asarray(self.table.content_hash_bytes)
         images: list[NDArray[Any]] = [hashes[division.train], division.y[division.train]]
-        images += [hashes[division.validation], division.y[division.validation]]
+        images += [hashes[division.validation], division.y[division.validation], self.class_weights]
+        if self.table.sample_weight is not None:
+            images.append(self.image_weights[division.train])
         return fingerprint(
             {
                 "spec": self.spec.to_dict(),
@@ -95,7 +98,7 @@ class Job:
                 "options": self.options.to_dict(),
                 # Sums are rounded in another order.
                 **({"devices": self.devices} if self.devices > 1 else {}),
-                "images": digest_values([*images, self.class_weights]),
+                "images": digest_values(images),
                 "head": digest_values([*form.arrays().values()]),
                 "temperature": self.division.probe.temperature,
             }

@@ -135,6 +135,7 @@ def _head(
         split_rule=division.rule,
         params=_params(job),
         counts=division.counts,
+        weighted=table.sample_weight is not None,
         unlabelled=int((division.y < 0).sum()),
         steps=[
             {"step": entry["epoch"], "top1": entry["top1"], "cross_entropy": entry["cross_entropy"]}
@@ -209,6 +210,7 @@ def _report(
             "class_weights": dict(zip(job.head.classes.tolist(), map(float, job.class_weights), strict=True)),
         },
         "images": {"train": n_train, "validation": n_validation},
+        "weighted": job.table.sample_weight is not None,
         "fitted_again": job.division.probe is not job.head,
         "epochs": state.history,
         "chosen": state.best_epoch,

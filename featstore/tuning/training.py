@@ -116,9 +116,10 @@ def _epoch(
     losses = []
     what = f"epoch {progress.epoch + 1} of {options.epochs}"
     for step, batch in enumerate(inputs.batches(images, views, size)):
-        y = division.y[images[step * size : (step + 1) * size]]
+        chosen = images[step * size : (step + 1) * size]
+        y = division.y[chosen]
         rate = options.rate_at(progress.epoch + (step + 0.5) / n_steps)
-        losses.append(trainer.step(batch, y, weights[y], rate))
+        losses.append(trainer.step(batch, y, weights[chosen], rate))
         if report is not None:
             report(what, step + 1, n_steps)
     return float(np.mean(losses))

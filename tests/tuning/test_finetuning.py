@@ -324,3 +324,40 @@ def test_an_existing_file_is_kept(tune, here):
     assert (here / "tuned.keras").read_text() == "mine"
     tune(overwrite=True)
     assert (here / "tuned.keras").read_bytes()[:2] == b"PK"
+
+
+def with_weights(store, space, of_labels):
+    """Give the images of a store's catalog weights by their labels; return the table."""
+    catalog = store.catalog()
+    weights = [of_labels.get(label, np.nan) for label in catalog.labels]
+    store.write_catalog(replace(catalog, weights=np.array(weights)))
+    return FeatureStore(store.path).table(space)
+
+
+def test_images_count_in_training_as_the_catalog_says(tune, store, table, here, caplog):
+    of_classes = {"blobs": 4.0, "rings": 0.25}
+    by_class = tune(on=table, output=here / "classes", class_weight=of_classes)
+    weighted = with_weights(store, table.space_name, of_classes)
+    by_image = tune(on=weighted, output=here / "images")
+    plain = tune(on=weighted.without_weights(), output=here / "plain")
+    assert "counts all images alike" not in caplog.text
+    assert by_image.head.spec.weights_digest == by_class.head.spec.weights_digest
+    assert plain.head.spec.weights_digest != by_image.head.spec.weights_digest
+    # Scores, and so the choice, count all alike.
+    assert by_image.report["epochs"][0]["cross_entropy"] == plain.report["epochs"][0]["cross_entropy"]
+    assert (by_image.head.weighted, by_image.report["weighted"], plain.head.weighted) == (True, True, False)
+
+
+def test_a_run_of_other_weights_is_not_gone_on_with(tune, store, table, monkeypatch):
+    weighted = with_weights(store, table.space_name, {"blobs": 4.0})
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featstore.tuning.training._epoch", stop)
+        patch.setattr("featstore.tuning.finetuning.finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(on=weighted)
+    with pytest.raises(TuningError, match=r"tuned\.tuning"):
+        tune(on=weighted.without_weights())
