@@ -27,7 +27,7 @@ __all__ = ["make_app"]
 _log = logging.getLogger(__name__)
 
 _PACKAGE = "featstore.reviewing"
-_STYLES, _SCRIPTS = ("serving/page.css", "review.css"), ("review.js",)
+_STYLES, _SCRIPTS = ("serving/page.css", "review.css"), ("serving/shared.js", "review.js")
 # Whoever may reach the port may see these: they hold nothing of anyone's.
 _OPEN_PATHS = ("/", "/healthz")
 _LIMITS = Limits(request_mb=0.1, seconds=10)

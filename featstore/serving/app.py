@@ -20,7 +20,7 @@ from featstore.serving.bodies import form_images, instances
 from featstore.serving.limits import Limits
 from featstore.serving.metrics import Metrics
 from featstore.serving.openapi import described
-from featstore.serving.pages import docs_page, policy_of, try_page
+from featstore.serving.pages import SCRIPTS, STYLES, docs_page, policy_of, try_page
 from featstore.serving.served import ServedModel
 
 __all__ = ["make_app"]
@@ -105,13 +105,13 @@ class _Server:
         """Return the page to try the models."""
         models = [model.to_dict() for model in self._models.values()]
         text = try_page(models, needs_token=self._token is not None, limits=self._limits)
-        return HTMLResponse(text, headers={"content-security-policy": policy_of(("page.css",), ("page.js",))})
+        return HTMLResponse(text, headers={"content-security-policy": policy_of(STYLES, SCRIPTS)})
 
     async def docs(self, _request: Request) -> Response:
         """Return the description of the routes for people."""
         return HTMLResponse(
             docs_page(described(self._limits)),
-            headers={"content-security-policy": policy_of(("page.css",), ("page.js",))},
+            headers={"content-security-policy": policy_of(STYLES, SCRIPTS)},
         )
 
     async def openapi(self, _request: Request) -> Response:

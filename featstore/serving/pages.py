@@ -9,7 +9,9 @@ from featstore.page_security import embedded_json, source_hash
 from featstore.serving.limits import Limits
 from featstore.version import __version__
 
-__all__ = ["docs_page", "policy_of", "render", "try_page"]
+__all__ = ["SCRIPTS", "STYLES", "docs_page", "policy_of", "render", "try_page"]
+
+STYLES, SCRIPTS = ("page.css",), ("shared.js", "page.js")
 
 
 def try_page(models: list[dict[str, Any]], *, needs_token: bool, limits: Limits) -> str:
@@ -17,8 +19,8 @@ def try_page(models: list[dict[str, Any]], *, needs_token: bool, limits: Limits)
     facts = {"models": models, "needsToken": needs_token, "mostImages": limits.images}
     return render(
         "page.html",
-        styles=("page.css",),
-        scripts=("page.js",),
+        styles=STYLES,
+        scripts=SCRIPTS,
         models=models,
         data=embedded_json(facts),
         needs_token=needs_token,
@@ -27,7 +29,7 @@ def try_page(models: list[dict[str, Any]], *, needs_token: bool, limits: Limits)
 
 def docs_page(description: dict[str, Any]) -> str:
     """Return the description of the routes."""
-    return render("docs.html", styles=("page.css",), scripts=("page.js",), description=description)
+    return render("docs.html", styles=STYLES, scripts=SCRIPTS, description=description)
 
 
 def policy_of(styles: Sequence[str], scripts: Sequence[str], package: str = "featstore.serving") -> str:

@@ -1,6 +1,3 @@
-"use strict";
-const byId = (id) => document.getElementById(id);
-const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const NAMES = { all: "All", suspect: "Suspects", duplicate: "Duplicates", unlabelled: "To label", unsure: "Unsure", outlier: "Unlike all", decided: "Decided" };
 const MOST_BUTTONS = 30;
 const AHEAD = 4;
@@ -15,21 +12,6 @@ let isBusy = false;
 let newLabel = null;
 let classOfKey = new Map();
 const photos = new Map();
-
-function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-function say(text, isBad = false) {
-  byId("said").textContent = text;
-  byId("said").className = isBad ? "bad" : "";
-}
 
 const here = () => shown[place];
 const decisionOf = (item) => queue.decisions[item.hash];

@@ -1,23 +1,5 @@
-"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
-const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const chosen = () => data.models[byId("model") ? Number(byId("model").value) : 0];
-
-function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-function say(text, isBad = false) {
-  byId("said").textContent = text;
-  byId("said").className = isBad ? "bad" : "";
-}
 
 function bar({ label, probability }, from) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
