@@ -1,19 +1,29 @@
 """`featstore report`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from featstore.messages import count, listed
 
-from .finding import find_head, find_table, load_head
+from .finding import find_head, find_table, load_any_head, load_head
 from .option_groups import command, option_group
 from .options import result_options
-from .printing import accuracy_text, bar, example, note, print_json, print_table, short_path
+from .printing import (
+    accuracy_text,
+    bar,
+    example,
+    interval_text,
+    note,
+    print_json,
+    print_table,
+    share,
+    short_path,
+)
 from .table_options import head_table_options, scored_split_option
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head, LearningCurve, Report
+    from featstore import FeatureTable, Head, LabelCurve, LabelReport, LearningCurve, MultiLabelHead, Report
 
 __all__ = ["report"]
 
@@ -86,40 +96,55 @@ def report(
     how likely they are wrong, images by how unlike the training images they are. Duplicates are marked where
     they are spread over splits. The map shows all images by their features.
 
+    Of a head that gives several labels, each label has its precision-recall curve, and mistakes are labels
+    that are missed or extra.
+
     Small copies of the photos are embedded: give the file only to those who may see them, or use --no-images.
     """
     import featstore
     from featstore.reporting import check_report_path
 
     path, home = find_head(head, store)
-    fitted = load_head(path)
+    fitted = load_any_head(path)
+    if not isinstance(fitted, featstore.MultiLabelHead):
+        # It refuses heads that predict a number.
+        fitted = load_head(path)
     table = find_table(fitted, home, catalog)
     check_report_path(output, overwrite=force, inputs=table.paths.tolist())
-    curve = _learning_curve(fitted, table, quiet=quiet) if with_curve else None
+    options: dict[str, Any] = {
+        "images": not no_images,
+        "suspects": not no_suspects,
+        "budget_mb": budget_mb,
+        "max_images": max_images,
+        "map_by": map_by,
+        "overwrite": force,
+    }
+    options["curve"] = _learning_curve(fitted, table, quiet=quiet) if with_curve else None
+    made: Report | LabelReport
     with bar(None, quiet=quiet) as progress:
-        made = featstore.report(
-            fitted,
-            table,
-            output,
-            split=split or ("test" if fitted.choice["fitted_on"] else "all"),
-            curve=curve,
-            images=not no_images,
-            suspects=not no_suspects,
-            budget_mb=budget_mb,
-            max_images=max_images,
-            map_by=map_by,
-            overwrite=force,
-            progress=progress,
-        )
+        if isinstance(fitted, featstore.MultiLabelHead):
+            options["split"] = split or "test"
+            made = featstore.report_labels(fitted, table, output, progress=progress, **options)
+        else:
+            options["split"] = split or ("test" if fitted.choice["fitted_on"] else "all")
+            made = featstore.report(fitted, table, output, progress=progress, **options)
     if as_json:
         print_json(made.to_dict())
         return
     _print_report(made, wants_images=not no_images)
 
 
-def _learning_curve(head: "Head", table: "FeatureTable", *, quiet: bool) -> "LearningCurve":
+def _learning_curve(
+    head: "Head | MultiLabelHead", table: "FeatureTable", *, quiet: bool
+) -> "LearningCurve | LabelCurve":
     import featstore
 
+    if isinstance(head, featstore.MultiLabelHead):
+        of_views = {"train": head.train_views, "test": head.test_views}
+        with bar(None, quiet=quiet, unit="fit") as progress:
+            return featstore.learning_curve_of_labels(
+                table, head=head.name, rule=head.split_rule, views=of_views, progress=progress
+            )
     if head.name not in {one.name for one in featstore.known_heads()} or head.extension:
         raise click.UsageError(
             f"--curve fits heads of the same kind again; {head.name} is not one of `featstore heads`: "
@@ -132,7 +157,13 @@ def _learning_curve(head: "Head", table: "FeatureTable", *, quiet: bool) -> "Lea
         )
 
 
-def _print_report(made: "Report", *, wants_images: bool) -> None:
+def _print_report(made: "Report | LabelReport", *, wants_images: bool) -> None:
+    from featstore import Report
+
+    if isinstance(made, Report):
+        scores = f"accuracy {accuracy_text({'top1': made.top1, 'top1_ci': made.top1_ci}, made.n)}"
+    else:
+        scores = f"mAP {share(made.map)} (95% interval {interval_text(made.map_ci)}, n = {made.n:,})"
     n_without = made.n_images - made.n_thumbnails
     photos = "none"
     if made.n_thumbnails:
@@ -145,7 +176,7 @@ def _print_report(made: "Report", *, wants_images: bool) -> None:
             ("size", f"{made.n_bytes / 1e6:.1f} MB"),
             ("images", made.n_images),
             ("photos", photos),
-            (made.split, f"accuracy {accuracy_text({'top1': made.top1, 'top1_ci': made.top1_ci}, made.n)}"),
+            (made.split, scores),
         ],
         left=2,
     )

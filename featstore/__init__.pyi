@@ -46,8 +46,10 @@ from .labelling import next_to_label as next_to_label
 from .prediction import Prediction as Prediction
 from .prediction import Predictor as Predictor
 from .prediction import predict as predict
+from .reporting import LabelReport as LabelReport
 from .reporting import Report as Report
 from .reporting import report as report
+from .reporting import report_labels as report_labels
 from .reviewing import ReviewItem as ReviewItem
 from .reviewing import ReviewQueue as ReviewQueue
 from .reviewing import review_queue as review_queue

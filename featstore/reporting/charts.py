@@ -1,17 +1,27 @@
 """Charts of a report, as coordinates for its template to draw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from featstore.heads.head import Head
+from featstore.heads.multilabel.head import MultiLabelHead
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
+from featstore.scoring.label_curves import LabelCurve
 from featstore.stats.intervals import wilson_interval
 
-__all__ = ["Chart", "calibration_chart", "curve_chart", "loss_chart", "sweep_chart"]
+__all__ = [
+    "Chart",
+    "calibration_chart",
+    "curve_chart",
+    "label_curve",
+    "loss_chart",
+    "map_chart",
+    "sweep_chart",
+]
 
 _WIDTH, _HEIGHT = 400.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 14.0, 12.0, 46.0
@@ -66,7 +76,7 @@ def sweep_chart(head: Head) -> Chart | None:
     )
 
 
-def loss_chart(head: Head) -> Chart | None:
+def loss_chart(head: Head | MultiLabelHead) -> Chart | None:
     """Return the cross entropy by setting, by which the setting was chosen."""
     if len(head.sweep) < 2 or any(step.get("cross_entropy") is None for step in head.sweep):
         return None
@@ -82,8 +92,41 @@ def loss_chart(head: Head) -> Chart | None:
     )
 
 
-def curve_chart(curve: LearningCurve) -> Chart:
-    """Return the accuracy by the number of training images, on a logarithmic axis, with the forecast."""
+def map_chart(head: MultiLabelHead) -> Chart | None:
+    """Return mean average precision by setting; None if none were tried."""
+    values = [step["map"] for step in head.sweep if step["map"] is not None]
+    if len(head.sweep) < 2 or len(values) < len(head.sweep):
+        return None
+    where = f"in {head.folds} folds" if head.folds else "on validation"
+    return _lines(
+        title=f"Mean average precision {where} by setting",
+        x_title=_axis(head),
+        names=[_setting(step["params"]) for step in head.sweep],
+        ticks=_setting_ticks(head),
+        values=values,
+        chosen=_chosen(head),
+        header=("setting", "mAP"),
+        is_share=True,
+    )
+
+
+def label_curve(one: Mapping[str, Any], curve: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a label's precision over recall in a drawing of 100 x 60, and the point at its threshold."""
+    if not curve["recall"]:
+        return None
+    recall, precision = [0.0, *curve["recall"]], [curve["precision"][0], *curve["precision"]]
+    # Steps: the precision of a point holds from the recall of the one before.
+    x = np.repeat(np.multiply(recall, 100), 2)[1:-1]
+    y = 60 - 60 * np.repeat(precision[1:], 2)
+    dot = None
+    if one["precision"] is not None:
+        dot = (round(100 * one["recall"], 1), round(60 - 60 * one["precision"], 1))
+    return {"line": _points(np.round(x, 1).tolist(), np.round(y, 1).tolist()), "dot": dot}
+
+
+def curve_chart(curve: LearningCurve | LabelCurve) -> Chart:
+    """Return the score by the number of training images, on a logarithmic axis, with the forecast."""
+    score, named = ("map", "mAP") if isinstance(curve, LabelCurve) else ("top1", "accuracy")
     points = [*curve.points, *([curve.forecast] if curve.forecast else [])]
     sizes = [float(point["n_train"]) for point in points]
     return _lines(
@@ -95,10 +138,10 @@ def curve_chart(curve: LearningCurve) -> Chart:
         ],
         ticks=[f"{size:,.0f}" for size in sizes],
         at=np.log2(np.maximum(sizes, 1)).tolist(),
-        values=[point["top1"] for point in points],
-        ends=[tuple(point["top1_ci"]) for point in points],
+        values=[point[score] for point in points],
+        ends=[tuple(point[f"{score}_ci"]) for point in points],
         kinds=["forecast" if point is curve.forecast else "" for point in points],
-        header=("training images", "accuracy", "95% interval"),
+        header=("training images", named, "95% interval"),
         is_share=True,
     )
 
@@ -208,22 +251,22 @@ def _axis_range(values: Sequence[float], *, is_share: bool) -> tuple[float, floa
     return min(low, marks[0]), max(high, marks[-1]), list(zip(marks, texts, strict=True))
 
 
-def _chosen(head: Head) -> int | None:
+def _chosen(head: Head | MultiLabelHead) -> int | None:
     return next(
         (at for at, step in enumerate(head.sweep) if step["params"].items() <= head.params.items()), None
     )
 
 
-def _varied(head: Head) -> list[str]:
+def _varied(head: Head | MultiLabelHead) -> list[str]:
     first = head.sweep[0]["params"]
     return [name for name in first if any(step["params"].get(name) != first[name] for step in head.sweep)]
 
 
-def _axis(head: Head) -> str:
+def _axis(head: Head | MultiLabelHead) -> str:
     return ", ".join(_varied(head)) or "setting"
 
 
-def _setting_ticks(head: Head) -> list[str]:
+def _setting_ticks(head: Head | MultiLabelHead) -> list[str]:
     names = _varied(head)
     return [" / ".join(_number(step["params"].get(name)) for name in names) for step in head.sweep]
 

@@ -17,11 +17,12 @@ from featstore.scoring.evaluation import Evaluation, evaluate_images
 from featstore.scoring.near_duplicates import cannot_compare
 from featstore.scoring.split_images import images_of_split
 from featstore.scoring.suspects import Suspects
+from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Examples", "Findings", "find"]
+__all__ = ["Examples", "Findings", "alike", "find"]
 
 _COVERAGE = 0.95
 _BLOCK_ROWS = 2048
@@ -72,7 +73,7 @@ def find(
     labels = head.labels_of(table)
     predicted, probability, label_probability = predict_all(head, table, labels)
     left_out: dict[str, str] = {}
-    suspects, duplicates, similarity, nearest = None, None, None, None
+    suspects = None
     if with_suspects:
         try:
             suspects = likely_suspects(head, table)
@@ -81,18 +82,7 @@ def find(
     else:
         left_out["suspects"] = "not asked for"
     likeness = fit_likeness(table.X, np.asarray(table.content_hash_bytes))
-    if reason := cannot_compare(len(table), max(1, len(table) // 2), table.feature_dim):
-        left_out["duplicates"] = reason
-    else:
-        duplicates = find_duplicates(table, rule=head.split_rule, max_pairs=0)
     is_fitted = head.was_fitted_on(table)
-    train = np.flatnonzero(is_fitted)
-    if not len(train):
-        left_out["outliers"] = "the head was fitted on none of these images"
-    elif reason := cannot_compare(len(table), len(train), table.feature_dim):
-        left_out["outliers"] = reason
-    else:
-        similarity, nearest = nearest_training(table, train, likeness)
     return Findings(
         evaluation=evaluate_images(head, table, images, coverage=_coverage(head)),
         scored=scored,
@@ -104,12 +94,33 @@ def find(
         is_fitted=is_fitted,
         examples=_examples(head, table, labels, scored, predicted, label_probability, likeness, n_examples),
         suspects=suspects,
-        duplicates=duplicates,
-        similarity=similarity,
-        nearest=nearest,
+        **alike(table, head.split_rule, is_fitted, likeness, left_out),
         projection=project(table.X, map_by),
         left_out=left_out,
     )
+
+
+def alike(
+    table: "FeatureTable",
+    rule: SplitRule,
+    is_fitted: NDArray[np.bool_],
+    likeness: Likeness,
+    left_out: dict[str, str],
+) -> dict[str, Any]:
+    """Return duplicates, and each image's similarity to the nearest training image and the latter's row."""
+    found: dict[str, Any] = {"duplicates": None, "similarity": None, "nearest": None}
+    if reason := cannot_compare(len(table), max(1, len(table) // 2), table.feature_dim):
+        left_out["duplicates"] = reason
+    else:
+        found["duplicates"] = find_duplicates(table, rule=rule, max_pairs=0)
+    train = np.flatnonzero(is_fitted)
+    if not len(train):
+        left_out["outliers"] = "the head was fitted on none of these images"
+    elif reason := cannot_compare(len(table), len(train), table.feature_dim):
+        left_out["outliers"] = reason
+    else:
+        found["similarity"], found["nearest"] = nearest_training(table, train, likeness)
+    return found
 
 
 def _coverage(head: Head) -> float | None:

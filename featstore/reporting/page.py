@@ -9,11 +9,13 @@ from featstore.page_security import embedded_json, source_hash
 __all__ = ["render"]
 
 _STYLES = ("report.css",)
-_SCRIPTS = ("photos.js", "tables.js", "map.js")
 
 
-def render(**values: Any) -> str:
-    """Return the page; texts are escaped by the template, data by :func:`embedded_json`."""
+def render(template: str, **values: Any) -> str:
+    """Return the page of ``"report"`` or ``"labels"``, of images with one label or several.
+
+    Texts are escaped by the template, data by :func:`embedded_json`.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -25,8 +27,9 @@ def render(**values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"share": _share, "interval": _interval, "printable": printable}
-    style, script = _joined(_STYLES), _joined(_SCRIPTS)
-    page = environment.get_template("report.html").render(
+    kind = "several_labels.js" if template == "labels" else "one_label.js"
+    style, script = _joined(_STYLES), _joined(("photos.js", kind, "tables.js", "map.js"))
+    page = environment.get_template(f"{template}.html").render(
         **values | {"data": Markup(embedded_json(values["data"]))},
         style=Markup(style),
         script=Markup(script),

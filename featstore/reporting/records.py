@@ -1,19 +1,22 @@
 """The data of a report's page: images by number, and the lists that show them."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.reporting.embedding import Thumbnails
 from featstore.reporting.findings import Findings
+from featstore.reporting.label_findings import LabelFindings
 from featstore.splits import SPLITS
 
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["page_data", "shown_rows"]
+__all__ = ["page_data", "rows_of_lists", "shared_data", "shown_rows"]
+
+_Alike: TypeAlias = Findings | LabelFindings
 
 MAX_MISTAKES, MAX_SUSPECTS, MAX_GROUPS, MAX_OUTLIERS = 500, 500, 200, 120
 # Whole numbers of the map's axes: finer than any screen.
@@ -22,11 +25,18 @@ _STEPS = 4095
 
 def shown_rows(found: Findings, table: "FeatureTable", *, max_images: int) -> list[int]:
     """Return the rows in a report, those that its lists name first."""
+    lists = [group for one in found.examples.values() for group in (one.best, one.worst, one.typical)]
+    lists += [_mistakes(found)[:MAX_MISTAKES], [one.row for one in _suspects(found)]]
+    return rows_of_lists(found, table, lists, max_images=max_images)
+
+
+def rows_of_lists(
+    found: _Alike, table: "FeatureTable", lists: Iterable[Sequence[int]], *, max_images: int
+) -> list[int]:
+    """Return the rows that lists of a report name, those alike, the scored ones, and others."""
     named: dict[int, None] = {}
     for rows in (
-        *(group for one in found.examples.values() for group in (one.best, one.worst, one.typical)),
-        _mistakes(found)[:MAX_MISTAKES],
-        [one.row for one in _suspects(found)],
+        *lists,
         *([image.row for image in group.images] for group in _groups(found)),
         _outliers(found),
         found.scored.tolist(),
@@ -46,35 +56,22 @@ def page_data(
     found: Findings, table: "FeatureTable", rows: list[int], thumbnails: Thumbnails
 ) -> dict[str, Any]:
     """Return what the page's program reads; images are numbered in the table's order."""
-    at = np.sort(np.asarray(rows, np.intp))
-    number = {row: place for place, row in enumerate(at.tolist())}
     suggested = {one.suggested for one in _suspects(found)}
     names = sorted({*found.labels.tolist(), *found.predicted.tolist(), *suggested} - {""})
     of_name = {name: place for place, name in enumerate(names)}
-    paths = table.relative_paths
-    is_scored = np.zeros(len(found.labels), np.bool_)
-    is_scored[found.scored] = True
+    data, at, number = shared_data(found, table, rows, thumbnails)
 
     def numbers(chosen: Iterable[int]) -> list[int]:
         return [number[row] for row in chosen if row in number]
 
-    data: dict[str, Any] = {
+    data["images"] |= {
+        "label": [of_name.get(label, -1) for label in found.labels[at].tolist()],
+        "predicted": [of_name[label] for label in found.predicted[at].tolist()],
+        "p": _rounded(found.probability[at]),
+        "pLabel": _rounded(found.label_probability[at]),
+    }
+    return data | {
         "labels": names,
-        "splits": list(SPLITS),
-        "thumbnails": thumbnails.files,
-        "images": {
-            "path": [paths[row] for row in at.tolist()],
-            "label": [of_name.get(label, -1) for label in found.labels[at].tolist()],
-            "predicted": [of_name[label] for label in found.predicted[at].tolist()],
-            "p": _rounded(found.probability[at]),
-            "pLabel": _rounded(found.label_probability[at]),
-            "split": [SPLITS.index(split) for split in found.splits[at].tolist()],
-            "fitted": found.is_fitted[at].astype(int).tolist(),
-            "scored": is_scored[at].astype(int).tolist(),
-            "x": _steps(found.projection.points[at, 0]),
-            "y": _steps(-found.projection.points[at, 1]),
-            "thumbnail": [thumbnails.of_row.get(row, -1) for row in at.tolist()],
-        },
         "examples": {
             str(of_name[label]): [numbers(one.best), numbers(one.worst), numbers(one.typical)]
             for label, one in found.examples.items()
@@ -90,6 +87,30 @@ def page_data(
             ]
             for one in _suspects(found)
         ],
+    }
+
+
+def shared_data(
+    found: _Alike, table: "FeatureTable", rows: list[int], thumbnails: Thumbnails
+) -> tuple[dict[str, Any], NDArray[np.intp], dict[int, int]]:
+    """Return what does not depend on labels, the rows in the table's order, and the number of each."""
+    at = np.sort(np.asarray(rows, np.intp))
+    number = {row: place for place, row in enumerate(at.tolist())}
+    paths = table.relative_paths
+    is_scored = np.zeros(len(table), np.bool_)
+    is_scored[found.scored] = True
+    data: dict[str, Any] = {
+        "splits": list(SPLITS),
+        "thumbnails": thumbnails.files,
+        "images": {
+            "path": [paths[row] for row in at.tolist()],
+            "split": [SPLITS.index(split) for split in found.splits[at].tolist()],
+            "fitted": found.is_fitted[at].astype(int).tolist(),
+            "scored": is_scored[at].astype(int).tolist(),
+            "x": _steps(found.projection.points[at, 0]),
+            "y": _steps(-found.projection.points[at, 1]),
+            "thumbnail": [thumbnails.of_row.get(row, -1) for row in at.tolist()],
+        },
         "groups": [
             {
                 "images": [[number[image.row], round(image.similarity, 3)] for image in group.images],
@@ -108,7 +129,7 @@ def page_data(
             [number[row], round(float(found.similarity[row]), 3), number[int(found.nearest[row])]]
             for row in _outliers(found)
         ]
-    return data
+    return data, at, number
 
 
 def _mistakes(found: Findings) -> list[int]:
@@ -121,11 +142,11 @@ def _suspects(found: Findings) -> list[Any]:
     return [] if found.suspects is None else list(found.suspects.suspects[:MAX_SUSPECTS])
 
 
-def _groups(found: Findings) -> list[Any]:
+def _groups(found: _Alike) -> list[Any]:
     return [] if found.duplicates is None else list(found.duplicates.groups[:MAX_GROUPS])
 
 
-def _outliers(found: Findings) -> list[int]:
+def _outliers(found: _Alike) -> list[int]:
     if found.similarity is None:
         return []
     # Those that could be compared with no other image are at -1.

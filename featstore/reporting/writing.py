@@ -1,39 +1,30 @@
 """Report on a head as one HTML file."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ReportError
-from featstore.extras import check_extra
 from featstore.heads.head import Head
-from featstore.io.atomic import write_text
-from featstore.io.outputs import check_output
+from featstore.reporting.budget import (
+    SECTIONS,
+    check_choices,
+    check_report_path,
+    shared_texts,
+    written,
+)
 from featstore.reporting.charts import calibration_chart, curve_chart, loss_chart, sweep_chart
-from featstore.reporting.embedding import Thumbnails, embed
+from featstore.reporting.embedding import Thumbnails
 from featstore.reporting.findings import Findings, find
 from featstore.reporting.page import render
-from featstore.reporting.projection import MAPS
-from featstore.reporting.records import (
-    MAX_GROUPS,
-    MAX_MISTAKES,
-    MAX_OUTLIERS,
-    MAX_SUSPECTS,
-    page_data,
-    shown_rows,
-)
-from featstore.version import __version__
+from featstore.reporting.records import page_data, shown_rows
 
 if TYPE_CHECKING:
     from featstore.scoring.curves import LearningCurve
     from featstore.store.table import FeatureTable
 
-__all__ = ["Report", "check_report_path", "report"]
+__all__ = ["Report", "report"]
 
-_MEGABYTE = 10**6
-# Of each image with a thumbnail: its number, in place of -1.
-_BYTES_A_NUMBER = 6
 # Larger matrices are lists of the pairs of classes that are confused.
 _MOST_CLASSES, _MOST_PAIRS = 40, 200
 
@@ -186,41 +177,25 @@ def report(
     (90, True)
     """
     target = check_report_path(path, overwrite=overwrite, inputs=table.paths.tolist())
-    if not budget_mb > 0:
-        raise ReportError(f"budget_mb must be a number above 0; found {budget_mb}")
-    if max_images < 1:
-        raise ReportError(f"max_images must be at least 1; found {max_images}")
-    if map_by not in MAPS:
-        raise ReportError(f"map_by must be one of {', '.join(MAPS)}; found {map_by!r}")
-    if map_by == "umap":
-        check_extra("umap", "a map by UMAP", "umap")
+    check_choices(budget_mb=budget_mb, max_images=max_images, map_by=map_by)
     n_examples = 3 if len(head.classes) <= _MOST_CLASSES else 1
     found = find(head, table, split=split, n_examples=n_examples, with_suspects=suspects, map_by=map_by)
     rows = shown_rows(found, table, max_images=max_images)
-    thumbnails = Thumbnails()
-
     texts = _texts(head, table, found, curve)
 
-    def made() -> str:
+    def made(thumbnails: Thumbnails) -> str:
         data = page_data(found, table, rows, thumbnails)
         number_of = {label: number for number, label in enumerate(data["labels"])}
-        return render(**texts, data=data, number_of=number_of, n_shown=len(rows), thumbnails=thumbnails)
-
-    budget, page = int(budget_mb * _MEGABYTE), made()
-    n_left = budget - len(page.encode()) - _BYTES_A_NUMBER * len(rows)
-    if n_left < 0:
-        needed = (len(page.encode()) + _BYTES_A_NUMBER * len(rows)) / _MEGABYTE
-        raise ReportError(
-            f"the report has {needed:.1f} MB even without photos, more than {budget_mb:g} MB: raise "
-            "the budget, or show fewer images on the map"
+        return render(
+            "report", **texts, data=data, number_of=number_of, n_shown=len(rows), thumbnails=thumbnails
         )
-    if images:
-        thumbnails = embed(table, rows, n_bytes=n_left, progress=progress or (lambda done, total: None))
-        page = made()
-    write_text(target, page)
+
+    n_bytes, thumbnails = written(
+        target, made, table, rows, budget_mb=budget_mb, images=images, progress=progress
+    )
     return Report(
         path=target,
-        n_bytes=len(page.encode()),
+        n_bytes=n_bytes,
         n_images=len(rows),
         n_thumbnails=len(thumbnails.of_row),
         thumbnail_px=thumbnails.size_px,
@@ -235,44 +210,32 @@ def report(
     )
 
 
-def check_report_path(
-    path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Iterable[str] = ()
-) -> str:
-    """Raise ReportError or OutputError if a report cannot be written to a path."""
-    if os.path.splitext(os.fspath(path))[1].lower() not in (".html", ".htm"):
-        raise ReportError(f"a report ends in .html or .htm; found {os.path.basename(os.fspath(path))}")
-    return check_output(path, overwrite=overwrite, inputs=inputs)
-
-
 def _texts(
     head: Head, table: "FeatureTable", found: Findings, curve: "LearningCurve | None"
 ) -> dict[str, Any]:
     """Return the values of the template, without the photos."""
     evaluation = found.evaluation
     charts = [sweep_chart(head), loss_chart(head), curve_chart(curve) if curve else None]
-    suspects, duplicates = found.suspects, found.duplicates
-    groups = () if duplicates is None else duplicates.groups
     return {
-        "head": head,
-        "table": table,
+        **shared_texts(head, table, found),
+        "score": evaluation.top1,
+        "sections": (
+            ("overview", "Overview"),
+            ("confusion", "Confusion"),
+            ("classes", "Classes"),
+            *SECTIONS,
+        ),
+        "colours": (
+            ("label", "label"),
+            ("predicted", "prediction"),
+            ("split", "split"),
+            ("right", "right or wrong"),
+        ),
         "evaluation": evaluation,
         "curve": curve,
         "charts": [chart for chart in (*charts, calibration_chart(evaluation)) if chart is not None],
         "matrix": _matrix(evaluation),
         "pairs": _pairs(evaluation),
-        "suspects": suspects,
-        "duplicates": duplicates,
-        "n_straddling": sum(group.straddles_splits for group in groups),
-        "n_conflicts": sum(group.has_label_conflict for group in groups),
-        "left_out": found.left_out,
-        "shares": found.projection.shares,
-        "most": {
-            "mistakes": MAX_MISTAKES,
-            "suspects": MAX_SUSPECTS,
-            "groups": MAX_GROUPS,
-            "outliers": MAX_OUTLIERS,
-        },
-        "version": __version__,
     }
 
 

@@ -24,7 +24,16 @@ from featstore.stats.intervals import percentile_interval, wilson_interval
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["REPLICATES", "SEED", "LabelEvaluation", "evaluate_labels", "label_draws", "score_label_images"]
+__all__ = [
+    "REPLICATES",
+    "SEED",
+    "LabelEvaluation",
+    "evaluate_label_rows",
+    "evaluate_labels",
+    "label_draws",
+    "label_rows_of_split",
+    "score_label_images",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -151,10 +160,18 @@ def evaluate_labels(head: MultiLabelHead, table: "FeatureTable", *, split: str =
     >>> featstore.evaluate_labels(head, several).map == head.test["map"]
     True
     """
+    rows, n_fitted = label_rows_of_split(head, table, split)
+    probabilities = label_probabilities(head, table, rows)
+    return evaluate_label_rows(head, table, rows, probabilities, split=split, n_fitted=n_fitted)
+
+
+def label_rows_of_split(
+    head: MultiLabelHead, table: "FeatureTable", split: str
+) -> tuple[NDArray[np.intp], int]:
+    """Return the rows to score, and how many more the head was fitted on; raise as evaluate_labels does."""
     head.check_fingerprint(table.fingerprint, spec=table.spec)
     if split not in (*SPLITS, "all"):
         raise SplitError(f"split must be one of {', '.join(SPLITS)} or all; found {split!r}")
-    has = head.label_sets_of(table)
     is_chosen = np.asarray(table.is_labelled)
     if split != "all":
         is_chosen = is_chosen & (np.asarray(table.splits(head.split_rule)) == split)
@@ -180,12 +197,23 @@ def evaluate_labels(head: MultiLabelHead, table: "FeatureTable", *, split: str =
             f"{table.catalog_name}: evaluate it on images that it has not seen, or by cross-validation with "
             "cross_evaluate_labels (`featstore evaluate --folds`)"
         )
-    rows = rows[~is_fitted]
-    probabilities = label_probabilities(head, table, rows)
+    return rows[~is_fitted], int(is_fitted.sum())
+
+
+def evaluate_label_rows(
+    head: MultiLabelHead,
+    table: "FeatureTable",
+    rows: NDArray[np.intp],
+    probabilities: NDArray[np.float64],
+    *,
+    split: str,
+    n_fitted: int,
+) -> LabelEvaluation:
+    """Evaluate the predictions of some rows."""
     unit, units = resampling_units(table, rows, head.split_rule)
     return score_label_images(
         head.classes,
-        has[rows],
+        head.label_sets_of(table)[rows],
         probabilities >= head.thresholds,
         probabilities,
         thresholds=head.thresholds,
@@ -193,7 +221,7 @@ def evaluate_labels(head: MultiLabelHead, table: "FeatureTable", *, split: str =
         units=units,
         unit=unit,
         split=split,
-        n_fitted=int(is_fitted.sum()),
+        n_fitted=n_fitted,
         test_views=head.test_views,
     )
 

@@ -44,9 +44,9 @@ class ImageColumns:
         if self.label_separator:
             raise SeveralLabelsError(
                 f"images of the catalog {self.catalog_name} may have several labels, and this takes one "
-                "label an image. fit (logistic, ridge, svm, rbf), evaluate, compare, curve, suspects, "
-                "next, predict, serve, export, similar, duplicates and pack take several; for the rest, "
-                "extract a list of one label each as another catalog"
+                "label an image. fit (logistic, ridge, svm, rbf), evaluate, compare, report, curve, "
+                "suspects, next, predict, serve, export, similar, duplicates and pack take several; for the "
+                "rest, extract a list of one label each as another catalog"
             )
         return texts(self._columns.labels)
 

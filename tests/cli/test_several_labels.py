@@ -130,6 +130,11 @@ def test_suspects_comparisons_and_curves_are_shown(run, folder):
     assert f"{len(found['suspects'])} suspects" in listed
     assert f"… and {len(found['suspects']) - 1} more" in listed
 
+    told = json.loads(run("report ridge -o report.html --no-suspects --json").stdout)
+    assert told["n"] == featstore.load_head(folder / "pairs.fstore/heads/ridge.head").test["n"]
+    assert "test mean average precision" in (folder / "report.html").read_text()
+    assert "mAP " in run("report ridge -o report.html --no-suspects --no-images --force").stdout
+
     curve = run("curve pairs.fstore --head ridge --fractions 1/2 --repeats 1 --plot curve.svg").stdout
     assert "test mAP (n = " in curve
     assert "test mAP" in (folder / "curve.svg").read_text()
@@ -153,7 +158,8 @@ def test_suspects_comparisons_and_curves_are_shown(run, folder):
             2,
             "svm gives several labels an image, and others of svm, made/one.head",
         ),
-        ("report svm -o report.html", 1, "gives several labels"),
+        ("extend svm", 1, "gives several labels, and this takes heads with one"),
+        ("finetune svm", 1, "gives several labels, and this takes heads with one"),
         ("predict svm pairs/0001.png --reject 0.5", 2, "are for heads that give one"),
         ("predict svm pairs/0001.png --top 3", 2, "are for heads that give one"),
         (

@@ -105,16 +105,25 @@ class Question:
     version: int
     members: tuple[str, ...]  # of which a file has one
     does: str
+    takers: str
     error: type[FeatstoreError]
 
 
 LABELS, NUMBER = "labels", "number"
 QUESTIONS = {
     LABELS: Question(
-        version=8, members=(LINEAR, KERNEL), does="gives several labels", error=SeveralLabelsError
+        version=8,
+        members=(LINEAR, KERNEL),
+        does="gives several labels",
+        takers="predict, evaluate, compare, report, serve and export",
+        error=SeveralLabelsError,
     ),
     NUMBER: Question(
-        version=9, members=(LINEAR, KERNEL, NEIGHBORS), does="predicts a number", error=TargetError
+        version=9,
+        members=(LINEAR, KERNEL, NEIGHBORS),
+        does="predicts a number",
+        takers="predict, evaluate, compare and export",
+        error=TargetError,
     ),
 }
 
@@ -282,8 +291,7 @@ def _check_format(manifest: Any, *, path: str, question: str = "") -> None:
         other = QUESTIONS[found]
         raise other.error(
             f"{path} is a head that {other.does}, and this takes heads with one label: fit one on a catalog "
-            f"of one label an image. A head that {other.does} is for predict, evaluate and export "
-            "(featstore.load_head)"
+            f"of one label an image. A head that {other.does} is for {other.takers} (featstore.load_head)"
         )
     if question and found != question:
         raise HeadError(

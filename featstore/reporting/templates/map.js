@@ -19,12 +19,7 @@ let waiting = 0;
 const KNOWN = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b8a600", "#7b5cd6", "#8a6d4b", "#6b7480"];
 const colour = (number) => KNOWN[number] || `hsl(${(number * 137.5) % 360} 60% ${dark.matches ? 62 : 45}%)`;
 
-const colourings = {
-  label: { names: [...data.labels.map(printable), "no label"], of: (at) => (images.label[at] < 0 ? data.labels.length : images.label[at]) },
-  predicted: { names: data.labels.map(printable), of: (at) => images.predicted[at] },
-  split: { names: data.splits, of: (at) => images.split[at] },
-  right: { names: ["right", "wrong", "no label"], of: (at) => (images.label[at] < 0 ? 2 : Number(isWrong(at))) },
-};
+colourings.split = { names: data.splits, of: (at) => images.split[at] };
 const fillOf = (name, number) => (name === "right" ? ["#0072b2", "#d55e00", "#6b7480"][number] : colour(number));
 const filters = { all: () => true, scored: (at) => images.scored[at], wrong: isWrong };
 
@@ -320,8 +315,8 @@ function select() {
 
 function listPhotos(title, list) {
   const counts = new Map();
-  for (const at of list) counts.set(images.label[at], (counts.get(images.label[at]) || 0) + 1);
-  const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([label, count]) => `${labelOf(label)} ${count.toLocaleString("en")}`);
+  for (const at of list) counts.set(labelText(at), (counts.get(labelText(at)) || 0) + 1);
+  const most = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([text, count]) => `${text} ${count.toLocaleString("en")}`);
   showWall(byId("map-photos"), title, list);
   if (list.length) byId("map-photos").firstChild.append(element("small", { textContent: ` — ${most.join(", ")}` }));
 }

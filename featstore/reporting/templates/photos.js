@@ -6,7 +6,6 @@ const images = data.images;
 const byId = (id) => document.getElementById(id);
 const percent = (value) => (value === null ? "" : `${(100 * value).toFixed(1)}%`);
 const labelOf = (number) => (number < 0 ? "no label" : printable(data.labels[number]));
-const isWrong = (at) => images.label[at] >= 0 && images.label[at] !== images.predicted[at];
 
 function printable(text) {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`);
@@ -20,11 +19,6 @@ function element(name, properties = {}, ...children) {
   }
   made.append(...children);
   return made;
-}
-
-function described(at) {
-  const label = images.label[at] < 0 ? "no label" : `label ${labelOf(images.label[at])}`;
-  return `${printable(images.path[at])}: ${label}, predicted ${labelOf(images.predicted[at])} (${percent(images.p[at])})`;
 }
 
 function source(at) {
@@ -44,13 +38,6 @@ function tile(at, list, place) {
   if (source(at) === null) button.setAttribute("aria-label", described(at));
   button.addEventListener("click", () => showPhoto(list, place, button));
   return button;
-}
-
-function says(at) {
-  const label = element("b", { textContent: labelOf(images.label[at]) });
-  if (!isWrong(at)) return [label, element("span", { textContent: `${percent(images.p[at])} sure` })];
-  const guess = element("b", { className: "wrong", textContent: labelOf(images.predicted[at]) });
-  return [label, " → ", guess, element("span", { textContent: `${percent(images.p[at])} sure` })];
 }
 
 // Fill a place with tiles, some at a time; captions say what is special to each.
@@ -86,12 +73,10 @@ function showPhoto(list, place, from) {
   byId("photo-title").textContent = printable(images.path[at]);
   dialog.querySelector(".picture").replaceChildren(picture(at, described(at)));
   const facts = [
-    ["Label", images.label[at] < 0 ? "none" : `${labelOf(images.label[at])} (${percent(images.pLabel[at]) || "unknown to the head"})`],
-    ["Prediction", `${labelOf(images.predicted[at])} (${percent(images.p[at])})`],
+    ...factsOf(at),
     ["Split", data.splits[images.split[at]] + (images.fitted[at] ? ", the head was fitted on it" : "")],
+    ...suspicionsOf(at),
   ];
-  const suspect = suspects.get(at);
-  if (suspect) facts.push(["Suggested label", `${labelOf(suspect.suggested)} (${percent(suspect.p)} by heads not fitted on it)`]);
   const outlier = outliers.get(at);
   if (outlier) facts.push(["Nearest in training", element("span", {}, printable(images.path[outlier.nearest]), picture(outlier.nearest, described(outlier.nearest)))]);
   dialog.querySelector("dl").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", {}, value)]));
@@ -116,28 +101,20 @@ dialog.addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight") step(1);
 });
 
-const suspects = new Map(data.suspects.map(([at, suggested, pLabel, p]) => [at, { suggested, pLabel, p }]));
 const outliers = new Map(data.outliers.map(([at, similarity, nearest]) => [at, { similarity, nearest }]));
 
 const captions = {
   mistakes: says,
-  suspects: (at) => {
-    const one = suspects.get(at);
-    return [
-      element("b", { textContent: labelOf(images.label[at]) }), " → ",
-      element("b", { className: "wrong", textContent: labelOf(one.suggested) }), "?",
-      element("span", { textContent: `${percent(one.pLabel)} against ${percent(one.p)}` }),
-    ];
-  },
+  suspects: suspectSays,
   outliers: (at) => {
     const one = outliers.get(at);
     return [
-      element("b", { textContent: labelOf(images.label[at]) }),
+      element("b", { textContent: labelText(at) }),
       element("span", { textContent: `similarity ${one.similarity.toFixed(2)} to ${printable(images.path[one.nearest])}` }),
     ];
   },
 };
-const lists = { mistakes: data.mistakes, suspects: [...suspects.keys()], outliers: [...outliers.keys()] };
+const lists = { mistakes: data.mistakes, suspects: data.suspects.map(([at]) => at), outliers: [...outliers.keys()] };
 
 for (const place of document.querySelectorAll("[data-list]")) {
   const name = place.dataset.list;
@@ -151,7 +128,7 @@ for (const place of document.querySelectorAll("[data-groups]")) {
     const row = element("div", { className: "group" }, element("h3", {}, `Group ${number + 1}`, ...marks));
     const side = element("div", { className: "wall-side" });
     fillWall(side, list, (at, order) => [
-      element("b", { textContent: labelOf(images.label[at]) }),
+      element("b", { textContent: labelText(at) }),
       element("span", { textContent: `${data.splits[images.split[at]]}, similarity ${group.images[order][1].toFixed(2)}` }),
     ], 12);
     row.append(side);
