@@ -27,7 +27,7 @@ from featstore.io.storage.opening import storage_of
 __all__ = ["HeadImages", "read_head_images", "remove_from_head"]
 
 _MANIFEST, _SEEN, _GATED = "manifest.json", "seen.npz", "gated.npz"
-_WITH_ROWS = {"kernel.npz", _GATED}
+_WITH_ROWS = {"kernel.npz", "neighbors.npz", _GATED}
 _WITHOUT_ROWS = "network.npz"
 # Of other classifiers it is not known what they keep: support vectors, neighbours or, as these, no features.
 _LINEAR = "linear.npz"
@@ -106,17 +106,12 @@ def remove_from_head(path: str, contents: Collection[bytes]) -> None:
 
 
 def _has_rows(names: set[str], kind: str, manifest: dict[str, Any]) -> bool:
-    if names & _WITH_ROWS:
-        return True
-    if _WITHOUT_ROWS in names:
-        return False
-    if _LINEAR not in names or kind not in _LINEAR_KINDS | _MEAN_KINDS:
-        return True
-    # The mean of a single image is its features.
-    used = [manifest["counts"][split] for split in manifest["choice"].get("fitted_on") or ("train",)]
-    return kind in _MEAN_KINDS and any(
-        sum(counts.get(label, 0) for counts in used) == 1 for label in manifest["classes"]
-    )
+    if kind in _MEAN_KINDS and _LINEAR in names:
+        # The mean of a single image is its features.
+        used = [manifest["counts"][split] for split in manifest["choice"].get("fitted_on") or ("train",)]
+        return any(sum(counts.get(label, 0) for counts in used) == 1 for label in manifest["classes"])
+    is_linear = _LINEAR in names and kind in _LINEAR_KINDS
+    return bool(names & _WITH_ROWS) or not (is_linear or _WITHOUT_ROWS in names)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from featstore.errors import DamagedError, NotInStoreError, StoreError
 from featstore.io.storage.folders import Folders
 from featstore.store import FeatureStore
 from featstore.store.corrections import DUPLICATE
+from featstore.store.head_images import read_head_images, remove_from_head
 from featstore.store.shard_reports import read_report, write_report
 from stored_tables import stored_table
 
@@ -166,6 +167,50 @@ def test_heads_that_do_not_know_their_images_are_no_proof(store, content):
     assert "older" in store.head_names
     assert any("older (ridge) does not know which" in one for one in report.consequences)
     assert store.find_traces(content).traces == ()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "mlp", "rbf", "knn", "lda"])
+def test_of_each_kind_of_head_it_is_known_whether_it_keeps_features(store, kind):
+    params = {"mlp": {"alpha": 0.0, "epochs": 1}}.get(kind)
+    featstore.fit(store.table(), head=kind, params=params).save(store.head_path("a"))
+    assert read_head_images(store.head_path("a")).has_rows == (kind in ("rbf", "knn"))
+
+
+def test_of_heads_of_other_questions_too(several_table, numbers_table, tmp_path):
+    for table, fit, kinds in (
+        (several_table, featstore.fit_labels, ("ridge", "rbf")),
+        (numbers_table, featstore.fit_regression, ("ridge", "rbf", "knn")),
+    ):
+        content = table.content_hash_bytes[0].tobytes()
+        for kind in kinds:
+            path = str(tmp_path / f"{kind}.head")
+            fit(table, head=kind, rule=featstore.SplitRule(validation=0.2, test=0)).save(path, overwrite=True)
+            images = read_head_images(path)
+            assert images.has_rows == (kind != "ridge")
+            assert images.is_known
+            if images.has("fitted", [content]):
+                remove_from_head(path, [content])
+                assert not read_head_images(path).has("fitted", [content])
+                assert featstore.load_head(path).predict(table.X[:2]) is not None
+
+
+def test_a_class_of_one_image_is_that_image(store, content):
+    catalog = store.catalog()
+    labels = [
+        "one" if one.tobytes().hex() == content else label
+        for one, label in zip(catalog.content_hash, catalog.labels, strict=True)
+    ]
+    store.write_catalog(replace(catalog, labels=labels))
+    table = FeatureStore(store.path).table()
+    featstore.fit(table, head="centroid").save(store.head_path("centroid"))
+    assert "centroid" in store.forget(content, dry_run=True).heads
+
+
+def test_a_classifier_of_ones_own_may_keep_anything(store, content):
+    from sklearn.svm import SVC
+
+    featstore.fit(store.table(), head=SVC(kernel="linear")).save(store.head_path("own"))
+    assert "own" in store.forget(content, dry_run=True).heads
 
 
 def _drop_member(path, name):
