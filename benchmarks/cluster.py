@@ -18,7 +18,7 @@ import reporting
 import featstore
 from featstore.flow import extraction
 from featstore.flow.shard import Shard, ShardResult
-from featstore.images.sources.records import ImageRecord, Source
+from featstore.images.sources.records import ImageRecord, Records, Source
 from featstore.io.stamps import FileStamp
 
 _DRIVER = "--driver"
@@ -119,11 +119,14 @@ class Instant:
         return -(-n_images // self.n_shards)
 
     def run(self, job, shards):
-        store = featstore.FeatureStore(job.store)
-        space = store.create_space(job.network.spec, feature_dim=8, provenance={})
         chance = np.random.default_rng(0)
+        space = None
         for shard in shards:
             assert isinstance(shard, Shard)
+            # The store is made for the first shard.
+            if space is None:
+                store = featstore.FeatureStore(job.store)
+                space = store.create_space(job.network.spec, feature_dim=8, provenance={})
             n_images = len(shard.records)
             hashes = chance.integers(0, 256, (n_images, 32), np.uint8)
             space.append_once(chance.random((n_images, 8), np.float32), hashes, np.zeros(n_images, np.uint16))
@@ -142,12 +145,12 @@ class Instant:
 def drive(count: int, folder: str) -> None:
     """Extract a source that lists images which are not there, and print seconds and memory."""
     stamp = FileStamp(size=100_000, mtime_ns=10**18, ctime_ns=10**18, inode=1)
-    records = [
+    records = Records(
         ImageRecord(
             path=f"class{number % 1000:04}/{number:09}.jpg", label=f"class{number % 1000:04}", stamp=stamp
         )
         for number in range(count)
-    ]
+    )
     source = Source(name="many", root=folder, location=folder, records=records, failures=[], ignored=0)
     listed = peak_mib()
     extraction.open_source = lambda *_given, **_options: source

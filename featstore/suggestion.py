@@ -160,7 +160,7 @@ def _sample(source: Any, n_images: int) -> _Table:
     # Classes of which no fold could have an image are of no use here.
     ordered = [(label, paths) for label, paths in ordered if len(paths) >= _FOLDS]
     if len(ordered) < 2:
-        n_bare = sum(record.label is None for record in opened.records)
+        n_bare = opened.label_counts().get(None, 0)
         raise SourceError(
             f"backbones are compared on labelled images of two or more classes with {_FOLDS} images each; "
             f"found {len(ordered)} such classes among {len(opened.records):,} images, of which "

@@ -122,15 +122,16 @@ def collect(
 
     known = known_catalog(store, name, images)
     ledger = Ledger(images, known, strict=False, corrections=corrections)
-    reports = read_reports(store, rows.name, name)
-    for report in reports.values():
+    reports: list[str] = []
+    for path, report in read_reports(store, rows.name, name):
         ledger.recall_from(report, are_there, is_report=True)
+        reports.append(path)
     ledger.recall(are_there, rehash=False)
     ledger.write_catalog(store, name, is_named=catalog is not None)
     lacking = _by_shard(ledger.lacking(), shards_of(reports))
     store.compact(rows.name)
     if not lacking:
-        remove_reports(store, rows.name, [*reports])
+        remove_reports(store, rows.name, reports)
     finished = make_report(
         ledger,
         store,

@@ -16,9 +16,8 @@ from featstore.flow.sealing import Sealer
 from featstore.flow.shard import Shard, ShardJob, run_shard
 from featstore.images.sources.listed_files import ListedFiles
 from featstore.images.sources.objects import with_stamps
-from featstore.images.sources.records import ImageRecord, Source
+from featstore.images.sources.records import ImageRecord, Records, Source
 from featstore.images.views import checked_n_views
-from featstore.io.stamps import UNKNOWN
 from featstore.io.urls import is_url
 from featstore.store import FeatureStore
 from featstore.store.catalog import checked_name
@@ -134,7 +133,7 @@ class ShardExtractor:
             present=present,
             workers=self.workers or network.threads,
         )
-        shard = Shard(numbers=np.arange(len(source.records)), records=source.records)
+        shard = Shard(numbers=np.arange(len(source.records)), records=[*source.records])
         result = run_shard(job, shard.records)
         ledger.settle_shard(shard, result)
         part = hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:32]
@@ -165,8 +164,8 @@ class ShardExtractor:
                 failures[path] = found
             else:
                 records[path] = ImageRecord(path=path, stamp=found)
-        known, missing = [*records.values()], [*failures.items()]
-        if any(record.stamp == UNKNOWN for record in known):
+        known, missing = Records(records.values()), [*failures.items()]
+        if known.lack_stamps:
             known, lacking = with_stamps(known, self.root)
             missing += lacking
         source = Source(

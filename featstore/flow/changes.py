@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from featstore.errors import SourceError, StoreError
 from featstore.images.sources.opening import Source
+from featstore.io.long_arrays import blocks_of
+from featstore.io.texts import CodedTexts, distinct_texts
 from featstore.io.urls import is_url
 from featstore.label_sets import split_labels
 from featstore.store import Catalog, FeatureStore
+from featstore.store.keys import ContentFilter
 from featstore.store.moved_catalogs import is_left_behind
 
 __all__ = [
@@ -44,21 +47,31 @@ class SourceChanges:
 
 def find_changes(before: Catalog, after: Catalog) -> SourceChanges:
     """Compare a source's old catalog with its new one."""
-    paths = set(after.paths)
-    is_kept = np.isin(_keys(before.content_hash), _keys(after.content_hash[after.content_hash.any(axis=1)]))
-    labels = {label for text in after.labels for label in _labels(text, after.label_separator)}
-    had = (label for text in before.labels for label in _labels(text, before.label_separator))
-    counts = Counter(label for label in had if label not in labels)
+    known = ContentFilter.of_contents(after.content_hash)
+    lost: list[str] = []
+    for block in blocks_of(len(before)):
+        is_kept = known.have(before.content_hash[block]) & before.content_hash[block].any(axis=1)
+        lost += [before.paths[row] for row in (block.start + np.flatnonzero(~is_kept)).tolist()]
+    # A folder that cannot be read is listed itself, and what is in it may well be there.
+    asked = {name for path in lost for name in (path, *parents(path))}
+    there = {path for path in after.paths if path in asked} if asked else set()
+    labels = {
+        label for text in distinct_texts(after.labels) for label in _labels(text, after.label_separator)
+    }
+    counts: Counter[str] = Counter()
+    for text, number in _counted(before.labels).items():
+        for label in _labels(text, before.label_separator):
+            counts[label] += number * (label not in labels)
+    counts = +counts
     return SourceChanges(
-        gone=tuple(
-            path
-            for path, kept in zip(before.paths, is_kept.tolist(), strict=True)
-            # A folder that cannot be read is listed itself, and what is in it may well be there.
-            if not kept and path not in paths and paths.isdisjoint(parents(path))
-        ),
+        gone=tuple(path for path in lost if path not in there and there.isdisjoint(parents(path))),
         emptied_classes=dict(sorted(counts.items())),
         moved_from=None if is_same_place(before.location, after.location) else before.location or None,
     )
+
+
+def _counted(labels: Sequence[str | None]) -> Mapping[str | None, int]:
+    return labels.counts() if isinstance(labels, CodedTexts) else Counter(labels)
 
 
 def _labels(text: str | None, separator: str) -> list[str]:
@@ -79,12 +92,13 @@ def catalog_name_for(store: FeatureStore, source: Source) -> str:
 
 def find_moved(store: FeatureStore, content_hash: NDArray[np.uint8], *, is_complete: bool) -> str | None:
     """Return the catalog of a source that was moved here: most of its images have these hashes (n, 32)."""
-    keys = np.unique(_keys(content_hash[content_hash.any(axis=1)]))
     best, name = _SHARE_MOVED, None
+    here: ContentFilter | None = None
     for catalog in _readable(store):
-        contents = np.unique(_keys(catalog.content_hash[catalog.content_hash.any(axis=1)]))
-        n_common = np.isin(contents, keys).sum()
-        share = n_common / max(1, len(contents if is_complete else keys))
+        here = ContentFilter.of_contents(content_hash) if here is None else here
+        contents = ContentFilter.of_contents(catalog.content_hash)
+        n_common = contents.n_common(here)
+        share = n_common / max(1, len((contents if is_complete else here).prefixes))
         if share >= best and is_left_behind(catalog):
             best, name = share, catalog.name
     return name
@@ -103,8 +117,8 @@ def check_same_source(catalog: Catalog, source: Source) -> None:
 
 def warn_of_lost_splits(catalog: Catalog, source: Source) -> None:
     """Warn about given splits in the catalog that the source no longer gives."""
-    n_given = len(catalog) - catalog.splits.count(None)
-    if n_given and not any(record.split for record in source.records):
+    n_given = len(catalog) - _counted(catalog.splits).get(None, 0)
+    if n_given and not source.records.columns.splits.distinct() - {None}:
         _log.warning(
             "%d images of the catalog %s had given splits, and this call gives none: the split rule decides "
             "now; to keep the splits, give the lists again",
@@ -129,10 +143,6 @@ def _readable(store: FeatureStore) -> Iterator[Catalog]:
             yield store.catalog(name)
         except StoreError as error:
             _log.info("the catalog %s is skipped: %s", name, error)
-
-
-def _keys(content_hash: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    return np.ascontiguousarray(content_hash).view("S32").ravel()
 
 
 def parents(path: str) -> Iterator[str]:

@@ -276,7 +276,7 @@ def _label_doubts(images: Source, source_options: Mapping[str, Any]) -> list[str
     if images.target:
         return []
     if not images.label_separator:
-        return label_doubts(record.label for record in images.records)
+        return label_doubts(images.label_counts())
     if source_options.get("label_columns"):
         return []
     return separator_doubts(images.records, images.label_separator)
@@ -373,9 +373,13 @@ def make_report(
 def _empty_classes(source: Source, failed: set[str]) -> tuple[str, ...]:
     if source.label_separator or source.target:
         return tuple(source.empty_folders)
-    labels = {record.label for record in source.records if record.label}
-    full = {record.label for record in source.records if record.path not in failed}
-    return (*source.empty_folders, *sorted(labels - full))
+    counts = source.label_counts()
+    if failed:
+        counts = {**counts}
+        for record in source.records:
+            if record.path in failed:
+                counts[record.label] -= 1
+    return (*source.empty_folders, *sorted(label for label, count in counts.items() if label and not count))
 
 
 def known_catalog(store: FeatureStore, name: str, images: Source) -> Catalog | None:

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from featstore.flow.loading import Loaded
 from featstore.flow.record_item import RecordItem
 from featstore.flow.shard import Shard, ShardResult
 from featstore.images.sources.opening import ImageRecord, Source
+from featstore.io.long_arrays import as_read_only, blocks_of, forget_pages, long_zeros
 from featstore.io.stamps import UNKNOWN
+from featstore.io.texts import CodedTexts, PathIndex, PlainTexts
 from featstore.messages import printable
 from featstore.store import Catalog, Corrections, FeatureStore, correct_catalog, is_correction
 from featstore.store.correcting import check_one_label
@@ -31,6 +34,8 @@ from featstore.store.keys import HASH_BYTES
 __all__ = ["Ledger"]
 
 _log = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 2**14
 
 
 class Ledger:
@@ -53,8 +58,8 @@ class Ledger:
         self.source = source
         self.strict = strict
         self.n_images = len(source.records) + len(source.failures)
-        # One entry for each record. As columns they take a quarter of the memory that objects would.
-        self._content_hash = np.zeros((len(source.records), HASH_BYTES), np.uint8)
+        # One entry for each record; of many millions they are in files, but for two bytes each.
+        self._content_hash = long_zeros(len(source.records), (HASH_BYTES,), np.uint8)
         self._is_settled = np.zeros(len(source.records), np.bool_)
         self._is_racy = np.zeros(len(source.records), np.bool_)
         self._reasons: dict[int, str] = {}
@@ -68,6 +73,7 @@ class Ledger:
         self._corrections = corrections
         self._known = known
         self._near_groups = {} if known is None else known.near_group_by_content()
+        self._index: PathIndex | None = None
 
     def recall(self, are_there: Callable[[NDArray[np.uint8]], NDArray[np.bool_]], *, rehash: bool) -> None:
         """Settle unchanged files of which the features are there, or that could not be decoded."""
@@ -86,27 +92,38 @@ class Ledger:
         """Do so by any catalog of the source, or by a shard's report, with what it could not read."""
         if known.root != self.source.root:
             return
-        numbers = {path: number for number, path in enumerate(known.paths)}
-        stamps = known.stamps()
-        has_hash = np.asarray(known.content_hash.any(axis=1)).tolist()
-        present = are_there(known.content_hash).tolist()
-        for at, record in enumerate(self.source.records):
-            number = numbers.get(record.path, -1)
-            if number < 0 or self._is_settled[at]:
+        if self._index is None:
+            self._index = PathIndex(self.source.records.columns.paths)
+        for block in blocks_of(len(known), _ROWS_AT_ONCE):
+            places, at = self._index.find(known.encoded_paths(block))
+            # Of a path that is listed more than once, the last row counts.
+            _, last = np.unique(at[::-1], return_index=True)
+            places, at = places[::-1][last], at[::-1][last]
+            is_open = ~self._is_settled[at]
+            rows, at = block.start + places[is_open], at[is_open]
+            if not len(rows):
                 continue
-            is_same = not rehash and stamps[number] == record.stamp
+            hashes, stamps = known.content_hash[rows], known.stamps(rows)
+            is_same = (stamps == self.source.records.columns.stamps.rows[at]).all(axis=1) & (not rehash)
             # A file that may have changed while it was read counts as read; the next run reads it again.
-            is_settled = is_same or (is_report and stamps[number] == UNKNOWN)
-            self._is_racy[at] = not is_same
-            self._content_hash[at] = known.content_hash[number]
-            reason = None if is_correction(known.reasons[number]) else known.reasons[number]
-            if reason is not None:
-                self._reasons[at] = reason
-            is_known = has_hash[number] or (is_report and reason is not None)
-            if is_settled and is_known and (present[number] or reason is not None):
-                self._is_settled[at] = True
-                self.settled += 1
-                self.reused += reason is None
+            is_settled = is_same | (is_report & (stamps == UNKNOWN).all(axis=1))
+            self._is_racy[at] = ~is_same
+            self._content_hash[at] = hashes
+            told = known.reasons[block]
+            reasons = [told[place] for place in places[is_open].tolist()]
+            reasons = [None if is_correction(reason) else reason for reason in reasons]
+            has_reason = np.array([reason is not None for reason in reasons], np.bool_)
+            self._reasons |= {
+                place: reason
+                for place, reason in zip(at.tolist(), reasons, strict=True)
+                if reason is not None
+            }
+            is_known = hashes.any(axis=1) | (has_reason & is_report)
+            is_settled &= is_known & (are_there(hashes) | has_reason)
+            self._is_settled[at[is_settled]] = True
+            self.settled += int(is_settled.sum())
+            self.reused += int((is_settled & ~has_reason).sum())
+            self.forget_pages()
 
     def check_strict(self) -> None:
         """Raise ExtractionError for what is known to have failed, if strict."""
@@ -116,17 +133,29 @@ class Ledger:
     def items(self) -> Iterator[RecordItem]:
         """Yield what is not settled yet."""
         self.check_strict()
-        for number in np.flatnonzero(~self._is_settled).tolist():
+        for number in self._unsettled():
             yield RecordItem(number, self.source.records[number], self.source.root)
 
     def shards(self, size: int) -> Iterator[Shard]:
         """Yield what is not settled yet, some images at a time, without what workers need not know."""
-        numbers = np.flatnonzero(~self._is_settled)
-        for start in range(0, len(numbers), size):
-            some = numbers[start : start + size]
-            records = [self.source.records[number] for number in some.tolist()]
+        numbers = self._unsettled()
+        while some := list(islice(numbers, size)):
+            records = [self.source.records[number] for number in some]
             bare = [ImageRecord(path=record.path, stamp=record.stamp) for record in records]
-            yield Shard(numbers=some, records=bare)
+            yield Shard(numbers=np.array(some), records=bare)
+            self.forget_pages()
+
+    def _unsettled(self) -> Iterator[int]:
+        """Yield the numbers of the records that are not settled when their turn comes."""
+        for block in blocks_of(len(self._is_settled), _ROWS_AT_ONCE):
+            yield from (block.start + np.flatnonzero(~self._is_settled[block])).tolist()
+
+    def forget_pages(self) -> None:
+        """Give memory back to the system, of which files have the content."""
+        self.source.records.forget_pages()
+        forget_pages(self._content_hash)
+        if self._known is not None:
+            self._known.forget_pages()
 
     def settle(self, image: Loaded[RecordItem]) -> None:
         """Record the outcome of an image."""
@@ -151,12 +180,15 @@ class Ledger:
 
     def unsettle_lacking(self, are_there: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> list[str]:
         """Take settled images without a reason back if their features are not there; return their paths."""
-        numbers = np.flatnonzero(self._is_settled)
-        numbers = numbers[[number not in self._reasons for number in numbers.tolist()]]
-        lacking = numbers[~are_there(self._content_hash[numbers])]
+        lacking: list[int] = []
+        for block in blocks_of(len(self._is_settled)):
+            numbers = block.start + np.flatnonzero(self._is_settled[block])
+            numbers = numbers[~are_there(self._content_hash[numbers])]
+            lacking += [number for number in numbers.tolist() if number not in self._reasons]
         self._is_settled[lacking] = False
         self._content_hash[lacking] = 0
-        return [self.source.records[number].path for number in lacking.tolist()]
+        self.forget_pages()
+        return [self.source.records[number].path for number in lacking]
 
     def _settle(
         self, number: int, content_hash: bytes | None, *, reason: str | None, is_racy: bool, is_computed: bool
@@ -237,60 +269,72 @@ class Ledger:
 
     def lacking(self) -> list[str]:
         """Return the paths of the images that are not settled."""
-        return [self.source.records[number].path for number in np.flatnonzero(~self._is_settled).tolist()]
+        return [self.source.records[number].path for number in self._unsettled()]
 
     def _catalog(self, name: str, is_listed: NDArray[np.bool_] | None = None) -> Catalog:
         # Only records that are done now, or were in an earlier run, have something to record.
         if is_listed is None:
             is_listed = self._is_settled | self._content_hash.any(axis=1)
-        # Of many millions of images each copy counts: the catalog takes tuples as they are.
-        numbers = np.flatnonzero(is_listed)
-        listed, failed = self.source.records, self.source.failures
-        if len(numbers) < len(listed):
-            listed = [listed[number] for number in numbers.tolist()]
-        none = [None] * len(failed)
-        hashes = np.zeros((len(listed) + len(failed), HASH_BYTES), np.uint8)
-        np.take(self._content_hash, numbers, axis=0, out=hashes[: len(listed)])
-        stamps = np.full((len(hashes), len(UNKNOWN)), UNKNOWN, np.int64)
-        is_known = ~self._is_racy[numbers]
-        for at, record in enumerate(listed):
-            if is_known[at]:
-                stamps[at] = record.stamp
-        weights, targets = np.full((2, len(hashes)), np.nan)
-        weights[: len(listed)] = np.fromiter((_number(record.weight) for record in listed), np.float64)
-        targets[: len(listed)] = np.fromiter((_number(record.target) for record in listed), np.float64)
+        columns, failed = self.source.records.columns, self.source.failures
+        n_listed = int(is_listed.sum())
+        n_images = n_listed + len(failed)
+        hashes = long_zeros(n_images, (HASH_BYTES,), np.uint8)
+        stamps = long_zeros(n_images, (len(UNKNOWN),), np.int64)
+        weights, targets = (long_zeros(n_images, (), np.float64) for _ in range(2))
+        paths, labels, groups, splits = PlainTexts(), CodedTexts(), PlainTexts(), CodedTexts()
+        reasons, near_groups = CodedTexts(), CodedTexts()
+        start = 0
+        for block in blocks_of(len(is_listed), _ROWS_AT_ONCE):
+            taken = np.flatnonzero(is_listed[block])
+            rows = slice(start, start := start + len(taken))
+            chosen = block.start + taken
+            hashes[rows] = self._content_hash[chosen]
+            stamps[rows] = np.where(self._is_racy[chosen, None], UNKNOWN, columns.stamps.rows[chosen])
+            weights[rows] = columns.weights.rows[chosen]
+            targets[rows] = columns.targets.rows[chosen]
+            for given, plain in ((columns.paths, paths), (columns.groups, groups)):
+                encoded = given.encoded(block.start, block.stop)
+                plain.extend([encoded[place] for place in taken.tolist()])
+            for said, coded in ((columns.labels, labels), (columns.splits, splits)):
+                texts = said.block(block.start, block.stop)
+                coded.extend([texts[place] for place in taken.tolist()])
+            reasons.extend([self._reasons.get(number) for number in chosen.tolist()])
+            near_groups.extend(self._near_groups_of(hashes[rows]))
+            self.forget_pages()
+            for filled in (hashes, stamps, weights, targets):
+                forget_pages(filled)
+        hashes[start:], stamps[start:], weights[start:], targets[start:] = 0, UNKNOWN, np.nan, np.nan
+        paths.extend([path.encode("utf-8", "surrogateescape") for path, _ in failed])
+        groups.extend([b""] * len(failed))
+        for coded in (labels, splits, near_groups):
+            coded.extend([None] * len(failed))
+        reasons.extend([reason for _, reason in failed])
+        self.forget_pages()
         return Catalog(
             name=name,
             root=self.source.root,
             location=self.source.location,
-            paths=(*(record.path for record in listed), *(path for path, _ in failed)),
-            labels=(*(record.label for record in listed), *none),
-            groups=(*(record.group for record in listed), *none),
-            splits=(*(record.split for record in listed), *none),
-            content_hash=hashes,
-            sizes=stamps[:, 0],
-            mtimes_ns=stamps[:, 1],
-            ctimes_ns=stamps[:, 2],
-            inodes=stamps[:, 3],
-            reasons=(
-                *(self._reasons.get(int(number)) for number in numbers),
-                *(reason for _, reason in failed),
-            ),
-            near_groups=self._near_groups_of(hashes),
+            paths=paths,
+            labels=labels,
+            groups=groups,
+            splits=splits,
+            content_hash=as_read_only(hashes),
+            sizes=as_read_only(stamps[:, 0]),
+            mtimes_ns=as_read_only(stamps[:, 1]),
+            ctimes_ns=as_read_only(stamps[:, 2]),
+            inodes=as_read_only(stamps[:, 3]),
+            reasons=reasons,
+            near_groups=near_groups,
             label_separator=self.source.label_separator,
-            weights=weights,
+            weights=as_read_only(weights),
             target_name=self.source.target,
-            targets=targets,
+            targets=as_read_only(targets),
         )
 
-    def _near_groups_of(self, hashes: NDArray[np.uint8]) -> tuple[str | None, ...]:
+    def _near_groups_of(self, hashes: NDArray[np.uint8]) -> list[str | None]:
         if not self._near_groups:
-            return (None,) * len(hashes)
-        return tuple(self._near_groups.get(row.tobytes()) for row in hashes)
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+            return [None] * len(hashes)
+        return [self._near_groups.get(row.tobytes()) for row in hashes]
 
 
 def _strict_error(path: str, reason: str) -> ExtractionError:

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, replace
 
 from featstore.errors import SourceError
-from featstore.images.sources.records import Source
+from featstore.images.sources.records import Records, Source
 
 __all__ = ["ShardChoice", "shard_number"]
 
@@ -33,7 +33,7 @@ class ShardChoice:
         """Return this shard of a source; what could not even be listed is in shards too."""
         return replace(
             source,
-            records=[record for record in source.records if self._has(record.path)],
+            records=Records(record for record in source.records if self._has(record.path)),
             failures=[failure for failure in source.failures if self._has(failure[0])],
         )
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -222,6 +222,7 @@ def diff(
 
 def _differences(before: Catalog, after: Catalog) -> dict[str, Any]:
     """Return the fields of a :class:`SourceDiff` that compare two catalogs."""
+    before, after = (replace(one, paths=(*one.paths,), labels=(*one.labels,)) for one in (before, after))
     pairs = _same_contents(before, after)
     old = {*range(len(before))} - {was for was, _ in pairs}
     new = {*range(len(after))} - {now for _, now in pairs}

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
 from featstore.errors import StoreError
+from featstore.io.long_arrays import are_equal, as_read_only, blocks_of, forget_pages
+from featstore.io.texts import CodedTexts, PlainTexts, Texts, distinct_texts
 from featstore.io.urls import joined
 from featstore.splits import SPLITS
 from featstore.store.keys import HASH_BYTES
@@ -27,6 +29,7 @@ __all__ = [
     "TEXTS",
     "Catalog",
     "checked_name",
+    "checked_texts",
     "encoded_text",
 ]
 
@@ -59,7 +62,7 @@ class Catalog:
     name: str
     root: str  # absolute folder from which relative paths start
     location: str  # absolute path of the source
-    paths: Sequence[str]  # relative to root with /, or absolute, with surrogate escapes
+    paths: Sequence[Any]  # str: relative to root with /, or absolute, with surrogate escapes
     labels: Sequence[str | None]  # in Unicode's form NFC; the empty text means None
     groups: Sequence[str | None]
     splits: Sequence[str | None]  # that the user has fixed
@@ -82,10 +85,11 @@ class Catalog:
         for field in ("root", "location", *OPTIONAL_ATTRIBUTES):
             encoded_text(getattr(self, field), field)
         n_images = len(self.paths)
-        object.__setattr__(self, "near_groups", tuple(self.near_groups) or (None,) * n_images)
+        if not len(self.near_groups):
+            object.__setattr__(self, "near_groups", (None,) * n_images)
         for field in (TEXTS | OPTIONAL_TEXTS).values():
-            values = tuple(getattr(self, field))
-            if "" in values:
+            values = getattr(self, field)
+            if not isinstance(values, Texts):
                 values = tuple(value or None for value in values)
             if field == "labels":
                 values = _normalised(values)
@@ -94,26 +98,24 @@ class Catalog:
                     f"{field} must have one entry for each of {n_images} paths; found {len(values)}"
                 )
             object.__setattr__(self, field, values)
-        if None in self.paths:
-            raise StoreError(f"image {self.paths.index(None)} has no path")
-        if unknown := set(self.splits) - {None, *SPLITS}:
+        if (lacking := _first_without(self.paths)) is not None:
+            raise StoreError(f"image {lacking} has no path")
+        if unknown := distinct_texts(self.splits) - {None, *SPLITS}:
             raise StoreError(
                 f"a split must be one of {', '.join(SPLITS)}; found {', '.join(map(repr, unknown))}"
             )
         for field, kind in (NUMBERS | OPTIONAL_NUMBERS).values():
             given = getattr(self, field)
-            column = np.array(np.full(n_images, -1) if given is None else given, dtype=np.dtype(kind))
+            column = _own(np.full(n_images, -1) if given is None else given, np.dtype(kind))
             wanted = (n_images, HASH_BYTES) if field == "content_hash" else (n_images,)
             if column.shape != wanted:
                 raise StoreError(f"{field} must have the shape {wanted}; found {column.shape}")
-            column.flags.writeable = False
             object.__setattr__(self, field, column)
         for field in OPTIONAL_FLOATS.values():
             given = getattr(self, field)
-            numbers = np.array(np.full(n_images, np.nan) if given is None else given, np.float64)
+            numbers = _own(np.full(n_images, np.nan) if given is None else given, np.dtype(np.float64))
             if numbers.shape != (n_images,) or np.isinf(numbers).any():
                 raise StoreError(f"{field} must be finite numbers of shape ({n_images},), or NaN for none")
-            numbers.flags.writeable = False
             object.__setattr__(self, field, numbers)
         if (np.asarray(self.weights) <= 0).any():
             raise StoreError("weights must be above 0")
@@ -126,21 +128,42 @@ class Catalog:
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Whether each image has a content hash and no failure reason; bool of shape (n,)."""
-        fine = np.fromiter((reason is None for reason in self.reasons), np.bool_, count=len(self))
-        return fine & self.content_hash.any(axis=1)
+        reasons = self.reasons
+        if isinstance(reasons, CodedTexts):
+            fine = reasons.codes == 0
+        else:
+            fine = np.fromiter((reason is None for reason in reasons), np.bool_, count=len(self))
+        return np.asarray(fine & self.content_hash.any(axis=1), np.bool_)
 
     def absolute_paths(self) -> list[str]:
         """Return the paths, joined to the root where they are relative."""
         return [joined(self.root, path) for path in self.paths]
 
-    def stamps(self) -> list[tuple[int, int, int, int]]:
-        """Return each file's :class:`~featstore.io.stamps.FileStamp`, as far as it is known."""
+    def stamps(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return some files' :class:`~featstore.io.stamps.FileStamp`, as far as known, of shape (n, 4)."""
         columns = (self.sizes, self.mtimes_ns, self.ctimes_ns, self.inodes)
-        return list(zip(*(np.asarray(column).tolist() for column in columns), strict=True))
+        return np.stack([np.asarray(column)[rows] for column in columns], axis=1)
+
+    def encoded_paths(self, block: slice) -> list[bytes]:
+        """Return some paths in UTF-8."""
+        if isinstance(self.paths, Texts):
+            return self.paths.encoded(block.start, block.stop)
+        return [path.encode("utf-8", "surrogateescape") for path in self.paths[block]]
+
+    def forget_pages(self) -> None:
+        """Give the memory of columns that are in files back to the system."""
+        for field in (TEXTS | OPTIONAL_TEXTS).values():
+            if isinstance(texts := getattr(self, field), Texts):
+                texts.forget_pages()
+        for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values():
+            forget_pages(getattr(self, field))
+        for field in OPTIONAL_FLOATS.values():
+            forget_pages(getattr(self, field))
 
     def near_group_by_content(self) -> dict[bytes, str]:
         """Return the near-duplicate group of each content hash that is in one."""
-        named = zip(self.content_hash, self.near_groups, strict=True) if any(self.near_groups) else ()
+        has_some = distinct_texts(self.near_groups) - {None}
+        named = zip(self.content_hash, self.near_groups, strict=True) if has_some else ()
         return {content.tobytes(): name for content, name in named if name}
 
     def take(self, rows: NDArray[np.int64]) -> "Catalog":
@@ -148,7 +171,7 @@ class Catalog:
         numbers = {field for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()} | {*OPTIONAL_FLOATS.values()}
         changes: dict[str, Any] = {field: np.asarray(getattr(self, field))[rows] for field in numbers}
         for field in (TEXTS | OPTIONAL_TEXTS).values():
-            column = getattr(self, field)
+            column = (*getattr(self, field),)
             changes[field] = [column[row] for row in rows.tolist()]
         return replace(self, **changes)
 
@@ -158,18 +181,34 @@ class Catalog:
         return (
             all(getattr(self, field) == getattr(other, field) for field in texts)
             and all(
-                np.array_equal(getattr(self, field), getattr(other, field))
+                are_equal(getattr(self, field), getattr(other, field))
                 for field, _ in (NUMBERS | OPTIONAL_NUMBERS).values()
             )
             and all(
-                np.array_equal(getattr(self, field), getattr(other, field), equal_nan=True)
-                for field in OPTIONAL_FLOATS.values()
+                are_equal(getattr(self, field), getattr(other, field)) for field in OPTIONAL_FLOATS.values()
             )
         )
 
 
-def _normalised(labels: tuple[str | None, ...]) -> tuple[str | None, ...]:
+def _first_without(paths: Sequence[str | None]) -> int | None:
+    """Return the first image without a path, if there is one."""
+    if isinstance(paths, PlainTexts):
+        empty = (block.start + np.flatnonzero(paths.lengths(block) == 0) for block in blocks_of(len(paths)))
+        return next((int(rows[0]) for rows in empty if len(rows)), None)
+    return paths.index(None) if None in paths else None
+
+
+def _own(given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a read-only array: the given one, if it is such, else a copy."""
+    if isinstance(given, np.ndarray) and given.dtype == dtype and not given.flags.writeable:
+        return given
+    return as_read_only(np.array(given, dtype=dtype))
+
+
+def _normalised(labels: Sequence[str | None]) -> Sequence[str | None]:
     """Return labels in Unicode's form NFC."""
+    if isinstance(labels, CodedTexts):
+        return labels.mapped(normalised_name)
     forms = {label: label and normalised_name(label) for label in set(labels)}
     if all(label == form for label, form in forms.items()):
         return labels
@@ -192,8 +231,15 @@ def encoded_text(text: str, what: str) -> bytes:
         encoded = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise StoreError(f"the {what} {text!r} cannot be written in UTF-8") from error
-    if b"\0" in encoded or len(encoded) > MAX_TEXT_BYTES - 1:
+    return checked_texts([encoded], what)[0]
+
+
+def checked_texts(encoded: list[bytes], what: str) -> list[bytes]:
+    """Return texts in UTF-8, or raise StoreError if a catalog cannot hold one of them."""
+    if b"\0" in b"".join(encoded) or max(map(len, encoded), default=0) >= MAX_TEXT_BYTES:
+        text = next(text for text in encoded if b"\0" in text or len(text) >= MAX_TEXT_BYTES)
         raise StoreError(
-            f"the {what} {text[:80]!r} holds a zero byte or has over {MAX_TEXT_BYTES - 1:,} bytes"
+            f"the {what} {text.decode('utf-8', 'surrogateescape')[:80]!r} holds a zero byte or has over "
+            f"{MAX_TEXT_BYTES - 1:,} bytes"
         )
     return encoded

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from featstore.io.frame import is_frame_whole, locate_frame
 from featstore.io.hdf5 import FILE_TYPES, open_dataset, open_hdf5, read_attribute
+from featstore.io.long_arrays import LongArray
 from featstore.io.manifest import check_version
+from featstore.io.texts import CodedTexts, PlainTexts, Texts
 from featstore.store.catalog import MAX_TEXT_BYTES
 from featstore.store.keys import HASH_BYTES
 
@@ -39,6 +41,7 @@ _MIN_EXPANDED_BYTES = 2**30
 # And what its texts may take in memory, without the padding: paths with much in common compress well.
 _MAX_TEXT_EXPANSION = 64
 _MIN_TEXTS_BYTES = 2**26
+_MOSTLY_DIFFERENT = ("path", "group")
 
 
 class CatalogColumns:
@@ -62,30 +65,35 @@ class CatalogColumns:
         """Return an attribute's text."""
         return decoded_text(read_attribute(self._file_id, name, bytes))
 
-    def numbers(self, name: str, kind: str) -> NDArray[Any]:
-        """Return a column of numbers, of shape (n,), or (n, 32) of the content hashes."""
+    def number_blocks(self, name: str, kind: str) -> Iterator[NDArray[Any]]:
+        """Yield a column of numbers, of shape (n,), or (n, 32) of the content hashes, some rows at a time."""
         dataset = self._dataset(name)
         if not dataset.get_type().equal(FILE_TYPES[kind]):
             raise ValueError(f"/{name} does not have the type {kind}")
-        column = np.empty(dataset.shape, kind)
-        start = 0
-        for block in self._blocks(dataset, name, np.dtype(kind)):
-            column[start : start + len(block)] = block
-            start += len(block)
-        return column
+        if tuple(dataset.shape[1:]) != _width(name):
+            raise ValueError(f"/{name} has the shape {dataset.shape}")
+        return self._blocks(dataset, name, np.dtype(kind))
 
-    def texts(self, name: str) -> list[str | None]:
+    def numbers(self, name: str, kind: str) -> NDArray[Any]:
+        """Return a column of numbers as a whole."""
+        column = LongArray(kind, _width(name), n_expected=self.n_rows)
+        for block in self.number_blocks(name, kind):
+            column.extend(block)
+        return column.rows
+
+    def texts(self, name: str) -> Texts:
         """Return a column of texts; "" is None."""
-        texts: list[str | None] = []
+        if name in _MOSTLY_DIFFERENT:
+            plain = PlainTexts()
+            for listed in self.text_blocks(name):
+                plain.extend(listed)
+            return plain
+        coded = CodedTexts()
         known: dict[bytes, str | None] = {b"": None}
         for listed in self.text_blocks(name):
-            if name == "path":
-                # No text holds a zero byte: all of them at once, which is five times as fast.
-                texts.extend(text or None for text in decoded_text(b"\0".join(listed)).split("\0"))
-            else:
-                known |= {text: decoded_text(text) for text in set(listed) - known.keys()}
-                texts.extend(map(known.__getitem__, listed))
-        return texts
+            known |= {text: decoded_text(text) for text in set(listed) - known.keys()}
+            coded.extend([*map(known.__getitem__, listed)])
+        return coded
 
     def coded_texts(self, name: str) -> tuple[list[str | None], NDArray[np.int32]]:
         """Return the different texts of a column, first None, and the number of each row's."""
@@ -126,11 +134,11 @@ class CatalogColumns:
         seen: set[bytes] = set()
         for block in self._blocks(dataset, name, np.dtype(f"S{kind.get_size()}")):
             listed = block.tolist()
-            new = listed if name == "path" else set(listed) - seen
+            new = listed if name in _MOSTLY_DIFFERENT else set(listed) - seen
             self._bytes_left -= sum(map(len, new))
             if self._bytes_left < 0:
                 raise ValueError(f"/{name} unpacks to far more than the file's {self._file_bytes:,} bytes")
-            if name != "path":
+            if name not in _MOSTLY_DIFFERENT:
                 seen.update(new)
             yield listed
 
@@ -166,6 +174,10 @@ class CatalogColumns:
             yield block
         if checksum != read_attribute(dataset, "crc32", int):
             raise ValueError(f"/{name} does not agree with its checksum")
+
+
+def _width(name: str) -> tuple[int, ...]:
+    return (HASH_BYTES,) if name == "content_hash" else ()
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from featstore.errors import StoreError
 from featstore.io.frame import lay_out_frame, seal_frame
 from featstore.io.hdf5 import create_hdf5, open_hdf5, read_attribute
+from featstore.io.long_arrays import are_equal, blocks_of, forget_pages
 from featstore.io.raw import damaged
 from featstore.io.storage.access import ANY
 from featstore.io.storage.opening import storage_of
+from featstore.io.texts import Texts, distinct_texts
 from featstore.store.catalog import (
     ATTRIBUTES,
     DIGEST,
@@ -26,6 +28,7 @@ from featstore.store.catalog import (
     TEXTS,
     Catalog,
     checked_name,
+    checked_texts,
     encoded_text,
 )
 from featstore.store.catalog_columns import (
@@ -46,7 +49,7 @@ _TEXTS_AT_ONCE = 2**16
 
 def write_catalog(path: str, catalog: Catalog, *, expected: str | None = ANY) -> None:
     """Write a catalog atomically over a version of it; use ``update_catalog`` to change an existing one."""
-    written = TEXTS | (OPTIONAL_TEXTS if any(catalog.near_groups) else {})
+    written = TEXTS | (OPTIONAL_TEXTS if distinct_texts(catalog.near_groups) - {None} else {})
     texts = {name: _EncodedTexts(getattr(catalog, field), name) for name, field in written.items()}
     widths = {name: column.width() for name, column in texts.items()}
     floats = {name: getattr(catalog, field) for name, field in OPTIONAL_FLOATS.items()}
@@ -151,6 +154,10 @@ class _EncodedTexts:
         return len(self._column)
 
     def __getitem__(self, at: slice) -> list[bytes]:
+        if isinstance(self._column, Texts):
+            encoded = self._column.encoded(*at.indices(len(self))[:2])
+            self._column.forget_pages()
+            return checked_texts(encoded, self._name)
         some = self._column[at]
         if self._name == "path":
             return [encoded_text(text or "", self._name) for text in some]
@@ -161,8 +168,7 @@ class _EncodedTexts:
 
     def width(self) -> int:
         """Return the bytes of the longest text."""
-        starts = range(0, len(self), _TEXTS_AT_ONCE)
-        return max((max(map(len, self[start : start + _TEXTS_AT_ONCE])) for start in starts), default=0)
+        return max((max(map(len, self[block])) for block in blocks_of(len(self), _TEXTS_AT_ONCE)), default=0)
 
 
 def _agreements(
@@ -183,11 +189,20 @@ def _agreements(
             start += len(block)
         yield start == len(column)
     for name, (field, kind) in (NUMBERS | OPTIONAL_NUMBERS).items():
-        yield np.array_equal(columns.numbers(name, kind), getattr(catalog, field))
+        yield _agree(columns.number_blocks(name, kind), getattr(catalog, field))
     for name in OPTIONAL_FLOATS.keys() - floats.keys():
         yield not columns.has(name)
     for name, values in floats.items():
-        yield np.array_equal(columns.numbers(name, "<f8"), values, equal_nan=True)
+        yield _agree(columns.number_blocks(name, "<f8"), values)
+
+
+def _agree(blocks: Iterator[NDArray[Any]], values: NDArray[Any]) -> bool:
+    start = 0
+    for block in blocks:
+        if not are_equal(block, values[start : start + len(block)]):
+            return False
+        start += len(block)
+    return start == len(values)
 
 
 def _write_column(
@@ -208,4 +223,6 @@ def _write_column(
         block = np.ascontiguousarray(values[start : start + n_rows], dtype)
         checksum = zlib.crc32(block.view(np.uint8).data, checksum)
         dataset[start : start + len(block)] = block
+        if isinstance(values, np.ndarray):
+            forget_pages(values)
     dataset.attrs["crc32"] = np.int64(checksum)

@@ -136,5 +136,5 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     column = np.empty(len(values), object)
-    column[:] = values
+    column[:] = [*values]
     return column

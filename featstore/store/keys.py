@@ -1,4 +1,7 @@
-"""Which keys (content hash, view) are there, and in which rows: an index at 42 bytes a row, a filter at 8."""
+"""Which keys (content hash, view) are there, and in which rows: an index at 42 bytes a row, a filter at 8.
+
+Of many millions of rows, 32 of the 42 bytes are in a file.
+"""
 
 import sys
 from collections.abc import Collection
@@ -8,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError
+from featstore.io.long_arrays import blocks_of, forget_pages, long_zeros
 
 __all__ = ["HASH_BYTES", "ContentFilter", "KeyIndex", "are_among"]
 
@@ -39,11 +43,42 @@ class ContentFilter:
     @classmethod
     def of(cls, content_hash: NDArray[np.uint8], view: NDArray[np.uint16], *, n_views: int) -> Self:
         """Return the filter of the contents that have all views of 0 to ``n_views - 1``."""
-        prefixes = np.ascontiguousarray(content_hash[:, :8]).view(np.uint64).ravel()
-        found = np.unique(prefixes[view == 0])
+        found = cls.of_contents(content_hash, view == 0)
         for number in range(1, n_views):
-            found = np.intersect1d(found, prefixes[view == number])
-        return cls(found)
+            others = cls.of_contents(content_hash, view == number)
+            found = cls(found.prefixes[others._have(found.prefixes)])
+        return found
+
+    @classmethod
+    def of_contents(cls, content_hash: NDArray[np.uint8], is_meant: NDArray[np.bool_] | None = None) -> Self:
+        """Return the filter of some contents, but for zeros, which stand for none."""
+        prefixes = np.empty(len(content_hash), np.uint64)
+        stop = 0
+        for block in blocks_of(len(content_hash)):
+            hashes = content_hash[block]
+            hashes = hashes[hashes.any(axis=1) if is_meant is None else is_meant[block]]
+            prefixes[stop : stop + len(hashes)] = _prefixes(hashes)
+            stop += len(hashes)
+        forget_pages(content_hash)
+        prefixes = prefixes[:stop]
+        prefixes.sort()
+        is_first = np.ones(stop, np.bool_)
+        np.not_equal(prefixes[1:], prefixes[:-1], out=is_first[1:])
+        return cls(prefixes if is_first.all() else prefixes[is_first])
+
+    def have(self, content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return whether each content is among these, bool of shape (n,)."""
+        return self._have(_prefixes(content_hash))
+
+    def n_common(self, other: "ContentFilter") -> int:
+        """Count the contents that another filter has too."""
+        return sum(int(other._have(self.prefixes[block]).sum()) for block in blocks_of(len(self.prefixes)))
+
+    def _have(self, prefixes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        if not len(self.prefixes):
+            return np.zeros(len(prefixes), np.bool_)
+        at = np.minimum(self.prefixes.searchsorted(prefixes), len(self.prefixes) - 1)
+        return np.asarray(self.prefixes[at] == prefixes, np.bool_)
 
 
 class KeyIndex:
@@ -55,7 +90,8 @@ class KeyIndex:
     # neighbouring runs of similar size are merged, so adding n rows costs O(n log n) however they come.
 
     def __init__(self, n_rows: int = 0) -> None:
-        self._hashes: NDArray[np.uint64] = np.empty((n_rows, HASH_BYTES // 8), np.uint64)
+        # Of many millions in a file; what is sorted stays in memory.
+        self._hashes: NDArray[np.uint64] = long_zeros(n_rows, (HASH_BYTES // 8,), np.uint64)
         self._views: NDArray[np.uint16] = np.empty(n_rows, np.uint16)
         self._parts: list[NDArray[np.uint64]] = []
         self._n_sorted = 0
@@ -86,6 +122,7 @@ class KeyIndex:
         self._hashes[start:stop] = np.ascontiguousarray(content_hash).view(np.uint64)
         self._views[start:stop] = view
         self._n_rows = stop
+        forget_pages(self._hashes)
 
     def find(self, content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16]) -> NDArray[np.int64]:
         """Return the row number of each key, int64 of shape (n,); -1 where there is none."""
@@ -100,6 +137,7 @@ class KeyIndex:
         queries = np.sort(_keys(hashes, views) | np.arange(len(hashes), dtype=np.uint64))
         for start in range(0, len(queries), _BLOCK_ROWS):
             self._find_block(queries[start : start + _BLOCK_ROWS], hashes, views, rows)
+        forget_pages(self._hashes)
         return rows
 
     def _find_block(
@@ -142,8 +180,13 @@ class KeyIndex:
         start, stop = self._n_sorted, self._n_rows
         if start == stop:
             return
-        numbers = np.arange(start, stop, dtype=np.uint64)
-        part = np.sort(_keys(self._hashes[start:stop], self._views[start:stop]) | numbers)
+        part = np.empty(stop - start, np.uint64)
+        for block in blocks_of(len(part)):
+            rows = slice(start + block.start, start + block.stop)
+            numbers = np.arange(rows.start, rows.stop, dtype=np.uint64)
+            part[block] = _keys(self._hashes[rows], self._views[rows]) | numbers
+        part.sort()
+        forget_pages(self._hashes)
         while self._parts and len(self._parts[-1]) < 2 * len(part):
             part = np.sort(np.concatenate([self._parts.pop(), part]))
         self._parts.append(part)
@@ -157,6 +200,10 @@ def are_among(hashes: NDArray[np.uint8], contents: Collection[bytes]) -> NDArray
     for row in np.flatnonzero(found).tolist():
         found[row] = hashes[row].tobytes() in contents
     return found
+
+
+def _prefixes(content_hash: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(content_hash[:, :8]).view(np.uint64).ravel()
 
 
 def _keys(hashes: NDArray[np.uint64], views: NDArray[np.uint16]) -> NDArray[np.uint64]:

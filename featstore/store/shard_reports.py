@@ -6,7 +6,7 @@ A report is a file as those of catalogs are: ``shards/SPACE/CATALOG.3-of-16.h5``
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from featstore.errors import DamagedError, StoreError
@@ -66,13 +66,11 @@ def reported_spaces(store: "StoreFolder", catalog: str) -> list[str]:
     return [space for space in spaces if _paths(store, space, catalog)]
 
 
-def read_reports(store: "StoreFolder", space: str, catalog: str) -> dict[str, Catalog]:
-    """Read the reports of a catalog's parts, the newest first, by their paths."""
-    reports = {}
+def read_reports(store: "StoreFolder", space: str, catalog: str) -> Iterator[tuple[str, Catalog]]:
+    """Read the reports of a catalog's parts one by one, the newest first; yield their paths too."""
     for path in _paths(store, space, catalog):
         if (report := _read(path, catalog)) is not None:
-            reports[path] = report
-    return reports
+            yield path, report
 
 
 def read_report(store: "StoreFolder", space: str, catalog: str, part: str) -> Catalog | None:

@@ -12,7 +12,6 @@ from featstore.images.sources.list_in_memory import can_be_path, cell_text
 from featstore.images.sources.listed_files import ListedFiles
 from featstore.images.sources.objects import with_stamps
 from featstore.images.sources.records import ImageRecord
-from featstore.io.stamps import UNKNOWN
 from featstore.label_sets import joined_labels
 from featstore.messages import listed
 
@@ -53,7 +52,7 @@ def read_coco(location: str, options: ListOptions) -> CsvListing:
         else:
             label = joined_labels(labels, options.separator) if labels else None
             listing.records.append(ImageRecord(path=path, label=label, stamp=found))
-    if any(record.stamp == UNKNOWN for record in listing.records):
+    if listing.records.lack_stamps:
         listing.records, missing = with_stamps(listing.records, root)
         listing.failures += missing
     if categories:

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from featstore.class_names import normalised_name
@@ -14,10 +14,9 @@ from featstore.images.sources.image_names import is_image_name
 from featstore.images.sources.list_in_memory import can_be_path, cell_text
 from featstore.images.sources.listed_files import ListedFiles
 from featstore.images.sources.objects import with_stamps
-from featstore.images.sources.records import ImageRecord
+from featstore.images.sources.records import ImageRecord, Records
 from featstore.images.sources.row_fields import RowFields, row_fields
 from featstore.images.sources.text_files import find_dialect, open_text
-from featstore.io.stamps import UNKNOWN
 
 __all__ = ["CsvListing", "read_csv_list"]
 
@@ -27,6 +26,8 @@ _IDS = re.compile(r"(\w+_)?ids?")
 _ROW_NUMBERS = re.compile(r"(unnamed: \d+|index|id|)")
 # At four bytes a character less than what a row of a catalog may have, however many rows there are.
 _MAX_CHARACTERS = 2000
+# Groups and weights may differ in each row.
+_MAX_KNOWN = 2**16
 # What is no word; old programs end a text with the last of these.
 _BLANK = " \t\r\n\v\f\u00a0\x1a"
 
@@ -35,7 +36,7 @@ _BLANK = " \t\r\n\v\f\u00a0\x1a"
 class CsvListing:
     """The content of a list."""
 
-    records: list[ImageRecord] = field(default_factory=list)  # in the order of the list
+    records: Records = field(default_factory=Records)  # in the order of the list
     failures: list[tuple[str, str]] = field(default_factory=list)  # path and reason, in the order of the list
     unused: list[str] = field(default_factory=list)  # names of columns
 
@@ -48,31 +49,70 @@ def read_csv_list(location: str, options: ListOptions) -> CsvListing:
     root = options.image_root or os.path.dirname(location)
     files = ListedFiles(root)
     listing = CsvListing()
-    seen: dict[str, tuple[RowFields, int]] = {}
-    read_rows = _read_json_rows if location.lower().endswith(".jsonl") else _read_rows
-    for text, fields, line in read_rows(location, listing, options):
+    failed: dict[str, tuple[RowFields, int]] = {}
+    for text, fields, line in _rows_of(location)(location, listing, options):
         try:
             path, found = files.look_up(options.completed(text))
         except ValueError as error:
             raise SourceError(f"{_at(location, line)}: the path holds a NUL character") from error
-        if (earlier := seen.setdefault(path, (fields, line)))[1] != line:
-            if earlier[0] == fields:
-                continue
-            if options.label_separator is None or earlier[0]._replace(label=None) != fields._replace(
-                label=None
-            ):
-                raise _conflict(location, path, earlier, (fields, line))
-            # Another label of the same image.
         if isinstance(found, str):
+            earlier = failed.setdefault(path, (fields, line))
+            if earlier[1] != line and earlier[0] == fields:
+                continue
+            if earlier[1] != line and not _is_further_label(earlier[0], fields, options):
+                raise _conflict(location, path, earlier, (fields, line))
             listing.failures.append((path, found))
             continue
         listing.records.append(ImageRecord(path=path, **fields._asdict(), stamp=found))
-    if any(record.stamp == UNKNOWN for record in listing.records):
+    listing.records = _once_each(location, listing, options)
+    if listing.records.lack_stamps:
         listing.records, missing = with_stamps(listing.records, root)
         listing.failures += missing
     if not listing.records:
         raise _nothing_found(location, root, listing.failures)
     return listing
+
+
+def _once_each(location: str, listing: CsvListing, options: ListOptions) -> Records:
+    """Return the records without rows that say again what an earlier one of the same path has said."""
+    from featstore.io.texts import PathIndex
+
+    records, needless = listing.records, set[int]()
+    for first, others in PathIndex(records.columns.paths).repeats().items():
+        earlier = _fields_of(records[first])
+        for row in others:
+            path, later = records[row].path, _fields_of(records[row])
+            if earlier == later:
+                needless.add(row)
+            elif not _is_further_label(earlier, later, options):
+                raise _conflict(location, path, *_lines_of(location, path, later, options))
+    return records.without(needless) if needless else records
+
+
+def _lines_of(
+    location: str, path: str, later: RowFields, options: ListOptions
+) -> tuple[tuple[RowFields, int], tuple[RowFields, int]]:
+    """Read a list again for a path's first row, and one that contradicts it."""
+    files = ListedFiles(options.image_root or os.path.dirname(location))
+    rows = (
+        (fields, line)
+        for text, fields, line in _rows_of(location)(location, CsvListing(), options)
+        if files.look_up(options.completed(text))[0] == path
+    )
+    first = next(rows)
+    return first, next(row for row in rows if row[0] == later)
+
+
+def _fields_of(record: ImageRecord) -> RowFields:
+    return RowFields(*(getattr(record, name) for name in RowFields._fields))
+
+
+def _is_further_label(earlier: RowFields, later: RowFields, options: ListOptions) -> bool:
+    return options.label_separator is not None and earlier._replace(label=None) == later._replace(label=None)
+
+
+def _rows_of(location: str) -> Callable[..., Iterator[tuple[str, RowFields, int]]]:
+    return _read_json_rows if location.lower().endswith(".jsonl") else _read_rows
 
 
 def _read_rows(
@@ -106,6 +146,8 @@ def _read_rows(
                     values = tuple([row[place] for place in other_places])
                     fields = known.get(values)
                     if fields is None:
+                        if len(known) == _MAX_KNOWN:
+                            known.clear()
                         named = dict(zip(names, values, strict=True))
                         fields = known[values] = _read_fields(location, line, named, options)
                     yield path, fields, line

@@ -5,6 +5,7 @@ import stat
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from featstore.class_names import normalised_name
 from featstore.images.sources.image_names import (
@@ -13,7 +14,7 @@ from featstore.images.sources.image_names import (
     is_of_another_program,
     may_hold_image,
 )
-from featstore.images.sources.records import ImageRecord, split_of_word
+from featstore.images.sources.records import ImageRecord, Records, split_of_word
 from featstore.io.outputs import is_store
 from featstore.io.stamps import FileStamp
 
@@ -35,7 +36,7 @@ _KINDS = (
 class FolderListing:
     """Result of walking a folder; paths are sorted by their bytes, the same on every machine."""
 
-    records: list[ImageRecord] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
     failures: list[tuple[str, str]] = field(default_factory=list)  # path and reason
     # Files that are no images, by folder ("" or ending in "/") and ending in lower case ("" for none).
     others: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -51,8 +52,9 @@ class FolderListing:
 
     def empty_folders(self) -> list[str]:
         """Return the class folders without any image, however deep."""
-        depth = 2 if any(record.split for record in self.records) else 1
-        full = {"/".join(record.path.split("/")[:depth]) for record in self.records}
+        columns = self.records.columns
+        depth = 2 if columns.splits.distinct() - {None} else 1
+        full = {"/".join((path or "").split("/")[:depth]) for path in columns.paths}
         candidates = {folder for folder in self.folders if folder.count("/") == depth - 1}
         return sorted(candidates - full, key=os.fsencode)
 
@@ -67,10 +69,14 @@ def walk_folder(root: str) -> FolderListing:
     listing = FolderListing()
     visits: Counter[tuple[int, int]] = Counter()
     with os.scandir(root):
-        pending: list[tuple[str, str, str | None, frozenset[tuple[int, int]]]]
-        pending = [(root, "", None, frozenset())]
+        # In the order of their paths, so that none has to be held to sort them in the end.
+        pending: list[_Folder | ImageRecord] = [_Folder(root, "", None, frozenset())]
     while pending:
-        folder, prefix, label, above = pending.pop()
+        item = pending.pop()
+        if isinstance(item, ImageRecord):
+            listing.records.append(item)
+            continue
+        folder, prefix, label, above = item
         try:
             status = os.stat(folder)
             identity = (status.st_dev, status.st_ino)
@@ -81,37 +87,50 @@ def walk_folder(root: str) -> FolderListing:
                 listing.failures.append((prefix[:-1], f"reached by links in more than {_MAX_VISITS} ways"))
                 continue
             with os.scandir(folder) as entries:
-                folders = _list_entries(entries, prefix, label, listing)
+                folders, records = _list_entries(entries, prefix, label, listing)
         except OSError as error:
             listing.failures.append((prefix[:-1], f"the folder cannot be read: {unusable_reason(error)}"))
             continue
         inside = above | {identity}
-        folders.sort(key=os.fsencode, reverse=True)
-        for name in folders:
-            below = f"{prefix}{name}/"
-            if prefix.count("/") < 2:
-                listing.folders.append(prefix + name)
-            its_label = normalised_name(name) if label is None else label
-            pending.append((os.path.join(folder, name), below, its_label, inside))
+        if prefix.count("/") < 2:
+            listing.folders += [prefix + name for name in folders]
+        below = [
+            _Folder(
+                os.path.join(folder, name),
+                f"{prefix}{name}/",
+                normalised_name(name) if label is None else label,
+                inside,
+            )
+            for name in folders
+        ]
+        pending += sorted([*below, *records], key=lambda item: os.fsencode(item.path), reverse=True)
     arrange(listing)
     return listing
 
 
+class _Folder(NamedTuple):
+    """A folder that is still to be listed."""
+
+    location: str
+    path: str  # from the root, ending in "/"
+    label: str | None
+    above: frozenset[tuple[int, int]]
+
+
 def arrange(listing: FolderListing) -> None:
-    """Sort what was listed, and take folders for splits if they are such."""
-    listing.records.sort(key=lambda record: os.fsencode(record.path))
+    """Take folders for splits if they are such, and sort failures."""
     listing.records = split_by_folders(listing.records)
     listing.failures.sort(key=lambda failure: os.fsencode(failure[0]))
 
 
-def split_by_folders(records: list[ImageRecord]) -> list[ImageRecord]:
+def split_by_folders(records: Records) -> Records:
     """Take first folders for splits and second ones for labels, if the first are such."""
-    return [_split_by_folder(record) for record in records] if _is_split_by_folders(records) else records
+    return Records(map(_split_by_folder, records)) if _is_split_by_folders(records) else records
 
 
-def _is_split_by_folders(records: list[ImageRecord]) -> bool:
+def _is_split_by_folders(records: Records) -> bool:
     """Return whether the folders in the root are splits, by the rule of :func:`walk_folder`."""
-    labels = {record.label for record in records}
+    labels = records.columns.labels.distinct()
     splits = {None if label is None else split_of_word(label) for label in labels}
     if None in splits or "train" not in splits or len(splits) == 1:
         return False
@@ -131,9 +150,9 @@ def _split_by_folder(record: ImageRecord) -> ImageRecord:
 
 def _list_entries(
     entries: "os._ScandirIterator[str]", prefix: str, label: str | None, listing: FolderListing
-) -> list[str]:
-    """Add one folder's images to the listing and return its subfolders."""
-    folders = []
+) -> tuple[list[str], list[ImageRecord]]:
+    """Return one folder's subfolders and images, and note in the listing what else is there."""
+    folders, records = [], []
     for entry in entries:
         name = entry.name
         if name[0] == ".":
@@ -162,10 +181,10 @@ def _list_entries(
                 listing.others[prefix, os.path.splitext(name)[1].lower()] += 1
             continue
         if stat.S_ISREG(status.st_mode):
-            listing.records.append(ImageRecord(path=prefix + name, label=label, stamp=FileStamp.of(status)))
+            records.append(ImageRecord(path=prefix + name, label=label, stamp=FileStamp.of(status)))
         else:
             listing.failures.append((prefix + name, unusable_reason(status)))
-    return folders
+    return folders, records
 
 
 def _skip_hidden(entry: "os.DirEntry[str]", listing: FolderListing) -> None:

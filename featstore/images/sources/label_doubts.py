@@ -1,7 +1,7 @@
 """Warnings of labels that are probably not class names: several in one cell, or measurements."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from featstore.images.sources.records import ImageRecord
 from featstore.messages import listed
@@ -15,9 +15,10 @@ _MOST_NUMBERS = 50
 _FEWEST_IMAGES = 3
 
 
-def label_doubts(labels: Iterable[str | None]) -> list[str]:
-    """Return a warning for each sign that the labels are not one class an image."""
-    counts = Counter(label for label in labels if label is not None)
+def label_doubts(labels: Iterable[str | None] | Mapping[str | None, int]) -> list[str]:
+    """Return a warning for each sign that the labels, or numbers of them, are not one class an image."""
+    counts: Counter[str] = Counter(labels)  # type: ignore[arg-type]
+    del counts[None]
     doubts = []
     if joined := _joined(counts):
         named = listed([*map(repr, joined)], most=_SHOWN)

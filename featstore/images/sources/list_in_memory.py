@@ -9,9 +9,8 @@ from featstore.errors import SourceError
 from featstore.images.sources.column_names import ListOptions, find_columns
 from featstore.images.sources.listed_files import ListedFiles
 from featstore.images.sources.objects import with_stamps
-from featstore.images.sources.records import ImageRecord, Source
+from featstore.images.sources.records import ImageRecord, Records, Source
 from featstore.images.sources.row_fields import RowFields, row_fields
-from featstore.io.stamps import UNKNOWN
 
 __all__ = ["can_be_path", "cell_text", "open_list_in_memory"]
 
@@ -24,7 +23,7 @@ def open_list_in_memory(images: Any, options: ListOptions) -> Source:
     root = options.image_root or os.getcwd()
     files = ListedFiles(root)
     unused: list[str] = []
-    records: list[ImageRecord] = []
+    records = Records()
     failures: list[tuple[str, str]] = []
     seen: dict[str, RowFields] = {}
     for number, cells in enumerate(_rows(images, unused, options)):
@@ -44,7 +43,7 @@ def open_list_in_memory(images: Any, options: ListOptions) -> Source:
             failures.append((path, found))
             continue
         records.append(ImageRecord(path=path, **fields._asdict(), stamp=found))
-    if any(record.stamp == UNKNOWN for record in records):
+    if records.lack_stamps:
         records, missing = with_stamps(records, root)
         failures += missing
     if not records:

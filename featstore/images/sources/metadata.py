@@ -7,7 +7,7 @@ from dataclasses import replace
 from featstore.images.sources.column_names import ListOptions
 from featstore.images.sources.csv_list import CsvListing, read_csv_list
 from featstore.images.sources.folders import FolderListing
-from featstore.images.sources.records import ImageRecord, split_of_word
+from featstore.images.sources.records import ImageRecord, Records, split_of_word
 from featstore.images.sources.text_files import open_text
 
 __all__ = ["find_metadata", "with_metadata"]
@@ -51,7 +51,7 @@ def with_metadata(
         records, folders = _split_by_folders(records), []
     else:
         folders = listing.folders
-    return replace(listing, records=records, failures=failures, folders=folders), list(unused)
+    return replace(listing, records=Records(records), failures=failures, folders=folders), list(unused)
 
 
 def _described(listed: ImageRecord, said: ImageRecord | None, *, has_labels: bool) -> ImageRecord:

@@ -16,7 +16,7 @@ from featstore.images.sources.image_names import (
     is_of_another_program,
     may_hold_image,
 )
-from featstore.images.sources.records import ImageRecord
+from featstore.images.sources.records import ImageRecord, Records
 from featstore.images.sources.refusals import Refusals
 from featstore.io.remote.access import Found
 from featstore.io.remote.failures import request_threads
@@ -37,15 +37,17 @@ def walk_prefix(url: str) -> FolderListing:
     """List the images below a prefix by the rules of folders; the first folder below it is the class."""
     # Objects whose names do not tell whether they are images are looked at, 512 bytes of each.
     listing = FolderListing()
-    objects = list(list_objects(url))
-    stores = {found.key[: -len(_MARK)] for found in objects if found.key.endswith(f"/{_MARK}")}
+    # Held in files: which folders are stores shows at the end only.
+    objects = Records(map(_record, list_objects(url)))
+    paths = (path or "" for path in objects.columns.paths)
+    stores = {path[: -len(_MARK)] for path in paths if path.endswith(f"/{_MARK}")}
     folders: dict[str, bool] = {"": True}
-    doubtful: list[Found] = []
+    doubtful: list[ImageRecord] = []
     for found in objects:
-        folder, name = _divided(found.key)
+        folder, name = _divided(found.path)
         if not _is_looked_into(folder, folders, stores, listing):
             continue
-        if not name or (found.size == 0 and "." not in name):
+        if not name or (found.stamp.size == 0 and "." not in name):
             # What consoles write for an empty folder.
             if name:
                 _is_looked_into(f"{folder}{name}/", folders, stores, listing)
@@ -55,24 +57,25 @@ def walk_prefix(url: str) -> FolderListing:
             elif is_image_name(name):
                 listing.skipped["hidden images"] += 1
         elif is_image_name(name):
-            listing.records.append(_record(found))
-        elif may_hold_image(name) and found.size:
+            listing.records.append(found)
+        elif may_hold_image(name) and found.stamp.size:
             doubtful.append(found)
         else:
             _count_other(listing, found)
     for found, holds_image in _at_once(lambda found: _holds_image(url, found), doubtful):
         if holds_image:
-            listing.records.append(_record(found))
+            listing.records.append(found)
         else:
             _count_other(listing, found)
+    listing.records = listing.records.by_path()
     arrange(listing)
     return listing
 
 
-def with_stamps(records: Iterable[ImageRecord], root: str) -> tuple[list[ImageRecord], list[tuple[str, str]]]:
+def with_stamps(records: Iterable[ImageRecord], root: str) -> tuple[Records, list[tuple[str, str]]]:
     """Look up the objects among the records, those without a stamp; return what is there, and failures."""
     # Of many web servers some are always away: their images are failures, unless none answers.
-    known: list[ImageRecord] = []
+    known = Records()
     failures: list[tuple[str, str]] = []
     refusals = Refusals()
     away: dict[str, SourceUnavailableError] = {}
@@ -149,13 +152,13 @@ def _record(found: Found) -> ImageRecord:
     )
 
 
-def _count_other(listing: FolderListing, found: Found) -> None:
-    folder, name = _divided(found.key)
+def _count_other(listing: FolderListing, found: ImageRecord) -> None:
+    folder, name = _divided(found.path)
     listing.others[folder, os.path.splitext(name)[1].lower()] += 1
 
 
-def _holds_image(url: str, found: Found) -> bool:
+def _holds_image(url: str, found: ImageRecord) -> bool:
     try:
-        return begins_as_image(begin_of(joined(url, found.key), LOOKED_AT_BYTES))
+        return begins_as_image(begin_of(joined(url, found.path), LOOKED_AT_BYTES))
     except ImageError:
         return False

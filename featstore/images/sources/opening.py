@@ -21,7 +21,7 @@ from featstore.images.sources.image_names import IMAGE_SUFFIXES, is_image_name
 from featstore.images.sources.list_in_memory import open_list_in_memory
 from featstore.images.sources.metadata import find_metadata, with_metadata
 from featstore.images.sources.objects import walk_prefix
-from featstore.images.sources.records import ImageRecord, Source
+from featstore.images.sources.records import ImageRecord, Records, Source
 from featstore.images.sources.split_lists import with_split_lists
 from featstore.io.remote.opening import is_on_the_web
 from featstore.io.urls import is_url, last_name, without_credential
@@ -76,17 +76,17 @@ def _with_label_sets(source: Source, options: ListOptions) -> Source:
     """Return a source whose images have several labels, or numbers instead of them, if they are to."""
     if options.target is not None:
         # Class folders beside a list are no labels then.
-        records = [replace(record, label=None) for record in source.records]
+        records = Records(replace(record, label=None) for record in source.records)
         return replace(source, records=records, empty_folders=(), target=options.target)
     if options.label_separator is None and not options.label_columns:
         return source
     separator = options.separator
-    records = [
+    records = Records(
         record
         if record.label is None
         else replace(record, label=joined_labels(split_labels(record.label, separator), separator))
         for record in source.records
-    ]
+    )
     return replace(source, records=records, label_separator=separator)
 
 

@@ -10,7 +10,7 @@ from featstore.class_names import normalised_name
 from featstore.errors import SourceError
 from featstore.images.sources.folders import unusable_reason
 from featstore.images.sources.listed_files import readings
-from featstore.images.sources.records import ImageRecord, Source
+from featstore.images.sources.records import Records, Source
 from featstore.images.sources.text_files import open_text
 from featstore.io.urls import is_url
 from featstore.messages import count, listed
@@ -42,17 +42,17 @@ def with_split_lists(source: Source, lists: Mapping[str, str | os.PathLike[str] 
                 f"{_first(names)}; an image is in one split only"
             )
         owners.update(dict.fromkeys(rows, split))
-    records = [
+    records = Records(
         replace(record, split=owners[row]) if row in owners else record
         for row, record in enumerate(source.records)
-    ]
+    )
     return replace(source, records=records)
 
 
 def _refuse_splits_of_its_own(source: Source) -> None:
-    own = next((record for record in source.records if record.split is not None), None)
-    if own is None:
+    if not source.records.columns.splits.distinct() - {None}:
         return
+    own = next(record for record in source.records if record.split is not None)
     is_folder = is_url(source.location) or os.path.isdir(source.location)
     where = "the folders' names" if is_folder else "the list's column split"
     raise SourceError(
@@ -73,7 +73,7 @@ class _Index:
     """The images of a source by relative path, with and without extension."""
 
     def __init__(self, source: Source) -> None:
-        self._records: list[ImageRecord] = source.records
+        self._records = source.records
         self._root = source.root
         paths = [self._normalised(record.path) for record in source.records]
         forms = [normalised_name(path) for path in paths]

@@ -9,12 +9,12 @@ from dataclasses import replace
 from featstore.class_names import normalised_name
 from featstore.errors import ImageError, SourceError
 from featstore.images.sources.containers.kinds import kind_of, list_container
-from featstore.images.sources.containers.member import NO_COLUMNS, Columns, Container, Member
+from featstore.images.sources.containers.member import NO_COLUMNS, Columns, Member
 from featstore.images.sources.folders import split_by_folders, unusable_reason
 from featstore.images.sources.image_names import is_of_another_program
-from featstore.images.sources.records import ImageRecord, Source, split_of_word
+from featstore.images.sources.records import ImageRecord, Records, Source, split_of_word
 from featstore.io.outputs import is_store
-from featstore.io.stamps import MEMBER_MARK, FileStamp
+from featstore.io.stamps import MEMBER_MARK
 
 __all__ = ["catalog_stem", "containers_in", "open_containers"]
 
@@ -57,7 +57,10 @@ def open_containers(
     names_of_classes = _class_names(os.path.dirname(paths[0]))
     relative = {path: os.path.relpath(path, root).replace(os.sep, "/") for path in paths}
     failures: list[tuple[str, str]] = []
-    listed: list[tuple[str, Container, FileStamp]] = []
+    splits = _splits([relative[path] for path in paths])
+    # As their containers name them and as they lie in these: none is held, of which there may be thousands.
+    records, inner = Records(), Records()
+    keys: set[str] = set()
     others: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for path in paths:
@@ -67,14 +70,19 @@ def open_containers(
             reason = unusable_reason(error) if isinstance(error, OSError) else str(error)
             failures.append((relative[path], reason))
             continue
-        listed.append((relative[path], container, stamp))
+        keys |= container.keys
+        for member_name, one in container.members.items():
+            label = _label(one, names_of_classes)
+            full = f"{relative[path]}{MEMBER_MARK}{member_name}"
+            split = splits.get(relative[path])
+            records.append(ImageRecord(path=full, label=label, split=split, stamp=stamp))
+            inner.append(ImageRecord(path=one.path, stamp=stamp))
         for member, reason in container.failures:
             failures.append((f"{relative[path]}{'' if member is None else MEMBER_MARK + member}", reason))
         others += container.others
         skipped += container.skipped
-    records = _records(listed, _splits([relative[path] for path in paths]), names_of_classes)
+    records = _with_folders(records, inner)
     if not records:
-        keys = set().union(*(container.keys for _, container, _ in listed))
         raise SourceError(_no_image(location, paths, failures, keys, others))
     return Source(
         name=name,
@@ -88,40 +96,33 @@ def open_containers(
     )
 
 
-def _records(
-    listed: Sequence[tuple[str, Container, FileStamp]], splits: dict[str, str], names: dict[int, str]
-) -> list[ImageRecord]:
-    members = [member for _, container, _ in listed for member in container.members.values()]
-    stamps = [stamp for _, container, stamp in listed for _ in container.members]
-    n_above = _n_common_folders([member.path for member in members])
-    records = []
-    for member, stamp in zip(members, stamps, strict=True):
-        parts = member.path.split("/")[n_above:]
+def _with_folders(records: Records, inner: Records) -> Records:
+    """Return records with the labels and splits that the folders in their containers give."""
+    paths = inner.columns.paths
+    n_above = _n_common_folders(paths)
+    below = Records()
+    for record, path in zip(records, paths, strict=True):
+        parts = (path or "").split("/")[n_above:]
         label = normalised_name(parts[0]) if len(parts) > 1 else None
-        records.append(ImageRecord(path="/".join(parts), label=label, stamp=stamp))
-    records = split_by_folders(records)
-    full = (
-        (f"{path}{MEMBER_MARK}{name}", _label(member, names), splits.get(path))
-        for path, container, _ in listed
-        for name, member in container.members.items()
+        below.append(ImageRecord(path="/".join(parts), label=label, stamp=record.stamp))
+    return Records(
+        replace(record, label=record.label or found.label, split=record.split or found.split)
+        for record, found in zip(records, split_by_folders(below), strict=True)
     )
-    return [
-        replace(record, path=path, label=label or record.label, split=split or record.split)
-        for record, (path, label, split) in zip(records, full, strict=True)
-    ]
 
 
-def _n_common_folders(paths: Sequence[str]) -> int:
+def _n_common_folders(paths: Sequence[str | None]) -> int:
     """Return how many folders all paths lead through above their class folders."""
     if not paths:
         return 0
-    first, last = min(paths), max(paths)
+    first = min(path or "" for path in paths)
+    last = max(path or "" for path in paths)
     same = next(
         (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first)
     )
     n_common = first.count("/", 0, same)
     # Images of one class only keep its folder.
-    return max(0, n_common - all(path.count("/") == n_common for path in paths))
+    return max(0, n_common - all((path or "").count("/") == n_common for path in paths))
 
 
 def _label(member: Member, names: dict[int, str]) -> str | None:

@@ -1,0 +1,155 @@
+"""Arrays of many millions of rows: in memory while they are short, in files without a name beyond.
+
+What is in such a file takes no memory that the system could not have back at any time.
+"""
+
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from featstore.errors import StoreError
+from featstore.io.atomic import failure_reason
+from featstore.io.cache_folder import cache_folder
+
+__all__ = ["LongArray", "are_equal", "as_read_only", "blocks_of", "forget_pages", "long_zeros"]
+
+_MAX_BYTES = 2**22
+_BLOCK_ROWS = 2**18
+
+
+class LongArray:
+    """Rows of one type and width that grow at the end."""
+
+    def __init__(self, dtype: DTypeLike, width: tuple[int, ...] = (), *, n_expected: int = 0) -> None:
+        self._dtype = np.dtype(dtype)
+        self._width = width
+        self._n_rows = 0
+        n_held = n_expected if n_expected * self._row_bytes <= _MAX_BYTES else 0
+        self._rows: NDArray[Any] = np.empty((n_held, *width), self._dtype)
+        self._file: IO[bytes] | None = None
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def extend(self, rows: ArrayLike) -> None:
+        """Add rows at the end."""
+        added = np.ascontiguousarray(rows, self._dtype)
+        stop = self._n_rows + len(added)
+        if self._file is None and stop * self._row_bytes > _MAX_BYTES:
+            self._file = _scratch_file()
+            weakref.finalize(self, self._file.close)
+            self._write(self._rows[: self._n_rows])
+        if self._file is not None:
+            self._write(added)
+            # Mapped again where it is read.
+            self._rows = self._rows[:0]
+        else:
+            if stop > len(self._rows):
+                grown = np.empty((max(stop, 2 * len(self._rows)), *self._width), self._dtype)
+                grown[: self._n_rows] = self._rows[: self._n_rows]
+                self._rows = grown
+            self._rows[self._n_rows : stop] = added
+        self._n_rows = stop
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """All rows; not a copy, read-only."""
+        if self._file is not None and len(self._rows) < self._n_rows:
+            try:
+                self._file.flush()
+            except OSError as error:
+                raise _full(error) from error
+            self._rows = self._mapped(self._file)
+        return as_read_only(self._rows[: self._n_rows])
+
+    def forget_pages(self) -> None:
+        """Give memory back to the system."""
+        forget_pages(self._rows)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self._dtype.itemsize * int(np.prod(self._width, dtype=np.int64))
+
+    def _write(self, rows: NDArray[Any]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(rows.reshape(-1).view(np.uint8).data)
+        except OSError as error:
+            raise _full(error) from error
+
+    def _mapped(self, file: IO[bytes]) -> NDArray[Any]:
+        pages = mmap.mmap(file.fileno(), self._n_rows * self._row_bytes, access=mmap.ACCESS_READ)
+        return np.frombuffer(pages, self._dtype).reshape(self._n_rows, *self._width)
+
+
+def long_zeros(n_rows: int, width: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return zeros of shape (n_rows, *width), to be written to."""
+    n_bytes = n_rows * np.dtype(dtype).itemsize * int(np.prod(width, dtype=np.int64))
+    if n_bytes <= _MAX_BYTES:
+        return np.zeros((n_rows, *width), dtype)
+    with _scratch_file() as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                # A full disk is an error here; later it would end the process.
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
+        except OSError as error:
+            raise _full(error) from error
+        return np.frombuffer(mmap.mmap(file.fileno(), n_bytes), dtype).reshape(n_rows, *width)
+
+
+def blocks_of(n_rows: int, size: int = _BLOCK_ROWS) -> Iterator[slice]:
+    """Yield slices that divide some rows."""
+    return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
+
+
+def are_equal(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Return whether two arrays are equal, NaN to NaN, with little memory."""
+    if first.shape != second.shape:
+        return False
+    for block in blocks_of(len(first)):
+        if not np.array_equal(first[block], second[block], equal_nan=first.dtype.kind == "f"):
+            return False
+        forget_pages(first)
+        forget_pages(second)
+    return True
+
+
+def as_read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def forget_pages(array: NDArray[Any]) -> None:
+    """Give the memory of a mapped array back to the system, which reads its file again at need."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    pages = base.obj if isinstance(base, memoryview) else base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _scratch_file() -> IO[bytes]:
+    """Open a file that vanishes with the process, in the cache folder: /tmp is memory on many systems."""
+    try:
+        os.makedirs(cache_folder(), exist_ok=True)
+        return tempfile.TemporaryFile(dir=cache_folder())
+    except OSError:
+        return tempfile.TemporaryFile()
+
+
+def _full(error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot keep the list of images in {cache_folder()}: {failure_reason(error)}; set FEATSTORE_CACHE "
+        "to a folder with room for some 400 bytes an image"
+    )
