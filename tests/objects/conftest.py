@@ -3,6 +3,7 @@
 import secrets
 
 import pytest
+from azure_server import ACCOUNT, KEY, azurite, azurite_command, make_container
 
 from featstore.io.remote import failures
 from featstore.io.remote.opening import forget_servers
@@ -23,6 +24,30 @@ def moto_port(request):
         pytest.skip(f"no S3 server to test against: {error}")
     with moto_server(python) as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def azure_url(request):
+    pytest.importorskip("obstore")
+    try:
+        command = azurite_command(request.config.cache.mkdir("azurite"))
+    except RuntimeError as error:
+        pytest.skip(f"no Azure server to test against: {error}")
+    with azurite(command) as url:
+        make_container(url, "stores")
+        make_container(url, "public", is_public=True)
+        yield url
+
+
+@pytest.fixture
+def azure(azure_url, monkeypatch, tmp_path):
+    """A server of Azure's with the containers ``stores`` and ``public``, and no copies of its objects here."""
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", azure_url)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    return azure_url
 
 
 @pytest.fixture(autouse=True)

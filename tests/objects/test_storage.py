@@ -1,5 +1,6 @@
 """What every storage does: one conformance test for folders and for buckets."""
 
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,7 +34,7 @@ class InMemory(BucketFiles):
         super()._explain(text)
 
 
-@pytest.fixture(params=["folder", "memory", "s3"])
+@pytest.fixture(params=["folder", "memory", "s3", "azure"])
 def place(request, tmp_path, monkeypatch):
     """A storage, and a folder in it."""
     monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
@@ -42,7 +43,11 @@ def place(request, tmp_path, monkeypatch):
     pytest.importorskip("obstore")
     if request.param == "memory":
         return Objects(InMemory()), "s3://memory/a/store"
-    url = request.getfixturevalue("bucket")
+    if request.param == "azure":
+        request.getfixturevalue("azure")
+        url = f"az://stores/{secrets.token_hex(8)}"
+    else:
+        url = request.getfixturevalue("bucket")
     return storage_of(url), f"{url}/store"
 
 

@@ -19,8 +19,9 @@ _STORES = {"s3": ("S3Store", "AWS"), "gs": ("GCSStore", "GOOGLE"), "az": ("Azure
 # The whole of a request is bounded by what the largest image takes at 2 MB/s.
 _CLIENT = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "10m"}
 
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+# Of one object that Azure removes with others, the second; what it says then is in words.
+_STATUS = re.compile(r"(?:status code: |\(code: )(\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>|The specified (container) does not exist")
 _NO_BUCKET = frozenset(("NoSuchBucket", "ContainerNotFound"))
 _OF_REGION = frozenset(
     ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
@@ -198,7 +199,7 @@ class Bucket:
 
 def _status_and_code(text: str) -> tuple[int, str | None]:
     status, code = _STATUS.search(text), _CODE.search(text)
-    return int(status[1]) if status else 0, code[1] if code else None
+    return int(status[1]) if status else 0, code and ("ContainerNotFound" if code[2] else code[1])
 
 
 def _in_words(code: str | None) -> str:
