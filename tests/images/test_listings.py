@@ -4,10 +4,11 @@ import os
 
 import pytest
 
-from archives import write_tar
+from archives import write_tar, write_zip
 from featstore.backbones import cache_contents, clear_cache
 from featstore.images.reading import read_image
-from featstore.images.sources.containers import listings, tar, tfrecord
+from featstore.images.sources.containers import listings, parquet, tar, tfrecord
+from featstore.images.sources.containers import zip as zip_archives
 from featstore.images.sources.opening import open_source
 from featstore.io.tfrecord import encode_example, write_record
 
@@ -109,3 +110,34 @@ def test_an_unchanged_shard_of_tfrecord_is_not_opened_to_list_it(tmp_path, monke
     monkeypatch.setattr(tfrecord, "mapped", refuse)
     assert of(open_source(tmp_path)) == first
     assert read_image(str(tmp_path / "x.tfrecord::000001")) == b"image 1"
+
+
+def test_an_unchanged_zip_is_not_opened_to_list_it(tmp_path, monkeypatch):
+    archive = write_zip(tmp_path / "x.zip", {"a/1.jpg": b"one", "b/2.png": b"two", "b/notes.md": b""})
+    first = of(open_source(archive))
+    zip_archives.list_zip.cache_clear()
+    monkeypatch.setattr(zip_archives.zipfile, "ZipFile", refuse)
+    assert of(open_source(archive)) == first
+    assert read_image(f"{archive}::b/2.png") == b"two"
+
+
+def test_an_unchanged_parquet_file_is_not_opened_to_list_it(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as writer
+
+    images = [
+        {"bytes": b"one", "path": "1.jpg"},
+        {"bytes": b"two", "path": "2.jpg"},
+        {"bytes": None, "path": "3.jpg"},
+    ]
+    columns = {"image": images, "label": [0, 1, 0], "kind": ["x", "y", "z"], "id": ["i", "j", "k"]}
+    path = tmp_path / "x.parquet"
+    writer.write_table(pyarrow.table(columns), path)
+    options = ({}, {"label_column": "kind"}, {"path_column": "id"})
+    first = [of(open_source(path, **asked)) for asked in options]
+    assert first[1][0][0][1] == "x"
+    parquet.list_parquet.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet, "_open", refuse)
+        assert [of(open_source(path, **asked)) for asked in options] == first
+    assert read_image(f"{path}::2.jpg") == b"two"

@@ -10,7 +10,7 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from featstore.errors import StoreError
@@ -28,16 +28,22 @@ _FOLDER = "listings"
 
 
 def listed_once(
-    path: str, stamp: FileStamp, make: Callable[[], Container], *, place_of: Callable[[Any], Any]
+    path: str,
+    stamp: FileStamp,
+    make: Callable[[], Container],
+    *,
+    place_of: Callable[[Any], Any],
+    asked: Sequence[str | None] = (),
 ) -> Container:
     """Return what a container holds, as it was listed while it had this stamp, or list it now.
 
-    ``place_of`` makes a member's place of its JSON values.
+    ``place_of`` makes a member's place of its JSON values; ``asked`` is what else decides the list.
     """
     path = os.path.abspath(path)
     # By the version too, since a later one may list something else.
-    key = [__version__, os.fsencode(path).hex(), [*stamp]]
-    file = os.path.join(cache_folder(), _FOLDER, hashlib.sha256(os.fsencode(path)).hexdigest())
+    key = [__version__, os.fsencode(path).hex(), [*stamp], *asked]
+    name = os.fsencode(path) + json.dumps(asked).encode() * any(asked)
+    file = os.path.join(cache_folder(), _FOLDER, hashlib.sha256(name).hexdigest())
     if (known := _read(file, key, place_of)) is not None:
         return known
     is_racy = stamp.is_racy(time.time_ns())

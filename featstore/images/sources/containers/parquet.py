@@ -12,6 +12,7 @@ from featstore.errors import ImageError, first_line
 from featstore.extras import check_extra
 from featstore.images.sources.column_names import IMAGE_WORDS, LABEL_WORDS
 from featstore.images.sources.containers.archive import clean_name
+from featstore.images.sources.containers.listings import listed_once
 from featstore.images.sources.containers.member import (
     CACHED_CONTAINERS,
     MAX_IMAGE_BYTES,
@@ -46,6 +47,15 @@ class Place(NamedTuple):
 @lru_cache(maxsize=CACHED_CONTAINERS)
 def list_parquet(path: str, stamp: FileStamp, asked: Columns = NO_COLUMNS) -> Container:
     """List the rows of a file; of these, only labels and names are read."""
+    return listed_once(path, stamp, lambda: _listed_now(path, stamp, asked), place_of=_place_of, asked=asked)
+
+
+def _place_of(values: list[Any]) -> Place:
+    path, stamp, *place = values
+    return Place(path, FileStamp(*stamp), *place)
+
+
+def _listed_now(path: str, stamp: FileStamp, asked: Columns) -> Container:
     container = Container()
     with _failures_as_ours(), _open(path) as file:
         schema = file.schema_arrow

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from featstore.errors import ImageError
 from featstore.images.sources.containers.archive import ArchiveEntry, list_archive
+from featstore.images.sources.containers.listings import listed_once
 from featstore.images.sources.containers.member import CACHED_CONTAINERS, MAX_IMAGE_BYTES, Container, read_at
 from featstore.images.sources.image_names import LOOKED_AT_BYTES
 from featstore.io.stamps import FileStamp
@@ -37,6 +38,10 @@ class Place(NamedTuple):
 @lru_cache(maxsize=CACHED_CONTAINERS)
 def list_zip(path: str, stamp: FileStamp) -> Container:
     """List the images of an archive by its directory; what has no ending is looked at."""
+    return listed_once(path, stamp, lambda: _listed_now(path), place_of=lambda values: Place(*values))
+
+
+def _listed_now(path: str) -> Container:
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
