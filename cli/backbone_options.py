@@ -73,7 +73,8 @@ def backbone_options(*, weights: str, several: bool = False) -> Decorator:
             default="mobilenet_v2",
             metavar="NAME|FILE",
             help="Pretrained network, one of `featstore backbones`; your own Keras model (.keras, or a whole "
-            ".h5); or an ONNX, OpenVINO (.xml), TFLite, SavedModel or frozen .pb network.",
+            ".h5); keras_hub:PRESET or a preset's folder; or an ONNX, OpenVINO (.xml), TFLite, SavedModel or "
+            "frozen .pb network.",
         ),
         click.option("--weights", type=click.Path(), help=weights),
         click.option(

@@ -16,10 +16,10 @@ from featstore.io.storage.mirror import ENDINGS, mirror_folder, mirrored
 
 __all__ = ["CacheContents", "CachedNetwork", "cache_contents", "clear_cache"]
 
-# Its folders: networks, and what is remembered of files, weights, networks that cannot be converted, and of
-# files that hold many images.
+# Its folders: networks, and what is remembered of files, weights, networks that cannot be converted, files
+# that hold many images, and where KerasHub put presets.
 _NETWORKS = "networks"
-_ENTRIES = ("files", "listings", "unconvertible", "weights")
+_ENTRIES = ("files", "listings", "presets", "unconvertible", "weights")
 # And what is in them: the fingerprints of keys, and what was being written under another name.
 _OURS = re.compile(r"[0-9a-f]{64}(\.json)?|" + re.escape(TEMPORARY_PREFIX) + "[0-9a-f]+(\\.json)?")
 

@@ -13,6 +13,7 @@ from featstore.backbones.graphs.networks import graph_facts
 from featstore.backbones.keras2 import describe_checkpoint, describe_folder
 from featstore.backbones.known import find_backbone
 from featstore.backbones.own_code import code_digest
+from featstore.backbones.presets import PresetFolder
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, WeightsError
@@ -45,7 +46,9 @@ def network_facts(request: NetworkRequest) -> "tuple[NetworkFacts, BuiltNetwork 
         from featstore.backbones.sizing import check_size
         from featstore.backbones.weights_files import check_model_file
 
-        if request.is_own:
+        if request.is_preset:
+            PresetFolder(request.name).check()
+        elif request.is_own:
             # What the modules define is known once they are imported, which needs Keras.
             check_model_file(request.file, trust_model=request.trust_model or bool(request.imports))
         else:
@@ -100,6 +103,8 @@ def _settle_scattering(request: NetworkRequest) -> NetworkFacts:
 def _memory_key(request: NetworkRequest) -> Mapping[str, Any]:
     if request.file is None:
         weights = f"imagenet of keras {metadata.version('keras')}"
+    elif request.is_preset:
+        weights = PresetFolder(request.name).digest()
     else:
         prefix = checkpoint_prefix(request.file)
         if prefix is None and (problem := describe_checkpoint(request.file)):

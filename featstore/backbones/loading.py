@@ -64,8 +64,9 @@ def load_backbone(
         One of :func:`~featstore.backbones.known_backbones`, or the path of a ``.keras`` file or of a whole
         model in an ``.h5`` file; or of an ONNX, OpenVINO or TFLite model, a TensorFlow SavedModel or frozen
         graph, which OpenVINO runs, with the preprocessing that a ``preprocessor_config.json`` of Hugging Face
-        or timm's ``config.json`` beside it states. Or a model that the program holds: it is copied as it is
-        now, and kept in the cache folder, where heads on its features find it later.
+        or timm's ``config.json`` beside it states. Or ``"keras_hub:PRESET"``, or the folder of a preset of
+        KerasHub, with its image converter. Or a model that the program holds: it is copied as it is now, and
+        kept in the cache folder, where heads on its features find it later.
     weights : str or path, optional
         A file of weights: ``.h5`` as Keras publishes them, with or without the classifier,
         ``.weights.h5``, or a ``.keras`` model of this architecture. By default Keras downloads its own.

@@ -11,6 +11,7 @@ from featstore.backbones.keras2 import HDF5_ENDINGS, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
 from featstore.backbones.model_paths import check_model_path
 from featstore.backbones.pixel_scaling import PixelScaling
+from featstore.backbones.presets import HUB_PREFIX, PresetFolder, find_preset
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 
@@ -26,7 +27,7 @@ OWN_ENDINGS = (".keras", *HDF5_ENDINGS)
 class NetworkRequest:
     """A validated request for a network; created by :func:`request_network`."""
 
-    name: str  # of the table of known backbones, or the absolute path of the user's own model
+    name: str  # of the table of known backbones, or the absolute path of the user's own model or preset
     architecture: str
     weights: str  # "imagenet" for Keras' own download, "closed-form", or the absolute path of a file
     layer: str | None = None  # None: the default cut
@@ -40,11 +41,12 @@ class NetworkRequest:
     layout: str | None = None
     trust_model: bool = False  # whether code in the user's own model may run
     imports: tuple[str, ...] = ()  # modules with the classes of its layers
+    is_preset: bool = False  # whether it is a folder of KerasHub
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a model of the user's own."""
-        return self.name.endswith(OWN_ENDINGS)
+        """Whether it is a model of the user's own, or a preset of KerasHub."""
+        return self.is_preset or self.name.endswith(OWN_ENDINGS)
 
     @property
     def is_graph(self) -> bool:
@@ -99,6 +101,14 @@ def request_network(
             f"imports is a list of modules' names; found the text {imports!r}: write [{imports!r}]"
         )
     is_known = name in {info.name for info in known_backbones()}
+    preset = None if is_known else find_preset(name)
+    if preset is not None:
+        _refuse(name, {"weights": weights, "alpha": alpha}, "is a whole network with its weights")
+        _refuse(name, {"trust-model": trust_model, "import": imports}, "runs no code of others")
+        request = _request_preset(preset, layer, pooling, size_px, preprocessing)
+        return replace(request, mean=mean, std=std)
+    if name.startswith(HUB_PREFIX):
+        raise BackboneError(f"{name} is no preset of a Keras network, but of another kind")
     graph = None if is_known else find_graph(name)
     if graph is not None:
         _refuse(name, {"weights": weights, "alpha": alpha}, "is a whole network with its weights")
@@ -147,6 +157,32 @@ def _refuse(name: str, options: Mapping[str, object], reason: str) -> None:
     for option, given in options.items():
         if given:
             raise BackboneError(f"{name} {reason}; leave --{option} out")
+
+
+def _request_preset(
+    preset: PresetFolder,
+    layer: str | None,
+    pooling: str,
+    size_px: tuple[int, int] | None,
+    preprocessing: str | None,
+) -> NetworkRequest:
+    preset.weights_files()
+    if preprocessing is None:
+        raise BackboneError(
+            f"{preset.path} has no image_converter.json to define how its pixels are scaled; set "
+            "--preprocess: tf ([-1, 1]), torch, caffe, unit ([0, 1]) or none ([0, 255], the network scales "
+            "them itself)"
+        )
+    return NetworkRequest(
+        name=preset.path,
+        architecture=preset.architecture,
+        weights=preset.path,
+        layer=layer,
+        pooling=pooling,
+        size_px=size_px,
+        preprocessing=preprocessing,
+        is_preset=True,
+    )
 
 
 def _request_graph(

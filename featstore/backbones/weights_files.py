@@ -7,7 +7,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.checkpoints import checkpoint_prefix
+from featstore.backbones.foreign_classes import foreign_class
 from featstore.backbones.keras2 import (
     HDF5_ENDINGS,
     describe_checkpoint,
@@ -46,7 +47,6 @@ __all__ = [
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _LARGEST_CONFIG = 2**26
-_TRUST = "if you trust its author, pass --trust-model (trust_model=True)"
 
 # Most variables that a layer of Keras has; those of a network inside a model are saved as one layer's.
 MOST_VARIABLES = 12
@@ -244,7 +244,7 @@ def check_model_file(path: str, *, trust_model: bool = False, known: Container[s
         return
     check_model_path(path)
     configuration = modern(model_configuration(path))
-    if not trust_model and (foreign := next(_foreign(configuration, known), None)) is not None:
+    if not trust_model and (foreign := foreign_class(configuration, known)) is not None:
         raise BackboneError(f"{path} has {foreign}")
 
 
@@ -255,7 +255,7 @@ def check_keras_archive(path: str, *, trust_model: bool = False, known: Containe
         with open_raw(path, follow_links=True) as raw, zipfile.ZipFile(raw) as archive:
             _check_members(archive, raw.n_bytes)
             config = json.loads(archive.read(_CONFIG))
-            foreign = None if trust_model else next(_foreign(config, known), None)
+            foreign = None if trust_model else foreign_class(config, known)
             if _WEIGHTS in archive.namelist():
                 _check_weights(archive)
     except _Refused as error:
@@ -299,48 +299,6 @@ def _check_weights(archive: zipfile.ZipFile) -> None:
                 pass
         except ValueError as error:
             raise _Refused(f"of its weights, {error}") from error
-
-
-def _foreign(config: Any, known: Container[str]) -> Iterator[str]:
-    """Yield what a model's configuration would run or import, beyond Keras' own classes."""
-    if isinstance(config, list):
-        for entry in config:
-            yield from _foreign(entry, known)
-    elif isinstance(config, dict):
-        name, module = config.get("class_name"), config.get("module")
-        if name in ("Lambda", "__lambda__"):
-            yield (
-                "a Lambda layer, which is Python code that would run when the file is opened (keras.ops or "
-                f"Rescaling in its place would not); {_TRUST}"
-            )
-        elif name in ("TFSMLayer", "TorchModuleWrapper"):
-            yield f"a {name}, which runs a program that the file names; {_TRUST}"
-        elif name is not None and module is not None and not _is_keras(module):
-            named = str(config.get("registered_name") or name)
-            if str(name) not in known and named not in known:
-                yield (
-                    f"a {str(name)[:80]!r} of the module {str(module)[:80]!r}{_called(config)}, which is not "
-                    f"one of Keras; if you trust its code, name the module with --import {_module(module)} "
-                    f"(imports=[{_module(module)!r}])"
-                )
-        for entry in config.values():
-            yield from _foreign(entry, known)
-
-
-def _called(config: dict[str, Any]) -> str:
-    inner = config.get("config")
-    name = inner.get("name") if isinstance(inner, dict) else None
-    return f" (layer {name[:80]!r})" if isinstance(name, str) else ""
-
-
-def _module(module: object) -> str:
-    return str(module) if str(module).replace(".", "").isidentifier() and len(str(module)) <= 80 else "MODULE"
-
-
-def _is_keras(module: object) -> bool:
-    return isinstance(module, str) and (
-        module in ("keras", "builtins") or module.startswith(("keras.", "tf_keras."))
-    )
 
 
 def _values(group: Any, name: str) -> NDArray[Any]:

@@ -1,21 +1,20 @@
-"""Preprocessing as Hugging Face and timm state it in a file beside a network."""
+"""Preprocessing as Hugging Face, timm and KerasHub state it in a file beside a network."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones.graphs.formats import find_graph
 from featstore.backbones.pixel_scaling import PixelScaling, settle_scaling
+from featstore.backbones.presets import find_preset, read_json
 from featstore.errors import BackboneError
-from featstore.io.raw import cannot_read
 
 __all__ = ["StatedPreprocessing", "read_preprocessor"]
 
 _HUGGING_FACE, _TIMM = "preprocessor_config.json", "config.json"
-_LARGEST = 2**20
 
 # Numbers of Pillow's filters, as Hugging Face writes them.
 _FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -57,6 +56,10 @@ class StatedPreprocessing:
 
 def read_preprocessor(path: str | os.PathLike[str]) -> StatedPreprocessing | None:
     """Return the preprocessing that is stated beside a network of another library, or None."""
+    preset = find_preset(os.fspath(path))
+    if preset is not None:
+        converter = preset.converter()
+        return converter and _followed(*converter, _of_keras_hub)
     graph = find_graph(os.fspath(path))
     if graph is None:
         return None
@@ -64,34 +67,52 @@ def read_preprocessor(path: str | os.PathLike[str]) -> StatedPreprocessing | Non
     folders = [folder, os.path.dirname(folder)] if os.path.basename(folder) == "onnx" else [folder]
     for place in folders:
         for name, read in ((_HUGGING_FACE, _of_hugging_face), (_TIMM, _of_timm)):
-            stated = _read(os.path.join(place, name))
-            if stated is None:
-                continue
-            try:
-                found = read(stated)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise BackboneError(
-                    f"{os.path.join(place, name)} states a preprocessing that cannot be followed: {error}; "
-                    "move it away, and give --image-size, --resize, --interpolation, --crop-fraction, --mean "
-                    "and --std"
-                ) from error
-            if found is not None:
-                return StatedPreprocessing(file=os.path.join(place, name), **found)
+            file = os.path.join(place, name)
+            if os.path.exists(file) and (found := _followed(file, read_json(file), read)) is not None:
+                return found
     return None
 
 
-def _read(path: str) -> dict[str, Any] | None:
+def _followed(
+    file: str, stated: Mapping[str, Any], read: Callable[[Mapping[str, Any]], dict[str, Any] | None]
+) -> StatedPreprocessing | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(_LARGEST + 1)
-        found = json.loads(text) if len(text) <= _LARGEST else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BackboneError(cannot_read(path, error) or f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise BackboneError(f"{path} is not the description of a preprocessing")
-    return found
+        found = read(stated)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BackboneError(
+            f"{file} states a preprocessing that cannot be followed: {error}; move it away, and give "
+            "--image-size, --resize, --interpolation, --crop-fraction, --mean and --std"
+        ) from error
+    return None if found is None else StatedPreprocessing(file=file, **found)
+
+
+def _of_keras_hub(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the arguments of an image converter of KerasHub: pixels in [0, 255], times scale, plus offset."""
+    name = stated.get("interpolation", "bilinear")
+    if name not in _FILTERS.values():
+        raise ValueError(f"pixels are interpolated by {name!r}")
+    pads, crops = stated.get("pad_to_aspect_ratio"), stated.get("crop_to_aspect_ratio", True)
+    size = stated.get("image_size")
+    scale, offset = stated.get("scale"), stated.get("offset")
+    scales, offsets = _three(1.0 if scale is None else scale), _three(0.0 if offset is None else offset)
+    return {
+        "size_px": None if size is None else (int(size[0]), int(size[1])),
+        "resize": "pad" if pads else "crop" if crops else "stretch",
+        "interpolation": name,
+        "scaling": settle_scaling(
+            None,
+            scale=1.0,
+            mean=[-one / by for one, by in zip(offsets, scales, strict=True)],
+            std=[1 / by for by in scales],
+        ),
+    }
+
+
+def _three(value: Any) -> list[float]:
+    values = [float(one) for one in value] if isinstance(value, list) else [float(value)]
+    if len(values) not in (1, 3):
+        raise ValueError(f"it scales {len(values)} channels")
+    return values * (3 // len(values))
 
 
 def _of_hugging_face(stated: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from featstore.backbones.keras.cutting import own_names, stable_names
 from featstore.backbones.keras.models import (
     BuiltNetwork,
     device_names,
     forward_once,
     keras_settings,
+    layer_names,
     scale_pixels,
 )
 from featstore.backbones.keras.quiet import quiet_import
@@ -156,7 +156,7 @@ def _whole(network: Any, end: _End, request: NetworkRequest, size_px: tuple[int,
 def _between(network: Any, end: _End, request: NetworkRequest, built: BuiltNetwork, of: str) -> str:
     """Describe the layers between features and classifier, and where to cut instead."""
     facts = built.facts
-    names = own_names(network) if request.is_own else stable_names(network)
+    names = layer_names(network, request)
     called = {own: name for name, own in names.items()}
     passed: list[Any] = []
     operation, inputs = _source(end.inputs)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from featstore.backbones.keras.cutting import cut_at, own_names, stable_names
+from featstore.backbones.keras.cutting import cut_at, stable_names
 from featstore.backbones.keras.models import (
     BuiltNetwork,
     CutNetwork,
@@ -13,6 +13,7 @@ from featstore.backbones.keras.models import (
     cut_network,
     cut_own,
     input_size,
+    layer_names,
     pooled_features,
     scale_pixels,
 )
@@ -58,7 +59,7 @@ def last_layers(request: NetworkRequest) -> tuple[str, str | None]:
     with building(request):
         cut = cut_network(request)
         network = cut.whole if request.is_own else cut.model
-        names = own_names(network) if request.is_own else stable_names(network)
+        names = layer_names(network, request)
         called = {own: stable for stable, own in names.items()}
         outputs = {
             layer.name: _output(layer) for layer in network.layers if type(layer).__name__ not in _NO_FEATURES

@@ -5,6 +5,7 @@ import re
 import tempfile
 from typing import Any, TypeGuard
 
+from featstore.backbones.foreign_classes import is_hub_network
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, first_line
 from featstore.hashing import content_hash
@@ -30,12 +31,10 @@ def keep_model(model: Any) -> str:
     """Copy a model in its current state, and return the path of the saved copy."""
     # The file is in the cache folder, so that later programs find it, or else in a temporary folder. This
     # program uses the copy in memory.
-    import keras
-
     try:
         if not model.inputs:
             raise ValueError("it has no inputs that are known")  # noqa: TRY301
-        copy = keras.models.clone_model(model)
+        copy = _copied(model)
         copy.set_weights(model.get_weights())
         configuration = copy.to_json()
     except Exception as error:
@@ -61,6 +60,15 @@ def keep_model(model: Any) -> str:
 def frozen_model(path: str) -> Any | None:
     """Return the in-memory copy saved in a file by this program."""
     return _frozen.get(path)
+
+
+def _copied(model: Any) -> Any:
+    import keras
+
+    if not is_hub_network(model):
+        return keras.models.clone_model(model)
+    # Of which some layers have configurations that they cannot be built from.
+    return type(model).from_config(model.get_config())
 
 
 def _save(model: Any, path: str) -> None:

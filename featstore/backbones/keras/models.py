@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.foreign_classes import is_hub_network
 from featstore.backbones.keras import openvino_export
 from featstore.backbones.keras.cutting import cut_at, own_names, stable_names
+from featstore.backbones.keras.hub import image_part, open_preset
 from featstore.backbones.keras.live_models import frozen_model
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras.weights import fit_top, load_weights, make_application, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
 from featstore.backbones.own_code import code_digest
 from featstore.backbones.pixel_scaling import CAFFE_MEAN_BGR, IMAGENET_MEAN, IMAGENET_STD, PixelScaling
+from featstore.backbones.presets import PresetFolder
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, FeatstoreError, first_line
@@ -44,6 +47,7 @@ __all__ = [
     "forward_once",
     "input_size",
     "keras_settings",
+    "layer_names",
     "pooled_features",
     "scale_pixels",
 ]
@@ -180,8 +184,12 @@ def _known_network(request: NetworkRequest, info: BackboneInfo) -> CutNetwork:
 def _own_model(request: NetworkRequest, *, to_train: bool) -> CutNetwork:
     # The copy in memory is used by others, too.
     frozen = None if to_train else frozen_model(request.name)
-    model = frozen or open_model(request.name, trust_model=request.trust_model, imports=request.imports)
     file = os.path.basename(request.name)
+    if request.is_preset:
+        model = open_preset(request.name, request.size_px)
+    else:
+        model = frozen or open_model(request.name, trust_model=request.trust_model, imports=request.imports)
+        model = image_part(model, file) if is_hub_network(model) else model
     inputs = getattr(model, "inputs", None)
     if not inputs or len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
         shapes = ", ".join(str(tuple(one.shape)) for one in inputs or []) or "none that is known"
@@ -194,18 +202,28 @@ def _own_model(request: NetworkRequest, *, to_train: bool) -> CutNetwork:
 
 def cut_own(model: Any, request: NetworkRequest) -> CutNetwork:
     """Cut a model of the user's own at the requested layer."""
-    file = os.path.basename(request.name)
+    file, names = os.path.basename(request.name), layer_names(model, request)
     if request.layer is None:
         if len(model.outputs) != 1:
             raise BackboneError(f"{file} has {len(model.outputs)} outputs; choose one with --layer")
         # Cut like at any other layer, so that its digest is the same when the layer is named.
         cut = keras.Model(model.inputs[0], model.outputs[0])
-        layer = str(model.outputs[0]._keras_history.operation.name)
+        own = str(model.outputs[0]._keras_history.operation.name)
+        layer = next(name for name, one in names.items() if one == own)
     else:
         layer = request.layer
-        cut = cut_at(model, own_names(model), layer, file)
+        cut = cut_at(model, names, layer, file)
+    if request.is_preset:
+        return CutNetwork(model=cut, whole=model, layer=layer, salt=PresetFolder(request.name).salt())
     code = f"code {code_digest(request.imports)}".encode() if request.imports else b""
     return CutNetwork(model=cut, whole=model, layer=layer, salt=_configuration(cut) + code)
+
+
+def layer_names(network: Any, request: NetworkRequest) -> dict[str, str]:
+    """Map the names of a network's layers, for people and specifications, to the layers' own."""
+    # What a file of the user's own calls its layers stays.
+    is_named = request.is_own and not request.is_preset
+    return own_names(network) if is_named else stable_names(network)
 
 
 def input_size(request: NetworkRequest, cut: Any) -> tuple[int, int]:

@@ -8,11 +8,14 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from featstore.backbones.foreign_classes import has_hub_classes
+from featstore.backbones.keras.hub import import_hub
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras2 import HDF5_ENDINGS, is_keras2, model_configuration, modern
 from featstore.backbones.own_code import custom_objects
+from featstore.backbones.presets import check_hub
 from featstore.backbones.weights_files import check_model_file, read_layers
-from featstore.errors import BackboneError, FeatstoreError, first_line
+from featstore.errors import BackboneError, FeatstoreError, first_line, last_line
 from featstore.io.raw import cannot_read
 from featstore.messages import listed
 
@@ -32,6 +35,9 @@ def open_model(path: str, *, trust_model: bool = False, imports: Sequence[str] =
     """Open a model; code in it runs only if it is trusted."""
     known = custom_objects(imports)
     check_model_file(path, trust_model=trust_model, known=known)
+    if has_hub_classes(_configuration(path)):
+        check_hub(path)
+        import_hub()
     try:
         if path.endswith(HDF5_ENDINGS):
             model = _from_configuration(model_configuration(path), known, trust_model)
@@ -128,7 +134,8 @@ def _reason(error: BaseException, path: str) -> str:
         str(error),
     )
     if found is None:
-        return first_line(error)
+        # Of a layer that cannot be built, the last line says why.
+        return last_line(error) if "could not be deserialized" in str(error) else first_line(error)
     kind = re.split("[.>]", found[1])[-1]
     layer = next(_called(_configuration(path), kind), None)
     of = f" of its layer {layer!r}" if layer else ""

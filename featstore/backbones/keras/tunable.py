@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones.keras.cuts import NetworkCut, find_cuts
-from featstore.backbones.keras.cutting import layer_paths, output_at, own_names, stable_names
+from featstore.backbones.keras.cutting import layer_paths, output_at
 from featstore.backbones.keras.models import (
     CutNetwork,
     building,
     cut_network,
     input_size,
+    layer_names,
     pooled_features,
     scale_pixels,
 )
@@ -127,7 +128,7 @@ def build_tunable(request: NetworkRequest) -> TunableNetwork:
         cut = cut_network(request, to_train=True)
         features = cut.model.output if cut.pooled else pooled_features(cut.model.output, request)
         trunk = keras.Model(cut.model.inputs[0], features)
-        names = own_names(cut.whole) if request.is_own else stable_names(cut.whole)
+        names = layer_names(cut.whole, request)
     return TunableNetwork(
         request=request, cut=cut, trunk=trunk, names=names, cuts=find_cuts(cut.model, names)
     )
