@@ -3,10 +3,13 @@
 from collections.abc import Container, Iterator
 from typing import Any
 
-__all__ = ["HUB_PACKAGE", "foreign_class", "has_hub_classes", "is_hub_network"]
+__all__ = ["HUB_PACKAGE", "HUB_PREFIX", "foreign_class", "has_hub_classes", "is_hub_network"]
 
 HUB_PACKAGE = "keras_hub"
 """The package of KerasHub, whose classes are code of Keras' authors."""
+
+HUB_PREFIX = f"{HUB_PACKAGE}:"
+"""Of the names of presets that KerasHub downloads."""
 
 _HUB_MODULES = (f"{HUB_PACKAGE}.src.models.", f"{HUB_PACKAGE}.src.layers.modeling.")
 _TRUST = "if you trust its author, pass --trust-model (trust_model=True)"

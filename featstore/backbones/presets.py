@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones.cache import file_digest, recall, remember
-from featstore.backbones.foreign_classes import HUB_PACKAGE, foreign_class
+from featstore.backbones.foreign_classes import HUB_PACKAGE, HUB_PREFIX, foreign_class
 from featstore.backbones.model_paths import check_model_path
 from featstore.errors import BackboneError
 from featstore.extras import check_extra
@@ -17,10 +17,7 @@ from featstore.hashing import canonical_json
 from featstore.io.plain_hdf5 import open_plain
 from featstore.io.raw import cannot_read
 
-__all__ = ["HUB_PREFIX", "PresetFolder", "check_hub", "find_preset", "read_json"]
-
-HUB_PREFIX = "keras_hub:"
-"""Of the names of presets that KerasHub downloads."""
+__all__ = ["PresetFolder", "check_hub", "find_preset", "read_json"]
 
 # As KerasHub calls the files of a preset; those of weights in several parts are named by the second.
 _CONFIG, _WEIGHTS, _SHARDS, _CONVERTER = (

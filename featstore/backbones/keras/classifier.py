@@ -20,7 +20,7 @@ from featstore.backbones.keras.models import (
     scale_pixels,
 )
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.keras.weights import fit_top, load_weights, make_application, open_model
+from featstore.backbones.keras.weights import build_application, fit_top, load_weights, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
 from featstore.backbones.request import NetworkRequest
 from featstore.backbones.weights_files import weights_kind
@@ -96,7 +96,7 @@ def _own(request: NetworkRequest) -> Any:
 
 
 def _known(request: NetworkRequest, info: BackboneInfo) -> Any:
-    network = make_application(info, request.size_px or info.size_px, request.alpha, top=True)
+    network = build_application(info, request, top=True)
     network = fit_top(network, info, request)
     if request.file is not None and weights_kind(request.file) == "model":
         # Whose classifier may end otherwise than in the softmax of the network that was built here.

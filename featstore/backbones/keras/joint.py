@@ -100,7 +100,7 @@ def _cuts(requests: Sequence[NetworkRequest]) -> list[CutNetwork]:
             cuts.append(whole)
             continue
         model = cut_at(network, names, str(request.layer), info.name)
-        cuts.append(CutNetwork(model=model, whole=network, layer=str(request.layer)))
+        cuts.append(replace(whole, model=model, layer=str(request.layer), pooled=False))
     return cuts
 
 

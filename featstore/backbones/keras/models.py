@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from featstore.backbones.foreign_classes import is_hub_network
 from featstore.backbones.keras import openvino_export
 from featstore.backbones.keras.cutting import cut_at, own_names, stable_names
-from featstore.backbones.keras.hub import image_part, open_preset
 from featstore.backbones.keras.live_models import frozen_model
+from featstore.backbones.keras.presets import image_part, open_preset
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.keras.weights import fit_top, load_weights, make_application, open_model
+from featstore.backbones.keras.slim_resnet import SLIM_SALT, is_of_slim
+from featstore.backbones.keras.weights import build_application, fit_top, load_weights, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
 from featstore.backbones.own_code import code_digest
 from featstore.backbones.pixel_scaling import CAFFE_MEAN_BGR, IMAGENET_MEAN, IMAGENET_STD, PixelScaling
@@ -160,25 +161,26 @@ def _closed_form(request: NetworkRequest) -> CutNetwork:
 
 
 def _known_network(request: NetworkRequest, info: BackboneInfo) -> CutNetwork:
-    size_px = request.size_px or info.size_px
+    salt = SLIM_SALT if is_of_slim(info, request) else b""
     if request.layer in (None, info.layer):
         # Keras' own pooling, because ConvNeXt normalises after it and not before.
         pooling = None if request.pooling == "none" else request.pooling
-        network = make_application(info, size_px, request.alpha, pooling=pooling)
+        network = build_application(info, request, pooling=pooling)
         load_weights(network, info, request, top=False)
-        return CutNetwork(model=network, whole=network, layer=info.layer, pooled=pooling is not None)
-    network = make_application(info, size_px, request.alpha)
+        pooled = pooling is not None
+        return CutNetwork(model=network, whole=network, layer=info.layer, pooled=pooled, salt=salt)
+    network = build_application(info, request)
     names = stable_names(network)
     top = request.layer not in names
     if top:
-        with_top = make_application(info, size_px, request.alpha, top=True)
+        with_top = build_application(info, request, top=True)
         if request.layer in stable_names(with_top):
             with_top = fit_top(with_top, info, request)
         names |= stable_names(with_top)
         network = with_top
     cut = cut_at(network, names, str(request.layer), info.name)
     load_weights(network, info, request, top=top)
-    return CutNetwork(model=cut, whole=network, layer=str(request.layer))
+    return CutNetwork(model=cut, whole=network, layer=str(request.layer), salt=salt)
 
 
 def _own_model(request: NetworkRequest, *, to_train: bool) -> CutNetwork:

@@ -53,6 +53,15 @@ _SCOPES: Mapping[str, tuple[tuple[str, str], ...]] = {
         (r"Conv_1_bn", "MobilenetV2/Conv_1/BatchNorm"),
         (r"predictions", "MobilenetV2/Logits/Conv2d_1c_1x1"),
     ),
+    "resnet": (
+        (r"conv1_conv", "NET/conv1"),
+        (r"conv1_bn", "NET/conv1/BatchNorm"),
+        (r"conv(\d)_block(\d+)_0_conv", r"NET/block\1/unit_\2/bottleneck_v1/shortcut"),
+        (r"conv(\d)_block(\d+)_0_bn", r"NET/block\1/unit_\2/bottleneck_v1/shortcut/BatchNorm"),
+        (r"conv(\d)_block(\d+)_(\d)_conv", r"NET/block\1/unit_\2/bottleneck_v1/conv\3"),
+        (r"conv(\d)_block(\d+)_(\d)_bn", r"NET/block\1/unit_\2/bottleneck_v1/conv\3/BatchNorm"),
+        (r"predictions", "NET/logits"),
+    ),
     "resnet_v2": (
         (r"conv1_conv", "NET/conv1"),
         (r"conv(\d)_block(\d+)_preact_bn", r"NET/block\1/unit_\2/bottleneck_v2/preact"),
@@ -64,18 +73,10 @@ _SCOPES: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-_RESNET_V1 = (
-    "slim's ResNet v1 halves its maps in the last unit of a block, and Keras' in the first: with these "
-    "weights it would be another network. Freeze the graph in the program that has it, and give that file as "
-    "--backbone; or use resnet50_v2 with a checkpoint of resnet_v2_50"
-)
-
 
 def load_checkpoint(network: Any, prefix: str, info: BackboneInfo, *, top: bool) -> None:
     """Load the variables of a checkpoint of TF-slim into a network of Keras, all or none."""
     file, reader = os.path.basename(prefix), _reader(prefix)
-    if info.module == "resnet":
-        raise WeightsError(f"{file} cannot be used for {info.name}: {_RESNET_V1}")
     left = {
         name: tuple(shape)
         for name, shape in reader.get_variable_to_shape_map().items()
@@ -95,7 +96,7 @@ def load_checkpoint(network: Any, prefix: str, info: BackboneInfo, *, top: bool)
                 f"{file} does not hold the weights of {info.name}: {name} has the shape {left[name]}, "
                 f"expected {tuple(variable.shape)}{_alpha_hint(info)}"
             )
-        if info.module.startswith("vgg") and name.endswith("/conv1_1/weights"):
+        if info.preprocessing == "caffe" and re.fullmatch(r"\w+/conv1/(conv1_1/)?weights", name):
             # Slim's takes red, green, blue; Keras' blue, green, red.
             value = value[:, :, ::-1]
         values.append((variable, value))
@@ -156,7 +157,7 @@ def _scopes(network: Any, info: BackboneInfo, names: list[str]) -> dict[str, str
         rules = _SCOPES["vgg16" if info.module == "vgg19" else info.module]
         found = {name: _scope(name, rules, info) for name in layers}
     else:
-        known = "vgg16, vgg19, inception_v3, mobilenet, mobilenet_v2 and the resnet*_v2"
+        known = "vgg16, vgg19, inception_v3, mobilenet, mobilenet_v2 and the resnets"
         raise WeightsError(f"checkpoints of TF-slim are read for {known}; found {info.name}")
     return {own: found[stable] for own, stable in called.items() if stable in found}
 
@@ -166,12 +167,12 @@ def _scope(name: str, rules: tuple[tuple[str, str], ...], info: BackboneInfo) ->
         if (found := re.fullmatch(pattern, name)) is None:
             continue
         expanded = found.expand(scope)
-        if info.module == "resnet_v2":
+        if info.module.startswith("resnet"):
             # Keras counts the first convolution as a block.
             expanded = re.sub(r"block(\d)", lambda block: f"block{int(block[1]) - 1}", expanded)
-        return expanded.replace("NET", info.name.replace("resnet", "resnet_v2_").removesuffix("_v2")).replace(
-            "vgg_16", info.name.replace("vgg", "vgg_")
-        )
+        depth, _, version = info.name.removeprefix("resnet").partition("_")
+        expanded = expanded.replace("NET", f"resnet_{version or 'v1'}_{depth}")
+        return expanded.replace("vgg_16", info.name.replace("vgg", "vgg_"))
     raise WeightsError(f"the layer {name} of {info.name} has no name in TF-slim")
 
 

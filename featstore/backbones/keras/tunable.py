@@ -20,7 +20,8 @@ from featstore.backbones.keras.models import (
     scale_pixels,
 )
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.known import known_backbones
+from featstore.backbones.keras.slim_resnet import is_of_slim
+from featstore.backbones.known import find_backbone, known_backbones
 from featstore.backbones.request import NetworkRequest
 from featstore.errors import BackboneError
 from featstore.io.archive import allow_any_clock
@@ -123,6 +124,11 @@ def build_tunable(request: NetworkRequest) -> TunableNetwork:
     if not request.is_own and request.name not in {info.name for info in known_backbones()}:
         raise BackboneError(
             f"the network is a model of your own, {request.architecture!r}; give its file with --weights"
+        )
+    if not request.is_own and is_of_slim(find_backbone(request.name), request):
+        raise BackboneError(
+            f"{request.name} with weights of TF-slim is laid out otherwise than Keras', so that tuned "
+            "weights could not be read back; tune the one with Keras' own weights"
         )
     with building(request):
         cut = cut_network(request, to_train=True)

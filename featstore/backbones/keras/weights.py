@@ -13,6 +13,7 @@ from featstore.backbones.checkpoints import checkpoint_prefix
 from featstore.backbones.keras.own_models import open_model, variables_in_order
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras.slim import classes_in_checkpoint, load_checkpoint
+from featstore.backbones.keras.slim_resnet import as_in_slim, is_of_slim
 from featstore.backbones.known import BackboneInfo
 from featstore.backbones.pixel_scaling import IMAGENET_STD
 from featstore.backbones.request import NetworkRequest
@@ -31,7 +32,7 @@ from featstore.process import warnings_to
 with quiet_import():
     import keras
 
-__all__ = ["fit_top", "load_weights", "make_application", "open_model"]
+__all__ = ["build_application", "fit_top", "load_weights", "open_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,12 @@ def make_application(
     return _rescaled(network) if info.module == "efficientnet" and weights is None else network
 
 
+def build_application(info: BackboneInfo, request: NetworkRequest, **options: Any) -> Any:
+    """Build the network of a request, laid out as its weights need it; options as of the above."""
+    network = make_application(info, request.size_px or info.size_px, request.alpha, **options)
+    return as_in_slim(network, info) if is_of_slim(info, request) else network
+
+
 def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
     """Return a network with a classifier of as many classes as its weights file has."""
     path = request.file
@@ -68,8 +75,7 @@ def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
     kind = weights_kind(path)
     if kind == "checkpoint":
         n_classes = classes_in_checkpoint(checkpoint_prefix(path) or path)
-        size_px = request.size_px or info.size_px
-        return make_application(info, size_px, request.alpha, top=True, classes=n_classes)
+        return build_application(info, request, top=True, classes=n_classes)
     if kind == "variables":
         with tempfile.TemporaryDirectory() as folder:
             saved = os.path.join(folder, "expected.weights.h5")
@@ -92,8 +98,7 @@ def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
     counts = {have[-1] for want, have in pairs if len(want) > 1 and want != have and want[:-1] == have[:-1]}
     if len(counts) != 1:
         return network
-    size_px = request.size_px or info.size_px
-    return make_application(info, size_px, request.alpha, top=True, classes=int(counts.pop()))
+    return build_application(info, request, top=True, classes=int(counts.pop()))
 
 
 def _saved_shapes(path: str) -> list[LayerShapes]:
