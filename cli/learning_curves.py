@@ -43,8 +43,27 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
         return shares
 
 
+class _Shots(click.ParamType[tuple[int, ...]]):
+    """``1,2,4``: numbers of images separated by commas."""
+
+    name = "N,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a list of numbers of images, such as 1,2,4,8", param, ctx)
+        return tuple(map(int, parts))
+
+
 @command(
-    epilog=example("featstore curve digits.fstore --fractions 1/8,1/4,1/2 --repeats 1"),
+    epilog=example(
+        "featstore curve digits.fstore --fractions 1/8,1/4,1/2 --repeats 1",
+        "featstore curve digits.fstore --shots 1,2,4 --repeats 2",
+    ),
     short_help="Draw a learning curve: would more images help?",
 )
 @option_group(
@@ -53,14 +72,20 @@ class _Fractions(click.ParamType[tuple[float, ...]]):
     click.option(
         "--fractions",
         type=_Fractions(),
-        default="1/16,1/8,1/4,1/2,1",
-        help="Fractions of the training images to train on; all of them are always included.",
+        help="Fractions of the training images to train on; all of them are always included.  [default: "
+        "1/16,1/8,1/4,1/2, or none with --shots]",
+    ),
+    click.option(
+        "--shots",
+        type=_Shots(),
+        default=(),
+        help="Numbers of images of each class to train on (few-shot), such as 1,2,4,8.",
     ),
     click.option(
         "--repeats",
         type=click.IntRange(min=1),
         default=5,
-        help="Number of random subsets per fraction.",
+        help="Number of random subsets per size.",
     ),
     click.option(
         "--split",
@@ -84,8 +109,9 @@ def curve(
 ) -> None:
     """Train on growing subsets of the images in STORE, and extrapolate the accuracy to twice as many.
 
-    Subsets of the training images are drawn by a hash, and are nested. The extrapolation fits a power law to
-    the accuracies; its nominal 95% interval covers less than that where the error approaches 0. Of images
+    Subsets of the training images are drawn by a hash, and are nested; with --shots they have that many
+    images of each class. Parameters are chosen on all validation images. The extrapolation fits a power law
+    to the accuracies; its nominal 95% interval covers less than that where the error approaches 0. Of images
     with several labels, the score is the mean average precision (mAP).
 
     STORE may be omitted if the current folder has only one.
@@ -94,8 +120,12 @@ def curve(
 
     plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        draw = featstore.learning_curve_of_labels if table.label_separator else featstore.learning_curve
-        found = draw(table, progress=progress, **options)
+        draw = featstore.learning_curve
+        if table.label_separator:
+            if options.pop("shots"):
+                raise click.UsageError("--shots counts images of one class each, and these have several labels")
+            draw = featstore.learning_curve_of_labels
+        found = draw(table, progress=progress, **{name: one for name, one in options.items() if one is not None})
     note_unused_views(table, options["views"])
     if plot is not None:
         save_plot(found, plot, force=force)
@@ -105,19 +135,23 @@ def curve(
     _print_curve(found)
 
 
+def _size(point: dict[str, Any]) -> str:
+    if "shots" in point:
+        return f"{point['shots']} a class"
+    return share(point["fraction"], digits=2 if point["fraction"] < 0.1 else 1)
+
+
 def _print_curve(found: "LearningCurve | LabelCurve") -> None:
     values = found.to_dict()
     score, named = ("map", "mAP") if "map" in values["points"][0] else ("top1", "accuracy")
     for one in values["left_out"]:
-        note(
-            f"{one['fraction']:.3g} of the training images is skipped: "
-            f"no image of {listed(one['classes'], most=5)}"
-        )
+        size = f"{one['shots']} a class" if "shots" in one else f"{one['fraction']:.3g} of the training images"
+        note(f"{size} is skipped: no image of {listed(one['classes'], most=5)}")
     click.echo(f"{values['head']} on {values['space']}, {values['split']} {named} (n = {values['n']:,})")
     click.echo()
     rows: list[tuple[str, str, int | str, str, str]] = [
         (
-            share(point["fraction"], digits=2 if point["fraction"] < 0.1 else 1),
+            _size(point),
             f"{point['n_train']:,.0f}",
             len(point["fits"]),
             share(point[score]),

@@ -17,6 +17,7 @@ from .extending import edit_classes as edit_classes
 from .extending import extend as extend
 from .extending import imagenet_classes as imagenet_classes
 from .extending import import_head as import_head
+from .extending import import_text_head as import_text_head
 from .extraction import extract as extract
 from .fitting import fit as fit
 from .flow.extraction import ExtractionReport as ExtractionReport

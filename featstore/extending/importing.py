@@ -18,7 +18,7 @@ from featstore.heads.head import Head
 from featstore.splits import SPLITS, SplitRule
 from featstore.stats.intervals import scored
 
-__all__ = ["IMAGENET", "NAME", "import_head"]
+__all__ = ["IMAGENET", "NAME", "class_names", "head_of_form", "import_head", "lines_of"]
 
 NAME = "imported"
 """Name of imported heads."""
@@ -102,7 +102,7 @@ def import_head(
     else:
         backbone = load_backbone(backbone, weights=weights, **options)
     # Read names first: building a network takes seconds.
-    names = None if classes is None else _names(classes)
+    names = None if classes is None else class_names(classes)
     classifier = backbone.classifier()
     n_classes = len(classifier.bias)
     if names is None:
@@ -116,9 +116,13 @@ def import_head(
     kernel, bias = classifier.kernel.astype(np.float64), classifier.bias.astype(np.float64)
     order = np.argsort(names)
     linear = LinearForm(coef=np.ascontiguousarray(kernel.T), intercept=bias).with_classes(order)
-    labels = names[order]
+    return head_of_form(backbone, linear, names[order], name=NAME)
+
+
+def head_of_form(backbone: Backbone, linear: LinearForm, labels: NDArray[np.str_], *, name: str) -> Head:
+    """Return a head that was fitted on no image."""
     return Head(
-        name=NAME,
+        name=name,
         classes=labels,
         spec=backbone.spec,
         fingerprint=backbone.spec.fingerprint,
@@ -137,9 +141,10 @@ def import_head(
     )
 
 
-def _names(classes: Sequence[str] | str | os.PathLike[str]) -> NDArray[np.str_]:
+def class_names(classes: Sequence[str] | str | os.PathLike[str]) -> NDArray[np.str_]:
+    """Return the names of classes, given or in a file, all different."""
     if isinstance(classes, str | os.PathLike):
-        lines = imagenet_classes() if classes == IMAGENET else _lines(os.fspath(classes))
+        lines = imagenet_classes() if classes == IMAGENET else lines_of(os.fspath(classes))
     else:
         lines = tuple(classes)
     names = np.array(lines, dtype=np.str_)
@@ -157,7 +162,8 @@ def _names(classes: Sequence[str] | str | os.PathLike[str]) -> NDArray[np.str_]:
     return names
 
 
-def _lines(path: str) -> tuple[str, ...]:
+def lines_of(path: str) -> tuple[str, ...]:
+    """Return the lines of a text file."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             return tuple(line.strip() for line in file.read().rstrip().splitlines())
@@ -187,6 +193,8 @@ def _default_names(backbone: Backbone, n_classes: int) -> NDArray[np.str_]:
 def _logistic_regression(linear: LinearForm, classes: NDArray[np.str_]) -> Any:
     """Return a fitted scikit-learn classifier with these scores."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer
 
     coef, intercept = linear.coef, linear.intercept
     if len(classes) == 2:
@@ -194,4 +202,9 @@ def _logistic_regression(linear: LinearForm, classes: NDArray[np.str_]) -> Any:
     estimator = LogisticRegression()
     estimator.coef_, estimator.intercept_ = coef, intercept
     estimator.classes_, estimator.n_features_in_ = classes, coef.shape[1]
-    return estimator
+    if linear.mean is None:
+        return estimator
+    # Of rows of unit length.
+    normalizer = Normalizer()
+    normalizer.n_features_in_ = coef.shape[1]
+    return make_pipeline(normalizer, estimator)

@@ -7,11 +7,12 @@ and the salt of the repeat, the split rule's own followed by ``"#"`` and the rep
     digest = SHA-256(salt in UTF-8 + key)
     u      = the digest's bytes 16 to 23 as a big-endian unsigned integer, in [0, 2**64)
 
-an image is in the set of a fraction f if u < floor(f * 2**64).
+an image is in the set of a fraction f if u < floor(f * 2**64). A set of k images a class (shots) has the k of each
+with the smallest u.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,23 @@ from featstore.stats.power_law import fit_power_law
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["checked_fractions", "forecast_of", "training_sets", "verdict_on"]
+__all__ = ["Shots", "Size", "checked_fractions", "checked_shots", "forecast_of", "training_sets", "verdict_on"]
 
 # A law with three parameters needs at least one further point to be testable.
 _FEWEST_SIZES = 4
 _FEWEST_MISTAKES = 5
 # Gains in accuracy that are worth collecting twice as many images, and that hardly are.
 _HELP, _HARDLY = 0.005, 0.01
+
+
+class Shots(NamedTuple):
+    """A size as a number of images of each class."""
+
+    number: int
+
+
+Size: TypeAlias = float | Shots
+"""A share of the training images, or a number of each class."""
 
 
 def checked_fractions(fractions: Sequence[float]) -> list[float]:
@@ -45,26 +56,46 @@ def checked_fractions(fractions: Sequence[float]) -> list[float]:
     return sizes
 
 
+def checked_shots(shots: Sequence[int]) -> list[Shots]:
+    """Return numbers of images in increasing order; raise HeadError if one is none."""
+    if unfit := [one for one in shots if one != int(one) or one < 1]:
+        raise HeadError(f"shots are numbers of images, at least 1; found {', '.join(map(str, unfit))}")
+    return [Shots(number) for number in sorted({int(one) for one in shots})]
+
+
 def training_sets(
     table: "FeatureTable",
     train: NDArray[np.intp],
     missing: Callable[[NDArray[np.intp]], set[str]],
     rule: SplitRule,
-    sizes: Sequence[float],
+    sizes: Sequence[Size],
     repeats: int,
-) -> tuple[dict[float, list[NDArray[np.intp]]], list[dict[str, Any]]]:
+) -> tuple[dict[Size, list[NDArray[np.intp]]], list[dict[str, Any]]]:
     """Return the rows of each size's sets, and the sizes with a set that lacks what ``missing`` names."""
+    # The last size is all images; one of as many a class as there are is left out.
     keys = [label_key(key) for key in np.asarray(table.group_keys(rule))[train].tolist()]
     drawn_by = [draws(keys, salt=f"{rule.salt}#{repeat}", first_byte=16) for repeat in range(repeats)]
-    sets: dict[float, list[NDArray[np.intp]]] = {1.0: [train]}
+    sets: dict[Size, list[NDArray[np.intp]]] = {1.0: [train]}
     left_out = []
     for size in sizes[:-1]:
-        drawn = [train[draw < np.uint64(int(size * 2**64))] for draw in drawn_by]
+        drawn = [train[_chosen(size, draw, np.asarray(table.y)[train])] for draw in drawn_by]
         if lacking := sorted(set().union(*map(missing, drawn))):
-            left_out.append({"fraction": size, "classes": lacking})
-        else:
+            named = {"shots": size.number} if isinstance(size, Shots) else {"fraction": size}
+            left_out.append({**named, "classes": lacking})
+        elif len(drawn[0]) < len(train) or not isinstance(size, Shots):
             sets[size] = drawn
-    return dict(sorted(sets.items())), left_out
+    return dict(sorted(sets.items(), key=lambda one: float(np.mean([*map(len, one[1])])))), left_out
+
+
+def _chosen(size: Size, draw: NDArray[np.uint64], labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Return which images are in a set of a size."""
+    if not isinstance(size, Shots):
+        return np.asarray(draw < np.uint64(int(size * 2**64)))
+    codes = np.unique(labels, return_inverse=True)[1]
+    counts = np.bincount(codes)
+    rank = np.empty(len(draw), np.intp)
+    rank[np.lexsort((draw, codes))] = np.arange(len(draw)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rank < size.number
 
 
 def forecast_of(

@@ -13,7 +13,15 @@ from featstore.heads.fitting.training import fit
 from featstore.heads.head import Head
 from featstore.heads.seen import SeenImages
 from featstore.notebook_table import html_table, percent
-from featstore.scoring.curve_points import checked_fractions, forecast_of, training_sets, verdict_on
+from featstore.scoring.curve_points import (
+    Shots,
+    Size,
+    checked_fractions,
+    checked_shots,
+    forecast_of,
+    training_sets,
+    verdict_on,
+)
 from featstore.scoring.predictions import predict_images, resampling_units
 from featstore.splits import SplitRule
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
@@ -45,9 +53,11 @@ class LearningCurve:
         For each size, in increasing order, ``{"fraction", "n_train", "top1", "top1_ci", "fits"}``: the share
         of the training split; the mean number of images over repeats; the mean accuracy in [0, 1] and its 95%
         interval, the wider at each end of Wilson's and of that by resampling images and repeats; and
-        ``{"n_train", "top1", "params"}`` for each repeat. All images are a single fit.
+        ``{"n_train", "top1", "params"}`` for each repeat. All images are a single fit. ``"shots"`` is the
+        number of images of each class, where that was asked for.
     left_out : list of dict
-        ``{"fraction", "classes"}`` for each size that is too small: the classes without a training image.
+        ``{"fraction", "classes"}``, or with ``"shots"``, for each size that is too small: the classes without
+        a training image.
     law : dict or None
         ``{"floor", "slope", "exponent"}`` of ``error = floor + slope * (n_train / N) ** -exponent`` for N
         training images in all; None with fewer than 4 sizes.
@@ -112,7 +122,8 @@ def learning_curve(
     params: Mapping[str, Any] | None = None,
     rule: SplitRule | None = None,
     views: Mapping[str, int] | None = None,
-    fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    fractions: Sequence[float] | None = None,
+    shots: Sequence[int] = (),
     repeats: int = 5,
     split: str = "test",
     progress: Callable[[int, int], None] | None = None,
@@ -128,10 +139,14 @@ def learning_curve(
     table : FeatureTable
     head, params, rule, views
         As for :func:`featstore.fit`.
-    fractions : sequence of float
-        Fractions of the training split, in (0, 1]; 1 is always included.
+    fractions : sequence of float, optional
+        Fractions of the training split, in (0, 1]; 1 is always included. By default 1/16, 1/8, 1/4, 1/2 and
+        1, or with ``shots`` 1 alone.
+    shots : sequence of int
+        Numbers of images of each class to train on (few-shot learning); classes with fewer give all.
     repeats : int
-        Number of different sets for each fraction below 1, at least 1.
+        Number of different sets for each size but that of all images, at least 1. Their spread is in the
+        intervals.
     split : {"test", "validation"}
         Split to measure on.
     progress : callable, optional
@@ -144,7 +159,7 @@ def learning_curve(
     Raises
     ------
     HeadError
-        ``fractions`` or ``repeats`` are out of range; or as for :func:`featstore.fit`.
+        ``fractions``, ``shots`` or ``repeats`` are out of range; or as for :func:`featstore.fit`.
     SplitError
         The split is unknown or contains no labelled image; or as for :func:`featstore.fit`.
 
@@ -155,7 +170,8 @@ def learning_curve(
     >>> [point["fraction"] for point in curve.points], curve.forecast
     ([0.5, 1.0], None)
     """
-    sizes = checked_fractions(fractions)
+    given = ((1.0,) if shots else DEFAULT_FRACTIONS) if fractions is None else fractions
+    sizes = [*checked_shots(shots), *checked_fractions(given)]
     if repeats < 1:
         raise HeadError(f"repeats must be at least 1; found {repeats}")
     if split not in _SPLITS:
@@ -217,7 +233,7 @@ def _curve(
     table: "FeatureTable",
     split: str,
     scored: NDArray[np.intp],
-    sizes: list[float],
+    sizes: list[Size],
     fits: list[list[dict[str, Any]]],
     is_right: list[list[NDArray[np.bool_]]],
     left_out: list[dict[str, Any]],
@@ -227,12 +243,13 @@ def _curve(
     n_images = len(scored)
     points: list[dict[str, Any]] = []
     for at, (size, runs) in enumerate(zip(sizes, fits, strict=True)):
-        top1 = float(np.mean([run["top1"] for run in runs]))
+        n_train, top1 = (float(np.mean([run[name] for run in runs])) for name in ("n_train", "top1"))
         ends = wilson_interval(round(top1 * n_images), n_images), percentile_interval(draws[:, at])
         points.append(
             {
-                "fraction": size,
-                "n_train": float(np.mean([run["n_train"] for run in runs])),
+                "fraction": n_train / fits[-1][0]["n_train"] if isinstance(size, Shots) else size,
+                **({"shots": size.number} if isinstance(size, Shots) else {}),
+                "n_train": n_train,
                 "top1": top1,
                 "top1_ci": [min(ends[0][0], ends[1][0]), max(ends[0][1], ends[1][1])],
                 "fits": runs,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from featstore.errors import HeadError, SplitError
 from featstore.heads import fit
 from featstore.scoring import learning_curve
-from featstore.scoring.curve_points import forecast_of, training_sets, verdict_on
+from featstore.scoring.curve_points import Shots, forecast_of, training_sets, verdict_on
 from featstore.splits import SplitRule
 from featstore.stats.power_law import fit_power_law
 
@@ -197,3 +197,17 @@ def test_the_verdict_follows_the_interval(interval, n_wrong, helps, says):
     found = verdict_on(forecast, n_wrong, 500, "test")
     assert found[0] is helps
     assert says in found[1]
+
+
+def test_sets_of_some_images_a_class_are_nested_and_in_the_curve(noisy):
+    curve = learning_curve(noisy, head="ridge", params={"alpha": 1.0}, shots=(1, 2, 4), repeats=3)
+    assert [point.get("shots") for point in curve.points] == [1, 2, 4, None]
+    assert [point["n_train"] for point in curve.points[:-1]] == [3, 6, 12]
+    assert [len(point["fits"]) for point in curve.points] == [3, 3, 3, 1]
+    assert curve.points[0]["fraction"] == 3 / curve.points[-1]["n_train"]
+    sets = sets_of(noisy, fractions=[Shots(1), Shots(4), 1.0])
+    for few, more in zip(sets[Shots(1)], sets[Shots(4)], strict=True):
+        assert np.isin(few, more).all()
+        assert np.unique(noisy.y[few], return_counts=True)[1].tolist() == [1, 1, 1]
+    with pytest.raises(HeadError, match="shots are numbers of images, at least 1; found 0"):
+        learning_curve(noisy, shots=[0])

@@ -10,6 +10,7 @@ import numpy as np
 
 from featstore.backbones.cache import ConvertedNetwork
 from featstore.backbones.graphs.cutting import cut_graph
+from featstore.backbones.graphs.texts import embed_texts
 from featstore.backbones.graphs.wrapping import settle_input, wrap_graph
 from featstore.backbones.openvino_engine import OpenVINOEngine, import_openvino
 from featstore.errors import BackboneError, FeatstoreError, last_line
@@ -28,7 +29,7 @@ def main() -> None:
     os.dup2(2, 1)
     _limit(task["memory_bytes"], task["file_bytes"])
     try:
-        result = _done(task)
+        result = {"network": _done, "texts": embed_texts}[task["work"]](task)
     except MemoryError:
         result = {"error": _too_large(task)}
     except FeatstoreError as error:

@@ -11,7 +11,7 @@ from typing import Any
 from featstore.backbones.openvino_engine import import_openvino, openvino_core
 from featstore.errors import BackboneError, FeatstoreError, message_lines
 
-__all__ = ["CutGraph", "cut_graph"]
+__all__ = ["CutGraph", "cut_graph", "find_output", "needed_inputs", "read_graph"]
 
 _FRONT_ENDS = {"onnx": "onnx", "tflite": "tflite", "saved_model": "tf", "frozen_graph": "tf"}
 
@@ -46,6 +46,17 @@ def cut_graph(path: str, kind: str, *, input_name: str | None, outputs: Sequence
     except (FeatstoreError, MemoryError):
         raise
     except Exception as error:  # each front end has its own
+        raise BackboneError(_explained(error)) from error
+
+
+def read_graph(path: str, kind: str) -> Any:
+    """Read a network as a whole."""
+    try:
+        front_end = _input_model(path, kind)
+        return openvino_core().read_model(path) if front_end is None else _converted(*front_end, None)
+    except (FeatstoreError, MemoryError):
+        raise
+    except Exception as error:  # as above
         raise BackboneError(_explained(error)) from error
 
 
@@ -85,11 +96,12 @@ def _cut_whole(
     """Cut a network that OpenVINO has read as a whole."""
     if input_name is not None and not is_cut and input_name not in _names(model.inputs):
         raise BackboneError(f"it has no input {input_name!r}; it has {', '.join(_names(model.inputs))}")
-    found = [_output(model, name) for name in outputs]
+    found = [find_output(model, name) for name in outputs]
     return CutGraph(model=_pruned([one for one, _ in found], model), outputs=tuple(name for _, name in found))
 
 
-def _output(model: Any, name: str | None) -> tuple[Any, str]:
+def find_output(model: Any, name: str | None) -> tuple[Any, str]:
+    """Return the tensor of a name, None for that of the only output, and its name."""
     shown = ", ".join([f"{_name(one)} {_shape(one)}" for one in model.outputs][:_LISTED])
     if name is None:
         if len(model.outputs) != 1:
@@ -108,15 +120,20 @@ def _output(model: Any, name: str | None) -> tuple[Any, str]:
     return tensors[name], name
 
 
-def _pruned(tensors: Sequence[Any], model: Any) -> Any:
-    """Return the part of a model that its tensors need; it has one input."""
+def needed_inputs(tensors: Sequence[Any], model: Any) -> list[Any]:
+    """Return the inputs of a model that some of its tensors depend on."""
     needed, left = set[str](), [tensor.node for tensor in tensors]
     while left:
         node = left.pop()
         if node.get_name() not in needed:
             needed.add(node.get_name())
             left += [value.node for value in (one.get_source_output() for one in node.inputs())]
-    inputs = [one for one in model.inputs if one.node.get_name() in needed]
+    return [one for one in model.inputs if one.node.get_name() in needed]
+
+
+def _pruned(tensors: Sequence[Any], model: Any) -> Any:
+    """Return the part of a model that its tensors need; it has one input."""
+    inputs = needed_inputs(tensors, model)
     if len(inputs) != 1:
         shown = ", ".join(f"{_name(one)} {_shape(one)}" for one in inputs) or "none"
         raise BackboneError(

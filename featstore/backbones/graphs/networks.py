@@ -1,21 +1,16 @@
 """Facts and conversion of networks in files of other libraries, by a child process."""
 
-import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from featstore.backbones.cache import recall, remember
+from featstore.backbones.graphs.asking import ask_child
 from featstore.backbones.graphs.formats import GraphFile
 from featstore.backbones.openvino_engine import openvino_version
 from featstore.backbones.request import NetworkFacts, NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
-from featstore.errors import BackboneError
-from featstore.process import available_memory
 
 __all__ = ["convert_graph", "graph_facts"]
 
@@ -23,12 +18,6 @@ _log = logging.getLogger(__name__)
 
 # Raised when a later version reads, from the same request, other facts.
 _VERSION = 1
-
-_TIMEOUT_S = 1800
-# Stacks of threads and the like, which are reserved without being used.
-_RESERVED_BYTES = 2**31
-_FILE_BYTES_MORE = 2**26
-_CHILD = "featstore.backbones.graphs.child"
 
 
 def graph_facts(request: NetworkRequest) -> NetworkFacts:
@@ -75,16 +64,11 @@ def _graph(request: NetworkRequest) -> GraphFile:
 
 
 def _in_child(requests: Sequence[NetworkRequest], *, target: str | None) -> dict[str, Any]:
-    """Let a child process read a network; it may crash, and takes no more than the machine has."""
+    """Let a child process read a network."""
     first, graph = requests[0], _graph(requests[0])
-    if openvino_version() is None:
-        raise BackboneError(
-            f"{first.name} is run by OpenVINO, which is not installed; run: pip install openvino"
-        )
-    n_bytes = sum(os.path.getsize(path) for path in graph.files().values())
-    free = available_memory()
     mean, std = first.scaling.standardization
     task = {
+        "work": "network",
         "path": graph.path,
         "kind": graph.kind,
         "input_name": first.input_name,
@@ -94,30 +78,5 @@ def _in_child(requests: Sequence[NetworkRequest], *, target: str | None) -> dict
         "size_px": first.size_px,
         "scaling": {"mean": mean, "std": std, "reversed": first.preprocessing == "caffe"},
         "target": target,
-        "memory_bytes": None if free is None else free + _RESERVED_BYTES,
-        "file_bytes": 4 * n_bytes + _FILE_BYTES_MORE,
     }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", _CHILD],
-            input=json.dumps(task),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BackboneError(f"{first.name} could not be read in {_TIMEOUT_S // 60} minutes") from error
-    try:
-        found = dict(json.loads(done.stdout))
-    except (ValueError, TypeError) as error:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
-        said = done.stderr.strip().rpartition("\n")[2][:200]
-        raise BackboneError(
-            f"{first.name} cannot be read: the process that tried ended with {how}{said and f' ({said})'}; "
-            "it is damaged, needs more memory than there is, or OpenVINO cannot read it"
-        ) from error
-    if reason := found.get("error"):
-        raise BackboneError(f"{os.path.basename(first.name)}: {reason}")
-    return found
+    return ask_child(task, graph)
