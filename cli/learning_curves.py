@@ -116,16 +116,9 @@ def curve(
 
     STORE may be omitted if the current folder has only one.
     """
-    import featstore
-
     plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
-        draw = featstore.learning_curve
-        if table.label_separator:
-            if options.pop("shots"):
-                raise click.UsageError("--shots counts images of one class each, and these have several labels")
-            draw = featstore.learning_curve_of_labels
-        found = draw(table, progress=progress, **{name: one for name, one in options.items() if one is not None})
+        found = _drawn(table, {**options, "progress": progress})
     note_unused_views(table, options["views"])
     if plot is not None:
         save_plot(found, plot, force=force)
@@ -133,6 +126,17 @@ def curve(
         print_json(found.to_dict())
         return
     _print_curve(found)
+
+
+def _drawn(table: "FeatureTable", options: dict[str, Any]) -> "LearningCurve | LabelCurve":
+    import featstore
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if not table.label_separator:
+        return featstore.learning_curve(table, **given)
+    if given.pop("shots"):
+        raise click.UsageError("--shots counts images of one class, and these have several labels each")
+    return featstore.learning_curve_of_labels(table, **given)
 
 
 def _size(point: dict[str, Any]) -> str:
@@ -145,7 +149,9 @@ def _print_curve(found: "LearningCurve | LabelCurve") -> None:
     values = found.to_dict()
     score, named = ("map", "mAP") if "map" in values["points"][0] else ("top1", "accuracy")
     for one in values["left_out"]:
-        size = f"{one['shots']} a class" if "shots" in one else f"{one['fraction']:.3g} of the training images"
+        size = (
+            f"{one['shots']} a class" if "shots" in one else f"{one['fraction']:.3g} of the training images"
+        )
         note(f"{size} is skipped: no image of {listed(one['classes'], most=5)}")
     click.echo(f"{values['head']} on {values['space']}, {values['split']} {named} (n = {values['n']:,})")
     click.echo()

@@ -7,8 +7,8 @@ and the salt of the repeat, the split rule's own followed by ``"#"`` and the rep
     digest = SHA-256(salt in UTF-8 + key)
     u      = the digest's bytes 16 to 23 as a big-endian unsigned integer, in [0, 2**64)
 
-an image is in the set of a fraction f if u < floor(f * 2**64). A set of k images a class (shots) has the k of each
-with the smallest u.
+an image is in the set of a fraction f if u < floor(f * 2**64). A set of k images a class (shots) has the k of
+each with the smallest u.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,15 @@ from featstore.stats.power_law import fit_power_law
 if TYPE_CHECKING:
     from featstore.store.table import FeatureTable
 
-__all__ = ["Shots", "Size", "checked_fractions", "checked_shots", "forecast_of", "training_sets", "verdict_on"]
+__all__ = [
+    "Shots",
+    "Size",
+    "checked_fractions",
+    "checked_shots",
+    "forecast_of",
+    "training_sets",
+    "verdict_on",
+]
 
 # A law with three parameters needs at least one further point to be testable.
 _FEWEST_SIZES = 4

@@ -171,7 +171,7 @@ def learning_curve(
     ([0.5, 1.0], None)
     """
     given = ((1.0,) if shots else DEFAULT_FRACTIONS) if fractions is None else fractions
-    sizes = [*checked_shots(shots), *checked_fractions(given)]
+    sizes: list[Size] = [*checked_shots(shots), *checked_fractions(given)]
     if repeats < 1:
         raise HeadError(f"repeats must be at least 1; found {repeats}")
     if split not in _SPLITS:
