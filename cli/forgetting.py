@@ -55,6 +55,8 @@ def forget(store: str, images: tuple[str, ...], yes: bool, as_json: bool) -> Non
     if as_json:
         print_json(report.to_dict())
         return
+    for path in report.unknown:
+        note(f"{short_path(path)}: not found, neither as a file nor in a catalog")
     for line in _lines(report):
         echo(line)
     contents = {*report.content_hashes}

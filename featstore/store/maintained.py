@@ -188,7 +188,7 @@ class MaintainedStore(StoreFolder):
         Raises
         ------
         NotInStoreError
-            A file can neither be read nor is in a catalog; nothing has been removed then.
+            No file can be read, and none is in a catalog.
         DamagedError
             A file of the store is damaged: repair the store first.
         StoreError
@@ -245,7 +245,7 @@ class MaintainedStore(StoreFolder):
         StoreError
             A file cannot be read.
         """
-        return find_traces(self, named_images(self, _listed(images)).contents, progress)
+        return find_traces(self, named_images(self, _listed(images), all_known=True).contents, progress)
 
 
 def _listed(

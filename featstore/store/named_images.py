@@ -26,25 +26,31 @@ class NamedImages:
 
     contents: frozenset[bytes]
     paths: frozenset[str]
+    unknown: tuple[str, ...]  # paths of no file, and of no image of a catalog
 
 
-def named_images(store: "StoreFolder", names: Sequence[str | os.PathLike[str]]) -> NamedImages:
+def named_images(
+    store: "StoreFolder", names: Sequence[str | os.PathLike[str]], *, all_known: bool = False
+) -> NamedImages:
     """Return the contents that files have now, those that catalogs know of them, and hashes as they are."""
     given = [os.fspath(name) for name in names]
     contents = {bytes.fromhex(name) for name in given if _HASH.fullmatch(name)}
     paths = [name if is_url(name) else os.path.abspath(name) for name in given if not _HASH.fullmatch(name)]
-    known = _known(store, {*paths})
+    known, unknown = _known(store, {*paths}), []
     for path in paths:
         contents |= known.get(path, set())
         try:
             contents.add(content_hash(read_image(path)))
         except ImageError as error:
             if path not in known:
-                raise NotInStoreError(
-                    f"{path} cannot be read ({error}), and no catalog of {store.path} has it; name an image "
-                    "by its file, the path that a catalog has, or its content hash of 64 hexadecimal digits"
-                ) from error
-    return NamedImages(contents=frozenset(contents), paths=frozenset(paths))
+                unknown.append(path)
+                reason = error
+    if unknown and (all_known or len(unknown) == len(given)):
+        raise NotInStoreError(
+            f"{unknown[-1]} cannot be read ({reason}), and no catalog of {store.path} has it; name an image "
+            "by its file, the path that a catalog has, or its content hash of 64 hexadecimal digits"
+        )
+    return NamedImages(contents=frozenset(contents), paths=frozenset(paths), unknown=tuple(unknown))
 
 
 def rows_at(catalog: "Catalog", paths: Collection[str]) -> dict[int, str]:

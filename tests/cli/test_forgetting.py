@@ -50,6 +50,17 @@ def test_lists_name_images_by_hash_or_path(made, tmp_path):
     assert (len(report["content_hashes"]), report["removed"]) == (5, False)
 
 
+def test_what_is_not_found_is_named_and_the_rest_forgotten(made):
+    _, table = made
+    told = run("forget", "s.fstore", table.content_hash[0], "gone.jpg", "--yes")
+    assert told.exit_code == 0
+    assert "gone.jpg: not found, neither as a file nor in a catalog" in told.stderr
+    assert told.stdout.startswith("forgotten: 1 image\n")
+    refused = run("forget", "s.fstore", "gone.jpg")
+    assert refused.exit_code == 1
+    assert "gone.jpg cannot be read (no such file), and no catalog" in refused.stderr
+
+
 def test_lists_that_cannot_be_used_are_refused(made, tmp_path):
     (tmp_path / "a.csv").write_text("label,size\nx,1\n")
     for words, message in {

@@ -72,6 +72,8 @@ class ForgetReport:
         Size of the rows in the segments that are rewritten.
     consequences : tuple of str
         One sentence for each head that changes, and for whatever else is to be done.
+    unknown : tuple of str
+        Absolute paths that were named and are of no file, and of no image of a catalog.
     removed : bool
         False if nothing was removed yet.
     """
@@ -85,6 +87,7 @@ class ForgetReport:
     files: tuple[str, ...]
     bytes: int
     consequences: tuple[str, ...]
+    unknown: tuple[str, ...]
     removed: bool
 
     @property
@@ -125,6 +128,7 @@ def forget_images(
         files=tuple(_left_files(store, spaces)),
         bytes=n_bytes,
         consequences=(*sentences, *_of_catalogs(catalogs, named.contents), *_outside(store, catalogs, lost)),
+        unknown=named.unknown,
         removed=not dry_run,
     )
     if dry_run:

@@ -137,8 +137,11 @@ def test_an_image_is_named_by_its_path_in_a_catalog_or_its_file(store, content, 
     (tmp_path / "new.jpg").write_bytes(b"new")
     report = store.forget(tmp_path / "new.jpg", dry_run=True)
     assert report.is_empty
-    with pytest.raises(NotInStoreError, match=r"nowhere\.jpg cannot be read"):
-        store.forget([content, "nowhere.jpg"])
+    report = store.forget([content, "nowhere.jpg"], dry_run=True)
+    assert (report.catalogs, report.unknown) == ({"photos": 1}, (os.path.abspath("nowhere.jpg"),))
+    for use in (store.forget, lambda images: store.find_traces([content, *images])):
+        with pytest.raises(NotInStoreError, match=r"nowhere\.jpg cannot be read"):
+            use(["nowhere.jpg"])
 
 
 def test_what_is_set_aside_or_left_over_goes_too(store, content):
