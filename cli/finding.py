@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featstore import FeatureStore, FeatureTable, Head, MultiLabelHead, RegressionHead
 
 __all__ = [
+    "check_head_kind",
     "corrected",
     "find_head",
     "find_model",
@@ -91,6 +92,24 @@ def _which_store(head: str, stores: Sequence[str]) -> str:
         return f"there are several stores here, and {listed(having)} {have} the head {head!r}: give --store"
     told = "; ".join(f"{path} has {listed(names) or 'none'}" for path, names in known.items())
     return f"none of the stores here has a head {head!r}: {told}. File names end in .head"
+
+
+def check_head_kind(name: str, store: "FeatureStore") -> None:
+    """Refuse the name of a fitted head where --head takes a kind of head."""
+    from featstore.errors import UnknownHeadError
+    from featstore.heads.registry import find_head as find_kind
+    from featstore.store.head_origins import read_origin
+
+    if name not in store.head_names:
+        return
+    try:
+        find_kind(name)
+    except UnknownHeadError as error:
+        spaces = "".join(f" --space {space}" for space in read_origin(store.head_path(name)).spaces)
+        raise click.UsageError(
+            f"--head takes a kind of head, one of `featstore heads`, and {name} is a head of {store.path}; "
+            f"for the features that it takes give{spaces}"
+        ) from error
 
 
 def load_head(path: str) -> "Head":

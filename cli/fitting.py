@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from .auto_head import AUTO, budget_option, choose_head, print_choice
-from .finding import output_path, save_head
+from .finding import check_head_kind, output_path, save_head
 from .joining_spaces import choose_spaces, print_spaces
 from .numbers import fit_number, print_number_fit, refuse_of_labels
 from .option_groups import command, option_group
@@ -212,6 +212,7 @@ def fit(
         refuse(
             table, auto=head == AUTO, spaces=spaces, ray=ray is not None, plot=plot, tensorboard=tensorboard
         )
+    check_head_kind(head, store)
     check_tensorboard_folder(tensorboard)
     plot = checked_plot_path(plot, table, force=force)
     if ignore_weights:

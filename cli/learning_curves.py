@@ -6,6 +6,7 @@ import click
 
 from featstore.messages import listed
 
+from .finding import check_head_kind
 from .option_groups import command, option_group
 from .options import head_name_option, result_options
 from .plotting import checked_plot_path, plot_option, save_plot
@@ -116,6 +117,7 @@ def curve(
 
     STORE may be omitted if the current folder has only one.
     """
+    check_head_kind(options["head"], store)
     plot = checked_plot_path(plot, table, force=force)
     with bar(None, quiet=quiet, unit="fit") as progress:
         found = _drawn(table, {**options, "progress": progress})

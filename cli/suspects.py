@@ -8,6 +8,7 @@ from featstore.label_sets import joined_labels
 from featstore.messages import count
 
 from .csv_files import checked_csv_path, write_csv
+from .finding import check_head_kind
 from .option_groups import command, option_group
 from .options import class_weight_option, csv_option, head_name_option, result_options
 from .printing import (
@@ -83,6 +84,7 @@ def suspects(
     """
     import featstore
 
+    check_head_kind(options["head"], store)
     csv_file = checked_csv_path(csv_file, store, table, force=force)
     find = featstore.find_label_suspects if table.label_separator else featstore.find_suspects
     with bar(None, quiet=quiet, unit="fit") as progress:

@@ -1,6 +1,7 @@
 """What `featstore fit`, `predict` and `heads` can be told about heads."""
 
 import json
+import os
 import shlex
 import sys
 
@@ -189,3 +190,13 @@ def test_weights_of_a_list_are_honoured_and_can_be_ignored(run, folder):
     # Without the option, the weights are forgotten.
     run("extract list.csv --backbone scattering --store weighted.fstore")
     assert json.loads(run("fit weighted.fstore --head knn --json").stdout)["weighted"] is False
+
+
+@pytest.mark.parametrize("command", ["suspects", "curve", "fit"])
+def test_a_fitted_head_in_place_of_a_kind_of_head_is_explained(run, folder, command):
+    store = featstore.FeatureStore(folder / "photos.fstore")
+    featstore.fit(store.table(), head="centroid").save(store.head_path("mine"))
+    told = " ".join(run(f"{command} photos.fstore --head mine", 2).stderr.split())
+    os.unlink(store.head_path("mine"))
+    assert "--head takes a kind of head, one of `featstore heads`, and mine is a head of" in told
+    assert f"for the features that it takes give --space {store.space_names[0]}" in told
