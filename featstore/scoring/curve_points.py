@@ -83,10 +83,11 @@ def training_sets(
     # The last size is all images; one of as many a class as there are is left out.
     keys = [label_key(key) for key in np.asarray(table.group_keys(rule))[train].tolist()]
     drawn_by = [draws(keys, salt=f"{rule.salt}#{repeat}", first_byte=16) for repeat in range(repeats)]
+    labels = np.asarray(table.label_texts)[train]
     sets: dict[Size, list[NDArray[np.intp]]] = {1.0: [train]}
     left_out = []
     for size in sizes[:-1]:
-        drawn = [train[_chosen(size, draw, np.asarray(table.y)[train])] for draw in drawn_by]
+        drawn = [train[_chosen(size, draw, labels)] for draw in drawn_by]
         if lacking := sorted(set().union(*map(missing, drawn))):
             named = {"shots": size.number} if isinstance(size, Shots) else {"fraction": size}
             left_out.append({**named, "classes": lacking})

@@ -90,7 +90,7 @@ def learnable_labels(
     for is_lacking, what in ((n_with == 0, "has"), (n_with == len(train), "lacks")):
         if is_lacking.any():
             raise SplitError(
-                f"no image in train {what} {listed(classes[is_lacking].tolist())}; add images, or make "
-                "--test and --validation smaller"
+                f"no image in train {what} {listed(classes[is_lacking].tolist())}; add images, make "
+                "--test and --validation smaller, or leave the label out of the list"
             )
     return classes, has
