@@ -209,8 +209,14 @@ def fit(
         raise click.UsageError(f"{given} compares many fits on this machine; --ray fits one head")
     if table.label_separator or table.target_name:
         refuse = refuse_of_labels if table.target_name else refuse_of_one_label
+        of_labels = plot if table.target_name else None
         refuse(
-            table, auto=head == AUTO, spaces=spaces, ray=ray is not None, plot=plot, tensorboard=tensorboard
+            table,
+            auto=head == AUTO,
+            spaces=spaces,
+            ray=ray is not None,
+            plot=of_labels,
+            tensorboard=tensorboard,
         )
     check_head_kind(head, store)
     check_tensorboard_folder(tensorboard)
@@ -234,6 +240,8 @@ def fit(
     if table.label_separator:
         labels_head = fit_labels(table, head=head, params=dict(params) or None, quiet=quiet, **options)
         save_head(labels_head, path, force=force)
+        note_unused_views(table, options["views"])
+        show_sweep(labels_head, plot, None, force=force)
         if as_json:
             print_json({**labels_head.to_dict(), "path": path})
             return

@@ -8,7 +8,7 @@ import click
 from .printing import note, short_path
 
 if TYPE_CHECKING:
-    from featstore import FeatureTable, Head
+    from featstore import FeatureTable, Head, MultiLabelHead
 
 __all__ = ["check_tensorboard_folder", "checked_plot_path", "plot_option", "save_plot", "show_sweep"]
 
@@ -47,7 +47,9 @@ def check_tensorboard_folder(folder: str | None) -> None:
         check_outside_stores(folder)
 
 
-def show_sweep(head: "Head", plot: str | None, tensorboard: str | None, *, force: bool) -> None:
+def show_sweep(
+    head: "Head | MultiLabelHead", plot: str | None, tensorboard: str | None, *, force: bool
+) -> None:
     """Plot the settings that a head tried, and write them as TensorBoard logs, if asked for."""
     import featstore
 
@@ -55,7 +57,9 @@ def show_sweep(head: "Head", plot: str | None, tensorboard: str | None, *, force
         save_plot(head, plot, force=force)
     elif plot is not None:
         note(f"{head.name} tried no settings: there is nothing to plot")
-    if tensorboard is not None and not head.sweep and not head.steps:
+    if tensorboard is None or isinstance(head, featstore.MultiLabelHead):
+        return
+    if not head.sweep and not head.steps:
         note(f"{head.name} tried no settings: there is nothing to write for TensorBoard")
-    elif tensorboard is not None:
+    else:
         note(f"TensorBoard logs written to {short_path(featstore.write_sweep(tensorboard, head))}")

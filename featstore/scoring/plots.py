@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featstore.errors import PlotError
 from featstore.extras import check_extra
 from featstore.heads.head import Head
+from featstore.heads.multilabel.head import MultiLabelHead
 from featstore.io.atomic import replacing
 from featstore.io.outputs import check_output
 from featstore.process import warnings_to
@@ -33,7 +34,14 @@ _DOTS_PER_INCH = 150
 _MANY_IN_BIN = 20
 
 Plotted: TypeAlias = (
-    BackboneTrials | Evaluation | Head | LabelCurve | LabelEvaluation | LearningCurve | RegressionEvaluation
+    BackboneTrials
+    | Evaluation
+    | Head
+    | LabelCurve
+    | LabelEvaluation
+    | LearningCurve
+    | MultiLabelHead
+    | RegressionEvaluation
 )
 
 _logger = logging.getLogger(__name__)
@@ -44,7 +52,7 @@ def plot(result: Plotted) -> Any:
 
     Parameters
     ----------
-    result : BackboneTrials, Head, LearningCurve, LabelCurve, or an evaluation of any kind
+    result : BackboneTrials, Head, MultiLabelHead, LearningCurve, LabelCurve, or an evaluation of any kind
         Confusion matrix and reliability diagram of an evaluation (Niculescu-Mizil & Caruana, ICML 2005), or
         precision-recall curves of one of several labels, or predicted against true numbers; the sweep of a
         head, or the trade-off of an extended head; a learning curve with its power law; backbones' accuracy
@@ -80,6 +88,8 @@ def plot(result: Plotted) -> Any:
         return plot_curve(result)
     if isinstance(result, BackboneTrials):
         return plot_trials(result)
+    if isinstance(result, MultiLabelHead):
+        return _plot_sweep(result)
     if isinstance(result, Head):
         return plot_trade_off(result) if result.extension else _plot_sweep(result)
     raise PlotError(
@@ -251,7 +261,7 @@ def _draw_histogram(axes: Any, evaluation: Evaluation) -> None:
     axes.set(xlabel="probability of the prediction", ylabel="images")
 
 
-def _plot_sweep(head: Head) -> Any:
+def _plot_sweep(head: Head | MultiLabelHead) -> Any:
     if not head.sweep:
         raise PlotError(f"the head {head.name} has no sweep: there is nothing to plot")
     names = list(head.sweep[0]["params"])
@@ -264,7 +274,14 @@ def _plot_sweep(head: Head) -> Any:
     figure = new_figure(max(6.4, 0.2 * len(values)), 6.4 if has_loss else 4.0)
     panels = figure.subplots(2 if has_loss else 1, 1, sharex=True, squeeze=False)[:, 0]
     accuracy, lowest = panels[0], panels[-1]
-    _draw_validation(accuracy, head, x)
+    if isinstance(head, MultiLabelHead):
+        folds = head.folds
+        of_settings = [np.nan if step["map"] is None else step["map"] for step in head.sweep]
+        label = f"validation (n = {head.validation['n']:,})"
+        accuracy.plot(x, of_settings, "o-", color=BLUE, label=label)
+    else:
+        folds = head.choice.get("folds")
+        _draw_validation(accuracy, head, x)
     if all("train_top1" in step for step in head.sweep):
         accuracy.plot(x, [step["train_top1"] for step in head.sweep], "s--", color=ORANGE, label="train")
     chosen = next(
@@ -274,11 +291,11 @@ def _plot_sweep(head: Head) -> Any:
         if chosen is not None:
             panel.axvline(x[chosen], color=GRAY, linewidth=1, linestyle=":", label="chosen")
         panel.grid(alpha=0.3)
-    accuracy.set_ylabel("accuracy")
+    accuracy.set_ylabel("mean average precision" if isinstance(head, MultiLabelHead) else "accuracy")
     accuracy.legend(fontsize=9)
     if has_loss:
         lowest.plot(x, [step["cross_entropy"] for step in head.sweep], "o-", color=BLUE)
-        where = f"in {head.choice['folds']} folds" if head.choice.get("folds") else "on validation"
+        where = f"in {folds} folds" if folds else "on validation"
         lowest.set_ylabel(f"cross entropy {where}, nats")
     if is_scale:
         lowest.set_xscale("log")

@@ -101,7 +101,10 @@ def test_folds_choose_and_score_and_curves_are_plotted(run, folder):
     )
     assert told["folds"] == 3
     assert told["validation"]["n"] == told["n_images"]["train"] + told["n_images"]["validation"]
-    shown = run("fit pairs.fstore --head ridge --folds 3 --class-weight balanced -o f").stdout
+    shown = run(
+        "fit pairs.fstore --head ridge --folds 3 --class-weight balanced -o f --plot sweep.svg"
+    ).stdout
+    assert "mean average precision" in (folder / "sweep.svg").read_text()
     assert "mAP in 3 folds" in shown
     assert "thresholds and validation scores are from cross-validation in 3 folds" in shown
 
