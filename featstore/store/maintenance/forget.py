@@ -92,8 +92,9 @@ class ForgetReport:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the store holds nothing of the images."""
-        return not (self.spaces or self.catalogs or self.reports or self.heads or self.changed_heads)
+        """Whether the store holds nothing of the images, nor files in which some of it may be."""
+        holds = (self.spaces, self.catalogs, self.reports, self.heads, self.changed_heads, self.files)
+        return not any(holds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -125,7 +126,7 @@ def forget_images(
         reports=len(reports),
         heads=heads,
         changed_heads=changed_heads,
-        files=tuple(_left_files(store, spaces)),
+        files=tuple(_left_files(store)),
         bytes=n_bytes,
         consequences=(*sentences, *_of_catalogs(catalogs, named.contents), *_outside(store, catalogs, lost)),
         unknown=named.unknown,
@@ -268,11 +269,11 @@ def _outside(
         yield "a bucket that keeps earlier versions of objects holds the images until these are deleted"
 
 
-def _left_files(store: "StoreFolder", spaces: Collection[str]) -> Iterator[str]:
+def _left_files(store: "StoreFolder") -> Iterator[str]:
     """Yield what is set aside, left over and kept for readers: with rows whose images may not be known."""
     yield from _set_aside(store)
     yield from _temporaries(store)
-    for name in spaces:
+    for name in store.space_names:
         yield from sorted(retired_paths(os.path.join(store.path, "spaces", name)))
 
 

@@ -153,6 +153,8 @@ def test_what_is_set_aside_or_left_over_goes_too(store, content):
         with open(path, "wb") as file:
             file.write(b"x" * 13 + bytes.fromhex(content))
     assert {trace.path for trace in store.find_traces(content).traces} >= {aside, left}
+    report = store.forget("0" * 64, dry_run=True)
+    assert (report.spaces, report.files, report.is_empty) == ({}, (aside, left), False)
     report = store.forget(content)
     assert report.files == (aside, left)
     assert store.find_traces(content).traces == ()
