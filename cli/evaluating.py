@@ -186,6 +186,13 @@ def _print_scores(evaluation: "Evaluation", head: "Head") -> None:
         ("calibration error", share(evaluation.calibration_error), ""),
     ]
     print_table((f"on {count(evaluation.n, 'image')}", "score", "95% interval"), rows)
+    if evaluation.levels:
+        click.echo()
+        levels = [
+            (one["level"], one["classes"], share(one["top1"]), interval_text(one["top1_ci"]))
+            for one in evaluation.levels
+        ]
+        print_table(("level", "classes", "accuracy", "95% interval"), levels)
     if evaluation.sets:
         click.echo()
         _print_sets(evaluation.sets)

@@ -118,6 +118,12 @@ class _Parameter(click.ParamType[tuple[str, str | int | float | bool | None]]):
         help='Predict "unknown" where the highest class probability is below this.',
     ),
     click.option(
+        "--hierarchy",
+        metavar="FILE|TEXT",
+        help="Parents of the classes: a .csv with the columns class and parent, or what stands between "
+        "levels in their names, such as / in animal/dog.",
+    ),
+    click.option(
         "--ignore-weights",
         is_flag=True,
         help="Count all images alike, whatever weights the catalog has (`extract --weight-column`).",
@@ -153,6 +159,7 @@ def fit(
     head: str,
     budget_s: float | None,
     params: tuple[tuple[str, Any], ...],
+    hierarchy: str | None,
     ignore_weights: bool,
     look_for_leakage: bool,
     output: str | None,
@@ -210,14 +217,8 @@ def fit(
     if table.label_separator or table.target_name:
         refuse = refuse_of_labels if table.target_name else refuse_of_one_label
         of_labels = plot if table.target_name else None
-        refuse(
-            table,
-            auto=head == AUTO,
-            spaces=spaces,
-            ray=ray is not None,
-            plot=of_labels,
-            tensorboard=tensorboard,
-        )
+        shown = {"plot": of_labels, "tensorboard": tensorboard, "hierarchy": hierarchy}
+        refuse(table, auto=head == AUTO, spaces=spaces, ray=ray is not None, **shown)
     check_head_kind(head, store)
     check_tensorboard_folder(tensorboard)
     plot = checked_plot_path(plot, table, force=force)
@@ -248,6 +249,7 @@ def fit(
         print_labels_fit(labels_head)
         echo(f"saved to {short_path(path)}")
         return
+    parents = {} if hierarchy is None else featstore.class_parents(hierarchy, table.classes.tolist())
     choice = None
     if head == AUTO:
         choice = choose_head(table, params=params, budget_s=budget_s, quiet=quiet, **options)
@@ -259,6 +261,7 @@ def fit(
         table = brought.select(table) if spaces == "auto" else table
     with bar(None, quiet=quiet, unit="fit") as progress, on_ray(ray) as on:
         fitted = featstore.fit(table, **own, progress=progress, ray=on, **options)
+    fitted = replace(fitted, parents=parents)
     if look_for_leakage:
         fitted = replace(fitted, near_duplicates=featstore.leakage(fitted, table))
     save_head(fitted, path, force=force)

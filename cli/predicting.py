@@ -56,6 +56,13 @@ __all__ = ["predict"]
     click.option("--top", type=click.IntRange(min=1), default=1, help="Number of classes per image."),
     *coverage_options("List, instead of --top, the smallest set of classes that holds the right one"),
     click.option(
+        "--back-off",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="P",
+        help="Answer with the deepest class or ancestor that has at least this probability, of a head fitted "
+        "with --hierarchy.",
+    ),
+    click.option(
         "--reject",
         type=reject_type,
         metavar="BELOW",
@@ -108,6 +115,7 @@ def predict(
     store: str | None,
     is_null: bool,
     top: int,
+    back_off: float | None,
     reject: float | None,
     coverage: float | None,
     by_class: bool,
@@ -137,6 +145,9 @@ def predict(
 
     A head that gives several labels (`featstore fit` of a catalog with several an image) lists each label
     whose probability reaches its threshold, possibly none; with --labels-only as JSON.
+
+    --back-off 0.9 answers, where no class of a hierarchy (`featstore fit --hierarchy`) is so probable, with
+    its deepest ancestor that is: the probabilities of all classes below it are added.
 
     A head that predicts a number (`featstore fit` of a catalog with one) gives that, with --coverage 0.95 and
     an interval that holds the true one in 95% of images that are drawn as the held-out ones were.
@@ -170,6 +181,8 @@ def predict(
         check_extra("video", "--every", "av")
     if link and sort_into is None:
         raise click.UsageError("--link is for --sort-into")
+    if back_off is not None and (top > 1 or reject is not None or coverage is not None):
+        raise click.UsageError("--back-off chooses the answer: leave out --top, --reject and --coverage")
     sorter = Sorter(sort_into, overlay, images, link=link)
     predictor = featstore.Predictor(find_model(model, store, images), store=store, **options)
     gives_several = predictor.gives_several_labels
@@ -193,6 +206,7 @@ def predict(
     writer.lists_times = every_s is not None
     tally = Tally()
     asked: dict[str, Any] = {"top": top, "reject": reject, "coverage": coverage, "by_class": by_class}
+    asked["back_off"] = back_off
     # On a terminal the results themselves show the progress.
     with bar(found.total if found else None, quiet=quiet or sys.stdout.isatty()) as progress:
         for group in found.groups if found else images:

@@ -51,6 +51,10 @@ class _Table(Writer):
                 ranked = "  ".join(given) or "none"
             if prediction.value is not None:
                 ranked = _number(prediction)
+            label, best = prediction.label, prediction.top[:1]
+            if label is not None and best and best[0][0] != label:
+                # An ancestor of the most probable class.
+                ranked = f"{printable(label)} {prediction.probability:.4f} ({ranked})"
             result = f"unknown (rejected; {ranked})" if prediction.is_rejected else ranked
             at = "" if prediction.time_s is None else f"\t{prediction.time_s:.3f} s"
             click.echo(f"{printable(prediction.path)}{at}\t{result}")

@@ -29,6 +29,7 @@ from .heads import Head as Head
 from .heads import HeadInfo as HeadInfo
 from .heads import MultiLabelHead as MultiLabelHead
 from .heads import RegressionHead as RegressionHead
+from .heads import class_parents as class_parents
 from .heads import fit_labels as fit_labels
 from .heads import fit_regression as fit_regression
 from .heads import known_heads as known_heads

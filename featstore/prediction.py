@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.answering import Answering
+from featstore.answering import Answering, back_off_hierarchy
 from featstore.backbones import Backbone
 from featstore.backbones.parts import WeightsFiles, backbones_among, backbones_from_spec
 from featstore.errors import ExportError, HeadError, ImageError
@@ -165,6 +165,7 @@ class Predictor:
         reject: float | None = None,
         coverage: float | None = None,
         by_class: bool = False,
+        back_off: float | None = None,
     ) -> Prediction:
         """Label one image.
 
@@ -173,7 +174,7 @@ class Predictor:
         image : path, bytes, PIL.Image.Image or ndarray
             A file's path or its whole bytes; a picture; or pixels in [0, 255], uint8 of shape
             (height, width, 3) in the order red, green, blue, or (height, width) for grayscale.
-        top, reject, coverage, by_class
+        top, reject, coverage, by_class, back_off
             As for :meth:`stream`.
 
         Returns
@@ -188,7 +189,8 @@ class Predictor:
         HeadError
             As for :meth:`stream`.
         """
-        (prediction,) = self.stream([image], top=top, reject=reject, coverage=coverage, by_class=by_class)
+        asked: dict[str, Any] = {"reject": reject, "coverage": coverage, "by_class": by_class}
+        (prediction,) = self.stream([image], top=top, **asked, back_off=back_off)
         return prediction
 
     def stream(
@@ -199,6 +201,7 @@ class Predictor:
         reject: float | None = None,
         coverage: float | None = None,
         by_class: bool = False,
+        back_off: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
         """Label images as they arrive; reading, decoding and the forward pass overlap.
@@ -216,6 +219,9 @@ class Predictor:
         coverage, by_class
             As for :meth:`featstore.Head.prediction_sets`: list in ``set`` the classes of this prediction set.
             Of a head that predicts a number, ``coverage`` gives the ``interval`` that holds it so often.
+        back_off : float, optional
+            In (0, 1): where no class is so probable, the label is its deepest ancestor that is
+            (:attr:`featstore.Head.parents`), None if none is.
         progress : callable, optional
             Called with the number of images done.
 
@@ -246,6 +252,11 @@ class Predictor:
             )
         if self.target is not None and (top > 1 or reject is not None or by_class):
             raise HeadError(f"top, reject and by_class are for labels; this model predicts {self.target}")
+        hierarchy = (
+            None
+            if back_off is None
+            else back_off_hierarchy(self.model, back_off, reject=reject, coverage=coverage)
+        )
         sets = half_width = None
         if coverage is not None and self.target is not None:
             assert isinstance(self.model, RegressionHead | ExportedModel)
@@ -253,7 +264,8 @@ class Predictor:
         elif coverage is not None and not isinstance(self.model, MultiLabelHead | RegressionHead):
             sets = self.model.set_thresholds(coverage=coverage, by_class=by_class)
         below = self.rejects_below if reject is None else checked_reject(reject)
-        answering = self._answering(top, below, set_thresholds=sets, half_width=half_width)
+        more: dict[str, Any] = {"hierarchy": hierarchy, "back_off": back_off, "half_width": half_width}
+        answering = self._answering(top, below, set_thresholds=sets, **more)
         found = self._stream(images, answering, progress)
         return (prediction for prediction, _ in found)
 
@@ -341,6 +353,7 @@ def predict(
     reject: float | None = None,
     coverage: float | None = None,
     by_class: bool = False,
+    back_off: float | None = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Iterator[Prediction]:
@@ -350,7 +363,7 @@ def predict(
     ----------
     model : Head, MultiLabelHead, RegressionHead, ExportedModel or path
         As for :class:`~featstore.Predictor`.
-    images, top, reject, coverage, by_class, progress
+    images, top, reject, coverage, by_class, back_off, progress
         As for :meth:`Predictor.stream <featstore.Predictor.stream>`.
     **options
         As for :class:`~featstore.Predictor`: ``store``, ``backbone``, ``weights``, ``engine``,
@@ -375,7 +388,7 @@ def predict(
     ['0', '1', '2']
     """
     labelled: dict[str, Any] = {"top": top, "reject": reject, "coverage": coverage, "by_class": by_class}
-    return Predictor(model, **options).stream(images, **labelled, progress=progress)
+    return Predictor(model, **options).stream(images, **labelled, back_off=back_off, progress=progress)
 
 
 def _block_probabilities(head: AnyHead, features: NDArray[Any], n_images: int) -> NDArray[np.float64]:

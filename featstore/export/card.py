@@ -7,6 +7,7 @@ from typing import Any
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import ExportError
 from featstore.export.description import ModelDescription
+from featstore.export.hierarchy_card import hierarchy_section
 from featstore.export.number_card import OPEN_NUMBER, number_scores, training_numbers
 from featstore.export.runtimes import (
     ENCODED,
@@ -126,6 +127,7 @@ def model_card(described: ModelDescription) -> str:
     """Return ``model_card.md``: the model, its accuracy, its use, and its verification."""
     # The sections follow Mitchell et al., "Model cards for model reporting", FAT* 2019.
     parts = [_title(described), _classes(described), _scores(described), _input(described), _use(described)]
+    parts[2:2] = hierarchy_section(described)
     return "\n".join([*parts, _verification(described), _origin(described)])
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
 from featstore.errors import BackboneError, ExportError, FormatVersionError
-from featstore.heads import are_held_out, are_held_out_errors
+from featstore.heads import are_held_out, are_held_out_errors, are_parents
 from featstore.io.manifest import refuse_newer
 
 __all__ = [
@@ -118,6 +118,7 @@ class ModelDescription:
             "spec": len({(*part.picture.items(),) for part in self.spec.parts}) == 1,
             "test_views": self.test_views in (1, 2),
             "head": are_held_out(self.head.get("held_out", {}), self.classes)
+            and are_parents(self.head.get("parents", {}), self.classes)
             and are_held_out_errors(self.head.get("held_out_errors", [])),
             "thresholds": self.thresholds is None or _are_shares(self.thresholds, len(self.classes)),
             "rejects_below": isinstance(self.rejects_below, int | float) and 0 <= self.rejects_below < 1,

@@ -342,6 +342,7 @@ def _described(head: AnyHead, *, test_views: int, quantize: str | None) -> dict[
         **described,
         **{name: head_data[name] for name in ("choice", "train_views", "test_views")},
         "reject": head.reject,
+        "parents": head.parents,
         # Of a model whose probabilities are others, prediction sets would not be valid.
         "held_out": head.held_out if test_views == head.test_views and quantize != "int8" else {},
     }

@@ -91,6 +91,11 @@ def edit_classes(head: Head, *, remove: Iterable[str] = (), rename: Mapping[str,
         extension=_extension(head, new, were_removed=bool(removed)),
         renamed=_renamed(head, new),
         held_out=_held_out(head, new),
+        parents={
+            new.get(name, name): new.get(parent, parent)
+            for name, parent in head.parents.items()
+            if name in new or name not in old
+        },
     )
     if (form := head.gated or head.kernel or head.network) is not None:
         form = form.with_classes(at)

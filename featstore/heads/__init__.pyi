@@ -1,10 +1,14 @@
 from .fitting.training import fit as fit
 from .head import Head as Head
+from .hierarchy import Hierarchy as Hierarchy
+from .hierarchy import are_parents as are_parents
+from .hierarchy import level_scores as level_scores
 from .info import HeadInfo as HeadInfo
 from .loading import AnyHead as AnyHead
 from .loading import load_head as load_head
 from .multilabel.fitting import fit_labels as fit_labels
 from .multilabel.head import MultiLabelHead as MultiLabelHead
+from .parents import class_parents as class_parents
 from .plugins import load_head_factory as load_head_factory
 from .prediction_sets import are_held_out as are_held_out
 from .prediction_sets import in_sets as in_sets

@@ -113,6 +113,8 @@ class Head(HeadClassifier):
     renamed : dict of str to str
         Labels that the head was fitted with and that :func:`featstore.edit_classes` has changed, with the
         current name of each class, or ``""`` if it was removed.
+    parents : dict of str to str
+        Parent of each class that has one, and of each parent (:func:`featstore.class_parents`).
     seen : SeenImages or None
         Images that it was fitted on, and those that its parameters were chosen on, by content. None if
         unknown: for a network's own classifier, and in heads of versions before 0.5.
@@ -164,6 +166,7 @@ class Head(HeadClassifier):
     versions: dict[str, str] = field(default_factory=dict)
     extension: dict[str, Any] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
     seen: SeenImages | None = None
 
     def __repr__(self) -> str:
@@ -302,6 +305,7 @@ class Head(HeadClassifier):
             "label_conflicts": self.label_conflicts,
             "extension": self.extension,
             "renamed": self.renamed,
+            "parents": self.parents,
             "seen": self._seen_summary(),
             "temperature": self.temperature,
             "train_views": self.train_views,

@@ -8,6 +8,7 @@ import numpy as np
 from featstore.errors import HeadError
 from featstore.heads.fit_warnings import each_warning_once
 from featstore.heads.head import Head
+from featstore.heads.hierarchy import level_scores
 from featstore.heads.registry import known_heads
 from featstore.scoring.cross_folds import CrossFolds
 from featstore.scoring.evaluation import Evaluation, score_images
@@ -84,7 +85,9 @@ def cross_evaluate(
     (90, 3, True)
     """
     options: dict[str, Any] = {"params": params, "views": views, "class_weight": class_weight}
+    parents: Mapping[str, str] = {}
     if isinstance(head, Head):
+        parents = head.parents
         rule = head.split_rule if rule is None else rule
         head, options = _kind_of(head, options)
     rule = SplitRule() if rule is None else rule
@@ -125,6 +128,7 @@ def cross_evaluate(
         parts=[{"part": "held_out", **scored(int((predicted[at] == labels[at]).sum()), len(at))}],
         scored=["held_out"],
         folds=fold_scores,
+        levels=level_scores(classes.tolist(), parents, labels[at], probabilities[at]),
         unjudged=dict(zip(names.tolist(), counts.tolist(), strict=True)),
         together={"by": together.by, "n_near": together.n_near, "skipped": together.skipped},
     )

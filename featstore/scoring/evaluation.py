@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.heads.head import Head
+from featstore.heads.hierarchy import level_scores
 from featstore.io.json_values import json_values
 from featstore.notebook_table import html_table, percent
 from featstore.scoring.predictions import predict_images, resampling_units
@@ -99,6 +100,9 @@ class Evaluation:
         "covered_ci", "mean_size", "sizes", "classes"}``: how often conformal prediction sets hold the label,
         with its Wilson interval, and their mean size; the same by size of the set and by class. Otherwise
         empty.
+    levels : list of dict
+        Of a head with a hierarchy, ``{"level", "classes", "n", "top1", "top1_ci"}`` from the topmost level
+        on: an image gets the node with the largest sum of probabilities; a class above stands for itself.
     test_views : int
         Number of views of each image that probabilities are averaged over.
     parts : list of dict
@@ -146,6 +150,7 @@ class Evaluation:
     baseline: dict[str, Any]
     resampling: dict[str, Any]
     sets: dict[str, Any] = field(default_factory=dict)
+    levels: list[dict[str, Any]] = field(default_factory=list)
     test_views: int = 1
     parts: list[dict[str, Any]] = field(default_factory=list)
     scored: list[str] = field(default_factory=list)
@@ -271,6 +276,7 @@ def evaluate_images(
         often=head.counts["train"],
         split=images.split,
         sets=sets,
+        levels=level_scores(head.classes.tolist(), head.parents, labels[is_scored], probabilities[is_scored]),
         test_views=head.test_views,
         parts=parts,
         scored=[part for part, mask in images.parts.items() if (is_scored & mask).any()],

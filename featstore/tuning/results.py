@@ -129,6 +129,7 @@ def _head(
     return Head(
         name=NAME,
         classes=job.head.classes,
+        parents=job.head.parents,
         spec=backbone.spec,
         fingerprint=backbone.spec.fingerprint,
         feature_dim=backbone.feature_dim,

@@ -148,7 +148,7 @@ def test_a_file_that_the_runtime_cannot_open_is_named(tmp_path):
 
 def test_a_newer_version_asks_for_an_upgrade(onnx_folder):
     with pytest.raises(FormatVersionError, match="upgrade featstore"):
-        ExportedModel.load(describe(onnx_folder, "onnx", "model.onnx", format_version=3))
+        ExportedModel.load(describe(onnx_folder, "onnx", "model.onnx", format_version=4))
 
 
 @pytest.mark.parametrize(

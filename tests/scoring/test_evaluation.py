@@ -76,7 +76,7 @@ def test_an_evaluation_is_json_with_stable_keys(noisy):
     found = json.loads(json.dumps(evaluate(fit(noisy), noisy).to_dict()))
 
     assert set(found) == {
-        *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified", "sets"),
+        *("split", "n", "top1", "top1_ci", "top5", "classes", "confusion", "misclassified", "sets", "levels"),
         *("precision@1", "recall@5", "top5_ci", "top1_bootstrap_ci", "macro_f1", "macro_f1_ci"),
         *("balanced_accuracy", "balanced_accuracy_ci", "log_loss", "brier_score", "calibration_error"),
         *("calibration", "baseline", "resampling", "test_views", "parts", "scored", "seen_by", "folds"),

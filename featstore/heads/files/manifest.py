@@ -8,6 +8,7 @@ import numpy as np
 
 from featstore.backbones.spec import spec_from_dict
 from featstore.errors import HeadError
+from featstore.heads.hierarchy import are_parents
 from featstore.heads.prediction_sets import are_held_out
 from featstore.images.views import MAX_VIEWS
 from featstore.splits import SPLITS, SplitRule
@@ -40,6 +41,7 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "label_conflicts": int,
     "extension": dict,
     "renamed": dict,
+    "parents": dict,
     "temperature": (float, int, type(None)),
     "train_views": int,
     "test_views": int,
@@ -60,7 +62,7 @@ _MOST_FEATURES = 2**24
 def _with_defaults(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Add the fields that earlier versions did not have: the first chose on validation, with seed 0."""
     # Written from 0.6 on, and ignored by earlier readers.
-    manifest = {"held_out": {}, "weighted": False, "catalog_digests": {}, **manifest}
+    manifest = {"held_out": {}, "weighted": False, "catalog_digests": {}, "parents": {}, **manifest}
     if manifest["format_version"] < 4:
         manifest = {"renamed": {}, **manifest}
     if manifest["format_version"] < 3:
@@ -98,6 +100,7 @@ def checked_values(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "choice": set(values["choice"]) == {"by", "folds", "n", "top1", "fitted_on"},
         "catalog_digests": all(isinstance(one, str) for one in values["catalog_digests"].values()),
         "renamed": all(isinstance(name, str) for name in values["renamed"].values()),
+        "parents": are_parents(values["parents"], values["classes"]),
         "reject": values["reject"] is None or _is_rejection(values["reject"]),
         "held_out": are_held_out(values["held_out"], values["classes"]),
         "temperature": values["temperature"] is None or 0 < values["temperature"] < np.inf,
