@@ -96,20 +96,14 @@ def _which_store(head: str, stores: Sequence[str]) -> str:
 
 def check_head_kind(name: str, store: "FeatureStore") -> None:
     """Refuse the name of a fitted head where --head takes a kind of head."""
-    from featstore.errors import UnknownHeadError
-    from featstore.heads.registry import find_head as find_kind
-    from featstore.store.head_origins import read_origin
+    from featstore import known_heads
 
-    if name not in store.head_names:
-        return
-    try:
-        find_kind(name)
-    except UnknownHeadError as error:
-        spaces = "".join(f" --space {space}" for space in read_origin(store.head_path(name)).spaces)
+    if name in store.head_names and name not in {info.name for info in known_heads()}:
+        spaces = load_any_head(store.head_path(name)).space.replace("+", " --space ")
         raise click.UsageError(
             f"--head takes a kind of head, one of `featstore heads`, and {name} is a head of {store.path}; "
-            f"for the features that it takes give{spaces}"
-        ) from error
+            f"for the features that it takes give --space {spaces}"
+        )
 
 
 def load_head(path: str) -> "Head":
