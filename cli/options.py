@@ -253,7 +253,8 @@ class _Engine(click.Choice[str]):
 
 engine_option = click.option(
     "--engine",
-    type=_Engine(["auto", "openvino", "keras"]),
+    type=_Engine(["auto", "openvino", "keras", "onnxruntime"]),
     default="auto",
-    help="Runtime of the forward pass; auto is Keras on a GPU, else OpenVINO.",
+    help="Runtime of the forward pass; auto is Keras on a GPU, else OpenVINO. ONNX models can run by "
+    "onnxruntime, which has GPUs too.",
 )

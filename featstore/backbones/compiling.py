@@ -24,7 +24,7 @@ from featstore.backbones.cache import (
     remember_network,
 )
 from featstore.backbones.devices import gpu_in_sight
-from featstore.backbones.graphs.networks import convert_graph
+from featstore.backbones.graphs.networks import convert_graph, onnx_network
 from featstore.backbones.keras.engine import KerasEngine
 from featstore.backbones.openvino_engine import Engine, OpenVINOEngine, keep_only_output, openvino_version
 from featstore.errors import BackboneError, first_line, message_lines
@@ -85,6 +85,8 @@ def compile_engine(
     converted: ConvertedNetwork | None = None,
 ) -> Engine:
     """Return the engine that runs a network on this machine."""
+    if engine == "onnxruntime":
+        return _onnx_engine(spec, graphs, threads)
     if graphs and (engine == "keras" or devices is not None):
         raise BackboneError(
             f"{spec.name} is run by OpenVINO, on the processor; leave --engine and --devices out"
@@ -115,8 +117,24 @@ def compile_engine(
     return KerasEngine(lambda device: build(half, device).model, devices=names)
 
 
+def _onnx_engine(
+    spec: "BackboneSpec | JoinedSpec", graphs: "Sequence[NetworkRequest]", threads: int | None
+) -> Engine:
+    if not graphs or any(request.architecture != "onnx" for request in graphs):
+        raise BackboneError(f"ONNX Runtime runs ONNX models only; found {spec.name}: leave --engine out")
+    if spec.parts[0].precision != "float32":
+        raise BackboneError("ONNX Runtime computes in float32; leave --precision out, or --engine")
+    from featstore.backbones.onnx_engine import OnnxEngine
+
+    network = onnx_network(spec, graphs)
+    size_px = spec.parts[0].size_px
+    return OnnxEngine(network.content, n_images=network.n_images, size_px=size_px, threads=threads)
+
+
 def check_devices(devices: Sequence[str], *, engine: str) -> tuple[str, ...]:
     """Return the requested devices, in order, under Keras' names."""
+    if engine == "onnxruntime":
+        raise BackboneError("ONNX Runtime takes the first GPU, or the processor; leave --devices out")
     if engine == "openvino":
         raise BackboneError("OpenVINO runs on the processor; leave --devices out, or use --engine keras")
     named = tuple(device.strip().lower() for device in devices)

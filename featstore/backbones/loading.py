@@ -111,8 +111,9 @@ def load_backbone(
     views : ViewRecipe, optional
         How views of an image are drawn, for :func:`featstore.extract` with ``n_views``. Features of different
         recipes are in different spaces.
-    engine : {"auto", "openvino", "keras"}
+    engine : {"auto", "openvino", "keras", "onnxruntime"}
         What runs the network. ``"auto"``: Keras' back end on a GPU, else OpenVINO, else Keras' back end.
+        ``"onnxruntime"`` runs ONNX models, on a GPU where ``onnxruntime-gpu`` is installed.
     devices : sequence of str, optional
         Where Keras' back end runs it, in Keras' names: ``["gpu:0", "gpu:1"]``. By default on all GPUs,
         batch by batch in turn.
@@ -245,7 +246,7 @@ def backbone_from_spec(
     if path in ("", "imagenet", "closed-form"):
         path = None
     own = spec.architecture not in {info.name for info in known_backbones()}
-    without_file = (path is None or not os.path.exists(path)) and engine != "keras"
+    without_file = (path is None or not os.path.exists(path)) and engine not in ("keras", "onnxruntime")
     # The converted network is kept under the specification itself, so that it needs no weights.
     if without_file and (feature_dim := converted_before(spec)):
         request = _request_of(spec, weights=path)

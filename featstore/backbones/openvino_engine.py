@@ -26,7 +26,7 @@ __all__ = [
     "openvino_version",
 ]
 
-ENGINES = ("auto", "openvino", "keras")
+ENGINES = ("auto", "openvino", "keras", "onnxruntime")
 
 _IMPORTING = threading.RLock()
 

@@ -311,7 +311,9 @@ def test_a_machine_without_openvino_uses_keras(cache, tiny_keras_file, pixels, m
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(BackboneError, match="engine must be one of auto, openvino, keras; found 'onnx'"):
+    with pytest.raises(
+        BackboneError, match="engine must be one of auto, openvino, keras, onnxruntime; found 'onnx'"
+    ):
         load_backbone("scattering", engine="onnx")
 
 

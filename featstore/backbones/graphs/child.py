@@ -29,7 +29,7 @@ def main() -> None:
     os.dup2(2, 1)
     _limit(task["memory_bytes"], task["file_bytes"])
     try:
-        result = {"network": _done, "texts": embed_texts}[task["work"]](task)
+        result = _WORK[task["work"]](task)
     except MemoryError:
         result = {"error": _too_large(task)}
     except FeatstoreError as error:
@@ -41,6 +41,12 @@ def main() -> None:
     answer.flush()
     # Libraries that were given a broken file need not be trusted to clear up.
     os._exit(0)
+
+
+def _wrap_onnx(task: dict[str, Any]) -> dict[str, Any]:
+    from featstore.backbones.graphs.onnx_wrapping import wrap_onnx
+
+    return wrap_onnx(task)
 
 
 def _done(task: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +109,9 @@ def _limit(memory_bytes: int | None, file_bytes: int) -> None:
 
 def _too_large(task: dict[str, Any]) -> str:
     return f"it needs more memory than there is ({(task['memory_bytes'] or 0) / 1e9:.1f} GB)"
+
+
+_WORK = {"network": _done, "onnx": _wrap_onnx, "texts": embed_texts}
 
 
 if __name__ == "__main__":

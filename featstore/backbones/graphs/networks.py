@@ -1,8 +1,10 @@
 """Facts and conversion of networks in files of other libraries, by a child process."""
 
 import logging
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from featstore.backbones.cache import recall, remember
@@ -11,13 +13,22 @@ from featstore.backbones.graphs.formats import GraphFile
 from featstore.backbones.openvino_engine import openvino_version
 from featstore.backbones.request import NetworkFacts, NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
+from featstore.extras import check_extra
 
-__all__ = ["convert_graph", "graph_facts"]
+__all__ = ["OnnxNetwork", "convert_graph", "graph_facts", "onnx_network"]
 
 _log = logging.getLogger(__name__)
 
 # Raised when a later version reads, from the same request, other facts.
 _VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxNetwork:
+    """An ONNX model from uint8 pixels to float32 rows, and the images that it takes at once, None for any."""
+
+    content: bytes
+    n_images: int | None
 
 
 def graph_facts(request: NetworkRequest) -> NetworkFacts:
@@ -59,15 +70,40 @@ def convert_graph(
     return {"feature_dim": sum(found["feature_dims"]), "openvino": openvino_version()}
 
 
+def onnx_network(spec: BackboneSpec | JoinedSpec, requests: Sequence[NetworkRequest]) -> OnnxNetwork:
+    """Return a network as ONNX, from pixels to the features of all requests."""
+    first = requests[0]
+    check_extra("onnx", f"running {first.name} by ONNX Runtime", "onnx", "onnxruntime")
+    digest = _graph(first).digest()
+    if digest != spec.parts[0].weights_digest:
+        raise weights_mismatch(first, digest, spec.parts[0])
+    with tempfile.TemporaryDirectory(prefix="featstore-") as folder:
+        target = os.path.join(folder, "network.onnx")
+        # Of the request some is open, that the specification has settled.
+        settled = {
+            "work": "onnx",
+            "layers": [part.layer for part in spec.parts],
+            "poolings": [part.pooling for part in spec.parts],
+            "size_px": spec.parts[0].size_px,
+        }
+        found = ask_child({**_task(requests, target=target), **settled}, _graph(first))
+        with open(target, "rb") as file:
+            return OnnxNetwork(content=file.read(), n_images=found["n_images"])
+
+
 def _graph(request: NetworkRequest) -> GraphFile:
     return GraphFile(path=request.name, kind=request.architecture)
 
 
 def _in_child(requests: Sequence[NetworkRequest], *, target: str | None) -> dict[str, Any]:
     """Let a child process read a network."""
+    return ask_child(_task(requests, target=target), _graph(requests[0]))
+
+
+def _task(requests: Sequence[NetworkRequest], *, target: str | None) -> dict[str, Any]:
     first, graph = requests[0], _graph(requests[0])
     mean, std = first.scaling.standardization
-    task = {
+    return {
         "work": "network",
         "path": graph.path,
         "kind": graph.kind,
@@ -79,4 +115,3 @@ def _in_child(requests: Sequence[NetworkRequest], *, target: str | None) -> dict
         "scaling": {"mean": mean, "std": std, "reversed": first.preprocessing == "caffe"},
         "target": target,
     }
-    return ask_child(task, graph)
