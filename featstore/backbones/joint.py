@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones.backbone import Backbone
 from featstore.backbones.compiling import compile_engine, converted_network
+from featstore.backbones.graphs.networks import OnnxNetwork, onnx_network
 from featstore.backbones.request import NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import BackboneError, first_line
@@ -71,6 +72,10 @@ class JointBackbone:
         """Return the network as OpenVINO reads it: from pixels to the features of all layers side by side."""
         build = self.parts[0].build_with if len(self.parts) == 1 else self._build
         return converted_network(self._joined(), build, self._graphs)
+
+    def as_onnx(self) -> OnnxNetwork:
+        """Return networks in ONNX files as one: from pixels to the features of all layers side by side."""
+        return onnx_network(self._joined(), self._graphs)
 
     def _joined(self) -> "BackboneSpec | JoinedSpec":
         specs = tuple(replace(part.spec, views=None) for part in self.parts)

@@ -249,17 +249,18 @@ def _fused(
             # Layers of one network with others between them: the order of the columns is the head's.
             joints = [(JointBackbone([backbone]), [at]) for at, backbone in enumerate(backbones)]
         graphs = [backbone.spec.name for backbone in backbones if backbone.request.is_graph]
-        if graphs and runtime != "openvino":
+        are_onnx = all(backbone.request.architecture == "onnx" for backbone in backbones)
+        if graphs and runtime not in (("openvino", "onnx") if are_onnx else ("openvino",)):
             raise ExportError(
-                f"{graphs[0]} is run by OpenVINO and not by Keras; its heads are exported "
-                f"as openvino; found {runtime}"
+                f"{graphs[0]} is run by OpenVINO and not by Keras; its heads are exported as openvino"
+                f"{' or onnx' if are_onnx else ''}; found {runtime}"
             )
         if graphs:
             from featstore.export.fusing import head_model
             from featstore.export.stitching import StitchedModel
 
             return StitchedModel(
-                networks=[joint.converted() for joint, _ in joints],
+                networks=[joint.as_onnx() if runtime == "onnx" else joint.converted() for joint, _ in joints],
                 head=head_model(form, feature_dim=head.feature_dim, **whole),
                 test_views=head.test_views,
             )

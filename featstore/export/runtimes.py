@@ -125,8 +125,16 @@ def _onnx(path: str) -> Runtime:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return _Each(lambda pixels: session.run(None, {name: pixels})[0])
+    taken = session.get_inputs()[0]
+    # Of a network for one image at a time.
+    step = taken.shape[0] if isinstance(taken.shape[0], int) else None
+
+    def forward(pixels: _Pixels) -> Any:
+        starts = range(0, len(pixels), step or max(len(pixels), 1))
+        parts = [pixels[start : start + step] if step else pixels for start in starts]
+        return np.concatenate([session.run(None, {taken.name: part})[0] for part in parts])
+
+    return _Each(forward)
 
 
 def _tflite(path: str) -> Runtime:

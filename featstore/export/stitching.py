@@ -1,4 +1,4 @@
-"""One OpenVINO model of networks that Keras cannot build, and a head that it can."""
+"""Networks that Keras cannot build and a head that it can, and one OpenVINO model of them."""
 
 import os
 import tempfile
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from featstore.backbones.cache import ConvertedNetwork
 from featstore.backbones.keras.openvino_export import export_openvino
 from featstore.backbones.openvino_engine import import_openvino, openvino_core
 from featstore.errors import ExportError
@@ -18,18 +17,18 @@ __all__ = ["StitchedModel", "stitch"]
 
 @dataclass(frozen=True, kw_only=True)
 class StitchedModel:
-    """Converted networks on the same pixels, and a head on their joined features.
+    """Networks on the same pixels, and a head on their joined features.
 
     Parameters
     ----------
-    networks : sequence of ConvertedNetwork
+    networks : sequence of ConvertedNetwork, or of OnnxNetwork for an ONNX model
     head : keras.Model
         From float32 features (n, feature_dim) to probabilities.
     test_views : int
         1, or 2: the mean over the image and its mirror image.
     """
 
-    networks: Sequence[ConvertedNetwork]
+    networks: Sequence[Any]
     head: Any
     test_views: int
 

@@ -114,17 +114,20 @@ def _write_tflite(
 
 
 def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
-    import onnx
     import tf2onnx  # noqa: F401
 
+    from featstore.export.stitching import StitchedModel
+
+    if isinstance(model, StitchedModel):
+        from featstore.export.onnx_stitching import network_version, stitch_onnx
+
+        head = _as_onnx(model.head, path, "float32", version=network_version(model))
+        written = stitch_onnx(model, head)
+        _save_onnx(written, path, essentials)
+        return
     model = keras.models.clone_model(model, clone_function=_without_constants, recursive=True)
-    # Keras needs a model that was called before, or its input signature.
-    pixels = keras.InputSpec("uint8", shape=model.input.shape, name=INPUT)
-    model.export(path, format="onnx", verbose=False, input_signature=[pixels])
-    written = onnx.load(path)
+    written = _as_onnx(model, path, "uint8")
     graph = written.graph
-    if len(graph.input) > 1:
-        raise ValueError("tf2onnx takes constants of its layers, such as Normalization's, for further inputs")
     for value, name in ((graph.input[0], INPUT), (graph.output[0], _output(essentials))):
         old, value.name = value.name, name
         value.type.tensor_type.shape.dim[0].dim_param = "n"
@@ -132,6 +135,27 @@ def _write_onnx(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
             for ends in (node.input, node.output):
                 ends[:] = [name if end == old else end for end in ends]
     del graph.value_info[:]
+    _save_onnx(written, path, essentials)
+
+
+def _as_onnx(model: Any, path: str, kind: str, *, version: int | None = None) -> Any:
+    """Return a Keras model as an ``onnx.ModelProto``, written to a path in between."""
+    import onnx
+    from tf2onnx.constants import OPSET_TO_IR_VERSION
+
+    # Keras needs a model that was called before, or its input signature.
+    signature = keras.InputSpec(kind, shape=model.input.shape, name=INPUT)
+    opset = None if version is None else min(version, max(OPSET_TO_IR_VERSION))
+    model.export(path, format="onnx", verbose=False, input_signature=[signature], opset_version=opset)
+    written = onnx.load(path)
+    if len(written.graph.input) > 1:
+        raise ValueError("tf2onnx takes constants of its layers, such as Normalization's, for further inputs")
+    return written
+
+
+def _save_onnx(written: Any, path: str, essentials: Mapping[str, Any]) -> None:
+    import onnx
+
     onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in essentials.items()})
     onnx.checker.check_model(written)
     onnx.save(written, path)

@@ -31,11 +31,12 @@ def tables(tmp_path_factory):
     return tables
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
 @pytest.mark.parametrize(("name", "test_views"), [("many.onnx", 1), ("many.onnx", 2), ("one.onnx", 1)])
-def test_an_openvino_model_of_them_gives_the_heads_probabilities(tables, tmp_path, name, test_views):
+def test_a_model_of_them_gives_the_heads_probabilities(tables, tmp_path, runtime, name, test_views):
     table = tables[name]
     head = featstore.fit(table, head="logistic", views={"train": 1, "test": test_views})
-    model = featstore.export_head(head, tmp_path / "model", format="openvino", table=table)
+    model = featstore.export_head(head, tmp_path / "model", format=runtime, table=table)
     assert model.description.verification["largest_difference"] < 1e-5
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
     assert next(model.run([pixels])).shape == (3, 10)
@@ -43,8 +44,8 @@ def test_an_openvino_model_of_them_gives_the_heads_probabilities(tables, tmp_pat
 
 def test_formats_that_cannot_hold_them_name_the_one_that_can(tables, tmp_path):
     head = featstore.fit(tables["many.onnx"], head="logistic")
-    with pytest.raises(ExportError, match="exported as openvino; found onnx"):
-        featstore.export_head(head, tmp_path / "model", format="onnx", verify=False)
+    with pytest.raises(ExportError, match="exported as openvino or onnx; found tflite"):
+        featstore.export_head(head, tmp_path / "model", format="tflite", verify=False)
     assert not (tmp_path / "model").exists()
 
 
