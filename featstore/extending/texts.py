@@ -79,6 +79,16 @@ def import_text_head(
         A tower or the tokenizer cannot be used.
     MissingExtraError
         The package ``tokenizers`` is not installed.
+
+    Examples
+    --------
+    >>> import featstore
+    >>> towers = {"text_model": "clip-text.onnx", "tokenizer": "tokenizer.json"}
+    >>> texts = ["a cat", "a dog"]
+    >>> head = featstore.import_text_head("clip-image.onnx", texts=texts, **towers)  # doctest: +SKIP
+    >>> featstore.import_text_head("scattering", texts=texts, templates=["a photo"], **towers)
+    Traceback (most recent call last):
+    featstore.errors.HeadError: a template has {} once, where the class goes; found ['a photo']
     """
     if not isinstance(backbone, Backbone):
         backbone = load_backbone(backbone, **options)
