@@ -195,7 +195,7 @@ def extract(sources: tuple[str, ...], quiet: bool, as_json: bool, ray: str | Non
 @click.argument("sources", type=click.Path(), nargs=-1, required=True, metavar="SOURCE")
 @option_group(
     DATA,
-    click.option("--space", metavar="NAME", help="Space of the shards, if there are several."),
+    click.option("--space", metavar="NAME", help="One of the spaces of the shards; by default all."),
     click.option("--catalog", metavar="NAME", help="Name of the catalog, as given to the shards."),
     *SPLIT_LISTS,
     CORRECTIONS,

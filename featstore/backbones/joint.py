@@ -1,5 +1,6 @@
 """Several layers of one network, computed in one pass."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.backbone import Backbone
-from featstore.backbones.compiling import compile_engine, converted_network
+from featstore.backbones.compiling import ConversionError, compile_engine, converted_network, runs_on_openvino
 from featstore.backbones.graphs.networks import OnnxNetwork, onnx_network
 from featstore.backbones.request import NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
@@ -37,7 +38,20 @@ class JointBackbone:
         self.spec = self.parts[0].spec
         self.threads = self.parts[0].threads
         self._engine: Engine | _InTurn | None = None
+        self._converted: ConvertedNetwork | None = None  # where it was pickled with it
         self._compiling = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        engine, devices = self.parts[0].wanted
+        is_openvino = self._graphs or runs_on_openvino(engine, devices)
+        if len(self.parts) > 1 and self._converted is None and is_openvino:
+            # What cannot be converted is built where it is used.
+            with contextlib.suppress(ConversionError, BackboneError):
+                self._converted = self.converted()
+        return {name: value for name, value in self.__dict__.items() if name not in ("_engine", "_compiling")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _engine=None, _compiling=threading.Lock())
 
     @property
     def batch_size(self) -> int:
@@ -97,6 +111,7 @@ class JointBackbone:
                         engine=engine,
                         devices=devices,
                         threads=self.threads,
+                        converted=self._converted,
                     )
                 except BackboneError as error:
                     named = " and ".join(part.spec.layer for part in self.parts)

@@ -5,6 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def collect(
     source : path, iterable of path, or table
         As for :func:`featstore.extract`, on a file system where the files are those that the shards read.
     space : str, optional
-        As for :meth:`FeatureStore.space`; may be left out where the shards are of one backbone.
+        As for :meth:`FeatureStore.space`; by default all spaces of which shards have left reports.
     catalog : str, optional
         As the shards were given it; by default after the source.
     train_list, validation_list, test_list, path_column, label_column, weight_column, label_columns
@@ -73,7 +74,7 @@ def collect(
     SourceError
         The source cannot be used.
     NotInStoreError
-        No shard has left a report here, or those of several spaces have.
+        No shard has left a report here.
     StoreError
         The store cannot be read or written.
     ExtractionError
@@ -114,29 +115,32 @@ def collect(
     if not isinstance(store, FeatureStore):
         store = FeatureStore(store)
     name = catalog or catalog_name_for(store, images)
-    rows = store.space(space or _only_space(store, name))
+    spaces = [store.space(one) for one in ([space] if space else _spaces(store, name))]
 
     def are_there(content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = rows.lookup(content_hash) >= 0
-        return found
+        found = [one.lookup(content_hash) >= 0 for one in spaces]
+        return np.asarray(np.logical_and.reduce(found), np.bool_)
 
     known = known_catalog(store, name, images)
     ledger = Ledger(images, known, strict=False, corrections=corrections)
-    reports: list[str] = []
-    for path, report in read_reports(store, rows.name, name):
-        ledger.recall_from(report, are_there, is_report=True)
-        reports.append(path)
+    reports: dict[str, list[str]] = {}
+    for one in spaces:
+        reports[one.name] = []
+        for path, report in read_reports(store, one.name, name):
+            ledger.recall_from(report, are_there, is_report=True)
+            reports[one.name].append(path)
     ledger.recall(are_there, rehash=False)
     ledger.write_catalog(store, name, is_named=catalog is not None)
-    lacking = _by_shard(ledger.lacking(), shards_of(reports))
-    store.compact(rows.name)
-    if not lacking:
-        remove_reports(store, rows.name, reports)
+    lacking = _by_shard(ledger.lacking(), shards_of(chain.from_iterable(reports.values())))
+    for name_of_space, paths in reports.items():
+        store.compact(name_of_space)
+        if not lacking:
+            remove_reports(store, name_of_space, paths)
     finished = make_report(
         ledger,
         store,
-        rows.name,
-        n_views=int(rows.view.max(initial=0)) + 1,
+        "+".join(reports),
+        n_views=int(spaces[0].view.max(initial=0)) + 1,
         n_rows=0,
         seconds=time.monotonic() - started,
         lacking=lacking,
@@ -145,13 +149,10 @@ def collect(
     return finished
 
 
-def _only_space(store: FeatureStore, catalog: str) -> str:
-    """Return the space of the reports."""
-    spaces = reported_spaces(store, catalog)
-    if len(spaces) == 1:
-        return spaces[0]
-    if spaces:
-        raise NotInStoreError(f"shards of {catalog} are there for the spaces {', '.join(spaces)}; name one")
+def _spaces(store: FeatureStore, catalog: str) -> list[str]:
+    """Return the spaces of the reports."""
+    if spaces := reported_spaces(store, catalog):
+        return spaces
     raise NotInStoreError(
         f"no shard of {catalog} has left a report in {store.path}: none has ended yet, all were collected "
         "before, or they were extracted under another --catalog; run featstore extract --shard 1/N and so on"

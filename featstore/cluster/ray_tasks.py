@@ -4,11 +4,12 @@ import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import ray
 
-from featstore.backbones import Backbone
+from featstore.backbones.joint import JointBackbone, joint_backbones
 from featstore.flow.shard import ShardJob, ShardResult, run_shard
 from featstore.images.sources.records import ImageRecord
 from featstore.store.keys import ContentFilter
@@ -16,7 +17,7 @@ from featstore.store.keys import ContentFilter
 __all__ = ["SentJob", "extract_shard", "send"]
 
 # Of the last job: a process lives through many of its tasks.
-_opened: dict[str, Backbone] = {}
+_opened: dict[str, list[JointBackbone]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class SentJob:
     store: str
     n_views: int
     workers: int
-    network: Any  # reference to the pickled backbone, which a process opens once
+    joints: Any  # reference to the pickled networks, by pass, which a process opens once
     prefixes: Any  # reference to those of the filter, shared on a node
     threads: int
 
@@ -40,7 +41,7 @@ def send(job: ShardJob, *, threads: int) -> Any:
             store=job.store,
             n_views=job.n_views,
             workers=job.workers or threads,
-            network=ray.put(pickle.dumps(job.network)),
+            joints=ray.put(pickle.dumps([joint for joint, _ in joint_backbones(job.networks)])),
             prefixes=ray.put(job.present.prefixes),
             threads=threads,
         )
@@ -48,22 +49,25 @@ def send(job: ShardJob, *, threads: int) -> Any:
 
 
 def extract_shard(sent: SentJob, records: Sequence[ImageRecord]) -> ShardResult:
-    """Extract a shard with the network that this process has opened."""
-    key = sent.network.hex()
-    network = _opened.get(key)
-    if network is None:
+    """Extract a shard with the networks that this process has opened."""
+    key = sent.joints.hex()
+    joints = _opened.get(key)
+    if joints is None:
         # Of Keras' back ends, TensorFlow has no other way to be told.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(sent.threads))
-        network = pickle.loads(ray.get(sent.network))
-        network.threads = sent.threads
+        joints = pickle.loads(ray.get(sent.joints))
+        for one in chain.from_iterable((joint, *joint.parts) for joint in joints):
+            one.threads = sent.threads
         _opened.clear()
-        _opened[key] = network
+        _opened[key] = joints
+    network, *others = (part for joint in joints for part in joint.parts)
     job = ShardJob(
         root=sent.root,
         store=sent.store,
         network=network,
+        others=tuple(others),
         n_views=sent.n_views,
         present=ContentFilter(ray.get(sent.prefixes)),
         workers=sent.workers,
     )
-    return replace(run_shard(job, records), node=ray.get_runtime_context().get_node_id())
+    return replace(run_shard(job, records, joints), node=ray.get_runtime_context().get_node_id())

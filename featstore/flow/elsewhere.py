@@ -7,7 +7,7 @@ from collections.abc import Generator
 import numpy as np
 
 from featstore.flow.ledger import Ledger
-from featstore.flow.sealing import Sealer
+from featstore.flow.sealing import Sealer, in_all_spaces
 from featstore.flow.shard import Executor, Shard, ShardJob
 from featstore.store import FeatureStore
 
@@ -28,8 +28,9 @@ class Elsewhere:
         ledger.check_strict()
         if ledger.settled == ledger.n_images:
             return
-        network = self._job.network
-        row_bytes = self._job.n_views * network.feature_dim * np.dtype(network.spec.dtype).itemsize
+        row_bytes = self._job.n_views * max(
+            network.feature_dim * np.dtype(network.spec.dtype).itemsize for network in self._job.networks
+        )
         size = self._executor.size_of_shards(ledger.n_images - ledger.settled, row_bytes)
         with contextlib.closing(self._executor.run(self._job, _shards(ledger, size, store))) as results:
             for shard, result in results:
@@ -40,7 +41,8 @@ class Elsewhere:
 
     def unseen(self, ledger: Ledger, store: FeatureStore) -> list[str]:
         """Take settled images back whose features this machine does not see; return their paths."""
-        return ledger.unsettle_lacking(Sealer(store, self._job.network, n_views=self._job.n_views).are_there)
+        sealers = [Sealer(store, network, n_views=self._job.n_views) for network in self._job.networks]
+        return ledger.unsettle_lacking(in_all_spaces(sealers))
 
     def images_per_second(self, seconds: float) -> dict[str, float]:
         """Return the rate of each node over the whole run."""

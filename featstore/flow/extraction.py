@@ -6,10 +6,8 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
 from featstore.backbones.joint import joint_backbones
@@ -18,7 +16,7 @@ from featstore.errors import ExtractionError
 from featstore.flow.changes import catalog_name_for, check_same_source, warn_of_lost_splits
 from featstore.flow.elsewhere import Elsewhere
 from featstore.flow.ledger import Ledger
-from featstore.flow.sealing import JointSealer, close_all, store_features, uninterrupted
+from featstore.flow.sealing import JointSealer, close_all, in_all_spaces, store_features, uninterrupted
 from featstore.flow.shard import Executor, ShardJob
 from featstore.flow.shard_choice import ShardChoice
 from featstore.images.sources.label_doubts import label_doubts, separator_doubts
@@ -28,6 +26,7 @@ from featstore.io.json_values import json_values
 from featstore.io.urls import is_url
 from featstore.store import Catalog, Corrections, FeatureStore
 from featstore.store.catalog import checked_name
+from featstore.store.keys import ContentFilter
 from featstore.store.shard_reports import read_report, write_report
 
 if TYPE_CHECKING:
@@ -189,10 +188,6 @@ def run_extraction(
         refuse_options(backbone_options)
     networks = loaded or load_backbones(backbone, **backbone_options)
     network, space = networks[0], "+".join(one.spec.name for one in networks)
-    if len(networks) > 1 and (shard is not None or executor is not None):
-        raise ExtractionError(
-            f"shards are of one space; found {len(networks)}: {space}. Extract each layer and size separately"
-        )
     if not isinstance(store, FeatureStore):
         store = FeatureStore(f"{images.name}.fstore" if store is None else store, create="later")
     name = checked_name(catalog, "catalog") if catalog else catalog_name_for(store, images)
@@ -202,13 +197,9 @@ def run_extraction(
     ledger = Ledger(images, known, strict=strict, corrections=corrections)
     joints = [JointSealer(store, joint, n_views=n_views) for joint, _ in joint_backbones(networks)]
     sealers = [part for joint in joints for part in joint.parts]
-
-    def are_there(content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        there = [sealer.are_there(content_hash) for sealer in sealers]
-        return np.asarray(np.logical_and.reduce(there), np.bool_)
-
+    are_there = in_all_spaces(sealers)
     ledger.recall(are_there, rehash=rehash)
-    if shard is not None and (before := read_report(store, space, name, str(shard))):
+    if shard is not None and (before := read_report(store, network.spec.name, name, str(shard))):
         ledger.recall_from(before, are_there, rehash=rehash)
 
     elsewhere = None
@@ -217,8 +208,9 @@ def run_extraction(
             root=images.root,
             store=store.path,
             network=network,
+            others=tuple(networks[1:]),
             n_views=n_views,
-            present=sealers[0].present(),
+            present=reduce(ContentFilter.common, [sealer.present() for sealer in sealers]),
             workers=workers or network.threads,
         )
         elsewhere = Elsewhere(job, executor)
@@ -228,7 +220,9 @@ def run_extraction(
         unseen = [] if elsewhere is None else elsewhere.unseen(ledger, store)
         ledger.catalog_name = name
         if shard is not None:
-            write_report(store, network.spec.name, ledger.settled_catalog(name), str(shard))
+            settled = ledger.settled_catalog(name)
+            for one in networks:
+                write_report(store, one.spec.name, settled, str(shard))
         elif store.is_made:
             # One that is not has no row: an empty store is not left behind.
             ledger.write_catalog(store, name, is_named=catalog is not None)

@@ -26,6 +26,7 @@ __all__ = [
     "JointSealer",
     "Sealer",
     "close_all",
+    "in_all_spaces",
     "store_features",
     "uninterrupted",
 ]
@@ -185,10 +186,19 @@ class Sealer:
 class JointSealer:
     """Stores what one pass computes for the layers of a network, each in its own space."""
 
-    def __init__(self, store: FeatureStore, network: JointBackbone, *, n_views: int = 1) -> None:
+    def __init__(
+        self,
+        store: FeatureStore,
+        network: JointBackbone,
+        *,
+        n_views: int = 1,
+        present: ContentFilter | None = None,
+    ) -> None:
         self.n_views = n_views
         self.network = network
-        self.parts = [Sealer(store, part, n_views=n_views, engine=network) for part in network.parts]
+        self.parts = [
+            Sealer(store, part, n_views=n_views, present=present, engine=network) for part in network.parts
+        ]
 
     def lacking(self, content_hash: bytes) -> list[int]:
         """Return the views of a content that some space lacks."""
@@ -208,6 +218,16 @@ class JointSealer:
             own = [at for at, key in enumerate(keys) if part.is_on_the_way(*key)]
             if own:
                 part.add([keys[at] for at in own], rows[own, columns], turn=turn)
+
+
+def in_all_spaces(sealers: Sequence[Sealer]) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Return what tells which contents, of shape (n, 32), have all views in every space."""
+
+    def are_there(content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        there = [sealer.are_there(content_hash) for sealer in sealers]
+        return np.asarray(np.logical_and.reduce(there), np.bool_)
+
+    return are_there
 
 
 def close_all(sealers: Sequence[Sealer]) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones import Backbone
+from featstore.backbones.joint import JointBackbone, joint_backbones
 from featstore.errors import SourceError
 from featstore.flow.loading import Loaded
 from featstore.flow.record_item import RecordItem
-from featstore.flow.sealing import Sealer, store_features, uninterrupted
+from featstore.flow.sealing import JointSealer, close_all, store_features, uninterrupted
 from featstore.images.sources.records import ImageRecord
 from featstore.io.urls import is_url
 from featstore.store import FeatureStore
@@ -30,9 +31,15 @@ class ShardJob:
     root: str
     store: str
     network: Backbone
+    others: tuple[Backbone, ...] = ()  # further layers and sizes, each with a space of its own
     n_views: int = 1
-    present: ContentFilter = field(default_factory=ContentFilter)  # what the store had at the start
+    present: ContentFilter = field(default_factory=ContentFilter)  # what all spaces had at the start
     workers: int | None = None
+
+    @property
+    def networks(self) -> tuple[Backbone, ...]:
+        """All networks that see the images."""
+        return (self.network, *self.others)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +72,13 @@ class Executor(Protocol):
         """Yield the outcome of each shard; closed early, it lets running ones end and starts no others."""
 
 
-def run_shard(job: ShardJob, records: Sequence[ImageRecord]) -> ShardResult:
-    """Compute and seal the features of some images; running it again changes nothing."""
+def run_shard(
+    job: ShardJob, records: Sequence[ImageRecord], joints: Sequence[JointBackbone] | None = None
+) -> ShardResult:
+    """Compute and seal the features of some images; running it again changes nothing.
+
+    ``joints`` are the job's networks by pass, where the caller keeps them for further shards.
+    """
     # The catalog and compaction are left to the caller that has all shards.
     if not is_url(job.root) and not os.path.isdir(job.root):
         raise SourceError(
@@ -80,16 +92,19 @@ def run_shard(job: ShardJob, records: Sequence[ImageRecord]) -> ShardResult:
         is_racy=np.zeros(len(records), np.bool_),
         reasons={},
     )
-    sealer = Sealer(store, job.network, n_views=job.n_views, present=job.present)
+    if joints is None:
+        joints = [joint for joint, _ in joint_backbones(job.networks)]
+    passes = [JointSealer(store, joint, n_views=job.n_views, present=job.present) for joint in joints]
+    sealers = [part for one in passes for part in one.parts]
     items = (RecordItem(number, record, job.root) for number, record in enumerate(records))
     try:
-        with contextlib.closing(store_features(items, [sealer], workers=job.workers)) as groups:
+        with contextlib.closing(store_features(items, passes, workers=job.workers)) as groups:
             for group in groups:
                 for image in group.images:
                     _note(result, image)
     finally:
-        uninterrupted(sealer.close)
-    return replace(result, n_rows=sealer.n_rows)
+        uninterrupted(lambda: close_all(sealers))
+    return replace(result, n_rows=max(sealer.n_rows for sealer in sealers))
 
 
 def _note(result: ShardResult, image: Loaded[RecordItem]) -> None:

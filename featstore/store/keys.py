@@ -45,9 +45,12 @@ class ContentFilter:
         """Return the filter of the contents that have all views of 0 to ``n_views - 1``."""
         found = cls.of_contents(content_hash, view == 0)
         for number in range(1, n_views):
-            others = cls.of_contents(content_hash, view == number)
-            found = cls(found.prefixes[others._have(found.prefixes)])
+            found = found.common(cls.of_contents(content_hash, view == number))
         return found
+
+    def common(self, other: "ContentFilter") -> Self:
+        """Return the filter of the contents that another filter has too."""
+        return type(self)(self.prefixes[other._have(self.prefixes)])
 
     @classmethod
     def of_contents(cls, content_hash: NDArray[np.uint8], is_meant: NDArray[np.bool_] | None = None) -> Self:

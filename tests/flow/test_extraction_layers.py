@@ -1,6 +1,7 @@
 """Several layers and sizes in one run: each in its own space, as if extracted alone."""
 
 import json
+import pickle
 import shutil
 
 import keras
@@ -11,8 +12,11 @@ from PIL import Image
 
 import featstore
 from featstore.backbones import joint, load_backbone
+from featstore.backbones.joint import joint_backbones
 from featstore.backbones.several import load_backbones
-from featstore.errors import BackboneError, ExtractionError
+from featstore.errors import BackboneError
+from featstore.flow.extraction import run_extraction
+from featstore.flow.shard import run_shard
 from featstore_cli.main import main
 
 LAYERS = ["early", "late"]
@@ -168,9 +172,46 @@ def test_scattering_has_no_further_layer(photos, tmp_path):
         featstore.extract(photos, tmp_path / "land.fstore", backbone="scattering", features="rich")
 
 
-def test_shards_are_of_one_space(photos, model, tmp_path):
-    with pytest.raises(ExtractionError, match="shards are of one space; found 2"):
-        extract(photos, tmp_path / "land.fstore", model, layer=LAYERS, shard=(1, 2))
+def tables(store, report):
+    """The rows of each space by content."""
+    found = {space: featstore.FeatureStore(store).table(space=space) for space in report.space.split("+")}
+    return {
+        space: dict(zip(map(bytes, one.content_hash_bytes), map(bytes, one.X), strict=True))
+        for space, one in found.items()
+    }
+
+
+def test_shards_fill_all_spaces_and_are_collected_for_all(photos, model, joined, tmp_path):
+    store = tmp_path / "land.fstore"
+    for number in (1, 2):
+        report = extract(photos, store, model, layer=LAYERS, shard=(number, 2))
+        again = extract(photos, store, model, layer=LAYERS, shard=(number, 2))
+        assert (report.read, again.read) == (report.images, 0)
+    collected = featstore.collect(store, photos)
+    assert (collected.reused, collected.lacking) == (30, {})
+    assert tables(store, collected) == tables(*joined)
+    assert not (store / "shards").exists()
+
+
+def test_an_executor_fills_all_spaces_by_what_it_was_sent(photos, model, joined, tmp_path):
+    class Sent:
+        def size_of_shards(self, n_images, row_bytes):
+            assert (n_images, row_bytes) == (30, 24)
+            return 7
+
+        def run(self, job, shards):
+            self.joints = pickle.loads(pickle.dumps([one for one, _ in joint_backbones(job.networks)]))
+            assert [len(one.parts) for one in self.joints] == [2]
+            for shard in shards:
+                yield shard, run_shard(job, shard.records, self.joints)
+
+    store, executor = tmp_path / "land.fstore", Sent()
+    networks = load_backbones(model, preprocessing="unit", image_size=16, layer=LAYERS)
+    extract(photos, store, model, layer=LAYERS[0])
+    report = run_extraction(photos, store, backbone=networks, executor=executor)
+    assert (report.space, report.extracted) == (joined[1].space, 30)
+    assert tables(store, report) == tables(*joined)
+    assert executor.joints[0]._converted is not None
 
 
 def test_loaded_backbones_fill_a_space_each(photos, model, tmp_path):
