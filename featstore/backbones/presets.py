@@ -14,7 +14,6 @@ from featstore.backbones.model_paths import check_model_path
 from featstore.errors import BackboneError
 from featstore.extras import check_extra
 from featstore.hashing import canonical_json
-from featstore.io.plain_hdf5 import open_plain
 from featstore.io.raw import cannot_read
 
 __all__ = ["PresetFolder", "check_hub", "find_preset", "read_json"]
@@ -74,6 +73,8 @@ class PresetFolder:
 
     def check(self) -> None:
         """Raise an error if KerasHub is missing, or the folder would run code or do harm."""
+        from featstore.io.plain_hdf5 import open_plain  # which imports h5py
+
         check_hub(f"the preset {self.path}")
         if (foreign := foreign_class(self._config())) is not None:
             raise BackboneError(f"{self.path} has {foreign}")
