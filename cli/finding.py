@@ -98,7 +98,7 @@ def check_head_kind(name: str, store: "FeatureStore") -> None:
     """Refuse the name of a fitted head where --head takes a kind of head."""
     from featstore import known_heads
 
-    if name in store.head_names and name not in {"auto", *(info.name for info in known_heads())}:
+    if name in store.head_names and name not in {info.name for info in known_heads()}:
         spaces = load_any_head(store.head_path(name)).space.replace("+", " --space ")
         raise click.UsageError(
             f"--head takes a kind of head, one of `featstore heads`, and {name} is a head of {store.path}; "

@@ -219,7 +219,8 @@ def fit(
         of_labels = plot if table.target_name else None
         shown = {"plot": of_labels, "tensorboard": tensorboard, "hierarchy": hierarchy}
         refuse(table, auto=head == AUTO, spaces=spaces, ray=ray is not None, **shown)
-    check_head_kind(head, store)
+    if head != AUTO:
+        check_head_kind(head, store)
     check_tensorboard_folder(tensorboard)
     plot = checked_plot_path(plot, table, force=force)
     if ignore_weights:

@@ -27,7 +27,7 @@ _CORRECTIONS = "corrections.csv"
 
 
 @click.command(
-    epilog=example("featstore forget digits.fstore digits/3/0448.png"),
+    epilog=example("featstore forget digits.fstore digits/3/0003.png"),
     short_help="Remove images, and all that tells of them, from a store.",
 )
 @click.argument("store", type=click.Path())
