@@ -42,9 +42,8 @@ class JointBackbone:
         self._compiling = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        engine, devices = self.parts[0].wanted
-        is_openvino = self._graphs or runs_on_openvino(engine, devices)
-        if len(self.parts) > 1 and self._converted is None and is_openvino:
+        # One part sends its own network.
+        if len(self.parts) > 1 and self._converted is None and self._runs_on_openvino():
             # What cannot be converted is built where it is used.
             with contextlib.suppress(ConversionError, BackboneError):
                 self._converted = self.converted()
@@ -98,6 +97,10 @@ class JointBackbone:
     @property
     def _graphs(self) -> list[NetworkRequest]:
         return [part.request for part in self.parts if part.request.is_graph]
+
+    def _runs_on_openvino(self) -> bool:
+        engine, devices = self.parts[0].wanted
+        return bool(self._graphs) or runs_on_openvino(engine, devices)
 
     def _compiled(self) -> "Engine | _InTurn":
         with self._compiling:
