@@ -1,5 +1,6 @@
 """Lists of addresses on a web server, and on other file systems."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -235,7 +236,10 @@ class TestFsspec:
         with pytest.raises(SourceError, match="nosuch:// is no kind of address that is known"):
             open_source("nosuch://photos")
 
-    def test_a_package_that_is_lacking_is_named(self, files):
+    def test_a_package_that_is_lacking_is_named(self, files, monkeypatch):
+        # Which others bring along.
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "hf", raising=False)
         with pytest.raises(featstore.errors.MissingExtraError, match="hf:// cannot be read: "):
             open_source("hf://datasets/someone/photos")
 
