@@ -94,5 +94,5 @@ def test_curves_are_plotted_for_each_label_that_images_have(table):
 
     assert [title.splitlines()[0].split(" (")[0] for title in titles] == ["bird", "boat", "sea", "tree"]
     assert f"AP {evaluation.classes[0]['average_precision']:.1%}" in titles[0]
-    with pytest.raises(PlotError, match="a LabelEvaluation, .* to plot; found int"):
+    with pytest.raises(PlotError, match=r"a LabelEvaluation, .* to plot; found int"):
         plot(3)
