@@ -22,14 +22,14 @@ from featstore.heads.forms.linear import LinearForm
 from featstore.heads.forms.neighbors import NeighborForm
 from featstore.heads.seen import SeenImages
 
-__all__ = ["read_question_file", "write_question_file"]
+__all__ = ["Form", "read_question_file", "write_question_file"]
 
-_Form = LinearForm | KernelForm | NeighborForm
-_KINDS: Mapping[str, type[_Form]] = {LINEAR: LinearForm, KERNEL: KernelForm, NEIGHBORS: NeighborForm}
+Form = LinearForm | KernelForm | NeighborForm
+_KINDS: Mapping[str, type[Form]] = {LINEAR: LinearForm, KERNEL: KernelForm, NEIGHBORS: NeighborForm}
 
 
 def write_question_file(
-    path: str, question: str, manifest: Mapping[str, Any], form: _Form, seen: SeenImages
+    path: str, question: str, manifest: Mapping[str, Any], form: Form, seen: SeenImages
 ) -> None:
     """Write the file of a head that answers another question than one label; old readers refuse it."""
     version = QUESTIONS[question].version

@@ -1,28 +1,24 @@
 """A fitted head that gives several labels."""
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
-from featstore.errors import FeatstoreError, HeadError, first_line
+from featstore.errors import HeadError
 from featstore.heads.calibration import mean_over_views
 from featstore.heads.data.blocks import usable_features
 from featstore.heads.data.view_counts import checked_views
 from featstore.heads.files.head_file import LABELS
-from featstore.heads.files.question_file import read_question_file, write_question_file
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
-from featstore.heads.mismatch import mismatch_error
 from featstore.heads.multilabel.decisions import sigmoid
 from featstore.heads.multilabel.scores import SCORES
+from featstore.heads.question_head import QuestionHead
 from featstore.heads.seen import SeenImages
-from featstore.io.outputs import check_head_output
-from featstore.io.storage.opening import absolute_place
 from featstore.messages import listed
 from featstore.splits import SplitRule
 
@@ -32,11 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["MultiLabelHead"]
 
 _BLOCK_ROWS = 8192
-_KEPT_APART = ("form", "seen")
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("name", "label_separator", "catalog", "space", "created"), str),
+    **dict.fromkeys(("params", "counts", "n_images", "versions", "catalog_digests"), dict),
+    **dict.fromkeys(("sweep", "fitted_on"), list),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class MultiLabelHead:
+class MultiLabelHead(QuestionHead):
     """A head for images that have several labels: a classifier for each label, on the features of one space.
 
     Created by :func:`featstore.fit_labels` or :func:`featstore.load_head`.
@@ -106,6 +106,8 @@ class MultiLabelHead:
     >>> head.predict_proba(several.X[:3]).shape
     (3, 4)
     """
+
+    question: ClassVar[str] = LABELS
 
     name: str
     classes: NDArray[np.str_]
@@ -200,19 +202,6 @@ class MultiLabelHead:
         """
         return np.asarray(self.predict_proba(X) >= self.thresholds, np.bool_)
 
-    def check_fingerprint(self, fingerprint: str, *, spec: BackboneSpec | JoinedSpec | None = None) -> None:
-        """Raise FingerprintMismatchError unless features, or a backbone, are the head's own."""
-        if fingerprint != self.fingerprint:
-            raise mismatch_error(self.name, self.spec, fingerprint, spec)
-
-    def was_fitted_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
-        """Return whether it was fitted on each image of a table of any catalog, bool of shape (n,)."""
-        return self.seen.have_fitted(np.asarray(table.content_hash_bytes))
-
-    def was_chosen_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
-        """Return whether it was chosen, and not fitted, on each image of a table, bool of shape (n,)."""
-        return self.seen.have_chosen(np.asarray(table.content_hash_bytes))
-
     def label_sets_of(self, table: "FeatureTable") -> NDArray[np.bool_]:
         """Return which image of a table has which of the head's labels, bool of shape (n, n_classes).
 
@@ -236,88 +225,30 @@ class MultiLabelHead:
         return has
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the classifier as JSON values; the keys are stable."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _KEPT_APART}
-        values |= {
-            "classes": self.classes.tolist(),
-            "thresholds": self.thresholds.tolist(),
-            "spec": self.spec.to_dict(),
-            "split_rule": self.split_rule.to_dict(),
-        }
-        return values
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the head to a file, atomically.
-
-        Parameters
-        ----------
-        path : path_like
-            A head in a store (:meth:`featstore.FeatureStore.head_path`) is replaced.
-        overwrite : bool
-            Whether to replace an existing file elsewhere.
-
-        Raises
-        ------
-        OutputError
-            The file exists, or lies in a store outside its heads.
-        StoreError
-            The file cannot be written.
-        """
-        place = check_head_output(path, overwrite=overwrite)
-        write_question_file(place, LABELS, self.to_dict(), self.form, self.seen)
+        """Return everything but the form as JSON values; the keys are stable."""
+        lists = {"classes": self.classes.tolist(), "thresholds": self.thresholds.tolist()}
+        return super().to_dict() | lists
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a head from a file, without running any code in it.
-
-        Parameters
-        ----------
-        path : path_like
-
-        Raises
-        ------
-        HeadError
-            The file does not exist, is not such a head, or is damaged.
-        FormatVersionError
-            A newer version of featstore wrote the file.
-        """
-        place = absolute_place(path)
-        manifest, form, seen, kind = read_question_file(place, LABELS)
-        try:
-            values = _checked(manifest)
-            return cls(**values, form=kind.from_arrays(form), seen=SeenImages.from_arrays(seen))
-        except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise HeadError(f"{place} is damaged: {first_line(error)}") from error
-
-
-def _checked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    # Written later than the others.
-    manifest = {"catalog_digests": {}, "folds": None, "train_views": 1, "test_views": 1, **manifest}
-    values = {one.name: manifest[one.name] for one in fields(MultiLabelHead) if one.name not in _KEPT_APART}
-    labels = values["classes"]
-    if not all(isinstance(label, str) and label for label in labels) or sorted({*labels}) != labels:
-        raise HeadError("its classes are not sorted names")
-    kinds = {"name": str, "params": dict, "counts": dict, "n_images": dict, "sweep": list, "fitted_on": list}
-    kinds |= {
-        "label_separator": str,
-        "catalog": str,
-        "space": str,
-        "created": str,
-        "versions": dict,
-        "catalog_digests": dict,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(values[name], kind):
-            raise HeadError(f"its {name} is invalid: {str(values[name])[:80]}")
-    for name in ("validation", "test"):
-        if set(values[name]) != {"n", *SCORES}:
-            raise HeadError(f"its {name} is invalid: {str(values[name])[:80]}")
-    weights = values["weights"]
-    return {
-        **values,
-        "classes": np.array(labels, np.str_),
-        "thresholds": np.array(values["thresholds"], np.float64),
-        "spec": spec_from_dict(values["spec"]),
-        "split_rule": SplitRule.from_dict(values["split_rule"]),
-        "weights": tuple(weights) if isinstance(weights, list) else weights,
-    }
+    def _checked(cls, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        # Written later than the others.
+        manifest = {"catalog_digests": {}, "folds": None, "train_views": 1, "test_views": 1, **manifest}
+        values = {name: manifest[name] for name in cls.manifest_fields()}
+        labels = values["classes"]
+        if not all(isinstance(label, str) and label for label in labels) or sorted({*labels}) != labels:
+            raise HeadError("its classes are not sorted names")
+        for name, kind in _KINDS.items():
+            if not isinstance(values[name], kind):
+                raise HeadError(f"its {name} is invalid: {str(values[name])[:80]}")
+        for name in ("validation", "test"):
+            if set(values[name]) != {"n", *SCORES}:
+                raise HeadError(f"its {name} is invalid: {str(values[name])[:80]}")
+        weights = values["weights"]
+        return {
+            **values,
+            "classes": np.array(labels, np.str_),
+            "thresholds": np.array(values["thresholds"], np.float64),
+            "spec": spec_from_dict(values["spec"]),
+            "split_rule": SplitRule.from_dict(values["split_rule"]),
+            "weights": tuple(weights) if isinstance(weights, list) else weights,
+        }

@@ -1,27 +1,23 @@
 """A fitted head that predicts a number."""
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.spec import BackboneSpec, JoinedSpec, spec_from_dict
-from featstore.errors import FeatstoreError, HeadError, TargetError, first_line
+from featstore.errors import HeadError, TargetError
 from featstore.heads.data.blocks import usable_features
 from featstore.heads.files.head_file import NUMBER
-from featstore.heads.files.question_file import read_question_file, write_question_file
 from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
 from featstore.heads.forms.neighbors import NeighborForm
-from featstore.heads.mismatch import mismatch_error
+from featstore.heads.question_head import QuestionHead
 from featstore.heads.regression.intervals import are_held_out_errors, interval_half_width
 from featstore.heads.regression.scores import SCORES
 from featstore.heads.seen import SeenImages
-from featstore.io.outputs import check_head_output
-from featstore.io.storage.opening import absolute_place
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["RegressionHead"]
 
 _BLOCK_ROWS = 8192
-_KEPT_APART = ("form", "seen")
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("name", "target", "catalog", "space", "created"), str),
     **dict.fromkeys(("params", "n_images", "train_numbers", "versions", "catalog_digests"), dict),
@@ -39,7 +34,7 @@ _KINDS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class RegressionHead:
+class RegressionHead(QuestionHead):
     """A head that predicts a number of each image, on the features of one space.
 
     Created by :func:`featstore.fit_regression` or :func:`featstore.load_head`.
@@ -103,6 +98,8 @@ class RegressionHead:
     >>> head.predict(numbers.X[:3]).shape
     (3,)
     """
+
+    question: ClassVar[str] = NUMBER
 
     name: str
     target: str
@@ -200,19 +197,6 @@ class RegressionHead:
         """
         return interval_half_width(self.held_out_errors, coverage=coverage, name=f"the head {self.name}")
 
-    def check_fingerprint(self, fingerprint: str, *, spec: BackboneSpec | JoinedSpec | None = None) -> None:
-        """Raise FingerprintMismatchError unless features, or a backbone, are the head's own."""
-        if fingerprint != self.fingerprint:
-            raise mismatch_error(self.name, self.spec, fingerprint, spec)
-
-    def was_fitted_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
-        """Return whether it was fitted on each image of a table of any catalog, bool of shape (n,)."""
-        return self.seen.have_fitted(np.asarray(table.content_hash_bytes))
-
-    def was_chosen_on(self, table: "FeatureTable") -> NDArray[np.bool_]:
-        """Return whether it was chosen, and not fitted, on each image of a table, bool of shape (n,)."""
-        return self.seen.have_chosen(np.asarray(table.content_hash_bytes))
-
     def target_of(self, table: "FeatureTable") -> NDArray[np.float64]:
         """Return the numbers of a table's images; raise TargetError unless they are the head's.
 
@@ -227,57 +211,24 @@ class RegressionHead:
             )
         return table.target
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the regression as JSON values; the keys are stable."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _KEPT_APART}
-        return values | {"spec": self.spec.to_dict(), "split_rule": self.split_rule.to_dict()}
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the head to a file, atomically; parameters and errors are those of :meth:`Head.save`."""
-        place = check_head_output(path, overwrite=overwrite)
-        write_question_file(place, NUMBER, self.to_dict(), self.form, self.seen)
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a head from a file, without running any code in it.
-
-        Parameters
-        ----------
-        path : path_like
-
-        Raises
-        ------
-        HeadError
-            The file does not exist, is not such a head, or is damaged.
-        FormatVersionError
-            A newer version of featstore wrote the file.
-        """
-        place = absolute_place(path)
-        manifest, form, seen, kind = read_question_file(place, NUMBER)
-        try:
-            values = _checked(manifest)
-            return cls(**values, form=kind.from_arrays(form), seen=SeenImages.from_arrays(seen))
-        except (FeatstoreError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise HeadError(f"{place} is damaged: {first_line(error)}") from error
-
-
-def _checked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    values = {one.name: manifest[one.name] for one in fields(RegressionHead) if one.name not in _KEPT_APART}
-    fit = {
-        **{name: isinstance(values[name], kind) for name, kind in _KINDS.items()},
-        **{name: set(values[name]) == {"n", *SCORES} for name in ("validation", "test")},
-        "train_numbers": _are_numbers(values["train_numbers"]),
-        "held_out_errors": are_held_out_errors(values["held_out_errors"]),
-    }
-    if unfit := [name for name, is_fit in fit.items() if not is_fit]:
-        raise HeadError(f"its {unfit[0]} is invalid: {str(values[unfit[0]])[:80]}")
-    weights = values["weights"]
-    return {
-        **values,
-        "spec": spec_from_dict(values["spec"]),
-        "split_rule": SplitRule.from_dict(values["split_rule"]),
-        "weights": tuple(weights) if isinstance(weights, list) else weights,
-    }
+    def _checked(cls, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        values = {name: manifest[name] for name in cls.manifest_fields()}
+        fit = {
+            **{name: isinstance(values[name], kind) for name, kind in _KINDS.items()},
+            **{name: set(values[name]) == {"n", *SCORES} for name in ("validation", "test")},
+            "train_numbers": _are_numbers(values["train_numbers"]),
+            "held_out_errors": are_held_out_errors(values["held_out_errors"]),
+        }
+        if unfit := [name for name, is_fit in fit.items() if not is_fit]:
+            raise HeadError(f"its {unfit[0]} is invalid: {str(values[unfit[0]])[:80]}")
+        weights = values["weights"]
+        return {
+            **values,
+            "spec": spec_from_dict(values["spec"]),
+            "split_rule": SplitRule.from_dict(values["split_rule"]),
+            "weights": tuple(weights) if isinstance(weights, list) else weights,
+        }
 
 
 def _are_numbers(values: Any) -> bool:
