@@ -24,15 +24,21 @@ def backbones(ctx: click.Context, as_json: bool) -> None:
     """List the pretrained networks that `featstore extract --backbone` accepts.
 
     The feature size is that of the last layer after average pooling, the size in MB that of the weights in
-    float32. Licences are those that Keras' documentation states for the ImageNet weights.
+    float32. Licences are those that Keras' documentation states for the ImageNet weights. Those that
+    `featstore backbones suggest` has tried on this machine are shown with their time for an image.
     """
     if ctx.invoked_subcommand is not None:
         return
     import featstore
 
-    known = featstore.known_backbones()
+    known, speeds = featstore.known_backbones(), featstore.measured_speeds()
     if as_json:
-        print_json([{**asdict(backbone), "size_px": list(backbone.size_px)} for backbone in known])
+        print_json(
+            [
+                {**asdict(one), "size_px": list(one.size_px), "ms_per_image": speeds.get(one.name)}
+                for one in known
+            ]
+        )
         return
     rows = [
         (
@@ -43,11 +49,16 @@ def backbones(ctx: click.Context, as_json: bool) -> None:
             f"{4e-6 * backbone.parameters:,.1f}",
             backbone.preprocessing,
             backbone.licence or "-",
+            *((_time(speeds.get(backbone.name)),) if speeds else ()),
         )
         for backbone in known
     ]
     header = ("backbone", "input px", "features", "parameters", "MB", "pixel scaling", "licence")
-    print_table(header, rows)
+    print_table((*header, "ms/image") if speeds else header, rows)
+
+
+def _time(ms_per_image: float | None) -> str:
+    return "-" if ms_per_image is None else f"{ms_per_image:.1f}"
 
 
 @backbones.command(

@@ -3,6 +3,7 @@ from .backbones import BackboneSpec as BackboneSpec
 from .backbones import JoinedSpec as JoinedSpec
 from .backbones import known_backbones as known_backbones
 from .backbones import load_backbone as load_backbone
+from .backbones import measured_speeds as measured_speeds
 from .cluster import ShardExtractor as ShardExtractor
 from .cluster import collect as collect
 from .duplicates import DuplicateGroup as DuplicateGroup

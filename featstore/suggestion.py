@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from featstore.backbones import Backbone, known_backbones, load_backbone
+from featstore.backbones.speeds import remember_speed
 from featstore.errors import BackboneError, FeatstoreError, SourceError, first_line
 from featstore.extraction import extract
 from featstore.images import decode_image, open_source
@@ -201,11 +202,13 @@ def _trial(name: str, backbone: Backbone, sample: _Table, *, head: str, seed: in
         started = time.perf_counter()
         backbone.forward(pixels)
         seconds.append(time.perf_counter() - started)
+    ms_per_image = 1000 * min(seconds) / len(pixels)
+    remember_speed(backbone.spec, ms_per_image)
     return BackboneTrial(
         backbone=name,
         space=backbone.spec.name,
         feature_dim=backbone.feature_dim,
-        ms_per_image=1000 * min(seconds) / len(pixels),
+        ms_per_image=ms_per_image,
         top1=found.top1,
         top1_ci=found.top1_ci,
         cross_entropy=found.log_loss,

@@ -18,7 +18,9 @@ def digits(tmp_path_factory):
     return str(folder)
 
 
-def test_backbones_are_timed_and_scored_and_others_are_named_with_their_reason(digits, tmp_path):
+def test_backbones_are_timed_and_scored_and_others_are_named_with_their_reason(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    assert "ms/image" not in CliRunner().invoke(main, ["backbones"]).stdout
     arguments = ["backbones", "suggest", digits, "--backbone", "scattering", "--backbone", "no_such"]
     done = CliRunner().invoke(
         main, [*arguments, "--images", "40", "--plot", str(tmp_path / "p.svg"), "--json"]
@@ -33,6 +35,15 @@ def test_backbones_are_timed_and_scored_and_others_are_named_with_their_reason(d
     assert list(found["failures"]) == ["no_such"]
     assert "no_such was not tried: no backbone is called" in done.stderr
     assert "scattering" in (tmp_path / "p.svg").read_text()
+    # And known from then on.
+    assert featstore.measured_speeds() == {"scattering": trial["ms_per_image"]}
+    listed = CliRunner().invoke(main, ["backbones"]).stdout.splitlines()
+    assert listed[0].split()[-1] == "ms/image"
+    assert {line.split()[0]: line.split()[-1] for line in listed[1:]}[
+        "scattering"
+    ] == f"{trial['ms_per_image']:.1f}"
+    shown = json.loads(CliRunner().invoke(main, ["backbones", "--json"]).stdout)
+    assert [one["name"] for one in shown if one["ms_per_image"]] == ["scattering"]
 
 
 def test_weights_that_keras_has_fetched_are_at_hand(tmp_path, monkeypatch):

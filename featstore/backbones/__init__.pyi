@@ -10,3 +10,4 @@ from .loading import load_backbone as load_backbone
 from .spec import BackboneSpec as BackboneSpec
 from .spec import JoinedSpec as JoinedSpec
 from .spec import spec_from_dict as spec_from_dict
+from .speeds import measured_speeds as measured_speeds

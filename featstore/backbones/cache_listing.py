@@ -17,9 +17,9 @@ from featstore.io.storage.mirror import ENDINGS, mirror_folder, mirrored
 __all__ = ["CacheContents", "CachedNetwork", "cache_contents", "clear_cache"]
 
 # Its folders: networks, and what is remembered of files, weights, networks that cannot be converted, files
-# that hold many images, and where KerasHub put presets.
+# that hold many images, where KerasHub put presets, and how fast networks were.
 _NETWORKS = "networks"
-_ENTRIES = ("files", "listings", "presets", "unconvertible", "weights")
+_ENTRIES = ("files", "listings", "presets", "speeds", "unconvertible", "weights")
 # And what is in them: the fingerprints of keys, and what was being written under another name.
 _OURS = re.compile(r"[0-9a-f]{64}(\.json)?|" + re.escape(TEMPORARY_PREFIX) + "[0-9a-f]+(\\.json)?")
 
