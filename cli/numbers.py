@@ -8,6 +8,7 @@ import click
 from featstore.messages import count
 
 from .folds import print_how_folded
+from .options import refuse_given
 from .plotting import save_plot
 from .printing import (
     bar,
@@ -48,12 +49,9 @@ def fit_number(
 
 def refuse_of_labels(table: "FeatureTable", **options: Any) -> None:
     """Refuse options that are for heads with labels."""
-    if names := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
-        given = " and ".join(names).replace("--auto", "--head auto")
-        raise click.UsageError(
-            f"images of the catalog {table.catalog_name} have a number, {table.target_name}, and {given} "
-            f"{'is' if len(names) == 1 else 'are'} for labels: leave it out"
-        )
+    refuse_given(
+        options, f"images of the catalog {table.catalog_name} have a number, {table.target_name}", "labels"
+    )
 
 
 def print_number_fit(head: "RegressionHead") -> None:

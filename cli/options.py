@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "json_option",
     "output_option",
     "quiet_option",
+    "refuse_given",
     "reject_type",
     "result_options",
     "seed_option",
@@ -258,3 +259,11 @@ engine_option = click.option(
     help="Runtime of the forward pass; auto is Keras on a GPU, else OpenVINO. ONNX models can run by "
     "onnxruntime, which has GPUs too.",
 )
+
+
+def refuse_given(options: Mapping[str, Any], reason: str, purpose: str) -> None:
+    """Refuse those options that were given, which are for another kind of labels."""
+    if names := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
+        given = " and ".join(names).replace("--auto", "--head auto")
+        verb = "is" if len(names) == 1 else "are"
+        raise click.UsageError(f"{reason}, and {given} {verb} for {purpose}: leave it out")

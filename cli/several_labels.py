@@ -8,6 +8,7 @@ import click
 from featstore.messages import count
 
 from .folds import print_folds
+from .options import refuse_given
 from .plotting import save_plot
 from .printing import (
     bar,
@@ -54,12 +55,9 @@ def fit_labels(
 
 def refuse_of_one_label(table: "FeatureTable", **options: Any) -> None:
     """Refuse options that are for heads with one label an image."""
-    if names := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
-        given = " and ".join(names).replace("--auto", "--head auto")
-        raise click.UsageError(
-            f"images of the catalog {table.catalog_name} may have several labels, and {given} "
-            f"{'is' if len(names) == 1 else 'are'} for one label an image: leave it out"
-        )
+    refuse_given(
+        options, f"images of the catalog {table.catalog_name} may have several labels", "one label an image"
+    )
 
 
 def print_labels_fit(head: "MultiLabelHead") -> None:
