@@ -1,13 +1,14 @@
 """Fine-tuning on stored activation maps against the linear head that it starts from, fold by fold.
 
 Each fold is a test split; a tenth of the other images, by a separate hash, chooses the epoch. The whole
-network is trained at three rates, of which validation chooses. All ways see the same images, so that
-differences are paired.
+network is trained at three rates in the first fold; the one that validation chooses there is taken in all.
+All ways see the same images, so that differences are paired. What a fold found is kept in --work: a run that
+was cut short goes on, and ways that were run by several processes are joined in one table.
 """
 
+import json
 import logging
 import os
-import resource
 import tempfile
 import time
 from dataclasses import replace
@@ -53,20 +54,23 @@ def random_head(head: featstore.Head) -> featstore.Head:
     return replace(head, linear=form, temperature=None)
 
 
-def tuned(head, table, way: str, options: dict, folder: str) -> featstore.Tuned:
-    """Tune in one way; the whole network at several rates, of which validation chooses."""
+def tuned(
+    head: featstore.Head, table: featstore.FeatureTable, way: str, rates: tuple, seed: int, folder: str
+) -> featstore.Tuned:
+    """Tune in one way, at each of the rates, of which validation chooses."""
     if way == "4 views, random head":
         head = random_head(head)
     found = []
-    for rate in _RATES if way == "whole network" else (None,):
+    for rate in rates:
         found.append(
             featstore.finetune(
                 head,
                 table,
                 output=os.path.join(folder, "tuned"),
                 learning_rate=rate,
+                seed=seed,
                 overwrite=True,
-                **options,
+                **WAYS[way],
             )
         )
         chosen = found[-1].report["epochs"][found[-1].report["chosen"]]
@@ -81,8 +85,11 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--only", type=int, metavar="N", help="the first N folds; default: all")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--against", default="probe", help="way with which the others are compared")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", metavar="FOLDER", help="where to extract to and keep it; default: nowhere")
+    parser.add_argument(
+        "--work", metavar="FOLDER", help="where features and results are kept; default: nowhere"
+    )
     options = parser.parse_args()
     folder, weights = photos.find_trained(options)
     if folder is None or weights is None:
@@ -91,65 +98,121 @@ def main() -> None:
     logging.getLogger("featstore").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or scratch
-        store = os.path.join(work, "photos.fstore")
-        report = featstore.extract(folder, store, backbone=options.backbone, weights=weights)
-        measure(options, featstore.FeatureStore(store), report.space, scratch)
+        path = os.path.join(work, "photos.fstore")
+        report = featstore.extract(folder, path, backbone=options.backbone, weights=weights)
+        store = featstore.FeatureStore(path)
+        table = store.table(space=report.space)
+        folds = [
+            rows for _, rows in featstore.HashKFold(options.folds).split(table.y, groups=table.content_hash)
+        ]
+        found = {}
+        for way in ("probe", *options.ways):
+            found |= judged(options, store, table, folds[: options.only], way, work=work, scratch=scratch)
+        tell(options, table, found)
 
 
-def measure(options, store: featstore.FeatureStore, space: str, folder: str) -> None:
-    table = store.table(space=space)
-    folds = list(featstore.HashKFold(options.folds).split(table.y, groups=table.content_hash))[: options.only]
-    names = ["probe", *(name for way in options.ways for name in (way, way + _KERNEL))]
-    right = {name: [] for name in names}
-    told = {name: [] for name in names}
-    for number, (_, outside) in enumerate(folds, start=1):
-        inside = divided(table, outside)
-        # Of the same images as the tuned networks: train alone, and validation chooses nothing here.
-        head = featstore.fit(inside, params={"C": options.C}, rule=_INSIDE, refit=False)
+def judged(options, store, table, folds: list[np.ndarray], way: str, *, work: str, scratch: str) -> dict:
+    """Return what the folds found of a way, and of a kernel head on its features."""
+    path = os.path.join(work, f"{way}.json")
+    settings = {
+        "space": table.spec.name,
+        "images": len(table),
+        "C": options.C,
+        "folds": options.folds,
+        "seed": options.seed,
+        "way": repr(WAYS.get(way)),
+    }
+    done = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            kept = json.load(file)
+        if kept["settings"] != settings:
+            raise SystemExit(f"{path} is of other settings: {kept['settings']}, not {settings}; remove it")
+        done = kept["done"]
+    for number in range(len(done), len(folds)):
+        inside = divided(table, folds[number])
+        rates: tuple = (done[0]["rate"],) if number and way != "probe" else (None,)
+        if way == "whole network" and not number:
+            rates = _RATES
+        done.append(in_fold(options, store, inside, folds[number], way, rates, scratch))
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump({"settings": settings, "done": done}, file)
+        os.replace(path + ".new", path)
+        scores = [
+            f"{100 * np.mean([is_right for one in done for is_right in one[name].values()]):.2f}"
+            for name in ("right", "kernel")
+            if name in done[0]
+        ]
+        reporting.note(f"{way}, fold {number + 1} of {len(folds)}: {', '.join(scores)}% so far")
+    return {way: done} | (
+        {} if way == "probe" else {way + _KERNEL: [{"right": one["kernel"]} for one in done]}
+    )
+
+
+def in_fold(options, store, inside, outside: np.ndarray, way: str, rates: tuple, scratch: str) -> dict:
+    """Return which images of a fold are right, by path, and what the tuning took."""
+    if way == "probe":
         both = featstore.fit(inside, params={"C": options.C}, rule=_INSIDE)
-        right["probe"].append(both.predict(table.select(outside).X) == table.y[outside])
-        for way in options.ways:
-            started = time.process_time()
-            result = tuned(head, inside, way, {**WAYS[way], "seed": options.seed}, folder)
-            features = store.table(space=result.head.space)
-            rows = features.select(outside)
-            right[way].append(result.head.predict(rows.X) == rows.y)
-            told[way].append({**result.report, "processor_s": time.process_time() - started})
-            # The network saw the labels of train: validation alone chooses the kernel's parameters.
-            kernel = featstore.fit(divided(features, outside), head="rbf", rule=_INSIDE)
-            right[way + _KERNEL].append(kernel.predict(rows.X) == rows.y)
-            scored = {
-                name: f"{100 * np.mean(np.concatenate(right[name])):.2f}" for name in names if right[name]
-            }
-            reporting.note(f"fold {number}: {scored}")
-    order = np.concatenate([outside for _, outside in folds])
-    content = table.content_hash[order]
-    plain = np.concatenate(right["probe"])
+        return {"right": right(both, inside.select(outside))}
+    # Of the same images as the tuned networks: train alone, and validation chooses nothing here.
+    head = featstore.fit(inside, params={"C": options.C}, rule=_INSIDE, refit=False)
+    started = time.process_time()
+    result = tuned(head, inside, way, rates, options.seed, scratch)
+    taken = time.process_time() - started
+    features = store.table(space=result.head.space)
+    # The network saw the labels of train: validation alone chooses the kernel's parameters.
+    kernel = featstore.fit(divided(features, outside), head="rbf", rule=_INSIDE)
+    report = result.report
+    return {
+        "right": right(result.head, features.select(outside)),
+        "kernel": right(kernel, features.select(outside)),
+        "rate": report["options"]["learning_rate"],
+        "chosen": report["chosen"],
+        "epochs": report["epochs"],
+        "bytes_a_view": report["maps"] and report["maps"]["bytes_a_view"],
+        "processor_s": taken,
+    }
+
+
+def right(head: featstore.Head, table: featstore.FeatureTable) -> dict[str, bool]:
+    """Return by path whether an image's label is right."""
+    return dict(zip(table.paths.tolist(), (head.predict(table.X) == table.y).tolist(), strict=True))
+
+
+def tell(options, table: featstore.FeatureTable, found: dict[str, list[dict]]) -> None:
+    contents = dict(zip(table.paths.tolist(), table.content_hash.tolist(), strict=True))
+    by_path = {name: {k: v for one in done for k, v in one["right"].items()} for name, done in found.items()}
     rows = []
-    for name in names:
-        is_right = np.concatenate(right[name])
-        gain, low, high = paired(is_right, plain, content)
-        is_plain = name == "probe"
-        epochs = [entry for one in told[name] for entry in one["epochs"][1:]]
-        maps = [one["maps"]["bytes_a_view"] for one in told[name] if one["maps"]]
+    for name, is_right_of in by_path.items():
+        # In the same folds: of a way that was run in fewer, on the images of these.
+        shared = [path for path in is_right_of if path in by_path[options.against]]
+        is_right = np.array([is_right_of[path] for path in shared])
+        plain = np.array([by_path[options.against][path] for path in shared])
+        gain, low, high = paired(is_right, plain, np.array([contents[path] for path in shared]))
+        epochs = [entry for one in found[name] for entry in one.get("epochs", [])[1:]]
+        is_plain = name == options.against
         rows.append(
             (
                 name,
+                f"{len(found[name])} of {options.folds}",
+                len(shared),
                 f"{100 * is_right.mean():.2f}",
                 "" if is_plain else f"{100 * gain:+.2f}",
                 "" if is_plain else f"{100 * low:+.2f} to {100 * high:+.2f}",
                 None if is_plain else int((plain & ~is_right).sum()),
                 None if is_plain else int((~plain & is_right).sum()),
-                float(np.mean([entry["processor_seconds"] for entry in epochs])) if epochs else None,
-                maps[0] if maps else None,
+                float(np.median([entry["processor_seconds"] for entry in epochs])) if epochs else None,
+                found[name][0].get("bytes_a_view"),
             )
         )
     reporting.report(
         f"Fine-tuning, {options.backbone}, from logistic with C={options.C:g}",
         (
             "way",
+            "folds",
+            "photos",
             "accuracy, %",
-            "over the probe, points",
+            f"over {options.against}, points",
             "95% paired interval",
             "lost",
             "gained",
@@ -158,9 +221,6 @@ def measure(options, store: featstore.FeatureStore, space: str, folder: str) -> 
         ),
         rows,
         path=options.json,
-        images=f"{len(plain):,}",
-        folds=f"{len(folds)} of {options.folds}",
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
     )
 
 
