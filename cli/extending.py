@@ -162,7 +162,7 @@ def _new_table(
 ) -> "FeatureTable":
     own = [part.name for part in old.spec.parts]
     if not space and (missing := [name for name in own if name not in opened.space_names]):
-        spaces = ", ".join(opened.space_names) or "none"
+        spaces = ", ".join(opened.feature_space_names) or "none"
         raise click.UsageError(
             f"the head was trained on features of {', '.join(missing)}; {opened.path} has {spaces}. Extract "
             "the new images with the head's own backbone and weights, or give their store with --store"

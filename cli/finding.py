@@ -208,7 +208,7 @@ def find_table(
     opened = open_store(home)
     missing = [part.name for part in head.spec.parts if part.name not in opened.space_names]
     if missing:
-        spaces = ", ".join(opened.space_names) or "none"
+        spaces = ", ".join(opened.feature_space_names) or "none"
         raise click.UsageError(
             f"the head was trained on features of {', '.join(missing)}; {opened.path} has {spaces}. "
             "Give its store with --store"

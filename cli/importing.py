@@ -141,5 +141,6 @@ def _note_missing_space(head: "Head", output: str, store: str | None) -> None:
     if opened is not None and opened.space_names and head.spec.name not in opened.space_names:
         note(
             f"{short_path(opened.path)} has no features of {head.spec.name}; it has "
-            f"{', '.join(opened.space_names)}: use the same backbone options for import-head and extract"
+            f"{', '.join(opened.feature_space_names)}: use the same backbone options for import-head and "
+            "extract"
         )

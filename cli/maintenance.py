@@ -56,7 +56,11 @@ def info(store: str | None, as_json: bool) -> None:
     for space in contents["spaces"]:
         if recipe := space["spec"].get("views"):
             click.echo(f"views of {space['name']}: {ViewRecipe.from_dict(recipe)}")
-    n_views = {space["name"]: space["views"] for space in contents["spaces"]}
+    maps = {space["name"] for space in contents["spaces"] if space["provenance"].get("activation_maps")}
+    for name in sorted(maps):
+        click.echo(f"{name}: activation maps, which finetune trains on")
+    # Of maps nobody lacks any: finetune computes those it needs.
+    n_views = {space["name"]: space["views"] for space in contents["spaces"] if space["name"] not in maps}
     for catalog in contents["catalogs"]:
         click.echo()
         _print_catalog(catalog, n_views)
@@ -103,7 +107,8 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
         click.echo(f"  {count(unlabelled, 'image')} without a {'number' if target else 'label'}")
     if catalog["failed"]:
         click.echo(f"  {count(catalog['failed'], 'image')} could not be decoded")
-    for space, present in catalog["spaces"].items():
+    for space in n_views:
+        present = catalog["spaces"][space]
         if missing := catalog["images"] - catalog["failed"] - present:
             click.echo(
                 f"  {count(missing, 'image')} without features in {space}: run extract with that backbone"

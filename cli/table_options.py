@@ -107,8 +107,7 @@ def _open_several(
 
 def _complete_spaces(store: "FeatureStore", catalog: tuple[str, ...]) -> tuple[str, ...]:
     """Return the spaces with features of the most images, without those of activation maps."""
-    named = [name for name in store.space_names if not store.space(name).provenance.get("activation_maps")]
-    lacking = {name: store.table(name, catalog or None).n_missing for name in named}
+    lacking = {name: store.table(name, catalog or None).n_missing for name in store.feature_space_names}
     least = min(lacking.values(), default=0)
     for name, n_images in lacking.items():
         if n_images > least:

@@ -109,6 +109,11 @@ class StoreFolder:
         )
 
     @property
+    def feature_space_names(self) -> tuple[str, ...]:
+        """Names of the spaces, without those of the activation maps of a fine-tuning."""
+        return tuple(name for name in self.space_names if not self._opened(name).holds_maps)
+
+    @property
     def catalog_names(self) -> tuple[str, ...]:
         """The catalogs' names, sorted."""
         return self._names("catalogs", ".h5")
@@ -140,8 +145,7 @@ class StoreFolder:
         """
         names = self.space_names
         if name is None and len(names) > 1:
-            features = [each for each in names if not self._opened(each).provenance.get("activation_maps")]
-            name = features[0] if len(features) == 1 else None
+            names = self.feature_space_names or names
         return self._opened(self._chosen(name, names, "space"))
 
     def _opened(self, name: str) -> Space:

@@ -207,6 +207,11 @@ class Space:
             # Whatever has replaced it may have been set aside since, as damaged.
             self._write(values, hashes, views, provenance)
 
+    @property
+    def holds_maps(self) -> bool:
+        """Whether the rows are activation maps, on which a fine-tuning trains."""
+        return bool(self.provenance.get("activation_maps"))
+
     def is_current(self) -> bool:
         """Return whether the folder still holds exactly the segments that are open here."""
         with self._lock:

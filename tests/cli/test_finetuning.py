@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -148,3 +149,26 @@ def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(here, monkeypatch):
     tune("--epochs", "2")
     assert not (here / "logistic-tuned.tuning").exists()
     assert Head.load(FeatureStore(here / "photos.fstore").head_path("logistic-tuned"))
+
+
+def test_maps_are_no_features_that_anybody_lacks_or_chooses(here):
+    store = FeatureStore(here / "photos.fstore")
+    spec, feature_dim = store.space().spec, store.space().feature_dim
+    tune("--views", "2", "--flip")
+    maps = json.loads((here / "logistic-tuned.report.json").read_text())["maps"]["space"]
+    store.create_space(replace(spec, resize="crop"), feature_dim=feature_dim)
+    told = CliRunner().invoke(main, ["info"]).stdout
+    assert f"{maps}: activation maps, which finetune trains on" in told
+    assert f"views in {maps}" not in told
+    asked = CliRunner().invoke(main, ["fit"])
+    assert asked.exit_code == 1
+    assert "which space? name one" in asked.stderr
+    assert maps not in asked.stderr
+
+
+def test_images_with_nothing_but_maps_have_no_features(here):
+    maps = json.loads(tune("--json").stdout)["maps"]["space"]
+    names = FeatureStore(here / "photos.fstore").space_names
+    spaces = [f"--space={name}" for name in names if name != maps]
+    told = CliRunner().invoke(main, ["remove", *spaces])
+    assert "will have no features" in told.stdout + told.stderr

@@ -155,5 +155,7 @@ def _are_in_any(store: "StoreFolder", spaces: Sequence[str], hashes: NDArray[np.
     found = np.zeros(len(hashes), np.bool_)
     for name in spaces:
         with suppress(StoreError):
-            found |= store.space(name).lookup(hashes) >= 0
+            space = store.space(name)
+            if not space.holds_maps:
+                found |= space.lookup(hashes) >= 0
     return found
