@@ -85,11 +85,14 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--only", type=int, metavar="N", help="the first N folds; default: all")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--against", default="probe", help="way with which the others are compared")
+    parser.add_argument(
+        "--against", choices=["probe", *WAYS], default="probe", help="way with which the others are compared"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--work", metavar="FOLDER", help="where features and results are kept; default: nowhere"
     )
+    parser.add_argument("--kept", action="store_true", help="run nothing: the table of what --work has")
     options = parser.parse_args()
     folder, weights = photos.find_trained(options)
     if folder is None or weights is None:
@@ -108,6 +111,8 @@ def main() -> None:
         found = {}
         for way in ("probe", *options.ways):
             found |= judged(options, store, table, folds[: options.only], way, work=work, scratch=scratch)
+        if options.against not in found:
+            parser.error(f"--against {options.against}: no fold of it is among the results")
         tell(options, table, found)
 
 
@@ -129,7 +134,7 @@ def judged(options, store, table, folds: list[np.ndarray], way: str, *, work: st
         if kept["settings"] != settings:
             raise SystemExit(f"{path} is of other settings: {kept['settings']}, not {settings}; remove it")
         done = kept["done"]
-    for number in range(len(done), len(folds)):
+    for number in () if options.kept else range(len(done), len(folds)):
         inside = divided(table, folds[number])
         rates: tuple = (done[0]["rate"],) if number and way != "probe" else (None,)
         if way == "whole network" and not number:
@@ -144,9 +149,10 @@ def judged(options, store, table, folds: list[np.ndarray], way: str, *, work: st
             if name in done[0]
         ]
         reporting.note(f"{way}, fold {number + 1} of {len(folds)}: {', '.join(scores)}% so far")
-    return {way: done} | (
-        {} if way == "probe" else {way + _KERNEL: [{"right": one["kernel"]} for one in done]}
-    )
+    done = done[: len(folds)]
+    if way == "probe" or not done:
+        return {way: done} if done else {}
+    return {way: done, way + _KERNEL: [{"right": one["kernel"]} for one in done]}
 
 
 def in_fold(options, store, inside, outside: np.ndarray, way: str, rates: tuple, scratch: str) -> dict:
