@@ -58,10 +58,10 @@ class Ledger:
         self.source = source
         self.strict = strict
         self.n_images = len(source.records) + len(source.failures)
-        # One entry for each record; of many millions they are in files, but for two bytes each.
+        # One entry for each record; of many millions they are in files.
         self._content_hash = long_zeros(len(source.records), (HASH_BYTES,), np.uint8)
-        self._is_settled = np.zeros(len(source.records), np.bool_)
-        self._is_racy = np.zeros(len(source.records), np.bool_)
+        self._is_settled = long_zeros(len(source.records), (), np.bool_)
+        self._is_racy = long_zeros(len(source.records), (), np.bool_)
         self._reasons: dict[int, str] = {}
         self.settled = len(source.failures)
         self.extracted = 0
@@ -153,7 +153,8 @@ class Ledger:
     def forget_pages(self) -> None:
         """Give memory back to the system, of which files have the content."""
         self.source.records.forget_pages()
-        forget_pages(self._content_hash)
+        for array in (self._content_hash, self._is_settled, self._is_racy):
+            forget_pages(array)
         if self._known is not None:
             self._known.forget_pages()
 
@@ -272,9 +273,8 @@ class Ledger:
         return [self.source.records[number].path for number in self._unsettled()]
 
     def _catalog(self, name: str, is_listed: NDArray[np.bool_] | None = None) -> Catalog:
-        # Only records that are done now, or were in an earlier run, have something to record.
         if is_listed is None:
-            is_listed = self._is_settled | self._content_hash.any(axis=1)
+            is_listed = self._have_something()
         columns, failed = self.source.records.columns, self.source.failures
         n_listed = int(is_listed.sum())
         n_images = n_listed + len(failed)
@@ -330,6 +330,14 @@ class Ledger:
             target_name=self.source.target,
             targets=as_read_only(targets),
         )
+
+    def _have_something(self) -> NDArray[np.bool_]:
+        """Return whether each record is done now, or was in an earlier run."""
+        is_listed = long_zeros(len(self._is_settled), (), np.bool_)
+        for block in blocks_of(len(is_listed)):
+            is_listed[block] = self._is_settled[block] | self._content_hash[block].any(axis=1)
+            forget_pages(self._content_hash)
+        return is_listed
 
     def _near_groups_of(self, hashes: NDArray[np.uint8]) -> list[str | None]:
         if not self._near_groups:

@@ -5,9 +5,11 @@ What is in such a file takes no memory that the system could not have back at an
 
 import mmap
 import os
+import sys
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -17,10 +19,21 @@ from featstore.errors import StoreError
 from featstore.io.atomic import failure_reason
 from featstore.io.cache_folder import cache_folder
 
-__all__ = ["LongArray", "are_equal", "as_read_only", "blocks_of", "forget_pages", "long_zeros"]
+__all__ = [
+    "LongArray",
+    "are_all",
+    "are_equal",
+    "as_read_only",
+    "blocks_of",
+    "forget_pages",
+    "in_buckets",
+    "long_sorted",
+    "long_zeros",
+]
 
 _MAX_BYTES = 2**22
 _BLOCK_ROWS = 2**18
+_TOP_BYTE = 7 if sys.byteorder == "little" else 0  # of a uint64
 
 
 class LongArray:
@@ -105,9 +118,62 @@ def long_zeros(n_rows: int, width: tuple[int, ...], dtype: DTypeLike) -> NDArray
         return np.frombuffer(mmap.mmap(file.fileno(), n_bytes), dtype).reshape(n_rows, *width)
 
 
+def long_sorted(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return numbers in rising order; short arrays are sorted where they are."""
+    if numbers.nbytes <= _MAX_BYTES:
+        numbers.sort()
+        return numbers
+    rows, buckets = in_buckets(lambda: (numbers[block] for block in blocks_of(len(numbers))), 8, _TOP_BYTE)
+    ordered = rows.view(np.uint64)[:, 0]
+    for bucket in buckets:
+        ordered[bucket].sort()
+        forget_pages(ordered)
+    return ordered
+
+
+def in_buckets(
+    blocks: Callable[[], Iterator[NDArray[Any]]], width: int, at: int
+) -> tuple[NDArray[np.uint8], list[slice]]:
+    """Return rows of ``width`` bytes, divided by the value of byte ``at``, and where each part is.
+
+    ``blocks`` yields the rows, contiguous, as often as it is called; those of one part keep their order.
+    Short ones are one part.
+    """
+    counts = np.zeros(256, np.int64)
+    for rows in blocks():
+        counts += np.bincount(rows.view(np.uint8).reshape(-1, width)[:, at], minlength=256)
+    n_rows = int(counts.sum())
+    is_short = n_rows * width <= _MAX_BYTES
+    if is_short:
+        counts[:] = [n_rows, *[0] * 255]
+    bounds = [0, *np.cumsum(counts).tolist()]
+    moved, ends = long_zeros(n_rows, (width,), np.uint8), bounds[:-1]
+    for given in blocks():
+        rows = given.view(np.uint8).reshape(-1, width)
+        parts = np.zeros(len(rows), np.uint8) if is_short else rows[:, at]
+        rows, sizes = rows[np.argsort(parts, kind="stable")], np.bincount(parts, minlength=256)
+        start = 0
+        for number in np.flatnonzero(sizes).tolist():
+            size = int(sizes[number])
+            moved[ends[number] : ends[number] + size] = rows[start : start + size]
+            ends[number] += size
+            start += size
+        forget_pages(moved)
+    return moved, [slice(start, stop) for start, stop in pairwise(bounds) if stop > start]
+
+
 def blocks_of(n_rows: int, size: int = _BLOCK_ROWS) -> Iterator[slice]:
     """Yield slices that divide some rows."""
     return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
+
+
+def are_all(array: NDArray[Any], check: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> bool:
+    """Return whether a check holds for all rows, with little memory."""
+    for block in blocks_of(len(array)):
+        if not check(array[block]).all():
+            return False
+        forget_pages(array)
+    return True
 
 
 def are_equal(first: NDArray[Any], second: NDArray[Any]) -> bool:

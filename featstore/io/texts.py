@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.io.long_arrays import LongArray, blocks_of, forget_pages
+from featstore.io.long_arrays import LongArray, blocks_of, forget_pages, long_sorted, long_zeros
 
 __all__ = ["CodedTexts", "PathIndex", "PlainTexts", "Texts", "distinct_texts"]
 
@@ -183,13 +183,12 @@ class PathIndex:
 
     def __init__(self, paths: Texts) -> None:
         self._paths = paths
-        entries = np.empty(len(paths), np.uint64)
+        entries = long_zeros(len(paths), (), np.uint64)
         for block in blocks_of(len(paths), _BLOCK_ROWS):
             rows = np.arange(block.start, block.stop, dtype=np.uint64)
             entries[block] = _marks(paths.encoded(block.start, block.stop)) | rows
         paths.forget_pages()
-        entries.sort()
-        self._entries = entries
+        self._entries = long_sorted(entries)
 
     def find(self, paths: list[bytes]) -> _Pairs:
         """Return pairs of a given path's place and a row that has this path."""
@@ -210,6 +209,7 @@ class PathIndex:
                 for place, row, text in zip(places.tolist(), rows.tolist(), there, strict=True)
                 if text == paths[place]
             ]
+        forget_pages(self._entries)
         pairs = np.array(found, np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
@@ -225,11 +225,14 @@ class PathIndex:
 
     def repeats(self) -> dict[int, list[int]]:
         """Return the first row of each path that has several, and the others."""
-        marks = self._entries >> _ROW_BITS
-        rows = np.flatnonzero(marks[1:] == marks[:-1])
+        near = np.empty(0, np.uint64)
+        for block in blocks_of(len(self._entries)):
+            some = self._entries[max(0, block.start - 1) : block.stop]
+            is_alike = some[1:] >> _ROW_BITS == some[:-1] >> _ROW_BITS
+            near = np.concatenate([near, some[:-1][is_alike], some[1:][is_alike]])
+        forget_pages(self._entries)
         found: dict[bytes, list[int]] = {}
-        near = (self._entries[np.union1d(rows, rows + 1)] & _ROW_MASK).astype(np.int64)
-        for row in np.sort(near).tolist():
+        for row in sorted({*(near & _ROW_MASK).tolist()}):
             found.setdefault(self._paths.encoded(row, row + 1)[0], []).append(row)
         return {first: others for first, *others in found.values() if others}
 

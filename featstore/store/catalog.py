@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
 from featstore.errors import StoreError
-from featstore.io.long_arrays import are_equal, as_read_only, blocks_of, forget_pages
+from featstore.io.long_arrays import are_all, are_equal, as_read_only, blocks_of, forget_pages, long_zeros
 from featstore.io.texts import CodedTexts, PlainTexts, Texts, distinct_texts
 from featstore.io.urls import joined
 from featstore.splits import SPLITS
@@ -114,12 +114,12 @@ class Catalog:
         for field in OPTIONAL_FLOATS.values():
             given = getattr(self, field)
             numbers = _own(np.full(n_images, np.nan) if given is None else given, np.dtype(np.float64))
-            if numbers.shape != (n_images,) or np.isinf(numbers).any():
+            if numbers.shape != (n_images,) or not are_all(numbers, lambda some: ~np.isinf(some)):
                 raise StoreError(f"{field} must be finite numbers of shape ({n_images},), or NaN for none")
             object.__setattr__(self, field, numbers)
-        if (np.asarray(self.weights) <= 0).any():
+        if not are_all(np.asarray(self.weights), lambda some: ~(some <= 0)):
             raise StoreError("weights must be above 0")
-        if not self.target_name and not np.isnan(np.asarray(self.targets)).all():
+        if not self.target_name and not are_all(np.asarray(self.targets), np.isnan):
             raise StoreError("there are numbers to predict, and no name of them")
 
     def __len__(self) -> int:
@@ -129,11 +129,15 @@ class Catalog:
     def usable(self) -> NDArray[np.bool_]:
         """Whether each image has a content hash and no failure reason; bool of shape (n,)."""
         reasons = self.reasons
-        if isinstance(reasons, CodedTexts):
-            fine = reasons.codes == 0
-        else:
-            fine = np.fromiter((reason is None for reason in reasons), np.bool_, count=len(self))
-        return np.asarray(fine & self.content_hash.any(axis=1), np.bool_)
+        usable: NDArray[np.bool_] = long_zeros(len(self), (), np.bool_)
+        for block in blocks_of(len(self)):
+            if isinstance(reasons, CodedTexts):
+                fine = reasons.codes[block] == 0
+            else:
+                fine = np.array([reason is None for reason in reasons[block]], np.bool_)
+            usable[block] = fine & self.content_hash[block].any(axis=1)
+            forget_pages(self.content_hash)
+        return usable
 
     def absolute_paths(self) -> list[str]:
         """Return the paths, joined to the root where they are relative."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featstore.errors import StoreError
 from featstore.io.frame import lay_out_frame, seal_frame
 from featstore.io.hdf5 import create_hdf5, open_hdf5, read_attribute
-from featstore.io.long_arrays import are_equal, blocks_of, forget_pages
+from featstore.io.long_arrays import are_all, are_equal, blocks_of, forget_pages
 from featstore.io.raw import damaged
 from featstore.io.storage.access import ANY
 from featstore.io.storage.opening import storage_of
@@ -53,7 +53,7 @@ def write_catalog(path: str, catalog: Catalog, *, expected: str | None = ANY) ->
     texts = {name: _EncodedTexts(getattr(catalog, field), name) for name, field in written.items()}
     widths = {name: column.width() for name, column in texts.items()}
     floats = {name: getattr(catalog, field) for name, field in OPTIONAL_FLOATS.items()}
-    floats = {name: values for name, values in floats.items() if not np.isnan(values).all()}
+    floats = {name: values for name, values in floats.items() if not are_all(values, np.isnan)}
 
     def verify(temporary: str) -> None:
         with open_columns(temporary) as columns:

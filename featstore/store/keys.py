@@ -1,6 +1,6 @@
 """Which keys (content hash, view) are there, and in which rows: an index at 42 bytes a row, a filter at 8.
 
-Of many millions of rows, 32 of the 42 bytes are in a file.
+Of many millions of rows, these bytes are in files.
 """
 
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError
-from featstore.io.long_arrays import blocks_of, forget_pages, long_zeros
+from featstore.io.long_arrays import blocks_of, forget_pages, long_sorted, long_zeros
 
 __all__ = ["HASH_BYTES", "ContentFilter", "KeyIndex", "are_among"]
 
@@ -50,24 +50,34 @@ class ContentFilter:
 
     def common(self, other: "ContentFilter") -> Self:
         """Return the filter of the contents that another filter has too."""
-        return type(self)(self.prefixes[other._have(self.prefixes)])
+        found, stop = long_zeros(len(self.prefixes), (), np.uint64), 0
+        for block in blocks_of(len(found)):
+            some = self.prefixes[block]
+            some = some[other._have(some)]
+            found[stop : stop + len(some)] = some
+            stop += len(some)
+        return type(self)(found[:stop])
 
     @classmethod
     def of_contents(cls, content_hash: NDArray[np.uint8], is_meant: NDArray[np.bool_] | None = None) -> Self:
         """Return the filter of some contents, but for zeros, which stand for none."""
-        prefixes = np.empty(len(content_hash), np.uint64)
+        prefixes = long_zeros(len(content_hash), (), np.uint64)
         stop = 0
         for block in blocks_of(len(content_hash)):
             hashes = content_hash[block]
             hashes = hashes[hashes.any(axis=1) if is_meant is None else is_meant[block]]
             prefixes[stop : stop + len(hashes)] = _prefixes(hashes)
             stop += len(hashes)
-        forget_pages(content_hash)
-        prefixes = prefixes[:stop]
-        prefixes.sort()
-        is_first = np.ones(stop, np.bool_)
-        np.not_equal(prefixes[1:], prefixes[:-1], out=is_first[1:])
-        return cls(prefixes if is_first.all() else prefixes[is_first])
+            forget_pages(content_hash)
+        prefixes = long_sorted(prefixes[:stop])
+        stop, last = 0, None
+        for block in blocks_of(len(prefixes)):
+            some = prefixes[block]
+            last, some = some[-1], some[np.append(some[0] != last, some[1:] != some[:-1])]
+            prefixes[stop : stop + len(some)] = some
+            stop += len(some)
+        forget_pages(prefixes)
+        return cls(prefixes[:stop])
 
     def have(self, content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return whether each content is among these, bool of shape (n,)."""
@@ -93,9 +103,8 @@ class KeyIndex:
     # neighbouring runs of similar size are merged, so adding n rows costs O(n log n) however they come.
 
     def __init__(self, n_rows: int = 0) -> None:
-        # Of many millions in a file; what is sorted stays in memory.
         self._hashes: NDArray[np.uint64] = long_zeros(n_rows, (HASH_BYTES // 8,), np.uint64)
-        self._views: NDArray[np.uint16] = np.empty(n_rows, np.uint16)
+        self._views: NDArray[np.uint16] = long_zeros(n_rows, (), np.uint16)
         self._parts: list[NDArray[np.uint64]] = []
         self._n_sorted = 0
         self._n_rows = 0
@@ -125,7 +134,7 @@ class KeyIndex:
         self._hashes[start:stop] = np.ascontiguousarray(content_hash).view(np.uint64)
         self._views[start:stop] = view
         self._n_rows = stop
-        forget_pages(self._hashes)
+        self._forget_pages()
 
     def find(self, content_hash: NDArray[np.uint8], view: int | NDArray[np.uint16]) -> NDArray[np.int64]:
         """Return the row number of each key, int64 of shape (n,); -1 where there is none."""
@@ -140,7 +149,7 @@ class KeyIndex:
         queries = np.sort(_keys(hashes, views) | np.arange(len(hashes), dtype=np.uint64))
         for start in range(0, len(queries), _BLOCK_ROWS):
             self._find_block(queries[start : start + _BLOCK_ROWS], hashes, views, rows)
-        forget_pages(self._hashes)
+        self._forget_pages()
         return rows
 
     def _find_block(
@@ -179,21 +188,43 @@ class KeyIndex:
                     return row
         return -1
 
+    def is_first(self) -> NDArray[np.bool_]:
+        """Return whether each row is the first with its key, bool of shape (n,)."""
+        self._sort_new()
+        first = long_zeros(self._n_rows, (), np.bool_)
+        first[:] = True
+        while len(self._parts) > 1:
+            self._parts.append(_merged(self._parts.pop(), self._parts.pop()))
+        for part in self._parts:
+            for block in blocks_of(len(part)):
+                # Of rows whose keys begin alike, the first is found by any of these keys that it has.
+                some = part[max(0, block.start - 1) : block.stop]
+                is_alike = some[1:] >> _ROW_BITS == some[:-1] >> _ROW_BITS
+                rows = (some[1:][is_alike] & _ROW_MASK).astype(np.int64)
+                first[rows] = self.find(self.content_hash[rows], self.view[rows]) == rows
+        return first
+
     def _sort_new(self) -> None:
         start, stop = self._n_sorted, self._n_rows
         if start == stop:
             return
-        part = np.empty(stop - start, np.uint64)
+        part = long_zeros(stop - start, (), np.uint64)
         for block in blocks_of(len(part)):
             rows = slice(start + block.start, start + block.stop)
             numbers = np.arange(rows.start, rows.stop, dtype=np.uint64)
             part[block] = _keys(self._hashes[rows], self._views[rows]) | numbers
-        part.sort()
-        forget_pages(self._hashes)
+            self._forget_pages()
+        part = long_sorted(part)
         while self._parts and len(self._parts[-1]) < 2 * len(part):
-            part = np.sort(np.concatenate([self._parts.pop(), part]))
+            part = _merged(self._parts.pop(), part)
         self._parts.append(part)
         self._n_sorted = stop
+
+    def _forget_pages(self) -> None:
+        forget_pages(self._hashes)
+        forget_pages(self._views)
+        for part in self._parts:
+            forget_pages(part)
 
 
 def are_among(hashes: NDArray[np.uint8], contents: Collection[bytes]) -> NDArray[np.bool_]:
@@ -216,6 +247,16 @@ def _keys(hashes: NDArray[np.uint64], views: NDArray[np.uint16]) -> NDArray[np.u
 
 
 def _grown(column: NDArray[Any], capacity: int, n_used: int) -> NDArray[Any]:
-    grown = np.empty((capacity, *column.shape[1:]), column.dtype)
-    grown[:n_used] = column[:n_used]
+    grown: NDArray[Any] = long_zeros(capacity, column.shape[1:], column.dtype)
+    for block in blocks_of(n_used):
+        grown[block] = column[block]
+        forget_pages(grown)
+        forget_pages(column)
     return grown
+
+
+def _merged(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the entries of two sorted runs as one."""
+    both = long_zeros(len(first) + len(second), (), np.uint64)
+    both[: len(first)], both[len(first) :] = first, second
+    return long_sorted(both)

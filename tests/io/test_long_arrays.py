@@ -7,7 +7,7 @@ import pytest
 
 from featstore.errors import StoreError
 from featstore.io import long_arrays
-from featstore.io.long_arrays import LongArray, are_equal, long_zeros
+from featstore.io.long_arrays import LongArray, are_all, are_equal, in_buckets, long_sorted, long_zeros
 from featstore.io.texts import CodedTexts, PathIndex, PlainTexts
 
 TEXTS = ["a/1.jpg", "ä/2.jpg", None, "b\udcff.jpg", "a/1.jpg", "x" * 300]
@@ -42,6 +42,40 @@ def test_zeros_can_be_written_to(kept):
     zeros[7] = 3
     long_arrays.forget_pages(zeros)
     assert zeros.sum() == 6
+
+
+def test_numbers_are_sorted(kept, monkeypatch):
+    monkeypatch.setattr(long_arrays.blocks_of, "__defaults__", (7,))
+    chance = np.random.default_rng(0)
+    for given in (
+        chance.integers(0, 2**64, 1000, np.uint64),
+        np.repeat(np.uint64(5), 40),
+        np.empty(0, np.uint64),
+    ):
+        numbers = long_zeros(len(given), (), np.uint64)
+        numbers[:] = given
+        np.testing.assert_array_equal(long_sorted(numbers), np.sort(given))
+
+
+def test_rows_are_divided_by_one_of_their_bytes_and_keep_their_order(kept):
+    given = np.random.default_rng(0).integers(0, 3, (90, 5), np.uint8)
+    rows, parts = in_buckets(lambda: iter([given[:50], given[50:50], given[50:]]), 5, 2)
+    if kept == "memory":
+        assert parts == [slice(0, 90)]
+        assert are_equal(rows, given)
+    else:
+        assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+        for value, part in enumerate(parts):
+            assert are_equal(rows[part], given[given[:, 2] == value])
+    assert in_buckets(lambda: iter([]), 5, 2)[1] == []
+
+
+def test_a_check_of_all_rows_finds_the_one_that_fails(kept, monkeypatch):
+    monkeypatch.setattr(long_arrays.blocks_of, "__defaults__", (7,))
+    zeros = long_zeros(40, (), np.float64)
+    assert are_all(zeros, np.isfinite)
+    zeros[38] = np.nan
+    assert not are_all(zeros, np.isfinite)
 
 
 @pytest.mark.parametrize("kind", [PlainTexts, CodedTexts])

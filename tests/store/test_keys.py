@@ -41,6 +41,8 @@ def test_finds_the_first_row_of_each_key_however_they_collide(parts):
             index.find_one(content.tobytes(), view)
             for content, view in zip(told, told_views.tolist(), strict=True)
         ] == expected
+        rows = reference(told[1:stop], told_views[1:stop], told[1:stop], told_views[1:stop])
+        assert index.is_first().tolist() == [row == number for number, row in enumerate(rows)]
 
 
 def test_finds_among_many_rows_added_in_many_steps():

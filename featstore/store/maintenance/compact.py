@@ -165,8 +165,7 @@ def _first_of_each_key(group: list[Segment]) -> NDArray[np.bool_]:
     index = KeyIndex(sum(segment.n_rows for segment in group))
     for segment in group:
         index.extend(*segment.keys())
-    first: NDArray[np.bool_] = index.find(index.content_hash, index.view) == np.arange(len(index))
-    return first
+    return index.is_first()
 
 
 def _merged_provenance(group: list[Segment]) -> dict[str, Any]:
