@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from featstore.errors import ImageError
+
 __all__ = [
     "CACHED_CONTAINERS",
     "MAX_IMAGE_BYTES",
     "NO_COLUMNS",
+    "ColumnError",
     "Columns",
     "Container",
     "Member",
@@ -25,6 +28,10 @@ MAX_IMAGE_BYTES = 2**30
 CACHED_CONTAINERS = 64
 
 _NAME = re.compile(r"[^\x00-\x1f]{1,2000}")
+
+
+class ColumnError(ImageError):
+    """A column that was asked for is not there, or holds something else."""
 
 
 class Columns(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from featstore.class_names import normalised_name
 from featstore.errors import ImageError, SourceError
 from featstore.images.sources.containers.kinds import kind_of, list_container
-from featstore.images.sources.containers.member import NO_COLUMNS, Columns, Member
+from featstore.images.sources.containers.member import NO_COLUMNS, ColumnError, Columns, Member
 from featstore.images.sources.folders import split_by_folders, unusable_reason
 from featstore.images.sources.image_names import is_of_another_program
 from featstore.images.sources.records import ImageRecord, Records, Source, split_of_word
@@ -63,10 +63,13 @@ def open_containers(
     keys: set[str] = set()
     others: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    wrong_column = ""
     for path in paths:
         try:
             container, stamp = list_container(path, columns)
         except (OSError, ImageError) as error:
+            if isinstance(error, ColumnError):
+                wrong_column = wrong_column or f"{path!r}: {error}"
             reason = unusable_reason(error) if isinstance(error, OSError) else str(error)
             failures.append((relative[path], reason))
             continue
@@ -83,6 +86,8 @@ def open_containers(
         skipped += container.skipped
     records = _with_folders(records, inner)
     if not records:
+        if wrong_column:
+            raise SourceError(wrong_column)
         raise SourceError(_no_image(location, paths, failures, keys, others))
     return Source(
         name=name,

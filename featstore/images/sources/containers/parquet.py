@@ -17,6 +17,7 @@ from featstore.images.sources.containers.member import (
     CACHED_CONTAINERS,
     MAX_IMAGE_BYTES,
     NO_COLUMNS,
+    ColumnError,
     Columns,
     Container,
     Member,
@@ -237,10 +238,13 @@ def _asked(schema: Any, name: str) -> str:
 
     found: list[str] = [known for known in schema.names if known.lower() == name.strip().lower()]
     if not found:
-        raise ImageError(f"there is no column {name!r}; found {_listed(schema.names)}")
+        raise ColumnError(f"there is no column {name!r}; found {_listed(schema.names)}")
     kind = schema.field(found[0]).type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise ImageError(f"the column {found[0]!r} holds {kind}, not a text or number for each image")
+        raise ColumnError(
+            f"the column {found[0]!r} holds {kind}, not a text or number for each image; found "
+            f"{_listed(schema.names)}"
+        )
     return found[0]
 
 
