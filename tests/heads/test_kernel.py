@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -97,6 +98,27 @@ def test_landmarks_at_all_rows_are_exact(weights):
     [found] = kernel._nystrom(task, [SETTING], 50)
 
     np.testing.assert_allclose(found.scores(X), exact.scores(X), atol=1e-6)
+
+
+def test_landmarks_take_no_more_memory_for_several_gammas():
+    task, _ = random_task(700, 5, landmarks=500)
+    peaks = []
+    for gammas in [(1.0,), (0.5, 1.0, 2.0)]:
+        tracemalloc.start()
+        for form in kernel_path(task, [{"gamma": gamma, "alpha": 1e-3} for gamma in gammas]):
+            del form
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] < peaks[0] + 500**2 * 8
+
+
+def test_settings_in_any_order_have_their_own_gamma():
+    task, X = random_task(60, 5, landmarks=20)
+    mixed = [{"gamma": gamma, "alpha": alpha} for alpha in (1e-3, 0.1) for gamma in (0.5, 2.0)]
+    for setting, form in zip(mixed, kernel_path(task, mixed), strict=True):
+        [alone] = kernel_path(task, [setting])
+        np.testing.assert_array_equal(form.scores(X), alone.scores(X))
 
 
 def test_landmarks_among_copies_are_found(make_table):

@@ -6,6 +6,8 @@ stands for a penalised intercept. Columns are scaled as :func:`fit_scaling` says
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -171,50 +173,60 @@ def _exact(task: KernelTask, settings: Sequence[Mapping[str, Any]]) -> Iterator[
 
 
 def _nystrom(task: KernelTask, settings: Sequence[Mapping[str, Any]], number: int) -> Iterator[KernelForm]:
-    """Solve on landmarks in one pass over the rows for all settings."""
+    """Solve on landmarks in one pass over the rows for all settings of one gamma in turn."""
     # Williams & Seeger, NIPS 2000: ridge regression on the features k(x, L) R^-T, where R R^T is the
-    # landmarks' own kernel. Memory holds landmarks^2 numbers for each gamma, twice, and a block of rows.
-    from scipy.linalg import cho_solve, cholesky, solve_triangular
-
+    # landmarks' own kernel. Passes in turn measure distances again, a third of their work; in one pass memory
+    # would hold landmarks^2 numbers twice for each gamma.
     checked = [_checked(setting) for setting in settings]
     scaling, unit = fit_scaling(task.X)
     landmarks = choose_landmarks(
         task.X, number, prepare=lambda block: rounded(scaling(block)), gamma=unit, seed=task.seed
     )
-    centres = landmarks.astype(np.float64)
-    gammas = [*dict.fromkeys(gamma for gamma, _ in checked)]
-    roots, grams = {}, {gamma: np.zeros((number, number)) for gamma in gammas}
-    pulls = {gamma: np.zeros((number, task.n_classes)) for gamma in gammas}
-    own = squared_distances(centres)
-    for gamma in gammas:
-        kernel = similarities(own, gamma * unit) + 1
-        kernel[np.diag_indices(number)] += 2 * _JITTER * number
-        roots[gamma] = cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
-    del own
+    for multiple, some in groupby(checked, key=itemgetter(0)):
+        yield from _on_landmarks(task, scaling, landmarks, multiple * unit, [alpha for _, alpha in some])
+
+
+def _on_landmarks(
+    task: KernelTask, scaling: Scaling, landmarks: NDArray[np.float16], gamma: float, alphas: list[float]
+) -> Iterator[KernelForm]:
+    from scipy.linalg import cho_solve, solve_triangular
+
+    root, gram, pulls = _projected(task, scaling, landmarks, gamma)
+    for alpha in alphas:
+        matrix = gram.copy(order="F")
+        matrix[np.diag_indices(len(landmarks))] += alpha * len(task.X)
+        solved = cho_solve((_factored(matrix, alpha), True), pulls, check_finite=False)
+        coef = solve_triangular(root, solved, lower=True, trans="T", check_finite=False)
+        yield _form(scaling, gamma, landmarks, coef)
+
+
+def _projected(
+    task: KernelTask, scaling: Scaling, landmarks: NDArray[np.float16], gamma: float
+) -> tuple[_Matrix, _Matrix, _Matrix]:
+    """Return R, and of the projected rows the Gram matrix' lower triangle and the products with targets."""
+    from scipy.linalg import cholesky, solve_triangular
+    from scipy.linalg.blas import dsyrk
+
+    centres, number = landmarks.astype(np.float64), len(landmarks)
+    kernel = similarities(squared_distances(centres), gamma)
+    kernel += 1
+    kernel[np.diag_indices(number)] += 2 * _JITTER * number
+    # In Fortran's order, as BLAS wants them: nothing is copied.
+    root = cholesky(kernel.T, lower=True, overwrite_a=True, check_finite=False)
+    gram, pulls = np.zeros((number, number), order="F"), np.zeros((number, task.n_classes))
     step = max(1, _BLOCK_NUMBERS // max(number, task.X.feature_dim))
     for at, block in task.X.blocks():
         for start in range(0, len(block), step):
             rows = slice(at.start + start, min(at.start + start + step, at.stop))
-            distances = squared_distances(
-                rounded(scaling(block[start : start + step])).astype(float), centres
-            )
-            weights = np.sqrt(task.weights[rows])[:, np.newaxis]
-            targets = task.targets(rows) * weights
-            for gamma in gammas:
-                near = similarities(distances, gamma * unit)
-                near += 1
-                features = solve_triangular(
-                    roots[gamma], near.T, lower=True, overwrite_b=True, check_finite=False
-                ).T
-                features *= weights
-                grams[gamma] += features.T @ features
-                pulls[gamma] += features.T @ targets
-    for gamma, alpha in checked:
-        gram = grams[gamma].copy()
-        gram[np.diag_indices(number)] += alpha * len(task.X)
-        solved = cho_solve((_factored(gram, alpha), True), pulls[gamma], check_finite=False)
-        coef = solve_triangular(roots[gamma], solved, lower=True, trans="T", check_finite=False)
-        yield _form(scaling, gamma * unit, landmarks, coef)
+            some = rounded(scaling(block[start : start + step])).astype(float)
+            near = similarities(squared_distances(some, centres), gamma)
+            near += 1
+            projected = solve_triangular(root, near.T, lower=True, overwrite_b=True, check_finite=False)
+            weights = np.sqrt(task.weights[rows])
+            projected *= weights
+            gram = dsyrk(1, projected, beta=1, c=gram, lower=True, overwrite_c=True)
+            pulls += projected @ (task.targets(rows) * weights[:, np.newaxis])
+    return root, gram, pulls
 
 
 def _form(scaling: Scaling, gamma: float, rows: NDArray[np.float16], coef: _Matrix) -> KernelForm:
