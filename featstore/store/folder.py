@@ -71,9 +71,12 @@ class StoreFolder:
             )
         if DESCRIPTION not in names:
             if foreign := [name for name in names if not _is_ours(name)]:
+                wanted = "name a store, or an empty or new folder" if create else "name a store"
+                if file_exists(os.path.join(beside := f"{self.path}.fstore", DESCRIPTION)):
+                    wanted += f", such as {beside}"
                 raise StoreError(
                     f"{self.path} is a folder of other things ({sorted(foreign)[0]}, …) and not a store; "
-                    "name a store, or an empty or new folder"
+                    f"{wanted}"
                 )
             if not create:
                 raise StoreNotFoundError(
@@ -345,7 +348,8 @@ class StoreFolder:
             else f"{self.path} has none; run featstore extract"
         )
         if name is None:
-            asked = f"which {kind}? name one" if names else f"there is no {kind}"
+            or_several = ", or several to join them" if kind == "space" else ""
+            asked = f"which {kind}? name one{or_several}" if names else f"there is no {kind}"
         else:
             asked = f"several {kind}s begin with {name!r}" if matching else f"there is no {kind} {name!r}"
         raise NotInStoreError(f"{asked}; {there}")

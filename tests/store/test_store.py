@@ -40,6 +40,11 @@ def test_what_is_no_store_is_one_clear_error(tmp_path):
     (tmp_path / "photos" / "a.jpg").touch()
     with pytest.raises(StoreNotFoundError, match=r"there is no store .*absent"):
         FeatureStore(tmp_path / "absent")
+    with pytest.raises(StoreError, match=r"not a store; name a store$"):
+        FeatureStore(tmp_path / "photos")
+    FeatureStore(tmp_path / "photos.fstore", create=True)
+    with pytest.raises(StoreError, match=r"name a store, such as .*photos\.fstore$"):
+        FeatureStore(tmp_path / "photos")
     for create in (False, True):
         with pytest.raises(StoreError, match="is a file; a store is a folder"):
             FeatureStore(tmp_path / "file", create=create)
@@ -223,7 +228,7 @@ def test_spaces_are_found_by_name_and_by_its_beginning(store, make_spec):
         store.space("resnet")
     with pytest.raises(NotInStoreError, match=r"there is no space 'alexnet'; .* has: resnet-"):
         store.space("alexnet")
-    with pytest.raises(NotInStoreError, match=r"which space\? name one; .* has: resnet-"):
+    with pytest.raises(NotInStoreError, match=r"which space\? name one, or several to .*; .* has: resnet-"):
         store.space()
 
 
