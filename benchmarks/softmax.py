@@ -1,10 +1,12 @@
 """Minibatches: a pass of the heads softmax and mlp over many rows, against the bare matrix products of one.
 
 The bare products are those that a pass cannot do without: of each batch with the weights, and of its
-transpose with the errors, on rows that are in memory. Ways take turns within a round.
+transpose with the errors, on rows that are in memory. Ways take turns within a round. On a machine with other
+work processor time is what to look at, with OMP_NUM_THREADS=1, since threads that wait spin.
 """
 
 import os
+import resource
 import tempfile
 import time
 
@@ -19,6 +21,25 @@ import featstore
 from featstore.heads.data.blocks import Rows
 from featstore.heads.solvers.minibatch import Minibatch, train
 from featstore.heads.solvers.scaling import fit_scaler
+
+_PRODUCTS, _HIDDEN_PRODUCTS = "matrix products alone", "matrix products alone, 256 hidden units"
+_DESCENT = "SGDClassifier (the head sgd), of 4,096 rows"
+
+WAYS = {
+    _PRODUCTS: None,
+    "softmax, Adam": _PRODUCTS,
+    "softmax, sgd with momentum": _PRODUCTS,
+    "MLPClassifier without a hidden layer": _PRODUCTS,
+    _DESCENT: _PRODUCTS,
+    _HIDDEN_PRODUCTS: None,
+    "mlp, Adam": _HIDDEN_PRODUCTS,
+}
+"""What each is divided by."""
+
+
+def clock() -> np.ndarray:
+    """Return the time and this process' processor time, seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 class Material:
@@ -37,12 +58,12 @@ class Material:
     def n_batches(self) -> int:
         return len(self.rows) // self.batch
 
-    def products(self, hidden: int | None = None) -> float:
+    def products(self, hidden: int | None = None) -> np.ndarray:
         """Return the seconds of the matrix products of a pass."""
         n_classes = len(self.classes)
         weights = np.ones((self.table.feature_dim, hidden or n_classes), np.float32)
         above = np.ones((hidden or 1, n_classes), np.float32)
-        started = time.perf_counter()
+        started = clock()
         for number in range(self.n_batches):
             start = number % 16 * self.batch
             rows = self.some[start : start + self.batch]
@@ -52,41 +73,42 @@ class Material:
                 scores = outputs @ above
                 outputs.T @ scores
                 scores @ above.T
-        return time.perf_counter() - started
+        return clock() - started
 
-    def a_pass(self, optimizer: str, hidden: int | None = None) -> float:
+    def a_pass(self, optimizer: str, hidden: int | None = None) -> np.ndarray:
         """Return the seconds of a pass as a head makes it: read, scaled, shuffled, learnt from."""
         options = Minibatch(
             optimizer=optimizer, batch_size=self.batch, steps=self.n_batches, hidden_units=hidden, alpha=1e-4
         )
-        started = time.perf_counter()
+        started = clock()
         train(
             self.rows,
             self.codes,
-            np.ones(len(self.classes)),
+            len(self.classes),
+            np.ones(len(self.rows)),
             options,
             prepare=self.scaler.transform,
             seed=0,
         )
-        return time.perf_counter() - started
+        return clock() - started
 
-    def network(self) -> float:
+    def network(self) -> np.ndarray:
         """Return the seconds of a pass of MLPClassifier over the same blocks."""
         model = MLPClassifier(hidden_layer_sizes=(), batch_size=self.batch, random_state=0)
-        started = time.perf_counter()
+        started = clock()
         step = 4 * self.batch
         for start in range(0, self.n_batches * self.batch, step):
             rows = self.scaler.transform(self.rows.take(slice(start, start + step)))
             model.partial_fit(rows, self.codes[start : start + step], classes=np.arange(len(self.classes)))
-        return time.perf_counter() - started
+        return clock() - started
 
-    def descent(self) -> float:
+    def descent(self) -> np.ndarray:
         """Return the seconds of a pass of SGDClassifier, the head sgd, from those of 4,096 rows."""
         rows = self.scaler.transform(self.rows.take(slice(0, 4096)))
         model = SGDClassifier(average=True, n_jobs=-1, random_state=0)
-        started = time.perf_counter()
+        started = clock()
         model.partial_fit(rows, self.codes[: len(rows)], classes=np.arange(len(self.classes)))
-        return (time.perf_counter() - started) * self.n_batches * self.batch / len(rows)
+        return (clock() - started) * self.n_batches * self.batch / len(rows)
 
 
 def main() -> None:
@@ -96,6 +118,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=1000, help="rows of a batch: what fit takes for so many")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--work", metavar="FOLDER", help="where the store is made and kept; default: nowhere")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -106,37 +129,43 @@ def main() -> None:
 
 
 def measure(options, material: Material) -> None:
-    ways = {
-        "matrix products alone": (material.products, None),
-        "softmax, Adam": (lambda: material.a_pass("adam"), "matrix products alone"),
-        "softmax, sgd with momentum": (lambda: material.a_pass("sgd"), "matrix products alone"),
-        "MLPClassifier without a hidden layer": (material.network, "matrix products alone"),
-        "SGDClassifier (the head sgd), of 4,096 rows": (material.descent, "matrix products alone"),
-        "matrix products alone, 256 hidden units": (lambda: material.products(256), None),
-        "mlp, Adam": (lambda: material.a_pass("adam", 256), "matrix products alone, 256 hidden units"),
+    runs = {
+        _PRODUCTS: material.products,
+        "softmax, Adam": lambda: material.a_pass("adam"),
+        "softmax, sgd with momentum": lambda: material.a_pass("sgd"),
+        "MLPClassifier without a hidden layer": material.network,
+        _DESCENT: material.descent,
+        _HIDDEN_PRODUCTS: lambda: material.products(256),
+        "mlp, Adam": lambda: material.a_pass("adam", 256),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    ways = [name for name in WAYS if name in options.ways or name in map(WAYS.get, options.ways)]
+    taken: dict[str, list[np.ndarray]] = {name: [] for name in ways}
     for number in range(options.rounds):
-        for name, (run, _) in ways.items():
-            if number and run == material.descent:
+        for name in ways:
+            if number and name == _DESCENT:
                 continue  # takes minutes
-            taken[name].append(run())
-            reporting.note(f"round {number + 1}, {name}: {taken[name][-1]:.2f} s")
+            taken[name].append(runs[name]())
+            seconds, processor_s = taken[name][-1]
+            reporting.note(
+                f"round {number + 1}, {name}: {seconds:.2f} s, {processor_s:.2f} s of processor time"
+            )
     rows = []
-    for name, (_, base) in ways.items():
-        ratio = ""
+    for name in ways:
+        base = WAYS[name]
+        ratios = ("", "")
         if base is not None:
             shares = [one / other for one, other in zip(taken[name], taken[base], strict=False)]
-            ratio = f"{reporting.median(shares):.2f}"
-        rows.append((name, reporting.median(taken[name]), ratio))
+            ratios = tuple(f"{ratio:.2f}" for ratio in np.median(shares, axis=0))
+        rows.append((name, *np.median(taken[name], axis=0), *ratios))
     reporting.report(
         "Minibatches, a pass",
-        ("way", "seconds", "over the products"),
+        ("way", "seconds", "processor s", "seconds over the products", "processor s over the products"),
         rows,
         path=options.json,
         features=f"{options.rows:,} x {options.dim:,}, {options.classes:,} classes",
         batch=f"{options.batch:,} rows",
         rounds=f"{options.rounds}, interleaved; medians, ratios within a round",
+        peak_mib=f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f}, mapped files included",
     )
 
 
