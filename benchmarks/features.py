@@ -4,10 +4,12 @@ Every choice is made inside a fold. Accuracy needs photos and trained weights: o
 nothing.
 """
 
+import json
 import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,14 +78,30 @@ def measure(options, store: featstore.FeatureStore, ways: list[Way], what: str) 
         f"Features, {what}",
         (*header, "95% paired interval", "log loss", "fit with choosing, s"),
         rows,
-        path=options.json and options.json + f".{what.split(',')[0]}.json",
+        path=options.json and options.json + f".{what.replace(', ', '-')}.json",
         images=f"{len(plain):,}",
         accuracy=f"of 10 folds by hash; parameters by {options.folds} folds inside each",
     )
 
 
-def measure_photos(options, folder: str, weights: str | None, work: str) -> None:
-    path = os.path.join(work, "photos.fstore")
+def list_kinds(hierarchy: str, samples: str, work: str, least: int = 5) -> str:
+    """List the samples, named NNN_wnid_name, of superclasses that have enough of them."""
+    with open(hierarchy, encoding="utf-8") as file:
+        kinds = json.load(file)["super_classes"]
+    kind_of = {wnid: kind for kind, members in kinds.items() for wnid in members}
+    found = [(name, kind_of.get(name.split("_")[1])) for name in sorted(os.listdir(samples))]
+    counts = Counter(kind for _, kind in found if kind is not None)
+    path = os.path.join(work, "kinds.csv")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("path,label\n")
+        for name, kind in found:
+            if counts[kind] >= least:
+                file.write(f"{os.path.join(samples, name)},{kind}\n")
+    return path
+
+
+def measure_photos(options, folder: str, weights: str | None, work: str, what: str) -> None:
+    path = os.path.join(work, f"{what}.fstore")
     report = featstore.extract(
         folder,
         path,
@@ -107,7 +125,7 @@ def measure_photos(options, folder: str, weights: str | None, work: str) -> None
         ways.append(Way(name=f"{size}, two layers", spaces=spaces[2 * number : 2 * number + 2], head="rbf"))
     if len(sizes) > 1:
         ways.append(Way(name=f"{' + '.join(sizes)}, two layers each", spaces=spaces, head="rbf"))
-    measure(options, featstore.FeatureStore(path), ways, f"{os.path.basename(options.backbone)}, photos")
+    measure(options, featstore.FeatureStore(path), ways, f"{os.path.basename(options.backbone)}, {what}")
 
 
 def measure_digits(options, work: str) -> None:
@@ -167,8 +185,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 320, 448], help="pixels")
     parser.add_argument("--folds", type=int, default=5, help="inside each fold, to choose parameters by")
     parser.add_argument(
-        "--only", nargs="+", choices=("photos", "digits", "cost"), default=("photos", "digits", "cost")
+        "--kinds",
+        metavar="FILE",
+        help="iirc_imagenet_hierarchy_wnids.json of the PyPI package iirc: kinds of ImageNet's samples",
     )
+    parser.add_argument("--samples", metavar="FOLDER", help="of ImageNet; default: beside the checkout")
+    known = ("photos", "kinds", "digits", "cost")
+    parser.add_argument("--only", nargs="+", choices=known, default=known)
     parser.add_argument("--images", type=int, default=200, help="of which the cost is measured")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--work", metavar="FOLDER", help="where to extract to and keep it; default: nowhere")
@@ -182,7 +205,10 @@ def main() -> None:
         if folder is None:
             reporting.note("only the digits: photos need --photos and --weights")
         if "photos" in options.only and folder is not None:
-            measure_photos(options, folder, weights, work)
+            measure_photos(options, folder, weights, work, "photos")
+        samples = options.samples or photos.beside_checkout("imagenet_samples")
+        if "kinds" in options.only and options.kinds and samples:
+            measure_photos(options, list_kinds(options.kinds, samples, work), weights, work, "kinds")
         if "digits" in options.only:
             measure_digits(options, work)
         if "cost" in options.only and folder is not None:

@@ -34,6 +34,7 @@ class Peer:
 PEERS = (
     Peer("PyTorch, timm and DataLoader", "timm_loader.py", ("torch", "torchvision", "timm")),
     Peer("Hugging Face's pipeline", "transformers_pipeline.py", ("torch", "torchvision", "transformers")),
+    Peer("thingsvision", "thingsvision_extractor.py", ("thingsvision",)),
     Peer("Keras' data set and predict", "keras_predict.py", ("tensorflow-cpu", "pillow")),
 )
 
