@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.messages import count
+
 from .backbone_options import ImageSize
 from .finding import find_head, find_table, load_head, note_replaced, open_store
 from .option_groups import DATA, command, option_group
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["finetune"]
 
 _OF_CUTS = ("image_size", "preprocess", "alpha")
+
+# Of steps: below it, more epochs than the default gained more (benchmarks/README.md).
+_FEW_STEPS = 200
 
 # Of what is None where it is off: 0 turns it off.
 _SWITCHED = ("clip_norm", "ema")
@@ -229,6 +234,8 @@ def finetune(
         ctx = click.get_current_context()
         ctx.exit(ctx.obj.status or 130)
     _print_report(tuned, as_json=as_json)
+    if "epochs" not in training:
+        _note_few_steps(tuned.report)
 
 
 def _print_report(tuned: "Tuned", *, as_json: bool) -> None:
@@ -239,6 +246,18 @@ def _print_report(tuned: "Tuned", *, as_json: bool) -> None:
         return
     for line in report_text(tuned.report).splitlines():
         echo(line)
+
+
+def _note_few_steps(report: Mapping[str, Any]) -> None:
+    """Print a note where the default number of epochs is few steps."""
+    *_, last = report["epochs"]
+    if (n_epochs := last["epoch"]) and not report["stopped"]:
+        n_steps = n_epochs * (report["images"]["train"] // last["batch_size"])
+        if n_steps < _FEW_STEPS:
+            note(
+                f"{n_epochs} epochs of {count(report['images']['train'], 'image')} are {n_steps} steps; with "
+                "so few, more --epochs can gain more (see the page on fine-tuning)"
+            )
 
 
 def _print_cuts(backbone: str, options: dict[str, Any], *, as_json: bool) -> None:

@@ -172,3 +172,9 @@ def test_images_with_nothing_but_maps_have_no_features(here):
     spaces = [f"--space={name}" for name in names if name != maps]
     told = CliRunner().invoke(main, ["remove", *spaces])
     assert "will have no features" in told.stdout + told.stderr
+
+
+def test_few_steps_of_the_default_epochs_are_noted(here):
+    usual = ("logistic", "--from-layer", "block", "--engine", "keras")
+    assert "are 3 steps; with so few, more --epochs can gain more" in run(*usual).stderr
+    assert "steps" not in run(*usual, "--epochs", "3", "--force").stderr
