@@ -28,7 +28,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {"share": _share, "interval": _interval, "printable": printable}
     kind = "several_labels.js" if template == "labels" else "one_label.js"
-    style, script = _joined(_STYLES), _joined(("photos.js", kind, "tables.js", "map.js"))
+    style, script = _joined(_STYLES), _joined(("photos.js", kind, "tables.js", "map_painting.js", "map.js"))
     page = environment.get_template(f"{template}.html").render(
         **values | {"data": Markup(embedded_json(values["data"]))},
         style=Markup(style),

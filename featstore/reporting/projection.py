@@ -1,7 +1,9 @@
 """Two coordinates for each image: its features' principal components, or UMAP of them."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from featstore.backbones.keras.quiet import quiet_import
 
-__all__ = ["MAPS", "Projection", "project"]
+__all__ = ["MAPS", "Projection", "keep_compiled", "project"]
 
 MAPS = ("pca", "umap")
 
@@ -35,10 +37,12 @@ def project(X: Any, by: str = "pca") -> Projection:
 def _umap(X: Any) -> Projection:
     """Project by UMAP (McInnes, Healy & Melville, arXiv:1802.03426, 2018) of 50 principal components."""
     from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestNeighbors
 
     # It imports TensorFlow where that is installed.
     with quiet_import():
-        from umap import UMAP
+        from umap import UMAP, layouts, umap_
+    keep_compiled(layouts, umap_)
 
     n_rows, feature_dim = X.shape
     if n_rows <= _NEIGHBORS:
@@ -49,11 +53,23 @@ def _umap(X: Any) -> Projection:
     reduced = np.concatenate(
         [fitted.transform(_unit(X[start : start + _BLOCK_ROWS])) for start in range(0, n_rows, _BLOCK_ROWS)]
     )
+    distances, rows = NearestNeighbors(n_neighbors=_NEIGHBORS).fit(reduced).kneighbors(reduced)
     with warnings.catch_warnings():
         # A seed takes one core, of which it warns; and small or clustered data have several parts.
         warnings.simplefilter("ignore")
-        points = UMAP(n_neighbors=_NEIGHBORS, random_state=0, n_jobs=1).fit_transform(reduced)
+        made = UMAP(n_neighbors=_NEIGHBORS, random_state=0, n_jobs=1, precomputed_knn=(rows, distances, None))
+        points = made.fit_transform(reduced)
     return Projection(points=_spread(points), shares=None)
+
+
+def keep_compiled(*modules: ModuleType) -> None:
+    """Let Numba keep on disk what it compiles of modules."""
+    for module in modules:
+        for one in vars(module).values():
+            if hasattr(one, "enable_caching"):
+                # Where no folder can be written to, it is compiled each time.
+                with suppress(RuntimeError):
+                    one.enable_caching()
 
 
 def _unit(X: Any) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Run a server until it is stopped."""
 
 import contextlib
+import errno
 import ipaddress
 import os
 import re
@@ -63,6 +64,11 @@ def bound_socket(host: str, port: int, *, token: str | None) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_WAITING_CONNECTIONS)
     except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise ServingError(
+                f"cannot listen on {host}, port {port}: another program does; choose another --port, or "
+                "0 for any that is free"
+            ) from error
         raise ServingError(f"cannot listen on {host}, port {port}: {failure_reason(error)}") from error
 
 

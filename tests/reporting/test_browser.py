@@ -99,6 +99,71 @@ def test_the_map_shows_the_photo_under_the_pointer_and_those_in_the_lasso(page):
     assert len(page.find_elements("css selector", "#map-photos .photo")) == min(found, 48)
 
 
+def test_a_map_that_was_moved_is_the_one_that_would_be_painted(page):
+    script = """
+    const done = arguments[0];
+    const frames = (n, then) => (n ? requestAnimationFrame(() => frames(n - 1, then)) : then());
+    let n = 0;
+    const real = paintSheet;
+    paintSheet = (ratio) => { n++; real(ratio); };
+    fit();
+    frames(3, () => {
+      const found = { start: canvas.toDataURL() };
+      n = 0;
+      [view.x, view.y] = [view.x + 70, view.y - 40];
+      later();
+      frames(3, () => {
+        Object.assign(found, { moved: canvas.toDataURL(), paintings: n });
+        arrange();
+        frames(3, () => done({ ...found, fresh: canvas.toDataURL(), after: n }));
+      });
+    });"""
+    found = page.execute_async_script(script)
+    assert found["moved"] == found["fresh"] != found["start"]
+    assert (found["paintings"], found["after"]) == (0, 1)
+
+
+def test_a_map_that_is_zoomed_is_painted_when_it_rests(page):
+    script = """
+    const done = arguments[0];
+    const frames = (n, then) => (n ? requestAnimationFrame(() => frames(n - 1, then)) : then());
+    let n = 0;
+    const real = paintSheet;
+    paintSheet = (ratio) => { n++; real(ratio); };
+    zoom(1.5);
+    frames(2, () => {
+      const [stretched, during] = [canvas.toDataURL(), n];
+      const wait = () => {
+        if (!painted || painted.scale !== view.scale) { requestAnimationFrame(wait); return; }
+        const [rested, after] = [canvas.toDataURL(), n];
+        arrange();
+        frames(3, () => done({ during, after, stretched, rested, fresh: canvas.toDataURL() }));
+      };
+      wait();
+    });"""
+    found = page.execute_async_script(script)
+    assert (found["during"], found["after"]) == (0, 1)
+    assert found["rested"] == found["fresh"] != found["stretched"]
+
+
+def test_no_point_is_lacking_where_a_map_is_moved_far(page):
+    script = """
+    const done = arguments[0];
+    const frames = (n, then) => (n ? requestAnimationFrame(() => frames(n - 1, then)) : then());
+    zoom(4);
+    setTimeout(() => {
+      view.x += view.width * 0.9;
+      later();
+      frames(3, () => {
+        const moved = canvas.toDataURL();
+        arrange();
+        frames(3, () => done([moved, canvas.toDataURL()]));
+      });
+    }, 2 * REST_MS);"""
+    moved, fresh = page.execute_async_script(script)
+    assert moved == fresh
+
+
 def test_the_map_goes_by_keyboard_and_hides_what_its_legend_says(page, table):
     pressed(page, "\ue014", "#map-canvas")
     said = page.find_element("id", "map-said").get_attribute("textContent")

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -9,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ import featstore
 from fakes import CountingBackbone
 from featstore.duplicates.likeness import fit_likeness
 from featstore.errors import OutputError, ReportError
-from featstore.reporting.projection import project
+from featstore.reporting.projection import keep_compiled, project
 
 LABELS = ("<script>alert(1)</script>", "a & 'b' \"c\"", "plain")
 
@@ -299,6 +302,18 @@ def test_a_map_by_umap_puts_images_beside_those_that_are_like_them():
     assert np.array_equal(project(X.astype(np.float32), "umap").points, found.points)
     # Fewer than have neighbours enough.
     assert project(X[:5].astype(np.float32), "umap").shares is not None
+
+
+def test_what_numba_compiles_is_kept_on_disk_where_it_can_be(tmp_path, monkeypatch):
+    (tmp_path / "compiled_here.py").write_text("import numba\n\n@numba.njit\ndef add(x):\n    return x + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("compiled_here")
+    unwritable = types.SimpleNamespace(enable_caching=mock.Mock(side_effect=RuntimeError("no locator")))
+    module.another = unwritable
+    keep_compiled(module)
+    assert module.add(1) == 2
+    assert list(tmp_path.rglob("compiled_here.add-*.nbi"))
+    unwritable.enable_caching.assert_called_once_with()
 
 
 def test_a_map_by_umap_prints_nothing_of_what_it_imports():

@@ -81,7 +81,10 @@ def test_a_port_that_is_taken_is_named(photos, monkeypatch):
         number = taken.getsockname()[1]
         result = CliRunner().invoke(main, ["serve", "ridge", "--port", str(number)])
     assert result.exit_code == 1
-    assert f"cannot listen on 127.0.0.1, port {number}: address already in use" in result.stderr
+    assert result.stderr == (
+        f"Error: cannot listen on 127.0.0.1, port {number}: another program does; choose another --port, or 0 "
+        "for any that is free\n"
+    )
 
 
 def test_the_token_comes_from_the_environment_too(photos, monkeypatch):

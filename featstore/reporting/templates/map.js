@@ -45,6 +45,7 @@ function arrange() {
   groups = [...byColour].sort((a, b) => b[1].length - a[1].length).map(([group, list]) => ({ fill: fillOf(name, group), list }));
   here = -1;
   tip.hidden = true;
+  painted = null;
   later();
 }
 
@@ -91,79 +92,6 @@ const down = (at) => view.y + images.y[at] * view.scale;
 
 function later() {
   if (!waiting) waiting = requestAnimationFrame(draw);
-}
-
-// The pixels of a dot around its middle, how far each is covered, and how much of that is not the rim: 0 to 256.
-function dotPixels(radius, ratio) {
-  const inner = radius * ratio;
-  const outer = inner + (radius > 2.5 ? 0.8 * ratio : 0);
-  const reach = Math.ceil(outer);
-  const pixels = { reach, x: [], y: [], covered: [], filled: [] };
-  for (let y = -reach; y <= reach; y++) {
-    for (let x = -reach; x <= reach; x++) {
-      const distance = Math.hypot(x, y);
-      const covered = Math.min(1, outer + 0.5 - distance);
-      if (covered <= 0) continue;
-      pixels.x.push(x);
-      pixels.y.push(y);
-      pixels.covered.push(Math.round(256 * covered));
-      pixels.filled.push(outer > inner ? Math.round(256 * Math.max(0, Math.min(1, inner + 0.5 - distance))) : 256);
-    }
-  }
-  return pixels;
-}
-
-// A colour that CSS knows as a pixel, in the order of bytes that canvases have: red lowest.
-function pixelOf(fill, pen) {
-  pen.fillStyle = fill;
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(pen.fillStyle.slice(at, at + 2), 16));
-  return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
-}
-
-function mixed(above, below, share) {
-  if (!(below >>> 24)) return ((above & 0xffffff) | (Math.min(255, share) << 24)) >>> 0;
-  const odd = (((above & 0xff00ff) * share + (below & 0xff00ff) * (256 - share)) >>> 8) & 0xff00ff;
-  const even = (((above & 0xff00) * share + (below & 0xff00) * (256 - share)) >>> 8) & 0xff00;
-  return ((below & 0xff000000) | odd | even) >>> 0;
-}
-
-// Pixels are set one by one: that many copies of a picture take far longer where there is no graphics card.
-function paint(target, list, pixels, fill, rim, ratio) {
-  const { width, height } = target;
-  const words = new Uint32Array(target.data.buffer);
-  const { reach, x, y, covered, filled } = pixels;
-  const colours = Uint32Array.from(filled, (share) => (share >= 256 ? fill : mixed(fill, rim, share)));
-  const offsets = Int32Array.from(x, (dx, at) => y[at] * width + dx);
-  const [scaleX, scaleY, startX, startY] = [view.scale * view.stretch * ratio, view.scale * ratio, view.x * ratio, view.y * ratio];
-  for (let number = 0; number < list.length; number++) {
-    const left = Math.round(startX + images.x[list[number]] * scaleX);
-    const top = Math.round(startY + images.y[list[number]] * scaleY);
-    if (left < reach || top < reach || left >= width - reach || top >= height - reach) continue;
-    const middle = top * width + left;
-    for (let at = 0; at < offsets.length; at++) {
-      const place = middle + offsets[at];
-      words[place] = covered[at] >= 256 ? colours[at] : mixed(colours[at], words[place], covered[at]);
-    }
-  }
-}
-
-function dotRadius() {
-  const zoom = (view.scale * SIZE) / Math.min(view.width, view.height);
-  const base = Math.max(1.3, Math.min(5, 260 / Math.sqrt(shown.length + 1)));
-  return Math.min(9, base * Math.sqrt(Math.max(1, zoom)));
-}
-
-function draw() {
-  waiting = 0;
-  const ratio = window.devicePixelRatio || 1;
-  if (!canvas.width || !canvas.height) return;
-  const pen = canvas.getContext("2d");
-  const target = pen.createImageData(canvas.width, canvas.height);
-  const pixels = dotPixels(dotRadius(), ratio);
-  const rim = pixelOf(dark.matches ? "#1a1f26" : "#ffffff", pen);
-  for (const { fill, list } of groups) paint(target, list, pixels, pixelOf(fill, pen), rim, ratio);
-  pen.putImageData(target, 0, 0);
-  drawOver();
 }
 
 function drawOver() {
@@ -385,6 +313,7 @@ new ResizeObserver(() => {
     one.width = Math.round(view.width * ratio);
     one.height = Math.round(view.height * ratio);
   }
+  painted = null;
   fit();
 }).observe(frame);
 legend();

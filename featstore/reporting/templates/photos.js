@@ -110,7 +110,7 @@ const captions = {
     const one = outliers.get(at);
     return [
       element("b", { textContent: labelText(at) }),
-      element("span", { textContent: `similarity ${one.similarity.toFixed(2)} to ${printable(images.path[one.nearest])}` }),
+      element("span", { textContent: `similarity ${one.similarity.toFixed(2)} to ${labelText(one.nearest)}` }),
     ];
   },
 };

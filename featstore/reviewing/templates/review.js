@@ -63,7 +63,7 @@ function reasons(item) {
     unsure: item.kinds.includes("suspect") ? "The head itself is unsure" : `The head is unsure: ${item.suggested} ${percent(item.p)}${own}`,
     outlier: "Unlike all training images",
   };
-  return [...item.kinds.map((one) => says[one]), ...(item.split ? [`In ${item.split}`] : [])];
+  return [...item.kinds.map((one) => says[one]), ...(item.split ? [`Split: ${item.split}`] : [])];
 }
 
 function told({ decision, new: label }) {
