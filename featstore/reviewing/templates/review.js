@@ -117,7 +117,7 @@ function show() {
     for (const next of shown.slice(place + 1, place + 1 + AHEAD)) photo(next.hash);
   });
   if (!other) return;
-  byId("other-says").textContent = `${other.label || "no label"}${other.similarity === null ? "" : `, similarity ${other.similarity.toFixed(2)}`}: ${other.path}`;
+  byId("other-says").textContent = `The other image: ${other.label || "no label"}${other.similarity === null ? "" : `, similarity ${other.similarity.toFixed(2)}`}: ${other.path}`;
   byId("other-picture").replaceChildren();
   picture(other.hash, `The other image, ${other.label ? `labelled ${other.label}` : "without label"}`).then((image) => {
     if (here() === item) byId("other-picture").replaceChildren(image);
