@@ -1,6 +1,7 @@
 """What the library changes in the process it changes for itself, and puts back however uses overlap."""
 
 import contextlib
+import gc
 import logging
 import os
 import subprocess
@@ -49,6 +50,13 @@ def test_overlapping_imports_leave_the_error_stream_as_it_was():
     before = stream()
     overlapping(quiet_import)
     assert stream() == before
+
+
+def test_imports_search_for_garbage_less_often_and_leave_the_rest_as_it_was():
+    before = gc.get_threshold()
+    with quiet_import():
+        assert gc.get_threshold() == (100_000, *before[1:])
+    assert gc.get_threshold() == before
 
 
 def test_overlapping_fits_leave_the_warnings_as_they_were():
