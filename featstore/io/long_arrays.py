@@ -123,7 +123,13 @@ def long_sorted(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     if numbers.nbytes <= _MAX_BYTES:
         numbers.sort()
         return numbers
-    rows, buckets = in_buckets(lambda: (numbers[block] for block in blocks_of(len(numbers))), 8, _TOP_BYTE)
+
+    def blocks() -> Iterator[NDArray[np.uint64]]:
+        for block in blocks_of(len(numbers)):
+            yield numbers[block]
+            forget_pages(numbers)
+
+    rows, buckets = in_buckets(blocks, 8, _TOP_BYTE)
     ordered = rows.view(np.uint64)[:, 0]
     for bucket in buckets:
         ordered[bucket].sort()

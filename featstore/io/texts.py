@@ -37,9 +37,15 @@ class Texts(Sequence[str | None]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, str):
             return NotImplemented
-        return len(self) == len(other) and all(
-            self[block] == tuple(other[block]) for block in blocks_of(len(self), _BLOCK_ROWS)
-        )
+        if len(self) != len(other):
+            return False
+        for block in blocks_of(len(self), _BLOCK_ROWS):
+            if self[block] != tuple(other[block]):
+                return False
+            for texts in (self, other):
+                if isinstance(texts, Texts):
+                    texts.forget_pages()
+        return True
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -120,6 +126,14 @@ class CodedTexts(Texts):
         self._codes_of: dict[str | None, int] = {None: 0, "": 0}
         self._codes = LongArray(np.int32)
         self.extend(texts)
+
+    @classmethod
+    def without_any(cls, n_rows: int) -> "CodedTexts":
+        """Return a column of so many None."""
+        column = cls()
+        for block in blocks_of(n_rows):
+            column._codes.extend(np.zeros(block.stop - block.start, np.int32))
+        return column
 
     def __len__(self) -> int:
         return len(self._codes)

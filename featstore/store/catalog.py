@@ -86,7 +86,7 @@ class Catalog:
             encoded_text(getattr(self, field), field)
         n_images = len(self.paths)
         if not len(self.near_groups):
-            object.__setattr__(self, "near_groups", (None,) * n_images)
+            object.__setattr__(self, "near_groups", CodedTexts.without_any(n_images))
         for field in (TEXTS | OPTIONAL_TEXTS).values():
             values = getattr(self, field)
             if not isinstance(values, Texts):
@@ -106,14 +106,14 @@ class Catalog:
             )
         for field, kind in (NUMBERS | OPTIONAL_NUMBERS).values():
             given = getattr(self, field)
-            column = _own(np.full(n_images, -1) if given is None else given, np.dtype(kind))
+            column = _own(_filled(n_images, -1, kind) if given is None else given, np.dtype(kind))
             wanted = (n_images, HASH_BYTES) if field == "content_hash" else (n_images,)
             if column.shape != wanted:
                 raise StoreError(f"{field} must have the shape {wanted}; found {column.shape}")
             object.__setattr__(self, field, column)
         for field in OPTIONAL_FLOATS.values():
             given = getattr(self, field)
-            numbers = _own(np.full(n_images, np.nan) if given is None else given, np.dtype(np.float64))
+            numbers = _own(_filled(n_images, np.nan, "f8") if given is None else given, np.dtype(np.float64))
             if numbers.shape != (n_images,) or not are_all(numbers, lambda some: ~np.isinf(some)):
                 raise StoreError(f"{field} must be finite numbers of shape ({n_images},), or NaN for none")
             object.__setattr__(self, field, numbers)
@@ -200,6 +200,15 @@ def _first_without(paths: Sequence[str | None]) -> int | None:
         empty = (block.start + np.flatnonzero(paths.lengths(block) == 0) for block in blocks_of(len(paths)))
         return next((int(rows[0]) for rows in empty if len(rows)), None)
     return paths.index(None) if None in paths else None
+
+
+def _filled(n_rows: int, value: float, kind: str) -> NDArray[Any]:
+    """Return a read-only column of one number."""
+    column = long_zeros(n_rows, (), kind)
+    for block in blocks_of(n_rows):
+        column[block] = value
+        forget_pages(column)
+    return as_read_only(column)
 
 
 def _own(given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:

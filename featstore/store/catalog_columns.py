@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.io.frame import is_frame_whole, locate_frame
 from featstore.io.hdf5 import FILE_TYPES, open_dataset, open_hdf5, read_attribute
-from featstore.io.long_arrays import LongArray
+from featstore.io.long_arrays import LongArray, blocks_of
 from featstore.io.manifest import check_version
 from featstore.io.texts import CodedTexts, PlainTexts, Texts
 from featstore.store.catalog import MAX_TEXT_BYTES
@@ -41,6 +41,8 @@ _MIN_EXPANDED_BYTES = 2**30
 # And what its texts may take in memory, without the padding: paths with much in common compress well.
 _MAX_TEXT_EXPANSION = 64
 _MIN_TEXTS_BYTES = 2**26
+# A chunk of short texts has a million of them.
+_TEXTS_AT_ONCE = 2**16
 _MOSTLY_DIFFERENT = ("path", "group")
 
 
@@ -133,14 +135,17 @@ class CatalogColumns:
             raise ValueError(f"/{name} has texts of {kind.get_size():,} bytes")
         seen: set[bytes] = set()
         for block in self._blocks(dataset, name, np.dtype(f"S{kind.get_size()}")):
-            listed = block.tolist()
-            new = listed if name in _MOSTLY_DIFFERENT else set(listed) - seen
-            self._bytes_left -= sum(map(len, new))
-            if self._bytes_left < 0:
-                raise ValueError(f"/{name} unpacks to far more than the file's {self._file_bytes:,} bytes")
-            if name not in _MOSTLY_DIFFERENT:
-                seen.update(new)
-            yield listed
+            for part in blocks_of(len(block), _TEXTS_AT_ONCE):
+                listed = block[part].tolist()
+                new = listed if name in _MOSTLY_DIFFERENT else set(listed) - seen
+                self._bytes_left -= sum(map(len, new))
+                if self._bytes_left < 0:
+                    raise ValueError(
+                        f"/{name} unpacks to far more than the file's {self._file_bytes:,} bytes"
+                    )
+                if name not in _MOSTLY_DIFFERENT:
+                    seen.update(new)
+                yield listed
 
     def _blocks(self, dataset: Any, name: str, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
         """Read a column chunk by chunk after checking its unpacked size."""

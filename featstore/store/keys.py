@@ -149,7 +149,7 @@ class KeyIndex:
         queries = np.sort(_keys(hashes, views) | np.arange(len(hashes), dtype=np.uint64))
         for start in range(0, len(queries), _BLOCK_ROWS):
             self._find_block(queries[start : start + _BLOCK_ROWS], hashes, views, rows)
-        self._forget_pages()
+            self._forget_pages()
         return rows
 
     def _find_block(

@@ -77,7 +77,31 @@ def digest(hashes):
     assert len(digest_of_catalog(catalog)) == 64
 
 
-@pytest.mark.parametrize("use", [count_repeated_keys, find_what_filters_share, find_paths, digest])
+def compare_catalogs(hashes):
+    """Without what a catalog may lack."""
+    plain, coded = PlainTexts(), CodedTexts.without_any(N_ROWS)
+    for block in long_arrays.blocks_of(N_ROWS):
+        plain.extend([b"a.jpg"] * (block.stop - block.start))
+    stamps = as_read_only(long_zeros(N_ROWS, (), np.int64))
+    catalogs = [
+        Catalog(
+            name="many",
+            root="/",
+            location="/",
+            paths=plain,
+            content_hash=hashes,
+            **dict.fromkeys(("labels", "groups", "splits", "reasons"), coded),
+            **dict.fromkeys(("sizes", "mtimes_ns"), stamps),
+        )
+        for _ in range(2)
+    ]
+    assert catalogs[0].near_groups.distinct() == {None}
+    assert catalogs[0].equals(catalogs[1])
+
+
+@pytest.mark.parametrize(
+    "use", [compare_catalogs, count_repeated_keys, digest, find_paths, find_what_filters_share]
+)
 def test_memory_does_not_grow_with_rows(hashes, use):
     tracemalloc.start()
     try:
