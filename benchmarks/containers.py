@@ -24,7 +24,7 @@ from featstore.images.decode import decode_image
 from featstore.images.reading import read_image
 from featstore.images.sources.containers import parquet, tar, tfrecord
 from featstore.images.sources.containers import zip as zips
-from featstore.io.tfrecord import encode_example, write_record
+from featstore.io.archives.tfrecord import encode_example, write_record
 
 
 def write_tar(paths: list[str], folder: str, target: str) -> None:

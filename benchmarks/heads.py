@@ -19,7 +19,7 @@ import reporting
 import featstore
 from featstore.backbones import BackboneSpec
 from featstore.stats.intervals import wilson_interval
-from featstore.store.catalog import Catalog
+from featstore.store.catalogs.catalog import Catalog
 
 _CHILD = "--child"
 _WAYS = {

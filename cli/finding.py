@@ -13,7 +13,7 @@ from featstore import FeatstoreError
 from featstore.messages import listed, printable
 
 from .image_paths import STDIN
-from .options import trusted_types, wanted_corrections, wants_verified_reads
+from .options.shared import trusted_types, wanted_corrections, wants_verified_reads
 from .printing import accuracy_text, corrections_text, note, share, short_path
 
 if TYPE_CHECKING:

@@ -9,37 +9,37 @@ import click
 from featstore import FeatstoreError
 from featstore.messages import printable
 
-from .caching import cache
-from .choosing import next_
-from .comparing import compare
-from .completing import completion
-from .demo import demo
-from .diffing import diff
-from .duplicates import duplicates
-from .evaluating import evaluate
-from .exporting import export
-from .extending import extend
-from .extracting import collect, extract
-from .finetuning import finetune
-from .fitting import fit, heads
-from .forgetting import forget
-from .head_classes import head
-from .importing import import_head
+from .commands.backbones import backbones
+from .commands.cache import cache
+from .commands.compare import compare
+from .commands.completion import completion
+from .commands.curve import curve
+from .commands.demo import demo
+from .commands.diff import diff
+from .commands.duplicates import duplicates
+from .commands.evaluate import evaluate
+from .commands.export import export
+from .commands.extend import extend
+from .commands.extract import collect, extract
+from .commands.finetune import finetune
+from .commands.fit import fit, heads
+from .commands.forget import forget
+from .commands.head import head
+from .commands.import_head import import_head
+from .commands.maintenance import compact, info, merge, pack, verify
+from .commands.next import next_
+from .commands.predict import predict
+from .commands.projector import projector
+from .commands.remove import remove
+from .commands.report import report
+from .commands.review import review
+from .commands.serve import serve
+from .commands.similar import centres, similar
+from .commands.suspects import suspects
+from .commands.views import views
 from .interruption import stoppable
-from .learning_curves import curve
-from .listing_backbones import backbones
-from .maintenance import compact, info, merge, pack, verify
-from .predicting import predict
 from .printing import show_warnings
-from .projecting import projector
-from .removing import remove
-from .reporting import report
 from .retrain_hints import hint_for_command, hint_for_option
-from .reviewing import review
-from .searching import centres, similar
-from .serving import serve
-from .showing_views import views
-from .suspects import suspects
 
 __all__ = ["main"]
 

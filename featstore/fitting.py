@@ -11,7 +11,7 @@ from featstore.heads.head import Head
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["fit"]
 

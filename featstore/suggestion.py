@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featstore.backbones import Backbone, known_backbones, load_backbone
-from featstore.backbones.speeds import remember_speed
+from featstore.backbones.caches.speeds import remember_speed
 from featstore.errors import BackboneError, FeatstoreError, SourceError, first_line
 from featstore.extraction import extract
 from featstore.images import decode_image, open_source

@@ -18,7 +18,7 @@ from featstore.flow.extraction import ExtractionInterrupted
 from featstore.images import formats
 from featstore.images.photo import Photo
 from featstore.io.stamps import FileStamp
-from featstore.store.catalog_file import read_catalog, write_catalog
+from featstore.store.catalogs.file import read_catalog, write_catalog
 
 OLD_NS = 1_600_000_000 * 10**9
 FINE_NS = 1_600_000_000_123_456_789

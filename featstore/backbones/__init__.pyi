@@ -1,6 +1,7 @@
 from .backbone import Backbone as Backbone
-from .cache_listing import cache_contents as cache_contents
-from .cache_listing import clear_cache as clear_cache
+from .caches.listing import cache_contents as cache_contents
+from .caches.listing import clear_cache as clear_cache
+from .caches.speeds import measured_speeds as measured_speeds
 from .graphs.preprocessor import read_preprocessor as read_preprocessor
 from .known import BackboneInfo as BackboneInfo
 from .known import find_backbone as find_backbone
@@ -10,4 +11,3 @@ from .loading import load_backbone as load_backbone
 from .spec import BackboneSpec as BackboneSpec
 from .spec import JoinedSpec as JoinedSpec
 from .spec import spec_from_dict as spec_from_dict
-from .speeds import measured_speeds as measured_speeds

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.compiling import ConversionError, compile_engine, converted_network, runs_on_openvino
-from featstore.backbones.devices import preferred_batch_size
+from featstore.backbones.engines.compiling import (
+    ConversionError,
+    compile_engine,
+    converted_network,
+    runs_on_openvino,
+)
+from featstore.backbones.engines.devices import preferred_batch_size
+from featstore.backbones.engines.openvino import Engine
 from featstore.backbones.graphs.formats import GRAPH_WORDS
-from featstore.backbones.openvino_engine import Engine
 from featstore.backbones.request import NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError
 from featstore.version import __version__
 
 if TYPE_CHECKING:
-    from featstore.backbones.cache import ConvertedNetwork
+    from featstore.backbones.caches.cache import ConvertedNetwork
     from featstore.backbones.keras.classifier import Classifier
     from featstore.backbones.keras.models import BuiltNetwork
     from featstore.backbones.keras.tunable import TunableNetwork

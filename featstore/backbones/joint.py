@@ -12,16 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.backbones.backbone import Backbone
-from featstore.backbones.compiling import ConversionError, compile_engine, converted_network, runs_on_openvino
+from featstore.backbones.engines.compiling import (
+    ConversionError,
+    compile_engine,
+    converted_network,
+    runs_on_openvino,
+)
 from featstore.backbones.graphs.networks import OnnxNetwork, onnx_network
 from featstore.backbones.request import NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.errors import BackboneError, first_line
 
 if TYPE_CHECKING:
-    from featstore.backbones.cache import ConvertedNetwork
+    from featstore.backbones.caches.cache import ConvertedNetwork
+    from featstore.backbones.engines.openvino import Engine
     from featstore.backbones.keras.models import BuiltNetwork
-    from featstore.backbones.openvino_engine import Engine
 
 __all__ = ["JointBackbone", "joint_backbones"]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from featstore.backbones.compiling import check_devices, converted_before
-from featstore.backbones.facts import network_facts
+from featstore.backbones.caches.facts import network_facts
+from featstore.backbones.engines.compiling import check_devices, converted_before
+from featstore.backbones.engines.openvino import ENGINES
 from featstore.backbones.graphs.preprocessor import StatedPreprocessing, read_preprocessor
 from featstore.backbones.keras.live_models import is_keras_model, keep_model
 from featstore.backbones.known import known_backbones
-from featstore.backbones.openvino_engine import ENGINES
 from featstore.backbones.pixel_scaling import settle_scaling
 from featstore.backbones.request import NetworkRequest, request_network, weights_mismatch
 from featstore.backbones.spec import BackboneSpec

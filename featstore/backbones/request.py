@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from featstore.backbones.foreign_classes import HUB_PREFIX
+from featstore.backbones.files.foreign_classes import HUB_PREFIX
+from featstore.backbones.files.keras2 import HDF5_ENDINGS, describe_folder
+from featstore.backbones.files.paths import check_model_path
+from featstore.backbones.files.presets import PresetFolder, find_preset
 from featstore.backbones.graphs.formats import GRAPH_KINDS, GRAPH_WORDS, GraphFile, find_graph
-from featstore.backbones.keras2 import HDF5_ENDINGS, describe_folder
 from featstore.backbones.known import find_backbone, known_backbones
-from featstore.backbones.model_paths import check_model_path
 from featstore.backbones.pixel_scaling import PixelScaling
-from featstore.backbones.presets import PresetFolder, find_preset
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, FingerprintMismatchError
 

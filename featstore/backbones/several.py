@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featstore.backbones.backbone import Backbone
-from featstore.backbones.facts import rich_layer
+from featstore.backbones.caches.facts import rich_layer
 from featstore.backbones.loading import load_backbone
 from featstore.errors import BackboneError
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.files.paths import check_model_path
 from featstore.backbones.graphs.asking import ask_child
 from featstore.backbones.graphs.formats import GRAPH_WORDS, find_graph
-from featstore.backbones.model_paths import check_model_path
 from featstore.errors import BackboneError
 from featstore.extras import check_extra
 

@@ -14,7 +14,7 @@ from featstore.cluster.ray_connection import check_ray, connected
 from featstore.errors import ExtractionError, first_line
 from featstore.flow.sealing import SHARD_BYTES
 from featstore.flow.shard import Shard, ShardJob, ShardResult
-from featstore.store.keys import HASH_BYTES
+from featstore.store.segments.keys import HASH_BYTES
 
 __all__ = ["RayExecutor"]
 

@@ -12,7 +12,7 @@ import ray
 from featstore.backbones.joint import JointBackbone, joint_backbones
 from featstore.flow.shard import ShardJob, ShardResult, run_shard
 from featstore.images.sources.records import ImageRecord
-from featstore.store.keys import ContentFilter
+from featstore.store.segments.keys import ContentFilter
 
 __all__ = ["SentJob", "extract_shard", "send"]
 

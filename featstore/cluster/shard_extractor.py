@@ -14,14 +14,14 @@ from featstore.errors import SourceError
 from featstore.flow.ledger import Ledger
 from featstore.flow.sealing import Sealer
 from featstore.flow.shard import Shard, ShardJob, run_shard
-from featstore.images.sources.listed_files import ListedFiles
+from featstore.images.sources.lists.listed_files import ListedFiles
 from featstore.images.sources.objects import with_stamps
 from featstore.images.sources.records import ImageRecord, Records, Source
 from featstore.images.views import checked_n_views
 from featstore.io.urls import is_url
 from featstore.store import FeatureStore
-from featstore.store.catalog import checked_name
-from featstore.store.keys import ContentFilter
+from featstore.store.catalogs.catalog import checked_name
+from featstore.store.segments.keys import ContentFilter
 from featstore.store.shard_reports import write_report
 
 if TYPE_CHECKING:

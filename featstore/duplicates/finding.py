@@ -14,7 +14,7 @@ from featstore.notebook_table import html_table
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = [
     "THRESHOLD",

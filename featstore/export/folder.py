@@ -5,8 +5,8 @@ import os
 from featstore.errors import ExportError
 from featstore.export.card import CARD, LABELS, PHOTO
 from featstore.export.description import DESCRIPTION, read_description
+from featstore.io.hdf5.raw import refusal
 from featstore.io.new_folder import files_below
-from featstore.io.raw import refusal
 
 __all__ = ["check_place", "write_text"]
 

@@ -14,7 +14,7 @@ from featstore.images.reading import read_image
 
 if TYPE_CHECKING:
     from featstore.splits import SplitRule
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Photo", "choose", "read_photos"]
 

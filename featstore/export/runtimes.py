@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.cache import ConvertedNetwork
+from featstore.backbones.caches.cache import ConvertedNetwork
+from featstore.backbones.engines.openvino import OpenVINOEngine
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.openvino_engine import OpenVINOEngine
 from featstore.errors import ExportError, FeatstoreError, MissingExtraError, last_line
 from featstore.images.reading import default_workers
 

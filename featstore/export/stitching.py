@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from featstore.backbones.engines.openvino import import_openvino, openvino_core
 from featstore.backbones.keras.openvino_export import export_openvino
-from featstore.backbones.openvino_engine import import_openvino, openvino_core
 from featstore.errors import ExportError
 
 __all__ = ["StitchedModel", "stitch"]

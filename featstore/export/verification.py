@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.devices import gpu_in_sight
+from featstore.backbones.engines.devices import gpu_in_sight
 from featstore.errors import VerificationError
 from featstore.export.photos import choose, read_photos
 from featstore.export.runtimes import open_encoded
@@ -16,7 +16,7 @@ from featstore.heads.multilabel.scores import score_values
 if TYPE_CHECKING:
     from featstore.export.exported import ExportedModel
     from featstore.heads import AnyHead
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["check_tolerance", "compare", "verify"]
 

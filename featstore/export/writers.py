@@ -15,7 +15,7 @@ from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import ExportError, FeatstoreError, MissingExtraError, first_line
 from featstore.export.description import RUNTIMES
 from featstore.export.runtimes import INPUT, OUTPUT, VALUES
-from featstore.io.archive import allow_any_clock, member_info
+from featstore.io.archives.safe_zip import allow_any_clock, member_info
 from featstore.process import Shared, logging_from, root_logger_kept, warnings_to
 
 with quiet_import():
@@ -171,8 +171,8 @@ def _without_constants(layer: Any) -> Any:
 
 
 def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> None:
+    from featstore.backbones.engines.openvino import openvino_core
     from featstore.backbones.keras.openvino_export import export_openvino
-    from featstore.backbones.openvino_engine import openvino_core
     from featstore.export.stitching import StitchedModel, stitch
 
     if isinstance(model, StitchedModel):
@@ -192,7 +192,7 @@ def _write_openvino(model: Any, path: str, essentials: Mapping[str, Any]) -> Non
 
 
 def _serialize(result: Any, parameter: Any, path: str, essentials: Mapping[str, Any]) -> None:
-    from featstore.backbones.openvino_engine import import_openvino
+    from featstore.backbones.engines.openvino import import_openvino
 
     openvino = import_openvino()
     parameter.output(0).set_names({INPUT})

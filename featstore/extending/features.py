@@ -9,7 +9,7 @@ from featstore.errors import HeadError
 from featstore.heads.head import Head
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["columns_of"]
 

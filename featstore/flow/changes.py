@@ -16,8 +16,8 @@ from featstore.io.texts import CodedTexts, distinct_texts
 from featstore.io.urls import is_url
 from featstore.label_sets import split_labels
 from featstore.store import Catalog, FeatureStore
-from featstore.store.keys import ContentFilter
-from featstore.store.moved_catalogs import is_left_behind
+from featstore.store.catalogs.moved import is_left_behind
+from featstore.store.segments.keys import ContentFilter
 
 __all__ = [
     "SourceChanges",

@@ -19,14 +19,14 @@ from featstore.flow.ledger import Ledger
 from featstore.flow.sealing import JointSealer, close_all, in_all_spaces, store_features, uninterrupted
 from featstore.flow.shard import Executor, ShardJob
 from featstore.flow.shard_choice import ShardChoice
-from featstore.images.sources.label_doubts import label_doubts, separator_doubts
+from featstore.images.sources.lists.label_doubts import label_doubts, separator_doubts
 from featstore.images.sources.opening import Source, open_source
 from featstore.images.views import checked_n_views
 from featstore.io.json_values import json_values
 from featstore.io.urls import is_url
 from featstore.store import Catalog, Corrections, FeatureStore
-from featstore.store.catalog import checked_name
-from featstore.store.keys import ContentFilter
+from featstore.store.catalogs.catalog import checked_name
+from featstore.store.segments.keys import ContentFilter
 from featstore.store.shard_reports import read_report, write_report
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from featstore.io.stamps import UNKNOWN
 from featstore.io.texts import CodedTexts, PathIndex, PlainTexts
 from featstore.messages import printable
 from featstore.store import Catalog, Corrections, FeatureStore, correct_catalog, is_correction
-from featstore.store.correcting import check_one_label
-from featstore.store.keys import HASH_BYTES
+from featstore.store.corrections.correcting import check_one_label
+from featstore.store.segments.keys import HASH_BYTES
 
 __all__ = ["Ledger"]
 

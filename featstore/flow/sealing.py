@@ -17,7 +17,7 @@ from featstore.errors import DamagedError, StoreError
 from featstore.flow.loading import ItemT
 from featstore.flow.stream import Group, Pass, stream_images
 from featstore.store import FeatureStore, Space
-from featstore.store.keys import HASH_BYTES, ContentFilter
+from featstore.store.segments.keys import HASH_BYTES, ContentFilter
 
 __all__ = [
     "SEAL_BYTES",

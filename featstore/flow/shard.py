@@ -19,7 +19,7 @@ from featstore.flow.sealing import JointSealer, close_all, store_features, unint
 from featstore.images.sources.records import ImageRecord
 from featstore.io.urls import is_url
 from featstore.store import FeatureStore
-from featstore.store.keys import HASH_BYTES, ContentFilter
+from featstore.store.segments.keys import HASH_BYTES, ContentFilter
 
 __all__ = ["Executor", "Shard", "ShardJob", "ShardResult", "run_shard"]
 

@@ -16,7 +16,7 @@ from featstore.flow.loading import load_images
 from featstore.images.sources.opening import open_source
 from featstore.io.json_values import json_values
 from featstore.store import Catalog, Corrections, FeatureStore, correct_catalog, read_corrections
-from featstore.store.columns import number_texts
+from featstore.store.tables.columns import number_texts
 
 __all__ = ["SourceDiff", "diff"]
 

@@ -16,7 +16,7 @@ from featstore.flow.sealing import Sealer, store_features, uninterrupted
 from featstore.flow.stream import Group, Pass, stream_images
 from featstore.images.in_memory import GivenImage, is_one_image
 from featstore.store import FeatureStore
-from featstore.store.keys import HASH_BYTES
+from featstore.store.segments.keys import HASH_BYTES
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

@@ -21,7 +21,7 @@ from featstore.io.storage.opening import absolute_place
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Head"]
 

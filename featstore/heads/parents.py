@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from featstore.class_names import normalised_name
 from featstore.errors import HeadError
 from featstore.heads.hierarchy import Hierarchy
-from featstore.images.sources.column_names import LABEL_WORDS
-from featstore.images.sources.text_files import open_text
+from featstore.images.sources.lists.column_names import LABEL_WORDS
+from featstore.images.sources.lists.text_files import open_text
 from featstore.messages import listed
 
 __all__ = ["class_parents"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from featstore.errors import FormatVersionError
-from featstore.io.raw import damaged
+from featstore.io.hdf5.raw import damaged
 
 __all__ = ["check_version", "has_checksum", "refuse_newer", "with_checksum"]
 

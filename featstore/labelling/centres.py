@@ -8,7 +8,7 @@ import numpy as np
 
 from featstore.errors import SearchError
 from featstore.labelling.directions import direction_blocks
-from featstore.store.neighbors import unit_vectors
+from featstore.store.tables.neighbors import unit_vectors
 
 if TYPE_CHECKING:
     from featstore.store import FeatureTable

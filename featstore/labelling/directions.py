@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.store.neighbors import unit_vectors
+from featstore.store.tables.neighbors import unit_vectors
 
 if TYPE_CHECKING:
     from featstore.store import FeatureTable

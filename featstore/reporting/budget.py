@@ -18,7 +18,7 @@ from featstore.reporting.records import MAX_GROUPS, MAX_MISTAKES, MAX_OUTLIERS, 
 from featstore.version import __version__
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["SECTIONS", "check_choices", "check_report_path", "shared_texts", "written"]
 

@@ -10,7 +10,7 @@ from featstore.heads.head import Head
 from featstore.heads.multilabel.head import MultiLabelHead
 from featstore.scoring.curves import LearningCurve
 from featstore.scoring.evaluation import Evaluation
-from featstore.scoring.label_curves import LabelCurve
+from featstore.scoring.multilabel.curves import LabelCurve
 from featstore.stats.intervals import wilson_interval
 
 __all__ = [

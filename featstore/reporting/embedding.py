@@ -13,7 +13,7 @@ from featstore.images.reading import default_workers, map_ahead
 from featstore.images.thumbnails import read_thumbnail, webp
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Thumbnails", "embed"]
 

@@ -13,7 +13,7 @@ from featstore.scoring.predictions import predict_images
 from featstore.scoring.suspects import Suspects, find_suspects
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["likely_suspects", "nearest_training", "predict_all"]
 

@@ -20,7 +20,7 @@ from featstore.scoring.suspects import Suspects
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Examples", "Findings", "alike", "find"]
 

@@ -12,12 +12,12 @@ from featstore.errors import HeadError, SplitError
 from featstore.heads.multilabel.head import MultiLabelHead
 from featstore.reporting.findings import alike
 from featstore.reporting.projection import Projection, project
-from featstore.scoring.label_evaluation import LabelEvaluation, evaluate_label_rows, label_rows_of_split
-from featstore.scoring.label_suspects import LabelSuspects, find_label_suspects
+from featstore.scoring.multilabel.evaluation import LabelEvaluation, evaluate_label_rows, label_rows_of_split
+from featstore.scoring.multilabel.suspects import LabelSuspects, find_label_suspects
 from featstore.scoring.predictions import label_probabilities
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["LabelExamples", "LabelFindings", "find_labels"]
 

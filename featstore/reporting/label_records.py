@@ -10,7 +10,7 @@ from featstore.reporting.label_findings import LabelFindings
 from featstore.reporting.records import MAX_MISTAKES, MAX_SUSPECTS, rows_of_lists, shared_data
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["label_page_data", "shown_label_rows"]
 

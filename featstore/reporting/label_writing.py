@@ -14,8 +14,8 @@ from featstore.reporting.label_records import label_page_data, shown_label_rows
 from featstore.reporting.page import render
 
 if TYPE_CHECKING:
-    from featstore.scoring.label_curves import LabelCurve
-    from featstore.store.table import FeatureTable
+    from featstore.scoring.multilabel.curves import LabelCurve
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["LabelReport", "report_labels"]
 

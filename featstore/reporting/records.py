@@ -12,7 +12,7 @@ from featstore.reporting.label_findings import LabelFindings
 from featstore.splits import SPLITS
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["page_data", "rows_of_lists", "shared_data", "shown_rows"]
 

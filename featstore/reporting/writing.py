@@ -21,7 +21,7 @@ from featstore.reporting.records import page_data, shown_rows
 
 if TYPE_CHECKING:
     from featstore.scoring.curves import LearningCurve
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Report", "report"]
 

@@ -16,7 +16,7 @@ from featstore.reporting.evidence import likely_suspects, nearest_training, pred
 from featstore.scoring.near_duplicates import cannot_compare
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["KINDS", "ReviewItem", "ReviewQueue", "review_queue"]
 

@@ -21,8 +21,8 @@ from featstore.store import (
     record_correction,
     undo_correction,
 )
-from featstore.store.corrections_file import check_corrections_path
-from featstore.store.table import FeatureTable
+from featstore.store.corrections.file import check_corrections_path
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["ReviewSession"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from featstore.io.json_values import json_values
-from featstore.scoring.figures import BLUE, error_lengths, new_figure
+from featstore.scoring.plotting.figures import BLUE, error_lengths, new_figure
 
 __all__ = ["BackboneTrial", "BackboneTrials", "plot_trials"]
 

@@ -21,7 +21,7 @@ from featstore.splits import SplitRule
 from featstore.stats.intervals import scored
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["HeadChoice", "choose_head"]
 

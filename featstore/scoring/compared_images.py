@@ -14,7 +14,7 @@ from featstore.heads.regression.head import RegressionHead
 from featstore.scoring.predictions import resampling_units
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["CommonImages", "find_common_images"]
 

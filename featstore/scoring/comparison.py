@@ -16,7 +16,7 @@ from featstore.scoring.predictions import check_labels_known, predict_images
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, scored
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Comparison", "compare", "compared_pair", "holm_adjusted", "mcnemar_exact", "sign_flip_test"]
 

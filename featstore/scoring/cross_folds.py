@@ -17,7 +17,7 @@ from featstore.splits import SplitRule
 from featstore.stats.metrics import log_loss
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["CrossFolds", "FoldPrediction", "FoldResults"]
 

@@ -24,7 +24,7 @@ from featstore.stats.intervals import percentile_interval
 from featstore.stats.power_law import fit_power_law
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = [
     "Shots",

@@ -27,7 +27,7 @@ from featstore.splits import SplitRule
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["DEFAULT_FRACTIONS", "LearningCurve", "learning_curve"]
 

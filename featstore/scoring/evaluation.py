@@ -36,7 +36,7 @@ from featstore.stats.metrics import (
 )
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = [
     "Evaluation",

@@ -11,10 +11,10 @@ from featstore.duplicates.finding import find_duplicates
 from featstore.scoring.near_duplicates import cannot_compare
 from featstore.splits import SplitRule
 from featstore.splits.keys import draws, label_key
-from featstore.store.grouping import join_groups
+from featstore.store.tables.grouping import join_groups
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["FoldGroups", "assign_folds", "find_fold_groups"]
 

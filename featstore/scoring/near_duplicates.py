@@ -12,7 +12,7 @@ from featstore.scoring.predictions import predict_images
 from featstore.stats.intervals import scored
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["cannot_compare", "leakage"]
 

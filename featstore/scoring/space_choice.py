@@ -17,10 +17,10 @@ from featstore.scoring.cross_folds import CrossFolds, FoldPrediction, FoldResult
 from featstore.splits import SplitRule
 from featstore.stats.intervals import scored
 from featstore.stats.metrics import log_losses
-from featstore.store.joining import of_spaces
+from featstore.store.tables.joining import of_spaces
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["SpaceChoice", "choose_spaces"]
 

@@ -13,7 +13,7 @@ from featstore.scoring.predictions import check_labels_known
 from featstore.splits import SPLITS
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["SplitImages", "images_of_split"]
 

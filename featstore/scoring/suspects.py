@@ -20,10 +20,10 @@ from featstore.io.json_values import json_values
 from featstore.notebook_table import html_table, percent
 from featstore.splits import HashKFold
 from featstore.stats.metrics import log_loss
-from featstore.store.grouping import join_groups
+from featstore.store.tables.grouping import join_groups
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Suspect", "Suspects", "find_suspects"]
 

@@ -18,7 +18,7 @@ from featstore.label_sets import split_labels
 from featstore.prediction import Predictor
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["ServedModel"]
 

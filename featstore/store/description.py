@@ -10,8 +10,8 @@ from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
 from featstore.io.atomic import failure_reason, write_text
+from featstore.io.hdf5.raw import damaged
 from featstore.io.manifest import check_version, has_checksum, with_checksum
-from featstore.io.raw import damaged
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
 

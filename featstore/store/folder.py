@@ -12,12 +12,12 @@ from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason
 from featstore.io.storage.access import Entry
 from featstore.io.storage.opening import absolute_place, file_exists, storage_of
 from featstore.io.urls import is_url
-from featstore.store.catalog import Catalog, checked_name
-from featstore.store.catalog_file import read_catalog, write_catalog
+from featstore.store.catalogs.catalog import Catalog, checked_name
+from featstore.store.catalogs.file import read_catalog, write_catalog
+from featstore.store.catalogs.moved import current_catalog
+from featstore.store.catalogs.updating import update_catalog
 from featstore.store.description import STORE_VERSION, read_json, write_json, write_space_description
-from featstore.store.moved_catalogs import current_catalog
 from featstore.store.space import Space
-from featstore.store.updating import update_catalog
 
 __all__ = ["DESCRIPTION", "FOLDERS", "SHARDS", "STORE_FORMAT", "StoreFolder", "describe"]
 

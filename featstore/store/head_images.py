@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import StoreError
-from featstore.io.archive import (
+from featstore.io.archives.safe_zip import (
     ARCHIVE_COMMENT,
     check_archive,
     check_contents,
@@ -20,7 +20,7 @@ from featstore.io.archive import (
     member_info,
     seal_archive,
 )
-from featstore.io.raw import damaged, open_raw, unreadable
+from featstore.io.hdf5.raw import damaged, open_raw, unreadable
 from featstore.io.storage.access import ChangedError
 from featstore.io.storage.opening import storage_of
 

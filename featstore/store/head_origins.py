@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from featstore.errors import StoreError
-from featstore.io.raw import open_raw
+from featstore.io.hdf5.raw import open_raw
 
 __all__ = ["HeadOrigin", "read_origin"]
 

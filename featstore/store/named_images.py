@@ -12,7 +12,7 @@ from featstore.images.reading import read_image
 from featstore.io.urls import is_url
 
 if TYPE_CHECKING:
-    from featstore.store.catalog import Catalog
+    from featstore.store.catalogs.catalog import Catalog
     from featstore.store.folder import StoreFolder
 
 __all__ = ["NamedImages", "named_images", "rows_at"]

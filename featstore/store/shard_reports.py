@@ -13,8 +13,8 @@ from featstore.errors import DamagedError, StoreError
 from featstore.io.atomic import failure_reason
 from featstore.io.storage.access import Entry
 from featstore.io.storage.opening import file_exists, storage_of
-from featstore.store.catalog import Catalog
-from featstore.store.catalog_file import read_catalog_as, write_catalog
+from featstore.store.catalogs.catalog import Catalog
+from featstore.store.catalogs.file import read_catalog_as, write_catalog
 from featstore.store.folder import SHARDS
 
 if TYPE_CHECKING:

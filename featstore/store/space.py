@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from featstore.errors import NotInStoreError, StoreError
 from featstore.io.atomic import failure_reason
-from featstore.io.raw import damaged
+from featstore.io.hdf5.raw import damaged
 from featstore.io.storage.opening import file_exists, storage_of
 from featstore.store.description import read_space_description
-from featstore.store.keys import HASH_BYTES, KeyIndex
-from featstore.store.retired import retired_names, retired_paths
-from featstore.store.segment import (
+from featstore.store.segments.headers import open_plain_segment
+from featstore.store.segments.keys import HASH_BYTES, KeyIndex
+from featstore.store.segments.maps import SegmentMaps
+from featstore.store.segments.retired import retired_names, retired_paths
+from featstore.store.segments.segment import (
     FILE_DTYPES,
     LATEST_NS,
     FeatureArray,
@@ -29,8 +31,6 @@ from featstore.store.segment import (
     row_checksums,
     segment_writer,
 )
-from featstore.store.segment_headers import open_plain_segment
-from featstore.store.segment_maps import SegmentMaps
 
 __all__ = ["Space", "segment_paths"]
 

@@ -8,17 +8,17 @@ from typing import Any, Literal
 from featstore.errors import NotInStoreError
 from featstore.io.storage.opening import absolute_place, file_exists
 from featstore.splits import SplitRule
-from featstore.store.catalog import Catalog
+from featstore.store.catalogs.catalog import Catalog
 from featstore.store.description import STORE_VERSION
 from featstore.store.folder import DESCRIPTION, STORE_FORMAT, describe
-from featstore.store.grouping import name_near_groups
-from featstore.store.joining import build_table
 from featstore.store.maintained import MaintainedStore
 from featstore.store.maintenance.merge import MergeReport, merge_stores
 from featstore.store.maintenance.repair import mend_description
 from featstore.store.packing.packing import pack_table
 from featstore.store.summary import describe_store
-from featstore.store.table import FeatureTable
+from featstore.store.tables.grouping import name_near_groups
+from featstore.store.tables.joining import build_table
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["FeatureStore"]
 

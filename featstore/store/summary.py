@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.class_names import normalised_name
-from featstore.io.raw import damaged
+from featstore.io.hdf5.raw import damaged
 from featstore.io.storage.opening import storage_of
 from featstore.label_sets import label_matrix
 from featstore.splits import PARTS, SPLITS, SplitRule, part_numbers
-from featstore.store.catalog import DIGEST
-from featstore.store.catalog_columns import open_columns
-from featstore.store.columns import number_texts
-from featstore.store.digests import digest_of_columns
+from featstore.store.catalogs.catalog import DIGEST
+from featstore.store.catalogs.columns import open_columns
+from featstore.store.catalogs.digests import digest_of_columns
 from featstore.store.head_origins import read_origin
+from featstore.store.tables.columns import number_texts
 
 if TYPE_CHECKING:
-    from featstore.store.catalog_columns import CatalogColumns
+    from featstore.store.catalogs.columns import CatalogColumns
     from featstore.store.folder import StoreFolder
     from featstore.store.space import Space
 

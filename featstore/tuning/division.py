@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from featstore.heads.forms.linear import LinearForm
     from featstore.heads.head import Head
     from featstore.splits import SplitRule
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Division", "class_weights", "divide", "image_weights"]
 

@@ -12,9 +12,9 @@ from featstore.errors import TuningError, ViewError
 from featstore.heads.head import Head
 from featstore.images.views import ViewRecipe, checked_n_views
 from featstore.io.outputs import check_outside_stores
-from featstore.scoring.tensorboard import check_tensorboard, write_scalars
+from featstore.scoring.plotting.tensorboard import check_tensorboard, write_scalars
 from featstore.store import FeatureStore
-from featstore.store.joining import store_folder
+from featstore.store.tables.joining import store_folder
 from featstore.tuning.cut_choice import choose_cut
 from featstore.tuning.division import class_weights, divide, image_weights
 from featstore.tuning.job import Job, open_inputs
@@ -24,7 +24,7 @@ from featstore.tuning.results import finish
 from featstore.tuning.training import StepProgress, train
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Tuned", "TuningInterrupted", "finetune"]
 

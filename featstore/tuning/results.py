@@ -18,7 +18,7 @@ from featstore.heads.seen import SeenImages
 from featstore.io.atomic import write_text
 from featstore.scoring.comparison import Comparison, compare
 from featstore.stats.intervals import scored
-from featstore.store.joining import in_other_space
+from featstore.store.tables.joining import in_other_space
 from featstore.tuning.inputs import StoredMaps
 from featstore.tuning.report import report_text
 

@@ -7,7 +7,8 @@ import json
 import os
 import zipfile
 
-from featstore.backbones import compiling, load_backbone
+from featstore.backbones import load_backbone
+from featstore.backbones.engines import compiling
 from featstore.hashing import fingerprint
 
 

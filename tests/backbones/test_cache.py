@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from featstore.backbones.cache import remember, remember_network
-from featstore.backbones.cache_listing import cache_contents, clear_cache
+from featstore.backbones.caches.cache import remember, remember_network
+from featstore.backbones.caches.listing import cache_contents, clear_cache
 from featstore.errors import StoreError
 
 

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from featstore.backbones import devices, load_backbone
+from featstore.backbones import load_backbone
+from featstore.backbones.engines import devices
 from featstore.errors import BackboneError
 
 

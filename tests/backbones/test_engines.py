@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from featstore.backbones import cache as memory
-from featstore.backbones import compiling, load_backbone
-from featstore.backbones import openvino_engine as engines
-from featstore.backbones.cache import has_room
+from featstore.backbones import load_backbone
+from featstore.backbones.caches import cache as memory
+from featstore.backbones.caches.cache import has_room
+from featstore.backbones.engines import compiling
+from featstore.backbones.engines import openvino as engines
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import BackboneError
 
@@ -216,7 +217,7 @@ def test_what_the_system_refuses_is_not_remembered_of_the_network(
 def test_a_full_cache_does_not_keep_the_network_from_being_converted(
     error, cache, tiny_keras_file, pixels, monkeypatch
 ):
-    from featstore.backbones import compiling
+    from featstore.backbones.engines import compiling
     from featstore.backbones.keras import models as keras_models
 
     export = keras_models.export_openvino
@@ -327,7 +328,7 @@ def test_the_old_word_for_keras_still_works():
 def test_openvino_is_imported_without_the_package_that_reports_it():
     code = """
 import sys
-from featstore.backbones.openvino_engine import import_openvino
+from featstore.backbones.engines.openvino import import_openvino
 import_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 import openvino_telemetry
@@ -340,8 +341,8 @@ def test_a_signal_is_handled_after_engines_have_come_and_gone(tmp_path):
     code = """
 import signal
 import numpy as np
-from featstore.backbones.cache import ConvertedNetwork
-from featstore.backbones.openvino_engine import OpenVINOEngine, import_openvino
+from featstore.backbones.caches.cache import ConvertedNetwork
+from featstore.backbones.engines.openvino import OpenVINOEngine, import_openvino
 
 openvino = import_openvino()
 from openvino import opset13

@@ -9,7 +9,7 @@ import pytest
 from featstore.backbones.keras.engine import KerasEngine
 from featstore.errors import BackboneError
 from featstore.store import FeatureStore
-from featstore.store.segment import read_description
+from featstore.store.segments.segment import read_description
 
 
 @pytest.fixture(scope="module")

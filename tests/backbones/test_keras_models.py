@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from featstore.backbones.facts import network_facts
+from featstore.backbones.caches.facts import network_facts
 from featstore.backbones.request import request_network
 from featstore.errors import BackboneError, UnknownBackboneError, WeightsError, WeightsUnavailableError
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featstore.backbones.cache import (
+from featstore.backbones.caches.cache import (
     file_digest,
     recall,
     recall_network,

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from featstore.backbones.facts import network_facts
+from featstore.backbones.caches.facts import network_facts
+from featstore.backbones.files.keras2 import modern
 from featstore.backbones.keras.models import build_network, forward_once
-from featstore.backbones.keras2 import modern
 from featstore.backbones.request import request_network
 from featstore.errors import BackboneError, WeightsError
 

@@ -7,7 +7,7 @@ import pytest
 
 from fakes import GAIN_LAYERS
 from featstore.backbones import load_backbone
-from featstore.backbones.own_code import code_digest
+from featstore.backbones.files.own_code import code_digest
 from featstore.errors import BackboneError
 
 

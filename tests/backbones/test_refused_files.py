@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-import featstore.io.raw
-from featstore.backbones import weights_files
-from featstore.backbones.keras2 import model_configuration
-from featstore.backbones.weights_files import (
+import featstore.io.hdf5.raw
+from featstore.backbones.files import weights as weights_files
+from featstore.backbones.files.keras2 import model_configuration
+from featstore.backbones.files.weights import (
     check_model_file,
     layer_sizes,
     read_layers,
@@ -20,7 +20,7 @@ from featstore.backbones.weights_files import (
     weights_kind,
 )
 from featstore.errors import BackboneError
-from featstore.io.raw import cannot_read, refusal
+from featstore.io.hdf5.raw import cannot_read, refusal
 
 
 def write_layers(path):
@@ -72,7 +72,7 @@ def reader(request, tmp_path):
 
 def refusing(patched, number, code):
     """Refuse the n-th read of any file, and return the list of reads."""
-    real, reads = featstore.io.raw._read_at, []
+    real, reads = featstore.io.hdf5.raw._read_at, []
 
     def read(*arguments):
         reads.append(arguments[-1])
@@ -80,7 +80,7 @@ def refusing(patched, number, code):
             raise OSError(code, os.strerror(code))
         return real(*arguments)
 
-    patched.setattr(featstore.io.raw, "_read_at", read)
+    patched.setattr(featstore.io.hdf5.raw, "_read_at", read)
     return reads
 
 
@@ -96,7 +96,7 @@ def test_a_read_that_is_refused_is_said_and_not_called_damage(reader, monkeypatc
             refusing(patched, number, code)
             with pytest.raises(BackboneError) as caught:
                 read(path)
-        reason = featstore.io.raw.failure_reason(OSError(code, os.strerror(code)))
+        reason = featstore.io.hdf5.raw.failure_reason(OSError(code, os.strerror(code)))
         assert str(caught.value) == f"cannot read {path}: {reason}", number
     read(path)
 
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_opened_is_not_called_damaged_or_missing(reader, m
             raise OSError(code, os.strerror(code), path)
         return real(name, *arguments, **options)
 
-    monkeypatch.setattr(featstore.io.raw.os, "open", refuse)
+    monkeypatch.setattr(featstore.io.hdf5.raw.os, "open", refuse)
     with pytest.raises(BackboneError, match=f"^cannot read {path}: [a-z/]+ "):
         read(path)
 

@@ -284,9 +284,10 @@ def test_importing_the_module_and_reading_its_constants_leaves_keras_out():
 
 
 def test_the_network_that_comes_converted_is_the_one_that_keras_builds(cache, tmp_path):
-    from featstore.backbones import compiling, load_backbone
+    from featstore.backbones import load_backbone
+    from featstore.backbones.engines import compiling
+    from featstore.backbones.engines.openvino import OpenVINOEngine
     from featstore.backbones.keras.models import build_network, forward_once
-    from featstore.backbones.openvino_engine import OpenVINOEngine
     from featstore.backbones.request import request_network
 
     network = compiling._packaged(compiling._network_key(load_backbone("scattering").spec))

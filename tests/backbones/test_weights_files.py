@@ -7,15 +7,15 @@ import h5py
 import numpy as np
 import pytest
 
-from featstore.backbones.known import find_backbone
-from featstore.backbones.sizing import check_size
-from featstore.backbones.weights_files import (
+from featstore.backbones.files.sizing import check_size
+from featstore.backbones.files.weights import (
     LayerShapes,
     check_keras_archive,
     check_layers,
     read_layers,
     weights_kind,
 )
+from featstore.backbones.known import find_backbone
 from featstore.errors import BackboneError, WeightsError
 
 

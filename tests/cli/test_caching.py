@@ -2,7 +2,7 @@ import json
 
 from click.testing import CliRunner
 
-from featstore.backbones.cache import remember
+from featstore.backbones.caches.cache import remember
 from featstore_cli.main import main
 
 

@@ -104,7 +104,7 @@ def test_equal_names_are_noted_and_confusions_reported(store):
 
 
 def test_at_a_terminal_it_asks(store, monkeypatch):
-    from featstore_cli import extending
+    from featstore_cli.commands import extend as extending
 
     monkeypatch.setattr(extending, "_at_terminal", lambda: True)
     result = CliRunner().invoke(main, ["extend", "old", "--catalog", "flowers"], input="y\n")
@@ -166,7 +166,7 @@ def test_a_store_without_the_heads_space_is_refused(store, tmp_path):
 
 
 def test_many_equal_names_are_noted_and_asked_about_at_once(store, monkeypatch, capsys):
-    from featstore_cli import extending
+    from featstore_cli.commands import extend as extending
 
     monkeypatch.setattr(extending, "_MOST_ASKED", 1)
     old, table = featstore.Head.load(store.head_path("old")), store.table(spec().name, "land")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fakes import CountingBackbone
 from featstore.errors import StoreNotFoundError
 from featstore.store import Space
-from featstore.store.sealed_rows import SealedRows
+from featstore.store.segments.sealed_rows import SealedRows
 
 
 class Sent(CountingBackbone):

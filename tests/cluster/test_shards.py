@@ -14,7 +14,7 @@ from featstore.flow import ExtractionInterrupted
 from featstore.flow.shard import ShardJob, run_shard
 from featstore.flow.shard_choice import shard_number
 from featstore.images.sources.opening import open_source
-from featstore.store.keys import ContentFilter
+from featstore.store.segments.keys import ContentFilter
 from featstore_cli.main import main
 from pictures import write_broken, write_picture
 
@@ -218,7 +218,9 @@ def test_a_backbone_takes_its_network_along_and_its_threads_change_no_bit(monkey
     pixels = np.random.default_rng(0).integers(0, 256, (7, 96, 96, 3), np.uint8)
     rows = featstore.load_backbone("scattering").forward(pixels)
     sent = pickle.dumps(featstore.load_backbone("scattering", threads=1))
-    monkeypatch.setattr("featstore.backbones.compiling.converted_network", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr(
+        "featstore.backbones.engines.compiling.converted_network", lambda *_: pytest.fail("built")
+    )
     found = pickle.loads(sent)
     assert found.forward(pixels).tobytes() == rows.tobytes()
     alone = [found.forward(pixels[number : number + 1]) for number in range(7)]

@@ -11,7 +11,7 @@ from PIL import Image
 
 import featstore
 from fakes import CountingBackbone
-from featstore.backbones.compiling import _network_key
+from featstore.backbones.engines.compiling import _network_key
 from featstore.errors import BackboneError, ExtractionError, ViewError
 from featstore.flow.extraction import ExtractionInterrupted
 from featstore.hashing import content_hash

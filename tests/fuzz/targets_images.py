@@ -21,7 +21,7 @@ from featstore.images import ViewRecipe, formats
 from featstore.images.decode import RESIZE_RULES, decode_views
 from featstore.images.reading import read_image
 from featstore.images.sources.opening import Source, open_source
-from featstore.io.tfrecord import TFRecordError, encode_example, iter_spans, write_record
+from featstore.io.archives.tfrecord import TFRecordError, encode_example, iter_spans, write_record
 
 # Larger pictures are refused, so that a run takes milliseconds.
 _MAX_PIXELS = 2**18

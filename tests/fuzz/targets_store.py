@@ -12,8 +12,8 @@ import numpy as np
 from fuzz.hdf5_checksums import mend_headers
 from fuzz.target import Target
 
+from featstore.backbones.files.weights import check_keras_archive, read_layers, read_variables, weights_kind
 from featstore.backbones.spec import BackboneSpec
-from featstore.backbones.weights_files import check_keras_archive, read_layers, read_variables, weights_kind
 from featstore.store import Catalog, FeatureStore
 
 _N_ROWS, _DIM = 12, 5

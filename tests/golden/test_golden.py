@@ -17,7 +17,7 @@ from featstore.heads import Head, load_head
 from featstore.images import ViewRecipe, decode_views
 from featstore.splits import SplitRule
 from featstore.store import FeatureStore
-from featstore.store.catalog_file import read_catalog
+from featstore.store.catalogs.file import read_catalog
 
 HERE = pathlib.Path(__file__).parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name[0].isdigit())

@@ -18,7 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-import featstore.io.raw
+import featstore.io.hdf5.raw
 from featstore.errors import (
     FeatstoreError,
     FingerprintMismatchError,
@@ -400,7 +400,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 @pytest.mark.parametrize("number", range(1, 5))
 def test_a_read_that_is_refused_is_no_damage(saved, monkeypatch, number):
-    real, count = featstore.io.raw._read_at, 0
+    real, count = featstore.io.hdf5.raw._read_at, 0
 
     def read(descriptor, view, position):
         nonlocal count
@@ -409,7 +409,7 @@ def test_a_read_that_is_refused_is_no_damage(saved, monkeypatch, number):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(descriptor, view, position)
 
-    monkeypatch.setattr(featstore.io.raw, "_read_at", read)
+    monkeypatch.setattr(featstore.io.hdf5.raw, "_read_at", read)
     with pytest.raises(HeadError, match=f"logistic.head cannot be read: {os.strerror(errno.EIO)}"):
         Head.load(saved)
 

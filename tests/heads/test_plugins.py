@@ -207,7 +207,7 @@ def strangers_folder(tmp_path, monkeypatch):
 
 
 def test_what_is_installed_comes_before_the_current_folder(strangers_folder, monkeypatch):
-    from featstore_cli.fitting import _own_head
+    from featstore_cli.commands.fit import _own_head
 
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "sklearn.naive_bayes", raising=False)

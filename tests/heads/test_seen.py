@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from featstore import Head, fit
 from featstore.errors import HeadError
 from featstore.heads.seen import SeenImages
-from featstore.io.archive import ARCHIVE_COMMENT, seal_archive
+from featstore.io.archives.safe_zip import ARCHIVE_COMMENT, seal_archive
 from featstore.splits import SplitRule
 
 hashes = st.integers(0, 20).flatmap(lambda n: arrays(np.uint8, (n, 32)))

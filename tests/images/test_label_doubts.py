@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from featstore.images.sources.label_doubts import label_doubts, separator_doubts
+from featstore.images.sources.lists.label_doubts import label_doubts, separator_doubts
 from featstore.images.sources.records import ImageRecord
 from featstore.io.stamps import UNKNOWN
 

@@ -10,7 +10,7 @@ from featstore.images.reading import read_image
 from featstore.images.sources.containers import listings, parquet, tar, tfrecord
 from featstore.images.sources.containers import zip as zip_archives
 from featstore.images.sources.opening import open_source
-from featstore.io.tfrecord import encode_example, write_record
+from featstore.io.archives.tfrecord import encode_example, write_record
 
 FILES = {
     "a/1.jpg": b"one",

@@ -16,7 +16,7 @@ from featstore.images.reading import read_image
 from featstore.images.sources.containers import tar
 from featstore.images.sources.containers import zip as zips
 from featstore.images.sources.opening import open_source
-from featstore.io import inflating
+from featstore.io.archives import inflating
 from featstore.io.stamps import is_there
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)

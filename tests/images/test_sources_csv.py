@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from featstore.errors import SourceError
-from featstore.images.sources import csv_list
+from featstore.images.sources.lists import csv_list
 from featstore.images.sources.opening import open_source
-from featstore.store import catalog_columns
-from featstore.store.catalog import MAX_TEXT_BYTES
+from featstore.store.catalogs import columns as catalog_columns
+from featstore.store.catalogs.catalog import MAX_TEXT_BYTES
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 

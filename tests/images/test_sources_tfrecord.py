@@ -8,8 +8,8 @@ import pytest
 from featstore.errors import ImageError, SourceError
 from featstore.images.reading import read_image
 from featstore.images.sources.opening import open_source
+from featstore.io.archives.tfrecord import encode_example, write_record
 from featstore.io.stamps import is_there
-from featstore.io.tfrecord import encode_example, write_record
 
 
 def example(image, name=b"", number=1, text=b"", **others):

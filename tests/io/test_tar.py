@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from featstore.io.tar import TarError, TarMember, iter_members
+from featstore.io.archives.tar import TarError, TarMember, iter_members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 

@@ -292,7 +292,7 @@ def test_a_server_without_conditional_writes_is_refused(url, s3_server):
 
 
 def test_eight_writers_at_once_make_what_one_makes(patient, url, photos, expected, monkeypatch):
-    monkeypatch.setattr("featstore.store.updating._MAX_ATTEMPTS", 100)
+    monkeypatch.setattr("featstore.store.catalogs.updating._MAX_ATTEMPTS", 100)
     with ThreadPoolExecutor(8) as pool:
         reports = list(pool.map(lambda _: extract(photos, url), range(8)))
     assert {report.failed for report in reports} == {1}
@@ -304,7 +304,7 @@ def test_eight_writers_at_once_make_what_one_makes(patient, url, photos, expecte
 
 
 def test_of_eight_who_change_one_catalog_nobody_s_change_is_lost(patient, url, photos, monkeypatch):
-    monkeypatch.setattr("featstore.store.updating._MAX_ATTEMPTS", 100)
+    monkeypatch.setattr("featstore.store.catalogs.updating._MAX_ATTEMPTS", 100)
     extract(photos, url)
 
     def relabel(number):

@@ -13,7 +13,7 @@ from conftest import run_featstore
 from fakes import CountingBackbone
 from featstore.errors import OutputError, StoreError, StoreNotFoundError
 from featstore.io.storage.opening import storage_of
-from featstore.store import retired
+from featstore.store.segments import retired
 
 
 @pytest.fixture

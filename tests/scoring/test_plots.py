@@ -9,7 +9,7 @@ from PIL import Image
 from featstore.errors import MissingExtraError, OutputError, PlotError
 from featstore.heads import fit
 from featstore.scoring import evaluate, learning_curve, plot, save_plot
-from featstore.scoring.plots import check_plot_path
+from featstore.scoring.plotting.plots import check_plot_path
 
 
 @pytest.fixture

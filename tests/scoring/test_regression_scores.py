@@ -12,7 +12,7 @@ from featstore.heads import fit_regression
 from featstore.scoring import compare_regression, cross_evaluate_regression, evaluate_regression
 from featstore.splits import SplitRule
 from featstore.store import FeatureStore
-from featstore.store.joining import store_folder
+from featstore.store.tables.joining import store_folder
 
 RULE = SplitRule(validation=0.25, test=0.25)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from featstore.class_names import normalised_name
 from featstore.errors import DamagedError, FormatVersionError, StoreError, StoreNotFoundError
 from featstore.store import Catalog
-from featstore.store.catalog_file import read_catalog, write_catalog
+from featstore.store.catalogs.file import read_catalog, write_catalog
 
 NAMES = st.one_of(
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12),
@@ -222,8 +222,8 @@ def test_chunks_that_were_never_written_are_refused_even_with_a_right_checksum(m
 def test_a_column_that_unpacks_to_far_more_than_its_file_is_refused(make_catalog, store, monkeypatch):
     store.write_catalog(make_catalog(1000, labels=["x" * 1000] * 1000))
     assert len(store.catalog()) == 1000
-    monkeypatch.setattr("featstore.store.catalog_columns._MIN_EXPANDED_BYTES", 2**16)
-    monkeypatch.setattr("featstore.store.catalog_columns._MAX_EXPANSION", 4)
+    monkeypatch.setattr("featstore.store.catalogs.columns._MIN_EXPANDED_BYTES", 2**16)
+    monkeypatch.setattr("featstore.store.catalogs.columns._MAX_EXPANSION", 4)
     with pytest.raises(DamagedError, match="would unpack to 1,000,000 bytes"):
         store.catalog()
 
@@ -310,7 +310,7 @@ def test_weights_are_read_back_in_a_format_that_earlier_readers_refuse(tmp_path,
     np.testing.assert_array_equal(again.weights, [0.5, np.nan, 2.0])
     assert again.equals(catalog)
     assert not again.equals(weighted([0.5, np.nan, 2.5]))
-    monkeypatch.setattr("featstore.store.catalog_columns.CATALOG_VERSION", 1)
+    monkeypatch.setattr("featstore.store.catalogs.columns.CATALOG_VERSION", 1)
     with pytest.raises(FormatVersionError, match=r"has format version 2.* upgrade featstore"):
         read_catalog(str(tmp_path / "photos.h5"))
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from featstore.errors import NotInStoreError, StoreError
 from featstore.splits import SplitRule
-from featstore.store.grouping import join_groups
+from featstore.store.tables.grouping import join_groups
 
 COLUMN = st.none() | st.sampled_from("abcd")
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import featstore
-from featstore.store import catalog_file, digests, summary
-from featstore.store.catalog_columns import open_columns
-from featstore.store.digests import digest_of_catalog, digest_of_columns
+from featstore.store import summary
+from featstore.store.catalogs import digests
+from featstore.store.catalogs import file as catalog_file
+from featstore.store.catalogs.columns import open_columns
+from featstore.store.catalogs.digests import digest_of_catalog, digest_of_columns
 from stored_tables import stored_table
 
 

@@ -67,7 +67,7 @@ def test_selected_rows_are_those_of_the_joined_features(store, spaces):
 
 def test_blocks_smaller_than_the_table_give_the_same(store, spaces, monkeypatch):
     whole = store.table(["moss", "fern"]).X
-    monkeypatch.setattr("featstore.store.gathering._GATHER_BYTES", 64)
+    monkeypatch.setattr("featstore.store.tables.gathering._GATHER_BYTES", 64)
     np.testing.assert_array_equal(store.table(["moss", "fern"]).X, whole)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featstore.store.keys import KeyIndex
+from featstore.store.segments.keys import KeyIndex
 
 
 def zeros(n):

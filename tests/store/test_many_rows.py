@@ -8,10 +8,11 @@ import pytest
 from featstore.io import long_arrays, texts
 from featstore.io.long_arrays import as_read_only, long_zeros
 from featstore.io.texts import CodedTexts, PathIndex, PlainTexts
-from featstore.store import digests, keys
-from featstore.store.catalog import Catalog
-from featstore.store.digests import digest_of_catalog
-from featstore.store.keys import ContentFilter, KeyIndex
+from featstore.store.catalogs import digests
+from featstore.store.catalogs.catalog import Catalog
+from featstore.store.catalogs.digests import digest_of_catalog
+from featstore.store.segments import keys
+from featstore.store.segments.keys import ContentFilter, KeyIndex
 
 N_ROWS, BLOCK_ROWS = 100_000, 2**10
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import SearchError
-from featstore.store.neighbors import unit_vectors
+from featstore.store.tables.neighbors import unit_vectors
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def filled(store, fill, make_catalog, make_hashes):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("featstore.store.neighbors._BLOCK_BYTES", 3 * 4 * 4)
-    monkeypatch.setattr("featstore.store.neighbors._QUERIES", 4)
+    monkeypatch.setattr("featstore.store.tables.neighbors._BLOCK_BYTES", 3 * 4 * 4)
+    monkeypatch.setattr("featstore.store.tables.neighbors._QUERIES", 4)
 
 
 def brute(X, queries, k):
@@ -30,7 +30,7 @@ def brute(X, queries, k):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("k", [1, 7, 29])
 def test_the_nearest_rows_are_those_of_a_plain_search(filled, small_blocks, monkeypatch, threads, k):
-    monkeypatch.setattr("featstore.store.neighbors._n_cores", lambda: threads)
+    monkeypatch.setattr("featstore.store.tables.neighbors._n_cores", lambda: threads)
     table = filled.table()
     queries = np.random.default_rng(1).normal(size=(9, 4))
     found = table.neighbors(queries, k=k)

@@ -9,9 +9,9 @@ from number_tables import number_arrays, number_table
 
 from featstore.errors import FormatVersionError, StoreError, TargetError
 from featstore.store import Corrections, FeatureStore, correct_labels
-from featstore.store.catalog_columns import open_columns
-from featstore.store.catalog_file import read_catalog
-from featstore.store.digests import digest_of_catalog, digest_of_columns
+from featstore.store.catalogs.columns import open_columns
+from featstore.store.catalogs.digests import digest_of_catalog, digest_of_columns
+from featstore.store.catalogs.file import read_catalog
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_file_is_of_a_version_that_earlier_readers_refuse(made, monkeypatch)
     with h5py.File(store.catalog_path("photos")) as file:
         assert (file.attrs["format_version"], file.attrs["target_name"]) == (3, b"age")
         assert file["target"].dtype == np.float64
-    monkeypatch.setattr("featstore.store.catalog_columns.CATALOG_VERSION", 2)
+    monkeypatch.setattr("featstore.store.catalogs.columns.CATALOG_VERSION", 2)
     with pytest.raises(FormatVersionError, match=r"has format version 3.* upgrade featstore"):
         store.catalog("photos")
 

@@ -8,10 +8,10 @@ import zipfile
 
 import pytest
 
-import featstore.io.raw
-import featstore.store.segment
+import featstore.io.hdf5.raw
+import featstore.store.segments.segment
 from featstore.errors import DamagedError, StoreError
-from featstore.io.archive import ARCHIVE_COMMENT, seal_archive
+from featstore.io.archives.safe_zip import ARCHIVE_COMMENT, seal_archive
 from featstore.store import FeatureStore
 
 
@@ -41,7 +41,7 @@ class Refusing:
 
     def __init__(self, monkeypatch, number, *, ending="", stays=False, code=errno.EIO):
         self.number, self.ending, self.stays, self.code, self.count = number, ending, stays, code, 0
-        real = featstore.io.raw._read_at
+        real = featstore.io.hdf5.raw._read_at
 
         def read(descriptor, view, position):
             if os.readlink(f"/proc/self/fd/{descriptor}").endswith(self.ending):
@@ -50,7 +50,7 @@ class Refusing:
                     raise OSError(self.code, os.strerror(self.code))
             return real(descriptor, view, position)
 
-        monkeypatch.setattr(featstore.io.raw, "_read_at", read)
+        monkeypatch.setattr(featstore.io.hdf5.raw, "_read_at", read)
 
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="files are told by /proc")
@@ -71,7 +71,7 @@ def test_a_read_that_is_refused_once_sets_nothing_aside_and_is_reported(whole, m
         [left] = report.remaining
         assert (left.repairable, report.ok) == (False, False)
         assert left.path not in left.reason
-        assert left.reason.endswith(featstore.io.raw.failure_reason(OSError(code, os.strerror(code))))
+        assert left.reason.endswith(featstore.io.hdf5.raw.failure_reason(OSError(code, os.strerror(code))))
     assert FeatureStore(whole.path).verify().ok
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_segment_stays_where_its_rows_cannot_be_read(whole, monkeypatc
     with open(path, "rb+") as file:
         file.seek(whole.space().segments[0].offsets[0])
         file.write(b"\xff\xff")
-    real = featstore.store.segment.Segment.damaged_row_numbers
+    real = featstore.store.segments.segment.Segment.damaged_row_numbers
     count = iter(range(100))
 
     def refuse(segment):
@@ -99,7 +99,7 @@ def test_a_damaged_segment_stays_where_its_rows_cannot_be_read(whole, monkeypatc
             raise StoreError(f"cannot read {path}: input/output error")
         return real(segment)
 
-    monkeypatch.setattr(featstore.store.segment.Segment, "damaged_row_numbers", refuse)
+    monkeypatch.setattr(featstore.store.segments.segment.Segment, "damaged_row_numbers", refuse)
     report = FeatureStore(whole.path).repair()
     assert report.set_aside == ()
     assert os.path.exists(path)
@@ -188,7 +188,7 @@ def test_segments_of_a_time_that_no_reader_takes_are_rescued(store, fill):
     import h5py
     import numpy as np
 
-    from featstore.io.frame import lay_out_frame, seal_frame
+    from featstore.io.hdf5.frame import lay_out_frame, seal_frame
 
     [segment] = space.segments
     with h5py.File(segment.path, "r+") as file:

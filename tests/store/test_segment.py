@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from featstore.errors import DamagedError, FormatVersionError, StoreError, StoreNotFoundError
-from featstore.store.segment import (
+from featstore.store.segments.segment import (
     Rows,
     damaged_rows,
     open_segment,
@@ -85,7 +85,7 @@ def test_what_is_written_is_read_back(data, write):
 
 
 def test_blocks_cover_all_rows_in_order(monkeypatch, segment):
-    monkeypatch.setattr("featstore.store.segment.BLOCK_BYTES", 200)
+    monkeypatch.setattr("featstore.store.segments.segment.BLOCK_BYTES", 200)
     blocks = list(segment.blocks())
     assert len(blocks) > 3
     np.testing.assert_array_equal(np.concatenate([block.features for block in blocks]), segment.features())

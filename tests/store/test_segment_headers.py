@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from featstore.store import FeatureStore
-from featstore.store.segment import open_segment
-from featstore.store.segment_headers import open_plain_segment
+from featstore.store.segments.headers import open_plain_segment
+from featstore.store.segments.segment import open_segment
 
 
 def both(path, fingerprint):

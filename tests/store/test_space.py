@@ -89,7 +89,7 @@ def test_any_rows_are_what_was_appended(wanted_space, make_hashes, make_features
 @pytest.fixture
 def wanted_space(store, fill, monkeypatch):
     monkeypatch.setattr("featstore.store.space._GATHER_BYTES", 3 * 16)
-    monkeypatch.setattr("featstore.store.segment_maps._MAX_MAPPED", 2)
+    monkeypatch.setattr("featstore.store.segments.maps._MAX_MAPPED", 2)
     return fill(store, n=10, n_segments=4)
 
 

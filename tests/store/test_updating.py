@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-import featstore.store.updating
+import featstore.store.catalogs.updating
 from featstore.errors import NotInStoreError, StoreError
 from featstore.store import FeatureStore
 
@@ -37,15 +37,15 @@ def test_a_change_is_made_again_on_what_another_wrote_meanwhile(store, make_cata
 def test_near_groups_do_not_undo_labels_that_were_written_meanwhile(store, make_catalog, monkeypatch):
     catalog = make_catalog()
     store.write_catalog(catalog)
-    real = featstore.store.updating.write_catalog
+    real = featstore.store.catalogs.updating.write_catalog
     contents = [row.tobytes().hex() for row in catalog.content_hash[:2]]
 
     def slow(path, made, **options):
-        monkeypatch.setattr(featstore.store.updating, "write_catalog", real)
+        monkeypatch.setattr(featstore.store.catalogs.updating, "write_catalog", real)
         FeatureStore(store.path).write_catalog(relabelled(catalog, 5, "corrected"))
         real(path, made, **options)
 
-    monkeypatch.setattr(featstore.store.updating, "write_catalog", slow)
+    monkeypatch.setattr(featstore.store.catalogs.updating, "write_catalog", slow)
     assert store.write_near_groups([contents]) == 2
     left = store.catalog()
     assert left.labels[5] == "corrected"
@@ -60,12 +60,15 @@ def test_changes_of_many_threads_at_once_are_all_kept(store, make_catalog):
         own = FeatureStore(store.path)
         own.update_catalog("photos", lambda current: relabelled(current, number, f"new {number}"))
 
-    featstore.store.updating._MAX_ATTEMPTS, kept = 1000, featstore.store.updating._MAX_ATTEMPTS
+    featstore.store.catalogs.updating._MAX_ATTEMPTS, kept = (
+        1000,
+        featstore.store.catalogs.updating._MAX_ATTEMPTS,
+    )
     try:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(n_images)))
     finally:
-        featstore.store.updating._MAX_ATTEMPTS = kept
+        featstore.store.catalogs.updating._MAX_ATTEMPTS = kept
     assert store.catalog().labels == tuple(f"new {number}" for number in range(n_images))
 
 
@@ -103,13 +106,13 @@ def test_near_groups_of_a_catalog_that_is_removed_meanwhile_are_one_clear_error(
 ):
     catalog = make_catalog()
     store.write_catalog(catalog)
-    real = featstore.store.updating.write_catalog
+    real = featstore.store.catalogs.updating.write_catalog
 
     def slow(path, made, **options):
         os.unlink(path)
         real(path, made, **options)
 
-    monkeypatch.setattr(featstore.store.updating, "write_catalog", slow)
+    monkeypatch.setattr(featstore.store.catalogs.updating, "write_catalog", slow)
     with pytest.raises(NotInStoreError, match="has been removed meanwhile"):
         store.write_near_groups([[row.tobytes().hex() for row in catalog.content_hash[:2]]])
     assert store.catalog_names == ()

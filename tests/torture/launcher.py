@@ -36,7 +36,7 @@ import featstore.heads
 import featstore.io.atomic
 import featstore.store.maintained
 import featstore.store.maintenance.compact
-import featstore.store.segment
+import featstore.store.segments.segment
 import featstore.store.space
 import featstore_cli.entry
 import featstore_cli.main
@@ -151,7 +151,7 @@ class Steps:
             "close of zip",
             lambda file: None if file.mode == "r" or file.fp is None else file.filename,
         )
-        writer = featstore.store.segment.SegmentWriter
+        writer = featstore.store.segments.segment.SegmentWriter
         self.around(writer, "write", "write of rows", lambda made, rows: made._file.name)
 
         append, compact = featstore.store.space.Space.append, featstore.store.maintained.compact_space

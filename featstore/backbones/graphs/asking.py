@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from featstore.backbones.engines.openvino import openvino_version
 from featstore.backbones.graphs.formats import GraphFile
-from featstore.backbones.openvino_engine import openvino_version
 from featstore.errors import BackboneError
 from featstore.process import available_memory
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from featstore.backbones.cache import ConvertedNetwork
+from featstore.backbones.caches.cache import ConvertedNetwork
+from featstore.backbones.engines.openvino import OpenVINOEngine, import_openvino
 from featstore.backbones.graphs.cutting import cut_graph
 from featstore.backbones.graphs.texts import embed_texts
 from featstore.backbones.graphs.wrapping import settle_input, wrap_graph
-from featstore.backbones.openvino_engine import OpenVINOEngine, import_openvino
 from featstore.errors import BackboneError, FeatstoreError, last_line
 
 __all__ = ["main"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featstore.backbones.openvino_engine import import_openvino, openvino_core
+from featstore.backbones.engines.openvino import import_openvino, openvino_core
 from featstore.errors import BackboneError, FeatstoreError, message_lines
 
 __all__ = ["CutGraph", "cut_graph", "find_output", "needed_inputs", "read_graph"]

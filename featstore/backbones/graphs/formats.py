@@ -5,11 +5,11 @@ import mmap
 import os
 from dataclasses import dataclass
 
-from featstore.backbones.cache import file_digest
+from featstore.backbones.caches.cache import file_digest
+from featstore.backbones.files.paths import check_model_path
 from featstore.backbones.graphs.onnx_files import external_files
-from featstore.backbones.model_paths import check_model_path
 from featstore.errors import BackboneError
-from featstore.io.raw import cannot_read
+from featstore.io.hdf5.raw import cannot_read
 
 __all__ = ["GRAPH_KINDS", "GRAPH_WORDS", "GraphFile", "find_graph"]
 

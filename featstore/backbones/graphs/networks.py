@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from featstore.backbones.cache import recall, remember
+from featstore.backbones.caches.cache import recall, remember
+from featstore.backbones.engines.openvino import openvino_version
 from featstore.backbones.graphs.asking import ask_child
 from featstore.backbones.graphs.formats import GraphFile
-from featstore.backbones.openvino_engine import openvino_version
 from featstore.backbones.request import NetworkFacts, NetworkRequest, weights_mismatch
 from featstore.backbones.spec import BackboneSpec, JoinedSpec
 from featstore.extras import check_extra

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from featstore.backbones.files.presets import find_preset, read_json
 from featstore.backbones.graphs.formats import find_graph
 from featstore.backbones.pixel_scaling import PixelScaling, settle_scaling
-from featstore.backbones.presets import find_preset, read_json
 from featstore.errors import BackboneError
 
 __all__ = ["StatedPreprocessing", "read_preprocessor"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.backbones.engines.openvino import import_openvino, openvino_core
 from featstore.backbones.graphs.cutting import find_output, needed_inputs, read_graph
-from featstore.backbones.openvino_engine import import_openvino, openvino_core
 from featstore.errors import BackboneError
 
 __all__ = ["embed_texts"]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.openvino_engine import import_openvino
+from featstore.backbones.engines.openvino import import_openvino
 from featstore.errors import BackboneError, last_line
 
 __all__ = ["settle_input", "wrap_graph"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from featstore.backbones.files.weights import weights_kind
 from featstore.backbones.keras.models import (
     BuiltNetwork,
     device_names,
@@ -23,7 +24,6 @@ from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras.weights import build_application, fit_top, load_weights, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
 from featstore.backbones.request import NetworkRequest
-from featstore.backbones.weights_files import weights_kind
 from featstore.errors import BackboneError
 
 with quiet_import():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.devices import gpu_memory_bytes, preferred_batch_size
+from featstore.backbones.engines.devices import gpu_memory_bytes, preferred_batch_size
 from featstore.errors import BackboneError, first_line
 
 __all__ = ["KerasEngine", "is_out_of_memory"]
@@ -64,11 +64,11 @@ class KerasEngine:
         }
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the rows of one batch; see :class:`~featstore.backbones.openvino_engine.Engine`."""
+        """Compute the rows of one batch; see :class:`~featstore.backbones.engines.openvino.Engine`."""
         return self._compute(pixels, self.devices[0])
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Compute batch after batch; see :class:`~featstore.backbones.openvino_engine.Engine`."""
+        """Compute batch after batch; see :class:`~featstore.backbones.engines.openvino.Engine`."""
         started: deque[Future[NDArray[np.float32]]] = deque()
         ahead = (1 + self._at_once) * len(self.devices)
         with contextlib.ExitStack() as stack:

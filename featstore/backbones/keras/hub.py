@@ -4,7 +4,7 @@ import difflib
 from importlib import import_module
 from typing import Any
 
-from featstore.backbones.foreign_classes import HUB_PACKAGE, HUB_PREFIX
+from featstore.backbones.files.foreign_classes import HUB_PACKAGE, HUB_PREFIX
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.errors import (
     UnknownBackboneError,

@@ -5,11 +5,11 @@ import re
 import tempfile
 from typing import Any, TypeGuard
 
-from featstore.backbones.foreign_classes import is_hub_network
+from featstore.backbones.files.foreign_classes import is_hub_network
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, first_line
 from featstore.hashing import content_hash
-from featstore.io.archive import allow_any_clock
+from featstore.io.archives.safe_zip import allow_any_clock
 from featstore.io.cache_folder import cache_folder
 
 __all__ = ["frozen_model", "is_keras_model", "keep_model"]

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.backbones.foreign_classes import is_hub_network
+from featstore.backbones.files.foreign_classes import is_hub_network
+from featstore.backbones.files.own_code import code_digest
+from featstore.backbones.files.presets import PresetFolder
 from featstore.backbones.keras import openvino_export
 from featstore.backbones.keras.cutting import cut_at, own_names, stable_names
 from featstore.backbones.keras.live_models import frozen_model
@@ -24,9 +26,7 @@ from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.keras.slim_resnet import SLIM_SALT, is_of_slim
 from featstore.backbones.keras.weights import build_application, fit_top, load_weights, open_model
 from featstore.backbones.known import BackboneInfo, find_backbone
-from featstore.backbones.own_code import code_digest
 from featstore.backbones.pixel_scaling import CAFFE_MEAN_BGR, IMAGENET_MEAN, IMAGENET_STD, PixelScaling
-from featstore.backbones.presets import PresetFolder
 from featstore.backbones.request import NetworkFacts, NetworkRequest
 from featstore.backbones.spec import digest_values
 from featstore.errors import BackboneError, FeatstoreError, first_line

@@ -8,15 +8,15 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from featstore.backbones.foreign_classes import has_hub_classes
+from featstore.backbones.files.foreign_classes import has_hub_classes
+from featstore.backbones.files.keras2 import HDF5_ENDINGS, is_keras2, model_configuration, modern
+from featstore.backbones.files.own_code import custom_objects
+from featstore.backbones.files.presets import check_hub
+from featstore.backbones.files.weights import check_model_file, read_layers
 from featstore.backbones.keras.hub import import_hub
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.keras2 import HDF5_ENDINGS, is_keras2, model_configuration, modern
-from featstore.backbones.own_code import custom_objects
-from featstore.backbones.presets import check_hub
-from featstore.backbones.weights_files import check_model_file, read_layers
 from featstore.errors import BackboneError, FeatstoreError, first_line, last_line
-from featstore.io.raw import cannot_read
+from featstore.io.hdf5.raw import cannot_read
 from featstore.messages import listed
 
 with quiet_import():

@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
+from featstore.backbones.files.presets import PresetFolder
 from featstore.backbones.keras.hub import import_hub
 from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.presets import PresetFolder
 from featstore.errors import BackboneError, first_line, last_line
 
 with quiet_import():

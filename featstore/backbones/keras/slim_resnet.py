@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from featstore.backbones.checkpoints import checkpoint_prefix
+from featstore.backbones.files.checkpoints import checkpoint_prefix
 from featstore.backbones.keras.quiet import quiet_import
 from featstore.backbones.known import BackboneInfo
 from featstore.backbones.request import NetworkRequest

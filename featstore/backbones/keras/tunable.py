@@ -24,7 +24,7 @@ from featstore.backbones.keras.slim_resnet import is_of_slim
 from featstore.backbones.known import find_backbone, known_backbones
 from featstore.backbones.request import NetworkRequest
 from featstore.errors import BackboneError
-from featstore.io.archive import allow_any_clock
+from featstore.io.archives.safe_zip import allow_any_clock
 from featstore.io.atomic import replacing
 
 with quiet_import():

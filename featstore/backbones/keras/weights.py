@@ -9,15 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from featstore.backbones.checkpoints import checkpoint_prefix
-from featstore.backbones.keras.own_models import open_model, variables_in_order
-from featstore.backbones.keras.quiet import quiet_import
-from featstore.backbones.keras.slim import classes_in_checkpoint, load_checkpoint
-from featstore.backbones.keras.slim_resnet import as_in_slim, is_of_slim
-from featstore.backbones.known import BackboneInfo
-from featstore.backbones.pixel_scaling import IMAGENET_STD
-from featstore.backbones.request import NetworkRequest
-from featstore.backbones.weights_files import (
+from featstore.backbones.files.checkpoints import checkpoint_prefix
+from featstore.backbones.files.weights import (
     LayerShapes,
     check_layers,
     check_variables,
@@ -25,8 +18,15 @@ from featstore.backbones.weights_files import (
     read_variables,
     weights_kind,
 )
+from featstore.backbones.keras.own_models import open_model, variables_in_order
+from featstore.backbones.keras.quiet import quiet_import
+from featstore.backbones.keras.slim import classes_in_checkpoint, load_checkpoint
+from featstore.backbones.keras.slim_resnet import as_in_slim, is_of_slim
+from featstore.backbones.known import BackboneInfo
+from featstore.backbones.pixel_scaling import IMAGENET_STD
+from featstore.backbones.request import NetworkRequest
 from featstore.errors import BackboneError, WeightsError, WeightsUnavailableError, first_line
-from featstore.io.raw import cannot_read
+from featstore.io.hdf5.raw import cannot_read
 from featstore.process import warnings_to
 
 with quiet_import():

@@ -10,8 +10,8 @@ from featstore.errors import HeadError
 from featstore.heads.data.part_runner import PartRunner
 
 if TYPE_CHECKING:
-    from featstore.store.sealed_rows import SealedRows
-    from featstore.store.table import FeatureTable
+    from featstore.store.segments.sealed_rows import SealedRows
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["ArrayTable", "Rows", "rows_of_images", "usable_features"]
 

@@ -14,7 +14,7 @@ from featstore.messages import listed
 from featstore.splits import SPLITS, SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = [
     "checked_classes",

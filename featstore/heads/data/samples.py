@@ -17,7 +17,7 @@ from featstore.heads.data.view_counts import Views
 from featstore.heads.solvers.parallel import has_own_memory, is_sequential
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Images", "shared_images"]
 

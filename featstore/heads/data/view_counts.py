@@ -11,7 +11,7 @@ from featstore.images.views import MAX_VIEWS
 from featstore.splits import HashHoldout, HashKFold
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Views", "check_images", "check_search_folds", "checked_views"]
 

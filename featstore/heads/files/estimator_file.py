@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from featstore.errors import HeadError, UntrustedTypeError, first_line
 from featstore.heads.calibration import class_scores
 from featstore.heads.files.estimators import build, decode, foreign_types, without_jobs, written_with
-from featstore.io.archive import allow_any_clock, check_members
+from featstore.io.archives.safe_zip import allow_any_clock, check_members
 from featstore.io.atomic import failure_reason
-from featstore.io.raw import refusal
+from featstore.io.hdf5.raw import refusal
 from featstore.process import warnings_to
 
 __all__ = ["StoredEstimator", "dump_estimator", "read_array"]

@@ -41,7 +41,7 @@ from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
 from featstore.heads.forms.network import NetworkForm
 from featstore.heads.seen import SeenImages
-from featstore.io.archive import (
+from featstore.io.archives.safe_zip import (
     ARCHIVE_COMMENT,
     check_archive,
     check_contents,
@@ -49,8 +49,8 @@ from featstore.io.archive import (
     member_info,
     seal_archive,
 )
+from featstore.io.hdf5.raw import open_raw
 from featstore.io.manifest import refuse_newer
-from featstore.io.raw import open_raw
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
 from featstore.version import __version__

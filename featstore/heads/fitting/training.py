@@ -45,7 +45,7 @@ from featstore.splits import HashKFold, SplitRule
 from featstore.stats.intervals import scored
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["Progress", "fit"]
 

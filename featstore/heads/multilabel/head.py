@@ -23,7 +23,7 @@ from featstore.messages import listed
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["MultiLabelHead"]
 

@@ -16,7 +16,7 @@ from featstore.heads.multilabel.decisions import sigmoid
 from featstore.messages import listed
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["LabelImages", "learnable_labels", "mean_probabilities"]
 

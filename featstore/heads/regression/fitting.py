@@ -29,7 +29,7 @@ from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
     from featstore.heads.recipe import Recipe
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["fit_regression"]
 

@@ -9,20 +9,20 @@ from typing import Any
 
 from featstore.class_names import normalised_name
 from featstore.errors import SourceError
-from featstore.images.sources.coco import read_coco
-from featstore.images.sources.column_names import ListOptions
 from featstore.images.sources.containers.kinds import kind_of
 from featstore.images.sources.containers.member import Columns
 from featstore.images.sources.containers.opening import catalog_stem, containers_in, open_containers
 from featstore.images.sources.containers.patterns import matching_containers
-from featstore.images.sources.csv_list import read_csv_list
 from featstore.images.sources.folders import FolderListing, unusable_reason, walk_folder
 from featstore.images.sources.image_names import IMAGE_SUFFIXES, is_image_name
-from featstore.images.sources.list_in_memory import open_list_in_memory
-from featstore.images.sources.metadata import find_metadata, with_metadata
+from featstore.images.sources.lists.coco import read_coco
+from featstore.images.sources.lists.column_names import ListOptions
+from featstore.images.sources.lists.csv_list import read_csv_list
+from featstore.images.sources.lists.in_memory import open_list_in_memory
+from featstore.images.sources.lists.metadata import find_metadata, with_metadata
+from featstore.images.sources.lists.split_lists import with_split_lists
 from featstore.images.sources.objects import walk_prefix
 from featstore.images.sources.records import ImageRecord, Records, Source
-from featstore.images.sources.split_lists import with_split_lists
 from featstore.io.remote.opening import is_on_the_web
 from featstore.io.urls import is_url, last_name, without_credential
 from featstore.label_sets import joined_labels, split_labels

@@ -18,7 +18,7 @@ from featstore.scoring.compared_images import find_common_images
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["RegressionComparison", "compare_regression"]
 

@@ -19,7 +19,7 @@ from featstore.scoring.regression.evaluation import RegressionEvaluation, score_
 from featstore.splits import SplitRule
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["cross_evaluate_regression"]
 

@@ -18,7 +18,7 @@ from featstore.splits import SPLITS
 from featstore.stats.intervals import REPLICATES, bootstrap, percentile_interval, wilson_interval
 
 if TYPE_CHECKING:
-    from featstore.store.table import FeatureTable
+    from featstore.store.tables.table import FeatureTable
 
 __all__ = ["RegressionEvaluation", "evaluate_regression", "score_numbers"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from featstore.scoring.figures import BLUE, GRAY, ORANGE, new_figure
+from featstore.scoring.plotting.figures import BLUE, GRAY, ORANGE, new_figure
 from featstore.scoring.regression.evaluation import RegressionEvaluation
 
 __all__ = ["plot_numbers"]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import StoreNotFoundError
-from featstore.io.raw import damaged
+from featstore.io.hdf5.raw import damaged
 from featstore.io.storage.folders import Folders
 from featstore.io.storage.opening import storage_of
-from featstore.store.keys import KeyIndex
-from featstore.store.retired import remove_retired, retire
-from featstore.store.segment import Segment, damaged_rows, read_description, segment_writer
+from featstore.store.segments.keys import KeyIndex
+from featstore.store.segments.retired import remove_retired, retire
+from featstore.store.segments.segment import Segment, damaged_rows, read_description, segment_writer
 from featstore.store.space import Space
 
 __all__ = ["CompactReport", "compact_space", "plan_compaction"]

@@ -21,22 +21,22 @@ from featstore.io.storage.mirror import mirrored
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
 from featstore.messages import count
-from featstore.store.catalog import Catalog
-from featstore.store.catalog_file import read_catalog_as
-from featstore.store.corrections import DUPLICATE
-from featstore.store.grouping import renamed_near_groups
+from featstore.store.catalogs.catalog import Catalog
+from featstore.store.catalogs.file import read_catalog_as
+from featstore.store.catalogs.updating import update_catalog
+from featstore.store.corrections.corrections import DUPLICATE
 from featstore.store.head_images import read_head_images, remove_from_head
 from featstore.store.head_origins import read_origin
-from featstore.store.keys import are_among
 from featstore.store.maintenance.resealing import reseal
 from featstore.store.maintenance.traces import Patterns
 from featstore.store.maintenance.verify import DAMAGED_FOLDER, open_checked
 from featstore.store.named_images import NamedImages, named_images, rows_at
-from featstore.store.retired import remove_retired, retired_paths
-from featstore.store.segment import Segment
+from featstore.store.segments.keys import are_among
+from featstore.store.segments.retired import remove_retired, retired_paths
+from featstore.store.segments.segment import Segment
 from featstore.store.shard_reports import all_reports, reported_catalog
 from featstore.store.space import Space, segment_paths
-from featstore.store.updating import update_catalog
+from featstore.store.tables.grouping import renamed_near_groups
 
 if TYPE_CHECKING:
     from featstore.store.folder import StoreFolder

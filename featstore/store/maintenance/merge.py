@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import StoreError
 from featstore.io.atomic import failure_reason
-from featstore.io.raw import damaged
+from featstore.io.hdf5.raw import damaged
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
-from featstore.store.catalog import Catalog
-from featstore.store.catalog_file import read_catalog
-from featstore.store.segment import LATEST_NS, Segment, read_description, segment_writer
+from featstore.store.catalogs.catalog import Catalog
+from featstore.store.catalogs.file import read_catalog
+from featstore.store.segments.segment import LATEST_NS, Segment, read_description, segment_writer
 from featstore.store.space import Space
 
 if TYPE_CHECKING:

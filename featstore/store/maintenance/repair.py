@@ -14,8 +14,8 @@ from featstore.hashing import fingerprint
 from featstore.io.atomic import failure_reason
 from featstore.io.json_values import json_values
 from featstore.io.storage.opening import file_exists, storage_of
-from featstore.store.catalog import Catalog
-from featstore.store.catalog_file import read_location
+from featstore.store.catalogs.catalog import Catalog
+from featstore.store.catalogs.file import read_location
 from featstore.store.description import read_json, write_space_description
 from featstore.store.maintenance.resealing import reseal
 from featstore.store.maintenance.verify import (
@@ -26,7 +26,7 @@ from featstore.store.maintenance.verify import (
     open_checked,
     verify_store,
 )
-from featstore.store.segment import open_segment, read_description
+from featstore.store.segments.segment import open_segment, read_description
 from featstore.store.space import Space, segment_paths
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.io.raw import damaged
-from featstore.store.segment import Segment, damaged_rows, read_description, segment_writer
+from featstore.io.hdf5.raw import damaged
+from featstore.store.segments.segment import Segment, damaged_rows, read_description, segment_writer
 from featstore.store.space import Space
 
 __all__ = ["reseal"]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featstore.io.hdf5.raw import unreadable
 from featstore.io.json_values import json_values
-from featstore.io.raw import unreadable
 from featstore.io.storage.mirror import mirrored
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
-from featstore.store.catalog import OPTIONAL_TEXTS, TEXTS
-from featstore.store.catalog_columns import open_columns
+from featstore.store.catalogs.catalog import OPTIONAL_TEXTS, TEXTS
+from featstore.store.catalogs.columns import open_columns
 from featstore.store.head_images import read_head_images
 from featstore.store.shard_reports import all_reports
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import DamagedError, FeatstoreError, StoreError, StoreNotFoundError
 from featstore.hashing import fingerprint
-from featstore.io.archive import check_contents
+from featstore.io.archives.safe_zip import check_contents
+from featstore.io.hdf5.raw import unreadable
 from featstore.io.json_values import json_values
-from featstore.io.raw import unreadable
 from featstore.io.storage.opening import storage_of
 from featstore.io.urls import is_url
-from featstore.store.catalog_file import read_catalog
-from featstore.store.digests import digest_of_catalog
-from featstore.store.retired import retired_paths
-from featstore.store.segment import Segment, open_segment, read_description
+from featstore.store.catalogs.digests import digest_of_catalog
+from featstore.store.catalogs.file import read_catalog
+from featstore.store.segments.retired import retired_paths
+from featstore.store.segments.segment import Segment, open_segment, read_description
 from featstore.store.shard_reports import all_reports
 from featstore.store.space import Space, segment_paths
 

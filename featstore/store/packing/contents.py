@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from featstore.splits import SplitRule
-from featstore.store.segment import FeatureArray
-from featstore.store.table import FeatureTable
+from featstore.store.segments.segment import FeatureArray
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["FORMAT", "described", "feature_blocks", "rows_at_once", "texts_of"]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from featstore.hashing import canonical_json
 from featstore.io.atomic import replacing
-from featstore.io.hdf5 import create_hdf5
+from featstore.io.hdf5.opening import create_hdf5
 from featstore.io.outputs import check_output
 from featstore.splits import SplitRule
-from featstore.store.catalog_file import text_blocks
+from featstore.store.catalogs.file import text_blocks
 from featstore.store.packing.contents import FORMAT, feature_blocks, rows_at_once, texts_of
-from featstore.store.table import FeatureTable
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["pack_hdf5"]
 

@@ -13,7 +13,7 @@ from featstore.io.atomic import replacing
 from featstore.io.outputs import check_output
 from featstore.splits import SplitRule
 from featstore.store.packing.contents import described, feature_blocks, rows_at_once, texts_of
-from featstore.store.table import FeatureTable
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["pack_npz"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from featstore.errors import StoreError
 from featstore.splits import SplitRule
-from featstore.store.table import FeatureTable
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["pack_table"]
 

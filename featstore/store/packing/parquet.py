@@ -9,7 +9,7 @@ from featstore.io.atomic import replacing
 from featstore.io.outputs import check_output
 from featstore.splits import SplitRule
 from featstore.store.packing.contents import described, texts_of
-from featstore.store.table import FeatureTable
+from featstore.store.tables.table import FeatureTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from featstore.io.outputs import check_output, check_outside_stores
 from featstore.messages import printable
 from featstore.splits import SplitRule
 from featstore.store.packing.contents import feature_blocks
-from featstore.store.table import FeatureTable
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["export_projector"]
 

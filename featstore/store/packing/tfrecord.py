@@ -13,12 +13,18 @@ from featstore.hashing import content_hash
 from featstore.images.formats import format_name, open_image
 from featstore.images.reading import default_workers, map_ahead, read_image
 from featstore.images.sources.containers.tfrecord import is_tfrecord_name
+from featstore.io.archives.tfrecord import (
+    TFRecordError,
+    check_record,
+    encode_example,
+    iter_spans,
+    write_record,
+)
 from featstore.io.new_folder import files_below, new_folder
 from featstore.io.outputs import check_outside_stores
-from featstore.io.tfrecord import TFRecordError, check_record, encode_example, iter_spans, write_record
 from featstore.splits import SPLITS, SplitRule
 from featstore.store.packing.contents import described, rows_at_once
-from featstore.store.table import FeatureTable
+from featstore.store.tables.table import FeatureTable
 
 __all__ = ["pack_tfrecord"]
 

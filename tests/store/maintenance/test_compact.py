@@ -9,7 +9,7 @@ import pytest
 from featstore.errors import DamagedError, NotInStoreError, StoreError
 from featstore.store import FeatureStore, Segment
 from featstore.store.maintenance.compact import MAX_BYTES, plan_compaction
-from featstore.store.segment import read_description
+from featstore.store.segments.segment import read_description
 
 MIB = 2**20
 

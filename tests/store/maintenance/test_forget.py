@@ -12,7 +12,7 @@ import featstore
 from featstore.errors import DamagedError, NotInStoreError, StoreError
 from featstore.io.storage.folders import Folders
 from featstore.store import FeatureStore
-from featstore.store.corrections import DUPLICATE
+from featstore.store.corrections.corrections import DUPLICATE
 from featstore.store.head_images import read_head_images, remove_from_head
 from featstore.store.shard_reports import read_report, write_report
 from stored_tables import stored_table
@@ -221,7 +221,7 @@ def test_a_classifier_of_ones_own_may_keep_anything(store, content):
 def _drop_member(path, name):
     import zipfile
 
-    from featstore.io.archive import ARCHIVE_COMMENT, member_info, seal_archive
+    from featstore.io.archives.safe_zip import ARCHIVE_COMMENT, member_info, seal_archive
 
     with zipfile.ZipFile(path) as archive:
         members = {one: archive.read(one) for one in archive.namelist() if one != name}

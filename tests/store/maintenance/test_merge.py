@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-import featstore.store.updating
+import featstore.store.catalogs.updating
 from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.store import FeatureStore
 
@@ -167,18 +167,18 @@ def test_a_segment_from_the_end_of_time_is_dated_anew_and_rows_can_follow_it(
 
 def test_a_catalog_that_came_here_during_the_merge_is_a_conflict(store, other, make_catalog, monkeypatch):
     other.write_catalog(make_catalog(3))
-    real = featstore.store.updating.write_catalog
+    real = featstore.store.catalogs.updating.write_catalog
 
     def slow(path, made, **options):
-        monkeypatch.setattr(featstore.store.updating, "write_catalog", real)
+        monkeypatch.setattr(featstore.store.catalogs.updating, "write_catalog", real)
         FeatureStore(store.path).write_catalog(make_catalog(5))
         real(path, made, **options)
 
-    monkeypatch.setattr(featstore.store.updating, "write_catalog", slow)
+    monkeypatch.setattr(featstore.store.catalogs.updating, "write_catalog", slow)
     with pytest.raises(StoreError, match="has written the catalog photos meanwhile"):
         store.merge(other)
     assert len(store.catalog()) == 5
-    monkeypatch.setattr(featstore.store.updating, "write_catalog", slow)
+    monkeypatch.setattr(featstore.store.catalogs.updating, "write_catalog", slow)
     os.unlink(store.catalog_path("photos"))
     assert store.merge(other, on_conflict="keep").kept == ("catalog photos",)
     assert len(store.catalog()) == 5

@@ -47,7 +47,7 @@ def test_damaged_rows_are_reported_by_file_and_number(store, fill):
 
 
 def test_row_numbers_count_from_the_segments_first_row_in_every_block(store, fill, monkeypatch):
-    monkeypatch.setattr("featstore.store.segment.BLOCK_BYTES", 150)
+    monkeypatch.setattr("featstore.store.segments.segment.BLOCK_BYTES", 150)
     [segment] = fill(store, n=10).segments
     flip(segment.path, segment.offsets[2] + 2 * 9)
     [damage] = store.verify().damaged

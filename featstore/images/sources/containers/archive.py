@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from featstore.class_names import normalised_name
-from featstore.images.sources.column_names import LABEL_WORDS
 from featstore.images.sources.containers.member import Container, Member
 from featstore.images.sources.image_names import (
     begins_as_image,
@@ -14,6 +13,7 @@ from featstore.images.sources.image_names import (
     is_of_another_program,
     may_hold_image,
 )
+from featstore.images.sources.lists.column_names import LABEL_WORDS
 
 __all__ = ["LABEL_ENDINGS", "ArchiveEntry", "clean_name", "list_archive"]
 

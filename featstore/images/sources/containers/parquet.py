@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from featstore.class_names import normalised_name
 from featstore.errors import ImageError, first_line
 from featstore.extras import check_extra
-from featstore.images.sources.column_names import IMAGE_WORDS, LABEL_WORDS
 from featstore.images.sources.containers.archive import clean_name
 from featstore.images.sources.containers.listings import listed_once
 from featstore.images.sources.containers.member import (
@@ -22,6 +21,7 @@ from featstore.images.sources.containers.member import (
     Container,
     Member,
 )
+from featstore.images.sources.lists.column_names import IMAGE_WORDS, LABEL_WORDS
 from featstore.io.stamps import FileStamp
 
 __all__ = ["COLUMN_MARK", "list_parquet", "read_from_parquet"]

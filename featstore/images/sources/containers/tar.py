@@ -15,9 +15,9 @@ from featstore.images.sources.containers.member import (
     read_at,
 )
 from featstore.images.sources.image_names import LOOKED_AT_BYTES
-from featstore.io.inflating import InflatedFile, InflateError, compression_of
+from featstore.io.archives.inflating import InflatedFile, InflateError, compression_of
+from featstore.io.archives.tar import TarError, TarMember, iter_members
 from featstore.io.stamps import FileStamp
-from featstore.io.tar import TarError, TarMember, iter_members
 
 __all__ = ["TAR_ENDINGS", "list_tar", "read_from_tar"]
 

@@ -16,8 +16,8 @@ from featstore.images.sources.containers.member import (
     mapped,
     read_at,
 )
+from featstore.io.archives.tfrecord import Span, TFRecordError, check_record, iter_spans, parse_example
 from featstore.io.stamps import FileStamp
-from featstore.io.tfrecord import Span, TFRecordError, check_record, iter_spans, parse_example
 
 __all__ = ["is_tfrecord_name", "list_tfrecord", "read_from_tfrecord"]
 

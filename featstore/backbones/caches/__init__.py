@@ -1,0 +1,1 @@
+"""What is remembered of networks between runs."""

@@ -1,0 +1,1 @@
+"""What runs a network other than Keras, and how it is chosen."""

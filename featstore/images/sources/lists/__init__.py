@@ -1,0 +1,1 @@
+"""Lists of images: CSV, JSON Lines, COCO, metadata files, split lists, and tables in memory."""

@@ -1,0 +1,1 @@
+"""Zip, tar and TFRecord files, and compressed streams."""

@@ -1,0 +1,1 @@
+"""HDF5 files: safe reading, and writing with one checksum over all bytes."""

@@ -1,0 +1,1 @@
+"""Scores, comparisons and learning curves of heads that give several labels."""

@@ -1,0 +1,1 @@
+"""Catalogs: what users know about the images, apart from the features."""

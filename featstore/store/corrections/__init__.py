@@ -1,0 +1,1 @@
+"""Corrections of labels, kept by the content of the images."""

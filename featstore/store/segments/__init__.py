@@ -1,0 +1,1 @@
+"""Segments: sealed files of feature rows, their keys, maps and checksums."""

@@ -1,0 +1,1 @@
+"""Feature tables: catalogs joined with the rows of spaces."""
