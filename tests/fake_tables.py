@@ -50,6 +50,7 @@ class FakeTable:
         return self.spec.name
 
     label_separator = ""
+    spaces_that_saw_labels = ()
 
     @property
     def label_texts(self):

@@ -1,5 +1,6 @@
 """Assignment of images to cross-validation folds: groups stay together, classes are spread evenly."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from featstore.store.tables.grouping import join_groups
 if TYPE_CHECKING:
     from featstore.store.tables.table import FeatureTable
 
-__all__ = ["FoldGroups", "assign_folds", "find_fold_groups"]
+__all__ = ["FoldGroups", "assign_folds", "find_fold_groups", "warn_of_seen_labels"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +36,7 @@ def find_fold_groups(table: "FeatureTable", rule: SplitRule, *, folds: int) -> F
     """Join the rule's or the catalog's groups with copies and near-duplicates."""
     # For a rule by content, the catalog's groups are used all the same. Near-duplicates are ignored if they
     # connect more images than a fold has.
+    warn_of_seen_labels(table)
     hashes = np.asarray(table.content_hash).tolist()
     names = np.asarray(table.groups if rule.by == "content" else table.group_keys(rule)).tolist()
     has_groups = any(name and name != content for name, content in zip(names, hashes, strict=True))
@@ -56,6 +60,16 @@ def find_fold_groups(table: "FeatureTable", rule: SplitRule, *, folds: int) -> F
         n_near=sum(content in near for content in hashes),
         skipped=skipped,
     )
+
+
+def warn_of_seen_labels(table: "FeatureTable") -> None:
+    """Warn that folds are no test of features whose network has seen the labels."""
+    for name in table.spaces_that_saw_labels:
+        _logger.warning(
+            "the network of %s was fine-tuned on labels of these images: in folds it is scored on images "
+            "that it has learned, and scores are optimistic; those on test images are not",
+            name,
+        )
 
 
 def assign_folds(keys: Sequence[str], y: NDArray[np.intp], *, folds: int, salt: str) -> NDArray[np.intp]:

@@ -18,6 +18,7 @@ from featstore.heads.solvers.parallel import WarningNotes
 from featstore.heads.solvers.solver import prepare, solve
 from featstore.io.json_values import json_values
 from featstore.notebook_table import html_table, percent
+from featstore.scoring.fold_groups import warn_of_seen_labels
 from featstore.splits import HashKFold
 from featstore.stats.metrics import log_loss
 from featstore.store.tables.grouping import join_groups
@@ -186,6 +187,7 @@ def find_suspects(
     (90, True)
     """
     check_images(table)
+    warn_of_seen_labels(table)
     labels = np.asarray(table.y)
     rows = np.flatnonzero(labels != "")
     classes, y = np.unique(labels[rows], return_inverse=True)

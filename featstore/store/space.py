@@ -212,6 +212,11 @@ class Space:
         """Whether the rows are activation maps, on which a fine-tuning trains."""
         return bool(self.provenance.get("activation_maps"))
 
+    @property
+    def saw_labels(self) -> bool:
+        """Whether the network was fine-tuned in this store, on labels of images that are here."""
+        return bool(self.provenance.get("fine_tuned"))
+
     def is_current(self) -> bool:
         """Return whether the folder still holds exactly the segments that are open here."""
         with self._lock:

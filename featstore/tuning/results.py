@@ -78,6 +78,11 @@ def _fill(
 ) -> tuple["Space", int]:
     """Compute the tuned network's features of the table's images that its space lacks."""
     hashes = np.asarray(job.table.content_hash_bytes)
+    space = job.store.create_space(
+        backbone.spec,
+        feature_dim=backbone.feature_dim,
+        provenance={"weights": job.weights_path, "fine_tuned": True},
+    )
     if not isinstance(inputs, StoredMaps):
         return fill_known(
             job.store,
@@ -89,9 +94,6 @@ def _fill(
             progress=lambda done, total: progress("features", done, total),
         )
     provenance = {**backbone.provenance, "maps": inputs.space.name}
-    space = job.store.create_space(
-        backbone.spec, feature_dim=backbone.feature_dim, provenance={"weights": job.weights_path}
-    )
     _, first = np.unique(hashes, axis=0, return_index=True)
     n_views = 1 if job.spec.views is None else inputs.rows.shape[1]
     wanted = [

@@ -46,6 +46,10 @@ def train(
         trainer.set_state(progress.arrays)
     else:
         size = min(options.batch_size, len(division.train))
+        if size < trainer.n_devices:
+            raise TuningError(
+                f"{size} training images cannot be divided among {trainer.n_devices} devices; use fewer"
+            )
         progress.batch_size = size - size % trainer.n_devices
         scores = _validated(trainer, inputs, division, division.form)
         if scores is None:

@@ -151,6 +151,21 @@ def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(here, monkeypatch):
     assert Head.load(FeatureStore(here / "photos.fstore").head_path("logistic-tuned"))
 
 
+def test_folds_of_features_that_saw_the_labels_are_warned_of(here, monkeypatch, caplog):
+    monkeypatch.setattr("featstore.tuning.training._is_better", lambda *entries: True)
+    space = json.loads(tune("--json").stdout)["space"]
+
+    def said(*command):
+        caplog.clear()
+        assert CliRunner().invoke(main, [*command]).exit_code == 0
+        return f"the network of {space} was fine-tuned on labels of these images" in caplog.text
+
+    assert said("evaluate", "logistic-tuned", "--folds", "2")
+    assert said("suspects", "--space", space, "--folds", "2")
+    assert not said("evaluate", "logistic", "--folds", "2")
+    assert not said("evaluate", "logistic-tuned")
+
+
 def test_maps_are_no_features_that_anybody_lacks_or_chooses(here):
     store = FeatureStore(here / "photos.fstore")
     spec, feature_dim = store.space().spec, store.space().feature_dim

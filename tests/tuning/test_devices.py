@@ -93,3 +93,9 @@ def test_devices_that_are_not_there_are_refused(tune, here, devices, said):
     with pytest.raises(TuningError, match=said):
         tune(devices=devices)
     assert sorted(path.name for path in here.iterdir()) == ["photos.fstore"]
+
+
+def test_fewer_images_than_devices_are_refused(tune, monkeypatch):
+    monkeypatch.setattr("featstore.tuning.trainer.Trainer.n_devices", 99)
+    with pytest.raises(TuningError, match=r"\d+ training images cannot be divided among 99 devices"):
+        tune(batch_size=99)

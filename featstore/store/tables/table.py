@@ -141,6 +141,11 @@ class FeatureTable(ImageColumns):
         return entries if len(entries) > 1 else entries[self.space_name]
 
     @property
+    def spaces_that_saw_labels(self) -> tuple[str, ...]:
+        """Names of the spaces whose network was fine-tuned in this store, on labels of images in it."""
+        return tuple(space.name for space in self._spaces if space.saw_labels)
+
+    @property
     def fingerprint(self) -> str:
         """The specification's fingerprint, 64 hexadecimal digits."""
         return self.spec.fingerprint
