@@ -39,9 +39,10 @@ def test_the_command_line_imports_public_names_only():
 def test_every_file_of_a_package_is_in_its_wheel():
     home = Path(__file__).resolve().parents[1]
     settings = tomllib.loads((home / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {
-        settings["package-dir"].get(name, name.replace(".", "/")): name for name in settings["packages"]
-    }
+    folders = {}
+    for name in settings["packages"]:
+        top, _, rest = name.partition(".")
+        folders["/".join([settings["package-dir"].get(top, top), *rest.split(".")]).rstrip("/")] = name
     left_out = []
     for top in ("featstore", "cli"):
         for path in sorted((home / top).rglob("*")):

@@ -35,7 +35,7 @@ def test_every_result_is_drawn_into_every_kind_of_file(noisy, tmp_path):
 
 def test_pyplot_is_left_alone():
     program = (
-        "import sys; from featstore.scoring import figures, plots\n"
+        "import sys; from featstore.scoring.plotting import figures, plots\n"
         "figures.new_figure(3, 3).savefig('/dev/null', format='png')\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
