@@ -1,5 +1,6 @@
 """What the structure of the code promises, beside the contracts of import-linter."""
 
+import ast
 import fnmatch
 import tomllib
 from pathlib import Path
@@ -55,3 +56,32 @@ def test_every_file_of_a_package_is_in_its_wheel():
             if not is_module and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
                 left_out.append(str(path.relative_to(home)))
     assert left_out == []
+
+
+def test_openvino_is_imported_without_its_telemetry_everywhere():
+    """Its converter would report each conversion over the network."""
+    found = []
+    home = Path(__file__).resolve().parents[1]
+    for path in sorted((home / "featstore").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.Module | ast.FunctionDef):
+                continue
+            own = list(_of_its_own(function))
+            modules = [alias.name for one in own if isinstance(one, ast.Import) for alias in one.names]
+            modules += [one.module or "" for one in own if isinstance(one, ast.ImportFrom)]
+            calls = {
+                one.func.id for one in own if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)
+            }
+            if "import_openvino" not in calls:
+                found += [f"{path}: {name}" for name in modules if name.partition(".")[0] == "openvino"]
+    assert not found, "call import_openvino() before"
+
+
+def _of_its_own(function):
+    """Yield what a function or module consists of, without what stands in a function inside it."""
+    waiting = [*ast.iter_child_nodes(function)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef):
+            waiting += ast.iter_child_nodes(node)

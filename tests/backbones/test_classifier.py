@@ -6,6 +6,8 @@ import pytest
 from featstore.backbones import load_backbone
 from featstore.errors import BackboneError, WeightsError
 
+from .conftest import save_legacy
+
 pytestmark = pytest.mark.usefixtures("cache_of_this_file")
 
 WIDTH = {"alpha": 0.25, "image_size": 64}
@@ -90,10 +92,9 @@ def test_a_cut_further_up_says_what_stands_between(mobilenet_files):
 def test_where_a_layer_stands_between_its_name_is_where_to_cut(keras, tmp_path):
     keras.utils.set_random_seed(0)
     keras.layers.ReLU()  # so that Keras' own numbers are not the network's
-    keras.applications.MobileNetV3Small(weights=None, input_shape=(64, 64, 3), classes=5).save_weights(
-        tmp_path / "v3.weights.h5"
-    )
-    options = {"weights": tmp_path / "v3.weights.h5", "image_size": 64}
+    network = keras.applications.MobileNetV3Small(weights=None, input_shape=(64, 64, 3), classes=5)
+    save_legacy(network, tmp_path / "v3.h5")
+    options = {"weights": tmp_path / "v3.h5", "image_size": 64}
     with pytest.raises(BackboneError, match=r"cut at --layer activation_\d+, here") as refused:
         load_backbone("mobilenet_v3_small", **options).classifier()
     layer = str(refused.value).split("--layer ")[1].split(",")[0]

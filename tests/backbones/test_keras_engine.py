@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 import threading
@@ -109,7 +108,7 @@ def test_a_gpu_has_its_next_batch_before_the_last_one_is_done(pixels, monkeypatc
 
 
 _TWO_DEVICES = """
-import json, os, sys
+import os, sys
 import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -117,11 +116,13 @@ import featstore
 from featstore.flow import sealing
 sealing.SEAL_BYTES = 1
 featstore.FeatureStore.compact = lambda *_: None
-model, photos, store, devices = sys.argv[1:]
-report = featstore.extract(
-    photos, store, backbone=model, preprocessing="torch", layer="maps", devices=devices.split(",")
-)
-print(json.dumps(report.to_dict()))
+model, photos, *stores = sys.argv[1:]
+for store in stores:
+    devices = os.path.basename(store).split(",")
+    report = featstore.extract(
+        photos, store, backbone=model, preprocessing="torch", layer="maps", devices=devices
+    )
+    assert report.extracted == 150, report
 """
 
 
@@ -138,23 +139,19 @@ def photos(tmp_path_factory):
 
 def test_two_devices_share_the_work_and_write_segments_of_their_own(tiny_keras_file, photos, tmp_path):
     """On two of TensorFlow's virtual devices, which is how its own tests stand in for GPUs."""
-    tables = {}
-    for devices in ("cpu:0", "cpu:0,cpu:1"):
-        store = tmp_path / devices
-        done = subprocess.run(
-            [sys.executable, "-c", _TWO_DEVICES, tiny_keras_file, str(photos), str(store), devices],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["extracted"] == 150
-        space = FeatureStore(store).space()
-        tables[devices] = FeatureStore(store).table()
-    np.testing.assert_array_equal(*(table.content_hash for table in tables.values()))
-    np.testing.assert_allclose(*(table.X for table in tables.values()), rtol=1e-5, atol=1e-6)
+    stores = [tmp_path / devices for devices in ("cpu:0", "cpu:0,cpu:1")]
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_DEVICES, tiny_keras_file, str(photos), *map(str, stores)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tables = [FeatureStore(store).table() for store in stores]
+    np.testing.assert_array_equal(*(table.content_hash for table in tables))
+    np.testing.assert_allclose(*(table.X for table in tables), rtol=1e-5, atol=1e-6)
     devices = []
-    for segment in space.segments:
+    for segment in FeatureStore(stores[1]).space().segments:
         _, provenance = read_description(segment.path)
         devices.append(provenance["device"])
     # 150 images are five batches of 32.

@@ -13,7 +13,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
@@ -21,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 import featstore
+from featstore.backbones.engines.openvino import openvino_core
 from featstore.errors import (
     BackboneError,
     ExportError,
@@ -166,7 +166,7 @@ def test_the_essentials_are_inside_of_an_onnx_file(exported):
 
 
 def test_the_essentials_are_inside_of_an_openvino_file(exported):
-    model = openvino.Core().read_model(os.path.join(exported("openvino").path, "model.xml"))
+    model = openvino_core().read_model(os.path.join(exported("openvino").path, "model.xml"))
     assert json.loads(model.get_rt_info(["featstore", "classes"]).astype(str)) == ["fen", "moor", "wood"]
     assert [one.any_name for one in model.inputs + model.outputs] == ["images", "probabilities"]
 

@@ -25,11 +25,11 @@ import zipfile
 
 import h5py
 import numpy as np
-import openvino  # noqa: F401
 import skops.io  # noqa: F401
 import tqdm  # noqa: F401
 
 import featstore.backbones.backbone
+import featstore.backbones.engines.openvino
 import featstore.flow.extraction
 import featstore.flow.sealing
 import featstore.heads
@@ -218,6 +218,7 @@ def launch(plan):
 
 
 def serve():
+    featstore.backbones.engines.openvino.import_openvino()
     # A child that ends does not look through all that was loaded before.
     gc.freeze()
     for line in sys.stdin:

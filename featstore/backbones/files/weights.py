@@ -213,10 +213,11 @@ def check_layers(
         raise WeightsError(f"{name} does not hold the weights of {network}: {counts}{plus}")
 
 
-def check_variables(path: str, network: str, expected_path: str, top_layers: int) -> None:
-    """Raise WeightsError if a ``.weights.h5`` file is not the network's, with or without classifier."""
-    expected, expected_layers = read_variables(expected_path)
-    found, found_layers = read_variables(path)
+def check_variables(
+    path: str, network: str, wanted: tuple[dict[str, tuple[int, ...]], set[str]], top_layers: int
+) -> None:
+    """Raise WeightsError if a ``.weights.h5`` file is not as wanted, with or without classifier."""
+    (expected, expected_layers), (found, found_layers) = wanted, read_variables(path)
     name = os.path.basename(path)
     for variable, shape in expected.items():
         if found.get(variable) != shape:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import tempfile
+import weakref
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ with quiet_import():
 __all__ = ["build_application", "fit_top", "load_weights", "open_model"]
 
 _log = logging.getLogger(__name__)
+
+# Of networks in memory: only saving one tells, which takes as long as building it.
+_saved: weakref.WeakKeyDictionary[Any, tuple[dict[str, tuple[int, ...]], set[str]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def make_application(
@@ -77,11 +83,7 @@ def fit_top(network: Any, info: BackboneInfo, request: NetworkRequest) -> Any:
         n_classes = classes_in_checkpoint(checkpoint_prefix(path) or path)
         return build_application(info, request, top=True, classes=n_classes)
     if kind == "variables":
-        with tempfile.TemporaryDirectory() as folder:
-            saved = os.path.join(folder, "expected.weights.h5")
-            network.save_weights(saved)
-            expected, _ = read_variables(saved)
-        found, _ = read_variables(path)
+        (expected, _), (found, _) = _variables_of(network), read_variables(path)
         missing = {name.split("/")[1] for name in expected.keys() - found.keys()}
         is_topless = len(missing) == info.top_layers
         pairs = [(expected[name], found[name]) for name in expected.keys() & found.keys()]
@@ -181,16 +183,23 @@ def _load_layers(network: Any, path: str, kind: str, name: str, top_layers: int)
 def _load_variables(network: Any, path: str, name: str, top_layers: int) -> None:
     if not path.endswith(".weights.h5"):
         raise WeightsError(f"{path} is laid out as a .weights.h5 file; rename it accordingly")
-    with tempfile.TemporaryDirectory() as folder:
-        expected = os.path.join(folder, "expected.weights.h5")
-        network.save_weights(expected)
-        check_variables(path, name, expected, top_layers)
+    check_variables(path, name, _variables_of(network), top_layers)
     try:
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(
             cannot_read(path, error) or f"{path} does not hold the weights of {name}: {first_line(error)}"
         ) from error
+
+
+def _variables_of(network: Any) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Return the shapes of a network's variables by the paths that Keras saves them under, and its layers."""
+    if network not in _saved:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "expected.weights.h5")
+            network.save_weights(path)
+            _saved[network] = read_variables(path)
+    return _saved[network]
 
 
 def _check_kinds(path: str, name: str, network: Any, model: Any) -> None:

@@ -3,6 +3,7 @@
 import math
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from h5py import h5f
 
 from featstore.io.hdf5.opening import python_access
 from featstore.io.hdf5.raw import open_raw
+from featstore.io.stamps import FileStamp
 
 __all__ = ["open_plain"]
 
@@ -26,22 +28,38 @@ _WIDTHS = {0: 13, 1: 13, 2: 9, 3: 9}
 _HEAP = b"GCOL\x01\0\0\0"
 _HEAP_HEADER = _OBJECT_HEADER = 16
 
+# Of files that passed: to load a network, its weights file is opened several times.
+_passed: set[FileStamp] = set()
+_MOST_PASSED = 1024
+
 
 @contextmanager
 def open_plain(path: str) -> Iterator[Any]:
-    """Open a file for reading after checking it for links and excessive sizes."""
+    """Open a file for reading, checked for links and excessive sizes where it is new or has changed."""
     # HDF5 reads through RawFile: h5py raises the same errors for I/O failures and for damage.
     with open_raw(path, follow_links=True) as raw:
-        _check_heaps(path)
+        opened_ns = time.time_ns()
+        is_unchecked = raw.stamp not in _passed
+        if is_unchecked:
+            _check_heaps(path)
         try:
             with python_access(raw) as access:
                 file_id = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
             with h5py.File(file_id) as file:
-                _check(file, raw.n_bytes)
+                if is_unchecked:
+                    _check(file, raw.n_bytes)
+                    if raw.error is None and not raw.stamp.is_racy(opened_ns):
+                        _remember(raw.stamp)
                 yield file
         except (AttributeError, MemoryError, RuntimeError) as error:
             # h5py meets what it does not expect in many ways.
             raise OSError(f"damaged: {error}") from error
+
+
+def _remember(stamp: FileStamp) -> None:
+    if len(_passed) >= _MOST_PASSED:
+        _passed.clear()
+    _passed.add(stamp)
 
 
 def _check_heaps(path: str) -> None:

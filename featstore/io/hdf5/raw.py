@@ -10,6 +10,7 @@ from typing import Any
 from featstore.errors import DamagedError, FeatstoreError, StoreError
 from featstore.io.atomic import failure_reason
 from featstore.io.positioned_file import PositionedFile
+from featstore.io.stamps import FileStamp
 from featstore.io.storage.opening import storage_of
 from featstore.io.storage.parts import Parts
 from featstore.io.urls import is_url
@@ -28,7 +29,8 @@ class RawFile(PositionedFile):
     """A regular file, open for reading, that records the first operating system error."""
 
     # HDF5 and zipfile would replace such errors by their own, ignore them, or crash at exit. What cannot
-    # be read is zero to them; whoever opened the file checks ``error`` (OSError or None).
+    # be read is zero to them; whoever opened the file checks ``error`` (OSError or None). ``stamp`` is that at
+    # opening.
 
     def __init__(self, path: str, *, follow_links: bool = False, is_sealed: bool = False) -> None:
         # Python closes also what could not be opened.
@@ -44,6 +46,7 @@ class RawFile(PositionedFile):
         self._position = 0
         status = os.fstat(self._descriptor)
         self.n_bytes = status.st_size
+        self.stamp = FileStamp.of(status)
         written = 512 * getattr(status, "st_blocks", status.st_size)
         if self.n_bytes > _MIN_HOLE_BYTES + _MAX_HOLE * written:
             self.close()
