@@ -29,8 +29,7 @@ class RawFile(PositionedFile):
     """A regular file, open for reading, that records the first operating system error."""
 
     # HDF5 and zipfile would replace such errors by their own, ignore them, or crash at exit. What cannot
-    # be read is zero to them; whoever opened the file checks ``error`` (OSError or None). ``stamp`` is that at
-    # opening.
+    # be read is zero to them; whoever opened the file checks ``error`` (OSError or None).
 
     def __init__(self, path: str, *, follow_links: bool = False, is_sealed: bool = False) -> None:
         # Python closes also what could not be opened.
@@ -46,7 +45,7 @@ class RawFile(PositionedFile):
         self._position = 0
         status = os.fstat(self._descriptor)
         self.n_bytes = status.st_size
-        self.stamp = FileStamp.of(status)
+        self.stamp = FileStamp.of(status)  # at opening
         written = 512 * getattr(status, "st_blocks", status.st_size)
         if self.n_bytes > _MIN_HOLE_BYTES + _MAX_HOLE * written:
             self.close()
