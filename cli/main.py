@@ -11,6 +11,7 @@ from featstore.messages import printable
 
 from .commands.backbones import backbones
 from .commands.cache import cache
+from .commands.compact import compact
 from .commands.compare import compare
 from .commands.completion import completion
 from .commands.curve import curve
@@ -26,8 +27,10 @@ from .commands.fit import fit, heads
 from .commands.forget import forget
 from .commands.head import head
 from .commands.import_head import import_head
-from .commands.maintenance import compact, info, merge, pack, verify
+from .commands.info import info
+from .commands.merge import merge
 from .commands.next import next_
+from .commands.pack import pack
 from .commands.predict import predict
 from .commands.projector import projector
 from .commands.remove import remove
@@ -36,6 +39,7 @@ from .commands.review import review
 from .commands.serve import serve
 from .commands.similar import centres, similar
 from .commands.suspects import suspects
+from .commands.verify import verify
 from .commands.views import views
 from .interruption import stoppable
 from .printing import show_warnings

@@ -11,6 +11,8 @@ from ..folds import print_folds
 from ..options.groups import command, option_group
 from ..options.shared import check_coverage, coverage_options, jobs_option, result_options
 from ..options.table import head_table_options, scored_split_option
+from ..parts.numbers import refuse_of_labels, score_numbers
+from ..parts.several_labels import refuse_of_one_label, score_labels
 from ..plotting import checked_plot_path, plot_option, save_plot
 from ..printing import (
     accuracy_text,
@@ -25,8 +27,6 @@ from ..printing import (
     share,
     with_existing,
 )
-from .numbers import refuse_of_labels, score_numbers
-from .several_labels import refuse_of_one_label, score_labels
 
 if TYPE_CHECKING:
     from featstore import Evaluation, FeatureTable, Head

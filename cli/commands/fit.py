@@ -23,6 +23,10 @@ from ..options.shared import (
 from ..options.split import split_options
 from ..options.table import several_spaces_options
 from ..options.view import note_unused_views, view_options, views_text
+from ..parts.choosing_heads import AUTO, budget_option, choose_head, print_choice
+from ..parts.choosing_spaces import choose_spaces, print_spaces
+from ..parts.numbers import fit_number, print_number_fit, refuse_of_labels
+from ..parts.several_labels import fit_labels, print_labels_fit, refuse_of_one_label
 from ..plotting import check_tensorboard_folder, checked_plot_path, plot_option, show_sweep
 from ..printing import (
     accuracy_text,
@@ -37,10 +41,6 @@ from ..printing import (
     share,
     short_path,
 )
-from .fit_auto import AUTO, budget_option, choose_head, print_choice
-from .fit_spaces import choose_spaces, print_spaces
-from .numbers import fit_number, print_number_fit, refuse_of_labels
-from .several_labels import fit_labels, print_labels_fit, refuse_of_one_label
 
 if TYPE_CHECKING:
     from featstore import FeatureStore, FeatureTable, Head, HeadInfo

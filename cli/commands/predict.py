@@ -25,9 +25,9 @@ from ..options.shared import (
     trust_option,
     weights_option,
 )
+from ..parts.sorting import Sorter
+from ..parts.writers import WRITERS, Tally
 from ..printing import bar, example, note
-from .predict_sorting import Sorter
-from .predict_writers import WRITERS, Tally
 
 if TYPE_CHECKING:
     from featstore import Prediction, Predictor
