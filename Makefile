@@ -13,9 +13,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: $(VENV)/.installed
 	$(BIN)/featstore demo
 
-# Each of two processes keeps one core busy; BLAS' threads would wait for each other, at twice the processor time.
-# One that dies is a failure: xdist hangs where it is replaced.
-TESTS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --max-worker-restart 0
+# Two processes or more, up to one a core; each takes 2 GB. BLAS' threads would wait for each other, at twice the
+# processor time. A process that dies is a failure: xdist hangs where it is replaced.
+WORKERS ?= $(shell python3 -c 'import os; print(min(8, max(2, os.cpu_count())))' 2>/dev/null || echo 2)
+TESTS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --max-worker-restart 0
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --jobs 2 lint docs

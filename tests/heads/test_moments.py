@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import featstore.heads
 from featstore.errors import HeadError
+from featstore.heads.data.blocks import ArrayTable, Rows
+from featstore.heads.solvers.moments import targets_path
 from featstore.splits import SplitRule
 
 fit = partial(featstore.heads.fit, refit=False)  # On the training rows alone, as scikit-learn is fitted here.
@@ -139,3 +141,34 @@ def test_the_scale_and_place_of_the_features_do_not_matter(make_table, make_blob
 def test_unfit_parameters_are_refused(table, name, params, message):
     with pytest.raises(HeadError, match=message):
         fit(table, head=name, params=params)
+
+
+@pytest.mark.parametrize("shape", [(240, 12), (60, 90)], ids=str)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_targets_are_fitted_for_all_settings_in_one_pass(shape, fit_intercept, is_weighted, monkeypatch):
+    """Several labels of an image, and numbers: in parts of 64 rows, with a feature that is constant."""
+    random = np.random.default_rng(0)
+    X = (100 + 3 * random.normal(size=shape)).astype(np.float32)
+    X[:, 3] = 5
+    targets = np.stack([X[:, 0] > 100, X[:, 1] > 103, random.normal(size=len(X))], axis=1)
+    weights = random.uniform(0.5, 2, len(X)) if is_weighted else None
+    monkeypatch.setattr("featstore.heads.data.blocks._BLOCK_BYTES", 32 * X[0].nbytes)
+    monkeypatch.setattr("featstore.heads.data.parts._PART_BYTES", 64 * X[0].nbytes)
+    blocks = []
+    rows = Rows(ArrayTable(X), np.arange(len(X)), name="rows")
+    take = Rows.take
+    monkeypatch.setattr(Rows, "take", lambda self, at: blocks.append(at) or take(self, at))
+    alphas = [0.1, 30.0, 10_000.0]
+    found = targets_path(
+        RidgeClassifier(fit_intercept=fit_intercept), rows, targets, [{"alpha": a} for a in alphas], weights
+    )
+    scaled = StandardScaler().fit_transform(X.astype(np.float64))
+    for alpha, (scaler, coef, intercept) in zip(alphas, found, strict=True):
+        plain = Ridge(alpha=alpha, fit_intercept=fit_intercept).fit(scaled, targets, sample_weight=weights)
+        np.testing.assert_allclose(scaler.mean_, X.mean(axis=0, dtype=np.float64))
+        np.testing.assert_allclose(coef, plain.coef_, rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(intercept, np.broadcast_to(plain.intercept_, 3), rtol=1e-7, atol=1e-10)
+    # One block before for the shift; with fewer rows than features, all of them once more.
+    n_blocks = -(-len(X) // 32)
+    assert len(blocks) == 1 + n_blocks * (2 if shape[0] < shape[1] else 1)

@@ -105,12 +105,14 @@ class ArrayTable:
         return ArrayTable(self.X[index], self.feature_dims)
 
 
-def rows_of_images(table: "FeatureTable", at: NDArray[np.intp], *, n_views: int, name: str) -> Rows:
-    """Return the rows of some images, with ``n_views`` views of each."""
+def rows_of_images(
+    table: "FeatureTable", at: NDArray[np.intp], *, n_views: int, name: str, are_one: bool = True
+) -> Rows:
+    """Return the rows of some images, with ``n_views`` views of each, which are one image or one row each."""
     if n_views == 1:
         return Rows(table, at, name=name)
     views = table.select(at).with_views(n_views)
-    return Rows(views, np.arange(len(views)), name=name, n_views=n_views)
+    return Rows(views, np.arange(len(views)), name=name, n_views=n_views if are_one else 1)
 
 
 def usable_features(rows: Any) -> NDArray[Any]:

@@ -39,7 +39,7 @@ class LabelImages:
     def to_fit(self) -> tuple[Rows, NDArray[np.bool_], NDArray[np.float64] | None]:
         """Features of all training views, with their labels and weights."""
         n_views = self.views.train
-        rows = rows_of_images(self.table, self.at, n_views=n_views, name=self.name)
+        rows = rows_of_images(self.table, self.at, n_views=n_views, name=self.name, are_one=False)
         if n_views == 1:
             return rows, self.has, self.weights
         weights = None if self.weights is None else np.repeat(self.weights, n_views)

@@ -15,7 +15,7 @@ from featstore.heads.forms.neighbors import NeighborForm, unit_features
 from featstore.heads.recipe import Params, Recipe, build_recipe
 from featstore.heads.solvers.kernel import KernelTask, kernel_path, shared_scores
 from featstore.heads.solvers.kernel_task import kernel_settings
-from featstore.heads.solvers.solver import prepare
+from featstore.heads.solvers.moments import targets_path
 
 __all__ = ["HEADS", "Form", "form_values", "regression_recipe", "solve_regression"]
 
@@ -88,16 +88,9 @@ def form_values(forms: Sequence[Form], rows: Rows) -> list[_Numbers]:
 def _ridge(
     recipe: Recipe, rows: Rows, y: _Numbers, weights: _Numbers | None, settings: Sequence[Params]
 ) -> Iterator[LinearForm]:
-    from sklearn.linear_model import Ridge
-
-    prepared = prepare(replace(recipe, solver="plain"), rows, np.empty(0, np.str_), np.empty(0), weights)
-    [(_, scaler)] = prepared.preparation.steps
-    for setting in settings:
-        own = recipe.classifier.get_params(deep=False) | setting
-        model = Ridge(alpha=own["alpha"], fit_intercept=own["fit_intercept"])
-        model.fit(prepared.X, y, sample_weight=weights)
-        coef = np.atleast_2d(np.asarray(model.coef_, np.float64)) / scaler.scale_
-        yield LinearForm(coef=coef, intercept=np.atleast_1d(model.intercept_) - coef @ scaler.mean_)
+    for scaler, coef, intercept in targets_path(recipe.classifier, rows, y[:, None], settings, weights):
+        coef = coef / scaler.scale_
+        yield LinearForm(coef=coef, intercept=intercept - coef @ scaler.mean_)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

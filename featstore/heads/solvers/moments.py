@@ -2,6 +2,7 @@
 
 Of standardised rows ``z`` both need only the class means and one matrix of squares ``A``; every setting of
 the penalty is then a division by ``A``'s eigenvalues, so that the whole grid costs one eigendecomposition.
+Several labels of an image, and numbers, take the rows' products with these in place of class means.
 With fewer rows than features, the eigenvectors lie in the span of the rows and are found from their inner
 products. Memory holds min(n, feature_dim) x feature_dim float64 numbers, a few times.
 """
@@ -18,7 +19,7 @@ from featstore.heads.data.blocks import Rows
 from featstore.heads.data.parts import over_parts
 from featstore.heads.solvers.scaling import add_scaler, ignore_rounding
 
-__all__ = ["lda_path", "ridge_path"]
+__all__ = ["lda_path", "ridge_path", "targets_path"]
 
 _Matrix = NDArray[np.float64]
 
@@ -84,6 +85,42 @@ def ridge_path(
         yield sums.scaler, one
 
 
+def targets_path(
+    classifier: Any,
+    X: Rows,
+    targets: NDArray[Any],
+    settings: Sequence[Mapping[str, Any]],
+    row_weights: _Matrix | None = None,
+) -> Iterator[tuple[Any, _Matrix, _Matrix]]:
+    """Fit ridge regressions on the columns of ``targets`` (n, k), a row for each of the features, by alpha.
+
+    Yields the scaler, and of the scaled features the coefficients (k, feature_dim) and intercepts (k,). Of a
+    RidgeClassifier, of which scikit-learn checks the settings, only alpha and the intercept's fit count.
+    """
+    from scipy.sparse import csr_array, hstack
+    from sklearn.base import clone
+
+    # As above, with the products sum w (z - z') t of the targets; a target of ones gives the mean z'.
+    row_weights = np.ones(len(X)) if row_weights is None else row_weights
+    fitted = [
+        _dummy_fit(clone(classifier).set_params(**setting), np.array(["0", "1"])) for setting in settings
+    ]
+    beside_ones = hstack([csr_array(np.ones((len(X), 1))), csr_array(targets)], format="csr")
+    is_one = np.arange(beside_ones.shape[1]) == 0
+    scaler, counts, totals, offset, squares = _pass(X, beside_ones, is_one, row_weights, 1.0)
+    products = (totals + counts[:, None] * offset) / scaler.scale_
+    is_centred = bool(classifier.fit_intercept)
+    centre = products[0] / counts[0] if is_centred else np.zeros(X.feature_dim)
+    sums = _Sums(scaler=scaler, counts=counts[:1], means=centre[None], squares=squares)
+    codes, one = np.zeros(len(X), np.intp), np.ones(1)
+    spectrum = _spectrum(sums, X, codes, one, row_weights, centres=centre[None], one_centre=True)
+    turned = (products[1:] - counts[1:, None] * centre) @ spectrum.vectors
+    target_mean = counts[1:] / counts[0]
+    for setting in fitted:
+        coef = (turned / (spectrum.values + float(setting.alpha))) @ spectrum.vectors.T
+        yield scaler, coef, target_mean - coef @ centre if is_centred else np.zeros(len(coef))
+
+
 def lda_path(
     classifier: Any,
     X: Rows,
@@ -138,33 +175,48 @@ def _dummy_fit(classifier: Any, classes: NDArray[np.str_]) -> Any:
 
 
 def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix, row_weights: _Matrix) -> _Sums:
+    from scipy.sparse import csr_array
+
+    members = csr_array((np.ones(len(codes)), codes, np.arange(len(codes) + 1)), (len(codes), len(weights)))
+    scaler, counts, totals, offset, squares = _pass(X, members, weights, row_weights, weights[codes])
+    means = (totals / counts[:, None] + offset) / scaler.scale_
+    return _Sums(scaler=scaler, counts=counts, means=means, squares=squares)
+
+
+def _pass(
+    X: Rows, targets: Any, weights: NDArray[Any], row_weights: _Matrix, weights_of_rows: _Matrix | float
+) -> tuple[Any, _Matrix, _Matrix, _Matrix, _Matrix | None]:
+    """Return the scaler, sum w t, sum w t u, the offset and sum v w z z^T in one pass over the rows.
+
+    Scaled rows z are u + offset, divided by the scaler's scale. The targets t are sparse, (n, k), and
+    ``weights`` (k,) of them give the v of a row. The w are ``row_weights``.
+    """
     from sklearn.preprocessing import StandardScaler
 
-    n_classes, dim = len(weights), X.feature_dim
+    dim = X.feature_dim
     # Shifted near the mean, to avoid cancellation in the squares.
     shift = X.take(slice(0, X.block_rows)).astype(np.float64).mean(axis=0)
     scaler = StandardScaler()
-    totals = np.zeros((n_classes, dim))
+    totals = np.zeros((targets.shape[1], dim))
     squares = np.zeros((dim, dim), order="F") if len(X) >= dim else None
-    columns = [codes, row_weights]
-    for _, part in over_parts(X, _part_sums, weights, shift, squares is not None, columns=columns):
+    square_weights = weights_of_rows * row_weights
+    columns = [targets.multiply(row_weights[:, None]).tocsr(), square_weights]
+    for _, part in over_parts(X, _part_sums, shift, squares is not None, columns=columns):
         add_scaler(scaler, part.scaler)
         totals += part.totals
         if squares is not None:
             squares += part.squares
     ignore_rounding(scaler, X)
-    counts = np.bincount(codes, row_weights, minlength=n_classes).astype(np.float64)
-    means = totals / counts[:, None]
+    counts = np.asarray(columns[0].sum(axis=0)).ravel()
     offset = shift - scaler.mean_
     if squares is not None:
         squares = np.triu(squares)
         squares += np.triu(squares, 1).T
-        # From around the shift to around the unweighted mean: sum w (u + offset)(u + offset)^T.
-        pull = (weights * counts) @ means
-        cross = np.outer(pull, offset)
-        squares += cross + cross.T + (weights * counts).sum() * np.outer(offset, offset)
+        # From around the shift to around the unweighted mean: sum v (u + offset)(u + offset)^T.
+        cross = np.outer(weights @ totals, offset)
+        squares += cross + cross.T + square_weights.sum() * np.outer(offset, offset)
         squares /= np.outer(scaler.scale_, scaler.scale_)
-    return _Sums(scaler=scaler, counts=counts, means=(means + offset) / scaler.scale_, squares=squares)
+    return scaler, counts, totals, offset, squares
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,29 +229,22 @@ class _PartSums:
 
 
 def _part_sums(
-    rows: Rows,
-    codes: NDArray[np.intp],
-    row_weights: _Matrix,
-    weights: _Matrix,
-    shift: _Matrix,
-    has_squares: bool,
+    rows: Rows, targets: Any, square_weights: _Matrix, shift: _Matrix, has_squares: bool
 ) -> _PartSums:
     from scipy.linalg.blas import dsyrk
-    from scipy.sparse import csr_array
     from sklearn.preprocessing import StandardScaler
 
     dim = rows.feature_dim
     scaler = StandardScaler()
-    totals = np.zeros((len(weights), dim))
+    totals = np.zeros((targets.shape[1], dim))
     squares = np.zeros((dim, dim), order="F") if has_squares else None
     for at, block in rows.blocks():
         scaler.partial_fit(block)
         wide = block.astype(np.float64)
         wide -= shift
-        members = (row_weights[at], (codes[at], np.arange(len(wide))))
-        totals += csr_array(members, shape=(len(weights), len(wide))) @ wide
+        totals += targets[at].T @ wide
         if squares is not None:
-            wide *= np.sqrt(weights[codes[at]] * row_weights[at])[:, None]
+            wide *= np.sqrt(square_weights[at])[:, None]
             squares = dsyrk(1.0, wide.T, beta=1.0, c=squares, overwrite_c=True)
     return _PartSums(scaler=scaler, totals=totals, squares=squares)
 
