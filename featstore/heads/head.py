@@ -112,7 +112,8 @@ class Head(HeadClassifier):
         For a head made by :func:`featstore.extend`, the report described there; otherwise empty.
     renamed : dict of str to str
         Labels that the head was fitted with and that :func:`featstore.edit_classes` has changed, with the
-        current name of each class, or ``""`` if it was removed.
+        current name of each class, or ``""`` if it was removed; also ``""`` for classes that ``min_images``
+        left out of the fit.
     parents : dict of str to str
         Parent of each class that has one, and of each parent (:func:`featstore.class_parents`).
     seen : SeenImages or None
@@ -205,7 +206,7 @@ class Head(HeadClassifier):
         return np.array([called.get(label, label) for label in labels.tolist()], dtype=np.str_)
 
     def are_of_removed_classes(self, labels: NDArray[np.str_]) -> NDArray[np.bool_]:
-        """Return whether labels, as :meth:`labels_of` gives them, are of classes that were removed."""
+        """Return whether labels, as of :meth:`labels_of`, are of classes that were removed or left out."""
         removed = [label for label, name in self.renamed.items() if not name]
         called = {*removed, *(f"{label} (removed)" for label in removed)} - {*self.classes.tolist()}
         return np.isin(labels, sorted(called)) if called else np.zeros(len(labels), np.bool_)

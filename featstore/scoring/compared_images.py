@@ -62,8 +62,8 @@ def find_common_images(
     if not common:
         raise SplitError(
             f"no image is in {split} for all of {', '.join(called)}: of those that are in it for one, "
-            f"{left_out['removed']} are of classes that were removed from a head, "
-            f"{left_out['seen']} (or others of their group) were seen by another in training, "
+            f"{left_out['removed']} are of classes that a head was fitted without, or that were removed from "
+            f"it, {left_out['seen']} (or others of their group) were seen by another in training, "
             f"{left_out['absent']} have no features or label for another and {left_out['conflicting']} have "
             "conflicting labels; fit the heads with one split rule on one catalog"
             + (", and without refitting on validation" if split == "validation" else "")

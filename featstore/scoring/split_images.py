@@ -79,7 +79,7 @@ def _leave_out_removed(head: Head, labels: NDArray[np.str_], chosen: NDArray[np.
     removed = chosen & head.are_of_removed_classes(labels)
     if n_left_out := int(removed.sum()):
         _logger.warning(
-            "left out %s of classes that were removed from the head: %s",
+            "left out %s of classes that the head was fitted without, or that were removed from it: %s",
             f"{n_left_out:,} image{'s' * (n_left_out > 1)}",
             ", ".join(sorted({*labels[removed].tolist()})),
         )

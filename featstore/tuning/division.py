@@ -146,7 +146,7 @@ def _check_classes(head: "Head", labels: NDArray[np.str_], train: NDArray[np.int
 
 def _fitted_again(head: "Head", table: "FeatureTable") -> "Head":
     """Fit the head with its own parameters on train alone, so that validation is new to it."""
-    if head.name not in {info.name for info in known_heads()} or head.renamed:
+    if head.name not in {info.name for info in known_heads()} or any(head.renamed.values()):
         raise TuningError(
             f"the head {head.name} was fitted on the validation images too, by which the epoch is chosen; "
             "fit it without them (refit=False, --no-refit)"

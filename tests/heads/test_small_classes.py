@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import HeadError
-from featstore.heads import fit
+from featstore.heads import fit, load_head
 from featstore.scoring import evaluate, learning_curve
 from featstore.splits import SplitRule
 
@@ -46,6 +46,27 @@ def test_classes_of_fewer_images_are_left_out_by_name(make_small, caplog):
     assert head.unlabelled == 0
     [record] = caplog.records
     assert record.getMessage() == "2 classes with fewer than 3 images are left out: small 0 (1), small 1 (2)"
+
+
+def test_a_head_is_scored_without_the_classes_that_it_was_fitted_without(make_small, caplog, tmp_path):
+    table = make_small(1, 20)
+    head = fit(table, head="ridge", min_images=2)
+    assert "1 class with fewer than 2 images is left out: small 0 (1)" in caplog.text
+    head.save(tmp_path / "a.head")
+    result = evaluate(load_head(tmp_path / "a.head"), table, split="all")
+
+    assert "left out 1 image of classes that the head was fitted without" in caplog.text
+    assert [one["label"] for one in result.classes] == ["class 0", "class 1", "small 1"]
+
+
+@pytest.mark.parametrize(("min_images", "says"), [(6, "only one class has"), (500, "no class has")])
+def test_of_fewer_than_two_classes_nothing_is_fitted(make_table, make_blobs, min_images, says):
+    X, _ = make_blobs(n=70, n_classes=2)
+    table = make_table(X, np.array(["few"] * 5 + ["many"] * 65))
+    with pytest.raises(
+        HeadError, match=rf"{says} at least {min_images} images; a head needs two: give a small"
+    ):
+        fit(table, min_images=min_images)
 
 
 @pytest.mark.parametrize("min_images", [0, 1.5, True])

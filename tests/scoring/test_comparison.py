@@ -234,7 +234,7 @@ def test_images_of_a_class_that_was_removed_from_one_head_are_left_out_for_both(
 def test_heads_that_have_no_class_in_common_with_the_images_say_what_was_removed(noisy):
     few = edit_classes(fixed(noisy), remove=["class 2", "class 3"])
     others = noisy.select(np.isin(noisy.y, ["class 2", "class 3"]))
-    with pytest.raises(SplitError, match=r"[1-9]\d* are of classes that were removed from a head"):
+    with pytest.raises(SplitError, match=r"[1-9]\d* are of classes that a head was fitted without"):
         compare([few, few], others, names=["a", "b"])
 
 

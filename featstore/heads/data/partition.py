@@ -43,13 +43,16 @@ def without_small_classes(labels: NDArray[np.str_], min_images: int | None) -> N
     is_small = (counts < min_images) & (classes != "")
     if not is_small.any():
         return labels
-    warn(
-        _logger,
-        "%d classes with fewer than %d images are left out: %s",
-        is_small.sum(),
-        min_images,
-        listed(counted_names(classes[is_small], counts[is_small])),
-    )
+    n_small, small = int(is_small.sum()), listed(counted_names(classes[is_small], counts[is_small]))
+    if (n_left := int((classes != "").sum()) - n_small) < 2:
+        which = "only one class has" if n_left else "no class has"
+        raise HeadError(
+            f"{which} at least {min_images} images; a head needs two: give a smaller min_images "
+            f"(--min-images), or add images of {small}"
+        )
+    what = "classes" if n_small > 1 else "class"
+    text = f"{n_small} {what} with fewer than %d images {'are' if n_small > 1 else 'is'} left out: %s"
+    warn(_logger, text, min_images, small)
     return np.where(is_small[codes], "", labels)
 
 

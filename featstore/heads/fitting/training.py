@@ -85,7 +85,9 @@ def fit(
         recipe.check_weights()
     labels = np.asarray(table.y)
     n_unlabelled = int((labels == "").sum())
+    with_small = labels
     labels = without_small_classes(labels, min_images)
+    left_out = np.unique(with_small[(labels == "") & (with_small != "")]).tolist()
     chooses = divider is None and recipe.n_settings > 1
     rule, rows = split_rows(table, labels, rule, chooses=chooses)
     classes = checked_classes(table, labels, rows, rule)
@@ -170,6 +172,7 @@ def fit(
         "space": str(table.space_name),
         "catalog_digests": dict(table.catalog_digests),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "renamed": dict.fromkeys(left_out, ""),
         "versions": current_versions(),
         "seen": seen,
         "linear": form if isinstance(form, LinearForm) else None,
