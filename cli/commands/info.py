@@ -100,6 +100,10 @@ def _print_catalog(catalog: dict[str, Any], n_views: dict[str, int]) -> None:
         click.echo(f"  {count(unlabelled, 'image')} without a {'number' if target else 'label'}")
     if catalog["failed"]:
         click.echo(f"  {count(catalog['failed'], 'image')} could not be decoded")
+    if catalog["unread"]:
+        click.echo(
+            f"  {count(catalog['unread'], 'image')} not read yet: extraction was interrupted; run it again"
+        )
     for space in n_views:
         present = catalog["spaces"][space]
         if missing := catalog["images"] - catalog["failed"] - present:

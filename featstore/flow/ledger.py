@@ -273,8 +273,10 @@ class Ledger:
         return [self.source.records[number].path for number in self._unsettled()]
 
     def _catalog(self, name: str, is_listed: NDArray[np.bool_] | None = None) -> Catalog:
+        unread = 0
         if is_listed is None:
             is_listed = self._have_something()
+            unread = len(is_listed) - int(is_listed.sum())
         columns, failed = self.source.records.columns, self.source.failures
         n_listed = int(is_listed.sum())
         n_images = n_listed + len(failed)
@@ -329,6 +331,7 @@ class Ledger:
             weights=as_read_only(weights),
             target_name=self.source.target,
             targets=as_read_only(targets),
+            unread=str(unread or ""),
         )
 
     def _have_something(self) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """The feature store: features by content hash, catalogs and heads in one folder."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 from featstore.errors import NotInStoreError
 from featstore.io.storage.opening import absolute_place, file_exists
+from featstore.messages import count
 from featstore.splits import SplitRule
 from featstore.store.catalogs.catalog import Catalog
 from featstore.store.description import STORE_VERSION
@@ -23,6 +25,9 @@ from featstore.store.tables.table import FeatureTable
 __all__ = ["FeatureStore"]
 
 _Progress = Callable[[int, int], None]
+
+
+_log = logging.getLogger(__name__)
 
 
 class FeatureStore(MaintainedStore):
@@ -169,9 +174,15 @@ class FeatureStore(MaintainedStore):
             raise NotInStoreError(
                 f"no catalog was named; {self.path} has: {', '.join(self.catalog_names) or 'none'}"
             )
-        return build_table(
-            [self.space(name) for name in spaces or [None]], [self.catalog(name) for name in names]
-        )
+        catalogs = [self.catalog(name) for name in names]
+        for found in catalogs:
+            if found.unread:
+                _log.warning(
+                    "extraction was interrupted: the catalog %s lacks %s of its source; run it again",
+                    found.name,
+                    count(int(found.unread), "image"),
+                )
+        return build_table([self.space(name) for name in spaces or [None]], catalogs)
 
     def info(self) -> dict[str, Any]:
         """Return a description of the store as JSON values.
@@ -184,14 +195,15 @@ class FeatureStore(MaintainedStore):
             - ``spaces``: for each ``name``, ``architecture``, ``feature_dim``, ``dtype``, ``rows``,
               ``images`` and ``views`` (how many different ones), ``segments``, ``bytes``, ``fingerprint``,
               ``spec`` (with the recipe of the views, where there is one), ``provenance``;
-            - ``catalogs``: for each ``name``, ``location``, ``images``, ``failed``, ``labeled``, ``classes``
-              (``label``, ``images``, ``train``, ``validation``, ``test``), ``splits`` (``train``,
-              ``validation``, ``test``), ``given_splits`` (the same and ``rule``: images left to the rule),
-              ``duplicates`` (``content_hash``, ``paths``), ``label_conflicts``
-              (``content_hash``, ``labels``: paths by label, or by number), ``target`` (of numbers: ``name``,
-              ``smallest``, ``mean`` and ``largest``; else None), ``spaces`` (images with features, by space)
-              and ``complete`` (images with every view that any image has, by space), ``digest`` (of the
-              images by content, with labels or numbers, groups, given splits and weights);
+            - ``catalogs``: for each ``name``, ``location``, ``images``, ``failed``, ``unread`` (images that
+              an interrupted extraction has not come to), ``labeled``, ``classes`` (``label``, ``images``,
+              ``train``, ``validation``, ``test``), ``splits`` (``train``, ``validation``, ``test``),
+              ``given_splits`` (the same and ``rule``: images left to the rule), ``duplicates``
+              (``content_hash``, ``paths``), ``label_conflicts`` (``content_hash``, ``labels``: paths by
+              label, or by number), ``target`` (of numbers: ``name``, ``smallest``, ``mean`` and ``largest``;
+              else None), ``spaces`` (images with features, by space), ``complete`` (images with every view
+              that any image has, by space) and ``digest`` (of the images by content, with labels or numbers,
+              groups, given splits and weights);
             - ``heads``: for each ``name``, ``path``, ``bytes``, ``catalogs`` (by name ``"unchanged"`` or
               ``"changed"`` since the fit, ``"missing"`` from the store, or ``"unknown"`` for heads that do
               not know), ``up_to_date`` (None if unknown).

@@ -84,6 +84,9 @@ def _describe_catalog(store: "StoreFolder", name: str, spaces: list["Space"]) ->
     with open_columns(path) as columns:
         rows, hashes, n_failed = _usable(columns)
         target = columns.attribute(TARGET) if columns.has_attribute(TARGET) else ""
+        unread = columns.attribute("unread") if columns.has_attribute("unread") else "0"
+        if not unread.isdecimal():
+            raise damaged(path, f"its number of unread images is {unread!r}")
         classes, codes = _numbers(columns) if target else _classes(columns)
         names, name_codes = columns.coded_texts("split")
         if unknown := set(names) - {None, *SPLITS}:
@@ -114,6 +117,7 @@ def _describe_catalog(store: "StoreFolder", name: str, spaces: list["Space"]) ->
             "location": columns.attribute("location"),
             "images": columns.n_rows,
             "failed": n_failed,
+            "unread": int(unread),
             "labeled": int(np.count_nonzero(codes >= 0)),
             "classes": [
                 {

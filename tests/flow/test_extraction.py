@@ -184,6 +184,29 @@ def test_ctrl_c_seals_and_the_same_call_goes_on(photos, store):
         np.testing.assert_array_equal(row, right[name])
 
 
+def test_what_an_interrupted_extraction_has_not_read_is_told_until_it_has(photos, store, caplog):
+    def press(number):
+        if number:
+            raise KeyboardInterrupt
+
+    with pytest.raises(ExtractionInterrupted):
+        featstore.extract(photos, store, backbone=CountingBackbone(batch_size=2, before_batch=press))
+    opened = featstore.FeatureStore(store)
+    [catalog] = opened.info()["catalogs"]
+    assert 0 < catalog["images"] < 12
+    assert catalog["unread"] == 12 - catalog["images"]
+    caplog.clear()
+    assert len(opened.table()) == catalog["images"]
+    assert f"lacks {catalog['unread']} images of its source; run it again" in caplog.text
+
+    caplog.clear()
+    featstore.extract(photos, store, backbone=CountingBackbone())
+    opened = featstore.FeatureStore(store)
+    assert opened.info()["catalogs"][0]["unread"] == 0
+    assert len(opened.table()) == 12
+    assert not caplog.records
+
+
 def test_an_interrupted_second_backbone_leaves_the_first_ones_table_whole(photos, store):
     featstore.extract(photos, store, backbone=CountingBackbone(seed=0))
 

@@ -47,7 +47,7 @@ OPTIONAL_NUMBERS = {"ctime_ns": ("ctimes_ns", "<i8"), "inode": ("inodes", "<i8")
 # Columns of catalogs that hold more than a label; without them the file is as before.
 OPTIONAL_FLOATS = {"weight": "weights", "target": "targets"}
 ATTRIBUTES = ("name", "root", "location")
-OPTIONAL_ATTRIBUTES = ("moved_from", "label_separator", "target_name")
+OPTIONAL_ATTRIBUTES = ("moved_from", "label_separator", "target_name", "unread")
 DIGEST = "digest"  # an attribute that says what the others do, and that older versions neither write nor read
 MAX_TEXT_BYTES = 2**16
 
@@ -79,6 +79,7 @@ class Catalog:
     weights: NDArray[np.float64] | None = None  # in a fit, above 0; NaN where nothing is said
     target_name: str = ""  # of the number that images have instead of a label
     targets: NDArray[np.float64] | None = None  # NaN where it is not known
+    unread: str = ""  # the number of images that the source has besides, where extraction was interrupted
 
     def __post_init__(self) -> None:
         checked_name(self.name, "catalog")
@@ -119,6 +120,8 @@ class Catalog:
             object.__setattr__(self, field, numbers)
         if not are_all(np.asarray(self.weights), lambda some: ~(some <= 0)):
             raise StoreError("weights must be above 0")
+        if self.unread and not self.unread.isdecimal():
+            raise StoreError(f"a number of unread images consists of digits; found {self.unread!r}")
         if not self.target_name and not are_all(np.asarray(self.targets), np.isnan):
             raise StoreError("there are numbers to predict, and no name of them")
 
