@@ -136,7 +136,11 @@ def test_changed_numbers_are_shown_and_make_a_head_out_of_date(run, folder):
         ("predict kept discs/0001.png --sort-into made/sorted", 2, "are for labels"),
         ("extract discs/discs.csv --target size --backbone scattering", 1, "there is no column 'size'"),
         ("extract discs/discs.csv --target sheet --backbone scattering", 1, "line 2: the target sheet is a"),
-        ("extract discs --target area --backbone scattering", 1, "target: for lists, not for the images"),
+        (
+            "extract discs --target area --backbone scattering",
+            1,
+            "target (--target): for lists, not for the images",
+        ),
         ("extract discs/discs.csv --target area --label-column discs", 1, "either these or labels"),
     ],
 )

@@ -87,7 +87,7 @@ def test_columns_that_cannot_be_the_number_are_refused(folder, options, words):
 
 
 def test_numbers_are_for_lists(folder):
-    with pytest.raises(SourceError, match="target: for lists, not for the images of a folder"):
+    with pytest.raises(SourceError, match=r"target \(--target\): for lists, not for the images of a folder"):
         open_source(folder, target="age")
     with pytest.raises(SourceError, match="a list of paths has no columns: leave out target"):
         open_source([str(folder / "0.png")], target="age")

@@ -68,7 +68,7 @@ def test_columns_are_chosen_by_name(tmp_path):
             open_source(path, label_column=column)
         # The images are there.
         assert "Expected" not in str(raised.value)
-    with pytest.raises(SourceError, match="suffix: for lists, not for the images in Parquet"):
+    with pytest.raises(SourceError, match=r"suffix \(--suffix\): for lists, not for the images in Parquet"):
         open_source(path, suffix=".jpg")
 
 

@@ -95,13 +95,19 @@ def test_options_that_do_not_fit_a_list(photos, options, message):
 def test_options_of_lists_are_refused_where_they_say_nothing(photos):
     (photos / "a.tar").write_bytes(b"")
     for source in (photos / "a.tar", str(photos / "*.tar"), [photos / "a.tar"]):
-        with pytest.raises(SourceError, match="suffix: for lists, not for the images of archives"):
+        with pytest.raises(
+            SourceError, match=r"suffix \(--suffix\): for lists, not for the images of archives"
+        ):
             open_source(source, suffix=".jpg")
-    with pytest.raises(SourceError, match="label_column: for lists, not for the images of a folder"):
+    with pytest.raises(
+        SourceError, match=r"label_column \(--label-column\): for lists, not for the images of a folder"
+    ):
         open_source(photos, label_column="x")
     with pytest.raises(SourceError, match="a list of paths has no columns: leave out label_column"):
         open_source([photos / "train/a1.jpg"], label_column="x")
-    with pytest.raises(SourceError, match="path_column: for lists, not for annotations of COCO"):
+    with pytest.raises(
+        SourceError, match=r"path_column \(--path-column\): for lists, not for annotations of COCO"
+    ):
         open_source(write(photos / "x.json", {}), path_column="x")
 
 

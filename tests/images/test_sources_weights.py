@@ -68,5 +68,5 @@ def test_a_column_that_is_not_there_or_means_two_things_is_refused(listed, tmp_p
         open_source(path, weight_column="v")
     with pytest.raises(SourceError, match="the column 'label' cannot be both label and weight"):
         open_source(path, weight_column="label")
-    with pytest.raises(SourceError, match="weight_column: for lists"):
+    with pytest.raises(SourceError, match=r"weight_column \(--weight-column\): for lists"):
         open_source(tmp_path, weight_column="w")

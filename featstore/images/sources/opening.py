@@ -190,7 +190,9 @@ def _of_listing(location: str, listing: FolderListing, unused: Sequence[str] = (
 def _refuse(options: ListOptions, what: str, *names: str) -> None:
     """Raise SourceError if options of lists are given for another source."""
     if found := [name for name in options.given() if name in (names or _LIST_OPTIONS)]:
-        raise SourceError(f"{' and '.join(found)}: for lists, not for {what}: leave them out")
+        options_of_lists = [f"{name} (--{name.replace('_', '-')})" for name in found]
+        it = "them" if len(found) > 1 else "it"
+        raise SourceError(f"{' and '.join(options_of_lists)}: for lists, not for {what}: leave {it} out")
 
 
 def _containers_of_list(source: Any) -> list[str]:

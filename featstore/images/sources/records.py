@@ -239,6 +239,10 @@ class Source:
             unused = listed([*map(repr, self.unused_columns)])
             used = f"path, {self.target or 'label'}, group and split"
             sentences.append(f"columns that are not used: {unused}; {used} are")
+            if not self.target and not labels:
+                sentences.append(
+                    "no image has a label: label_column (--label-column) names the column that labels are in"
+                )
         sentences += [
             f"{len(folders)} folders are the class {label!r}: their names differ only in Unicode form"
             for label, folders in self._forms().items()
