@@ -56,16 +56,18 @@ def compare(heads: tuple[str, ...], store: str | None, split: str, as_json: bool
 
     if len(heads) < 2:
         raise click.UsageError(f"a comparison needs at least two heads; found {len(heads)}")
-    fitted, tables = [], []
+    fitted, tables, paths = [], [], []
     for head in heads:
         # The features of a head file within a store are in that store.
         path, home = find_head(head, None if is_file(head) else store)
+        if path in paths:
+            raise click.UsageError(f"{head} is given twice; a comparison needs different heads")
+        paths.append(path)
         fitted.append(load_any_head(path))
         tables.append(find_table(fitted[-1], home or store))
-    names = list(heads) if len(set(heads)) == len(heads) else None
     several = [one for one in fitted if isinstance(one, featstore.MultiLabelHead)]
     numbers = [one for one in fitted if isinstance(one, featstore.RegressionHead)]
-    given: dict[str, Any] = {"tables": tables, "split": split, "names": names}
+    given: dict[str, Any] = {"tables": tables, "split": split, "names": list(heads)}
     if numbers and len(numbers) < len(fitted):
         raise click.UsageError(
             f"{numbers[0].name} predicts a number, and others of {', '.join(heads)} give labels: "

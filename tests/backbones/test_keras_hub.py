@@ -75,7 +75,7 @@ def test_tokens_are_not_pooled_by_chance(preset):
 def test_layers_inside_are_named_as_in_keras(preset):
     backbone = load_backbone(preset, layer="vit_patching_and_embedding", pooling="none")
     assert backbone.feature_dim == 17 * 16
-    with pytest.raises(BackboneError, match="near are vit_encoder"):
+    with pytest.raises(BackboneError, match="did you mean vit_encoder"):
         load_backbone(preset, layer="vit_encodr", pooling="cls")
 
 
@@ -211,7 +211,7 @@ def test_a_preset_is_downloaded_once_and_then_known(tmp_path, cache, monkeypatch
 
 def test_a_preset_that_is_unknown_or_out_of_reach_is_named(cache, tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kaggle"))
-    with pytest.raises(UnknownBackboneError, match="near are vit_base_patch16_224_imagenet"):
+    with pytest.raises(UnknownBackboneError, match="did you mean vit_base_patch16_224_imagenet"):
         load_backbone("keras_hub:vit_base_patch16_224_imagenat")
 
     def offline(handle):

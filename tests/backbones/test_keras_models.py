@@ -109,7 +109,7 @@ def test_a_layer_of_the_classifier_can_be_the_cut(build, tmp_path, keras, pixels
 
 
 def test_an_unknown_layer_is_answered_by_near_ones(build, mobilenet_files):
-    with pytest.raises(BackboneError, match="no layer 'conv_pw_6_rel'; near are conv_pw_6_relu"):
+    with pytest.raises(BackboneError, match="no layer 'conv_pw_6_rel'; did you mean conv_pw_6_relu"):
         build(weights=mobilenet_files["no_top.h5"], layer="conv_pw_6_rel")
 
 

@@ -108,7 +108,7 @@ def test_a_layer_of_a_nested_network_is_named_with_its_network(build, tutorial):
     with pytest.raises(BackboneError, match="use --layer base/conv_pw_6_relu"):
         build(tutorial, layer="conv_pw_6_relu")
     with pytest.raises(
-        BackboneError, match=r"'base' of .* has no layer 'conv_pw_6_rel'; near are conv_pw_6_relu"
+        BackboneError, match=r"'base' of .* has no layer 'conv_pw_6_rel'; did you mean conv_pw_6_relu"
     ):
         build(tutorial, layer="base/conv_pw_6_rel")
 

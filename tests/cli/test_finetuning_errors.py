@@ -64,7 +64,7 @@ def tune(*arguments, status):
         (("knn",), "the head knn is not linear; tuning starts from a linear head, such as logistic or svm"),
         (("two",), "does not know the classes rings; fit a head on these images"),
         (("unvalidated",), "no labelled image is in validation, by which the epoch is chosen"),
-        (("logistic", "--from-layer", "blocks"), "has no layer 'blocks'; near are block"),
+        (("logistic", "--from-layer", "blocks"), "has no layer 'blocks'; did you mean block"),
         (("logistic", "--from-layer", "inside"), "it is inside a block, other paths lead past it; cut at"),
         (("logistic", "--devices", "2"), "2 devices were asked for; found 1: "),
     ],

@@ -52,9 +52,10 @@ def folder(tmp_path_factory):
     featstore.FeatureStore(folder / "other\x1b[1m.fstore", create=True)
     store = folder / "photos.fstore"
     featstore.extract(folder / "photos", store, backbone=CountingBackbone(feature_dim=40))
-    featstore.fit(featstore.FeatureStore(store).table(), params={"C": 1.0}).save(
-        store / "heads/logistic.head"
-    )
+    for name, C in (("logistic", 1.0), ("other", 0.1)):
+        featstore.fit(featstore.FeatureStore(store).table(), params={"C": C}).save(
+            store / f"heads/{name}.head"
+        )
     return folder
 
 
@@ -71,7 +72,7 @@ def run(folder, monkeypatch):
         *(("info photos.fstore", 0), ("fit photos.fstore --param C=1", 0), ("verify photos.fstore", 0)),
         *(("duplicates photos.fstore", 0), ("suspects photos.fstore", 0), ("info", 2)),
         ("evaluate logistic --store photos.fstore", 0),
-        *(("compare logistic logistic --store photos.fstore", 0), ("projector photos.fstore 'p\x1b[1m'", 0)),
+        *(("compare logistic other --store photos.fstore", 0), ("projector photos.fstore 'p\x1b[1m'", 0)),
         *(("pack photos.fstore 'p\x1b[1m.h5'", 0), ("merge 'm\x1b[1m.fstore' photos.fstore", 0)),
         *(
             ("extract 'photos/red\n\x1b[31m\u202e rose/broken\x1b[2J.png'", 1),

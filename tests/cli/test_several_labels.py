@@ -119,6 +119,7 @@ def test_suspects_comparisons_and_curves_are_shown(run, folder):
     run("fit pairs.fstore --head ridge --param alpha=30")
     run("fit pairs.fstore --head ridge --param alpha=30000 -o weak")
     told = json.loads(run("compare weak ridge --json").stdout)
+    assert "ridge is given twice" in run("compare ridge ridge", code=2).stderr
     shown = run("compare weak ridge").stdout
     assert f"{100 * told['heads'][1]['map']:.1f}%" in shown
     assert told["pairs"][0]["verdict"] in shown

@@ -69,7 +69,7 @@ def test_a_layer_with_nothing_above_it_is_refused(tunable):
 
 
 def test_an_unknown_layer_is_refused_with_those_that_are_near(tunable):
-    with pytest.raises(BackboneError, match=r"no layer 'blocks'; near are block"):
+    with pytest.raises(BackboneError, match=r"no layer 'blocks'; did you mean block"):
         tunable.find_cut("blocks")
 
 

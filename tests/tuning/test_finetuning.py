@@ -275,7 +275,7 @@ class TestRefusals:
             tune(featstore.fit(table, params={"C": 1.0}, rule=rule))
 
     def test_an_unknown_layer(self, tune):
-        with pytest.raises(featstore.FeatstoreError, match="no layer 'blockk'; near are"):
+        with pytest.raises(featstore.FeatstoreError, match="no layer 'blockk'; did you mean"):
             tune(from_layer="blockk")
 
     def test_a_layer_inside_a_block(self, tune):

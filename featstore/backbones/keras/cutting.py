@@ -11,7 +11,7 @@ from featstore.errors import BackboneError
 with quiet_import():
     import keras
 
-__all__ = ["cut_at", "layer_paths", "output_at", "own_names", "stable_names"]
+__all__ = ["cut_at", "layer_paths", "no_such_layer", "output_at", "own_names", "stable_names"]
 
 
 def cut_at(network: Any, names: Mapping[str, str], layer: str, of: str) -> Any:
@@ -55,7 +55,7 @@ def output_at(network: Any, names: Mapping[str, str], layer: str, of: str) -> An
     """Return the output of a layer in a network's graph."""
     first, _, inside = (layer, "", "") if layer in names else layer.partition("/")
     if first not in names:
-        raise _no_such_layer(network, names, layer, of)
+        raise no_such_layer(network, names, layer, of)
     found = network.get_layer(names[first])
     calls = [node for operation, node in _calls(network) if operation is found]
     if len(calls) != 1:
@@ -78,7 +78,8 @@ def output_at(network: Any, names: Mapping[str, str], layer: str, of: str) -> An
     return cut(_only(call.input_tensors), **({} if training is None else {"training": training}))
 
 
-def _no_such_layer(network: Any, names: Mapping[str, str], layer: str, of: str) -> BackboneError:
+def no_such_layer(network: Any, names: Mapping[str, str], layer: str, of: str) -> BackboneError:
+    """Return the error for a name that is none of a network's layers, with those that are like it."""
     paths = list(layer_paths(network, names))
     last = layer.rpartition("/")[2]
     if inner := [path for path in paths if path.endswith(f"/{last}")]:
@@ -86,8 +87,9 @@ def _no_such_layer(network: Any, names: Mapping[str, str], layer: str, of: str) 
             f"{of} has no layer {layer!r}, but a network nested in it has: use --layer "
             f"{' or --layer '.join(inner[:4])}"
         )
-    near = difflib.get_close_matches(layer, paths, n=4, cutoff=0.4) or list(names)[-4:]
-    return BackboneError(f"{of} has no layer {layer!r}; near are {', '.join(near)}")
+    near = difflib.get_close_matches(layer, paths, n=4, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"its last are {', '.join(list(names)[-4:])}"
+    return BackboneError(f"{of} has no layer {layer!r}; {hint}")
 
 
 def _calls(network: Any) -> Iterator[tuple[Any, Any]]:

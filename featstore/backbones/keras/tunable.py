@@ -1,6 +1,5 @@
 """Networks to be trained from one of their layers on."""
 
-import difflib
 import os
 import shutil
 import tempfile
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.backbones.keras.cuts import NetworkCut, find_cuts
-from featstore.backbones.keras.cutting import layer_paths, output_at
+from featstore.backbones.keras.cutting import layer_paths, no_such_layer, output_at
 from featstore.backbones.keras.models import (
     CutNetwork,
     building,
@@ -50,13 +49,11 @@ class TunableNetwork:
                 return cut
         of = os.path.basename(self.request.name)
         if layer not in self.names:
-            paths = list(layer_paths(self.cut.whole, self.names))
-            if layer in paths:
+            if layer in layer_paths(self.cut.whole, self.names):
                 raise BackboneError(
                     f"{of} cannot be tuned from {layer!r}, which is inside a nested network; {self._listed()}"
                 )
-            near = difflib.get_close_matches(layer, paths, n=4, cutoff=0.4) or list(self.names)[-4:]
-            raise BackboneError(f"{of} has no layer {layer!r}; near are {', '.join(near)}")
+            raise no_such_layer(self.cut.whole, self.names, layer, of)
         order = [inner.name for inner in self.cut.model.layers]
         own = self.names[layer]
         last = max((order.index(self.names[cut.layer]) for cut in self.cuts), default=-1)
