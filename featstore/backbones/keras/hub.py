@@ -32,7 +32,8 @@ def download_preset(preset: str) -> str:
         near = ", ".join(close[:3])
         raise UnknownBackboneError(
             f"KerasHub has no preset {preset!r}{near and f' (did you mean {near}?)'}; "
-            "keras_hub.models.Backbone.presets lists them, and a folder that save_to_preset wrote is given by its path"
+            "keras_hub.models.Backbone.presets lists them, and a folder that save_to_preset wrote is given "
+            "by its path"
         )
     kagglehub = import_module("kagglehub")
     try:
