@@ -32,6 +32,7 @@ def merge(into: str, stores: tuple[str, ...], on_conflict: str, as_json: bool) -
 
     others = [FeatureStore(store) for store in stores]
     target = FeatureStore(into, create="later")
+    target.check_merge(others, on_conflict=on_conflict)
     reports = [target.merge(other, on_conflict=on_conflict).to_dict() for other in others]
     if as_json:
         print_json([{"store": store, **report} for store, report in zip(stores, reports, strict=True)])

@@ -14,7 +14,7 @@ from featstore.store.catalogs.catalog import Catalog
 from featstore.store.description import STORE_VERSION
 from featstore.store.folder import DESCRIPTION, STORE_FORMAT, describe
 from featstore.store.maintained import MaintainedStore
-from featstore.store.maintenance.merge import MergeReport, merge_stores
+from featstore.store.maintenance.merge import MergeReport, check_merge, merge_stores
 from featstore.store.maintenance.repair import mend_description
 from featstore.store.packing.packing import pack_table
 from featstore.store.summary import describe_store
@@ -250,6 +250,26 @@ class FeatureStore(MaintainedStore):
         """
         source = other if isinstance(other, FeatureStore) else FeatureStore(other)
         return merge_stores(self, source, on_conflict=on_conflict, progress=progress)
+
+    def check_merge(
+        self, others: "Iterable[FeatureStore | str | os.PathLike[str]]", *, on_conflict: str = "error"
+    ) -> None:
+        """Check whether several stores can be merged into this one, before the first of them is.
+
+        Parameters
+        ----------
+        others : iterable of FeatureStore or path
+        on_conflict : {"error", "keep", "replace"}
+            As for :meth:`merge`.
+
+        Raises
+        ------
+        StoreError
+            One of them is this store; or two of all these stores have a catalog or a head of the same name
+            with different contents, and ``on_conflict`` is ``"error"``.
+        """
+        sources = [other if isinstance(other, FeatureStore) else FeatureStore(other) for other in others]
+        check_merge(self, sources, on_conflict=on_conflict)
 
     def pack(
         self,

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from featstore.store.space import Space
 if TYPE_CHECKING:
     from featstore.store.folder import StoreFolder
 
-__all__ = ["MergeReport", "merge_stores"]
+__all__ = ["MergeReport", "check_merge", "merge_stores"]
 
 _CHOICES = ("error", "keep", "replace")
 # Clocks differ; a segment from beyond tomorrow is dated anew.
@@ -60,6 +60,28 @@ class MergeReport:
         return asdict(self)
 
 
+def check_merge(ours: "StoreFolder", others: Sequence["StoreFolder"], *, on_conflict: str = "error") -> None:
+    """Raise StoreError if stores cannot be merged; see :meth:`FeatureStore.check_merge`."""
+    if on_conflict not in _CHOICES:
+        raise StoreError(f"on_conflict must be one of {', '.join(_CHOICES)}; found {on_conflict!r}")
+    for other in others:
+        if ours.path == other.path or (
+            not is_url(ours.path + other.path) and os.path.realpath(ours.path) == os.path.realpath(other.path)
+        ):
+            raise StoreError(f"{other.path} is this very store; merge another one into it")
+    if on_conflict != "error":
+        return
+    stores = [ours, *others]
+    for at, other in enumerate(stores):
+        for first in stores[:at]:
+            if clashing := [*_new_catalogs(first, other)[1], *_new_heads(first, other)[1]]:
+                raise StoreError(
+                    f"{first.path} and {other.path} both have {', '.join(clashing)}, with different "
+                    "contents; nothing was copied. Choose with on_conflict (--on-conflict): keep what comes "
+                    "first, or replace it by what comes after"
+                )
+
+
 def merge_stores(
     ours: "StoreFolder",
     other: "StoreFolder",
@@ -68,22 +90,12 @@ def merge_stores(
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Copy another store's contents; see :meth:`FeatureStore.merge`."""
-    if on_conflict not in _CHOICES:
-        raise StoreError(f"on_conflict must be one of {', '.join(_CHOICES)}; found {on_conflict!r}")
-    if ours.path == other.path or (
-        not is_url(ours.path + other.path) and os.path.realpath(ours.path) == os.path.realpath(other.path)
-    ):
-        raise StoreError(f"{other.path} is this very store; merge another one into it")
+    check_merge(ours, [other], on_conflict=on_conflict)
     theirs = [other.space(name) for name in other.space_names]
     total = sum(segment.n_bytes for space in theirs for segment in space.segments)
     catalogs, clashing_catalogs = _new_catalogs(ours, other)
     heads, clashing_heads = _new_heads(ours, other)
     clashing = [*clashing_catalogs, *clashing_heads]
-    if clashing and on_conflict == "error":
-        raise StoreError(
-            f"both stores have {', '.join(clashing)}, with different contents; nothing was copied. "
-            "Choose with on_conflict (--on-conflict): keep this store's, or replace them by the other's"
-        )
     if on_conflict == "replace":
         catalogs += clashing_catalogs
         heads += clashing_heads

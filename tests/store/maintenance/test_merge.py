@@ -3,10 +3,12 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import featstore.store.catalogs.updating
 from featstore.errors import DamagedError, StoreError, StoreNotFoundError
 from featstore.store import FeatureStore
+from featstore_cli.main import main
 
 
 @pytest.fixture
@@ -66,12 +68,37 @@ def test_a_conflict_copies_nothing(store, other, fill, make_catalog):
     for there, label in ((store, "a"), (other, "b")):
         there.write_catalog(make_catalog(2, labels=[label] * 2))
         head(there, "svm", label)
-    with pytest.raises(
-        StoreError, match="both stores have catalog photos, head svm, with different contents"
-    ):
+    told = f"{store.path} and {other.path} both have catalog photos, head svm, with different contents"
+    with pytest.raises(StoreError, match=told):
         store.merge(other)
     assert store.space_names == ()
     assert store.catalog().labels == ("a", "a")
+
+
+def test_stores_that_differ_among_themselves_are_refused_before_the_first_is_copied(other, fill, tmp_path):
+    fill(other)
+    head(other, "svm", "a")
+    third = FeatureStore(tmp_path / "third.fstore", create=True)
+    head(third, "svm", "b")
+    new = tmp_path / "new.fstore"
+    ran = CliRunner().invoke(main, ["merge", str(new), other.path, third.path])
+    assert ran.exit_code == 1
+    assert f"{other.path} and {third.path} both have head svm" in ran.output
+    assert not new.exists()
+    for choice, kept in (("keep", "a"), ("replace", "b")):
+        made = FeatureStore(tmp_path / f"{choice}.fstore", create="later")
+        arguments = ["merge", made.path, other.path, third.path, "--on-conflict", choice]
+        assert CliRunner().invoke(main, arguments).exit_code == 0
+        with open(made.head_path("svm")) as file:
+            assert file.read() == kept
+
+
+def test_the_store_itself_among_several_is_refused_before_the_first_is_copied(store, other, fill):
+    fill(other)
+    with pytest.raises(StoreError, match="is this very store"):
+        store.check_merge([other, store.path], on_conflict="keep")
+    assert CliRunner().invoke(main, ["merge", store.path, other.path, store.path]).exit_code == 1
+    assert store.space_names == ()
 
 
 @pytest.mark.parametrize(
