@@ -5,7 +5,7 @@ import click
 from featstore.messages import count
 
 from ..finding import open_store
-from ..options.shared import json_option, store_argument
+from ..options.shared import json_option, single_name_option, store_argument
 from ..printing import example, print_json
 
 __all__ = ["compact"]
@@ -16,7 +16,7 @@ __all__ = ["compact"]
     short_help="Merge small segments of a store into large ones.",
 )
 @store_argument
-@click.option("--space", metavar="NAME", help="Only this space.  [default: all]")
+@single_name_option("--space", "Only this space.  [default: all]")
 @json_option
 def compact(store: str | None, space: str | None, as_json: bool) -> None:
     """Merge the small segments of STORE into large ones, and drop duplicate rows."""

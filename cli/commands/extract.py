@@ -11,7 +11,7 @@ from featstore.messages import count, listed
 from ..options.backbone import backbone_options
 from ..options.groups import DATA, command, option_group
 from ..options.ray import on_ray, ray_option
-from ..options.shared import engine_option, json_option, quiet_option
+from ..options.shared import engine_option, json_option, quiet_option, single_name_option
 from ..options.source import CORRECTIONS, LIST_OPTIONS, SPLIT_LISTS
 from ..options.view import recipe_options
 from ..printing import (
@@ -74,11 +74,7 @@ class _Devices(click.ParamType[list[str]]):
         type=click.Path(),
         help="Store to write the features to.  [default: NAME.fstore after SOURCE]",
     ),
-    click.option(
-        "--catalog",
-        metavar="NAME",
-        help="Name of this source's catalog in the store.  [default: after SOURCE]",
-    ),
+    single_name_option("--catalog", "Name of this source's catalog in the store.  [default: after SOURCE]"),
     *SPLIT_LISTS,
     CORRECTIONS,
     click.option(
@@ -195,8 +191,8 @@ def extract(sources: tuple[str, ...], quiet: bool, as_json: bool, ray: str | Non
 @click.argument("sources", type=click.Path(), nargs=-1, required=True, metavar="SOURCE")
 @option_group(
     DATA,
-    click.option("--space", metavar="NAME", help="One of the spaces of the shards; by default all."),
-    click.option("--catalog", metavar="NAME", help="Name of the catalog, as given to the shards."),
+    single_name_option("--space", "One of the spaces of the shards; by default all."),
+    single_name_option("--catalog", "Name of the catalog, as given to the shards."),
     *SPLIT_LISTS,
     CORRECTIONS,
 )

@@ -7,7 +7,7 @@ import click
 from featstore.messages import count
 
 from ..finding import open_store
-from ..options.shared import json_option, quiet_option, verify_reads_option
+from ..options.shared import json_option, quiet_option, single_name_option, verify_reads_option
 from ..printing import bar, echo, example, print_json
 
 __all__ = ["pack"]
@@ -19,8 +19,8 @@ __all__ = ["pack"]
 )
 @click.argument("store", type=click.Path())
 @click.argument("output", type=click.Path())
-@click.option("--space", metavar="NAME", help="Space to write.  [default: the only space]")
-@click.option("--catalog", metavar="NAME", help="Catalog to write.  [default: the only catalog]")
+@single_name_option("--space", "Space to write.  [default: the only space]")
+@single_name_option("--catalog", "Catalog to write.  [default: the only catalog]")
 @click.option(
     "--format",
     "form",

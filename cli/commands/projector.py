@@ -7,7 +7,7 @@ import click
 from featstore.messages import count
 
 from ..finding import open_store
-from ..options.shared import force_option, json_option, verify_reads_option
+from ..options.shared import force_option, json_option, single_name_option, verify_reads_option
 from ..printing import echo, example, print_json, short_path
 
 __all__ = ["projector"]
@@ -19,7 +19,7 @@ __all__ = ["projector"]
 )
 @click.argument("store", type=click.Path())
 @click.argument("folder", type=click.Path())
-@click.option("--space", metavar="NAME", help="Space to write.  [default: the only space]")
+@single_name_option("--space", "Space to write.  [default: the only space]")
 @click.option(
     "--catalog",
     metavar="NAME",

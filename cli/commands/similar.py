@@ -19,7 +19,7 @@ from ..options.shared import (
     trust_option,
     weights_option,
 )
-from ..options.table import new_table_options
+from ..options.table import joined_table, new_table_options
 from ..printing import (
     bar,
     echo,
@@ -89,7 +89,7 @@ def similar(
     import featstore
 
     opened = open_store(store)
-    table = corrected(opened.table(space=space, catalog=catalog or None))
+    table = corrected(joined_table(opened, space, catalog))
     csv_file = checked_csv_path(csv_file, opened, table, force=force)
     _check_sheet(sheet, [*images, *table.paths.tolist()], force=force)
     with bar(len(images), quiet=quiet) as progress:
@@ -223,7 +223,7 @@ def _of_source(
         if store is not None:
             raise click.UsageError(f"{short_path(source)} is a store itself; --store is for a HEAD")
         opened = open_store(source)
-        return opened, corrected(opened.table(space=space, catalog=catalog or None)), None
+        return opened, corrected(joined_table(opened, space, catalog)), None
     if space:
         raise click.UsageError("a HEAD has its own spaces; --space is for a STORE")
     path, home = find_head(source, store)

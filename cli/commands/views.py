@@ -10,7 +10,7 @@ from featstore.messages import count
 from ..finding import open_store
 from ..options.backbone import ImageSize, resize_option
 from ..options.groups import command, option_group
-from ..options.shared import force_option, json_option
+from ..options.shared import force_option, json_option, single_name_option
 from ..options.view import RECIPE_FIELDS, recipe_options
 from ..printing import echo, example, print_json, print_table
 
@@ -51,7 +51,7 @@ __all__ = ["views"]
         type=click.Path(),
         help="Take the recipe, image size and --resize from a space of this store.",
     ),
-    click.option("--space", metavar="NAME", help="Space of --store.  [default: the only one with views]"),
+    single_name_option("--space", "Space of --store.  [default: the only one with views]"),
 )
 @option_group(
     "Output",

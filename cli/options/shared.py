@@ -31,6 +31,7 @@ __all__ = [
     "reject_type",
     "result_options",
     "seed_option",
+    "single_name_option",
     "store_argument",
     "store_option",
     "trust_model_option",
@@ -143,6 +144,19 @@ store_argument = click.argument("store", required=False, type=click.Path())
 def store_option(text: str, *, default: str) -> Decorator:
     """Return the option ``--store``."""
     return click.option("--store", type=click.Path(), help=f"{text}  [default: {default}]")
+
+
+def single_name_option(name: str, text: str) -> Decorator:
+    """Return an option that takes one name, and refuses to be repeated as those are that take several."""
+    return click.option(name, metavar="NAME", multiple=True, callback=_only_one, help=text)
+
+
+def _only_one(_ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> str | None:
+    if len(value) > 1:
+        raise click.UsageError(
+            f"{param.opts[0]} is given {len(value)} times, and this command takes one: {', '.join(value)}"
+        )
+    return value[0] if value else None
 
 
 def output_option(text: str, *, default: str | None = None) -> Decorator:

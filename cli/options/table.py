@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.errors import NotInStoreError
 from featstore.messages import count
 
 from ..finding import corrected, open_store
@@ -12,10 +13,11 @@ from .groups import DATA, Decorator, option_group
 from .shared import corrections_option, store_argument, store_option, trust_option
 
 if TYPE_CHECKING:
-    from featstore import FeatureStore
+    from featstore import FeatureStore, FeatureTable
 
 __all__ = [
     "head_table_options",
+    "joined_table",
     "new_table_options",
     "scored_split_option",
     "several_spaces_options",
@@ -89,7 +91,17 @@ def _names(features: str, images: str) -> tuple[Decorator, Decorator, Decorator]
 
 def _open(store: str | None, space: tuple[str, ...], catalog: tuple[str, ...]) -> dict[str, Any]:
     opened = open_store(store)
-    return {"store": opened, "table": corrected(opened.table(space=space, catalog=catalog or None))}
+    return {"store": opened, "table": corrected(joined_table(opened, space, catalog))}
+
+
+def joined_table(store: "FeatureStore", space: tuple[str, ...], catalog: tuple[str, ...]) -> "FeatureTable":
+    """Open a table; where none of several spaces is named, the error adds that they can be joined."""
+    try:
+        return store.table(space=space, catalog=catalog or None)
+    except NotInStoreError as error:
+        if space or len(store.feature_space_names) < 2:
+            raise
+        raise NotInStoreError(f"{error}; repeat --space to join several") from error
 
 
 def _open_several(
@@ -100,7 +112,7 @@ def _open_several(
         space = _complete_spaces(opened, catalog)
     return {
         "store": opened,
-        "table": corrected(opened.table(space=space, catalog=catalog or None)),
+        "table": corrected(joined_table(opened, space, catalog)),
         "spaces": spaces,
     }
 

@@ -348,8 +348,7 @@ class StoreFolder:
             else f"{self.path} has none; run featstore extract"
         )
         if name is None:
-            or_several = ", or several to join them" if kind == "space" else ""
-            asked = f"which {kind}? name one{or_several}" if names else f"there is no {kind}"
+            asked = f"which {kind}? name one with --{kind}" if names else f"there is no {kind}"
         else:
             asked = f"several {kind}s begin with {name!r}" if matching else f"there is no {kind} {name!r}"
         raise NotInStoreError(f"{asked}; {there}")

@@ -143,6 +143,39 @@ def test_a_folder_of_the_projector_is_replaced_by_force_alone(place):
     assert not (place / "land.fstore" / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pack land.fstore out.h5",
+        "projector land.fstore out",
+        "compact",
+        "views land/00.png --store land.fstore",
+        "collect land.fstore list.csv",
+    ],
+)
+def test_a_space_given_twice_is_refused_where_one_is_taken(place, line):
+    told = run(f"{line} --space scattering --space other", code=2).stderr
+    assert "--space is given 2 times, and this command takes one: scattering, other" in told
+    assert sorted(os.listdir("land.fstore")) == ["catalogs", "featstore.json", "heads", "spaces"]
+    assert not {"out", "out.h5"} & {*os.listdir()}
+
+
+@pytest.mark.parametrize("line", ["pack land.fstore out.h5", "extract list.csv --backbone scattering"])
+def test_a_catalog_given_twice_is_refused_where_one_is_taken(place, line):
+    told = run(f"{line} --catalog list --catalog other", code=2).stderr
+    assert "--catalog is given 2 times, and this command takes one: list, other" in told
+
+
+def test_joining_spaces_is_suggested_where_several_can_be_given(place, made):
+    featstore.extract(made / "list.csv", "land.fstore", backbone="scattering", image_size=24)
+    for line in ("suspects -q", "similar land/00.png"):
+        assert "which space? name one with --space;" in (told := run(line, code=1).stderr)
+        assert "repeat --space to join several" in told
+    for line in ("pack land.fstore out.h5", "projector land.fstore out"):
+        assert "which space? name one with --space;" in (told := run(line, code=1).stderr)
+        assert "several" not in told
+
+
 def test_tensorboard_and_exported_models_stay_out_of_stores_too(place):
     assert "lies in the store" in run("fit -q --tensorboard land.fstore/runs", code=1).stderr
     assert "lies in the store" in run("export ridge land.fstore/model --no-verify", code=1).stderr

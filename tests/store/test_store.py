@@ -228,7 +228,7 @@ def test_spaces_are_found_by_name_and_by_its_beginning(store, make_spec):
         store.space("resnet")
     with pytest.raises(NotInStoreError, match=r"there is no space 'alexnet'; .* has: resnet-"):
         store.space("alexnet")
-    with pytest.raises(NotInStoreError, match=r"which space\? name one, or several to .*; .* has: resnet-"):
+    with pytest.raises(NotInStoreError, match=r"which space\? name one with --space; .* has: resnet-"):
         store.space()
 
 
