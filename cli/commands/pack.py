@@ -4,6 +4,7 @@ import os
 
 import click
 
+from featstore import FeatstoreError
 from featstore.messages import count
 
 from ..finding import open_store
@@ -26,7 +27,7 @@ __all__ = ["pack"]
     "form",
     type=click.Choice(["h5", "parquet", "npz", "tfrecord"]),
     help="One HDF5, Parquet or NumPy file, or a folder of TFRecord shards with images, labels and "
-    "features.  [default: by the ending of OUTPUT, .parquet or .npz, else h5]",
+    "features.  [default: by the ending of OUTPUT, .h5, .hdf5, .parquet or .npz]",
 )
 @click.option(
     "--shards",
@@ -58,6 +59,12 @@ def pack(
     TFRecord output is a folder of shards with the names that Inception's build_image_data.py gives, such as
     train-00000-of-00008, with the image files, their labels (0 is the background class) and the features.
     """
+    from featstore.store import pack_format
+
+    try:
+        pack_format(output, form)
+    except FeatstoreError as error:
+        raise click.UsageError(str(error)) from error
     if shards is not None and form != "tfrecord":
         raise click.UsageError("--shards is for --format tfrecord")
     with bar(None, quiet=quiet) as progress:

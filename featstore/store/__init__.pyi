@@ -19,6 +19,7 @@ from .maintenance.traces import Trace as Trace
 from .maintenance.traces import TraceReport as TraceReport
 from .maintenance.verify import Damage as Damage
 from .maintenance.verify import VerifyReport as VerifyReport
+from .packing.packing import pack_format as pack_format
 from .packing.projector import export_projector as export_projector
 from .segments.segment import Segment as Segment
 from .space import Space as Space

@@ -292,9 +292,10 @@ class FeatureStore(MaintainedStore):
         space, catalog : str, optional
             As for :meth:`table`.
         format : {"h5", "parquet", "npz", "tfrecord"}, optional
-            Default: by the path's ending, ``.parquet`` or ``.npz``, else ``"h5"``. One file in the catalog's
-            order with ``features``, ``content_hash``, ``path``, ``label``, ``split`` and ``group``: a plain
-            HDF5 file; a Parquet file, whose features are fixed-size lists and whose hashes are hexadecimal;
+            Default: by the path's ending, ``.h5`` or ``.hdf5``, ``.parquet`` or ``.npz``; with a format, an
+            ending of another one is refused. One file in the catalog's order with ``features``,
+            ``content_hash``, ``path``, ``label``, ``split`` and ``group``: a plain HDF5 file; a Parquet file,
+            whose features are fixed-size lists and whose hashes are hexadecimal;
             or arrays for ``numpy.load``. ``"tfrecord"`` is a folder of shards
             as Inception's ``build_image_data.py`` writes them, ``train-00000-of-00008`` and so on: the images
             themselves, their classes (from 1 on; 0 is the background) and the features, in the order of

@@ -101,7 +101,7 @@ def test_nothing_else_is_written_into_a_store(place, name):
         ("curve -q --fractions 1/2 --repeats 1 --plot {1}", "{made}/land/00.png"),
         ("suspects -q --csv {1}", "{made}/list.csv"),
         ("duplicates -q --csv {1}", "{made}/list.csv"),
-        ("pack land.fstore {1}", "{made}/land/00.png"),
+        ("pack land.fstore {1} --format h5", "{made}/land/00.png"),
         ("fit -q -o {1}", "{made}/land/00.png"),
         ("import-head --backbone mobilenet --weights {} -o {}", "./own.head"),
     ],

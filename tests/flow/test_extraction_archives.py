@@ -126,7 +126,7 @@ def test_an_archive_is_an_input_that_no_result_replaces(files, tmp_path, kind):
     featstore.extract(archive, tmp_path / "a.fstore", backbone=CountingBackbone())
     before = archive.read_bytes()
     with pytest.raises(OutputError, match=rf"is an input \(.*pets\.{kind}\), which is never written over"):
-        featstore.FeatureStore(tmp_path / "a.fstore").pack(archive, overwrite=True)
+        featstore.FeatureStore(tmp_path / "a.fstore").pack(archive, format="h5", overwrite=True)
     assert archive.read_bytes() == before
 
 

@@ -5,9 +5,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from featstore.errors import MissingExtraError, StoreError
 from featstore.splits import SplitRule
+from featstore_cli.main import main
 
 
 @pytest.fixture
@@ -70,9 +72,46 @@ def test_nothing_is_overwritten_unless_asked(filled, tmp_path):
 
 def test_a_place_that_cannot_be_written(filled, tmp_path):
     with pytest.raises(StoreError, match="is a folder"):
-        filled.pack(tmp_path)
+        filled.pack(tmp_path, format="h5")
     with pytest.raises(StoreError, match="there is no folder"):
         filled.pack(tmp_path / "absent" / "all.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("p.csv", None),
+        ("p", None),
+        ("p.tfrecord", None),
+        ("p.npz", "h5"),
+        ("p.H5", "npz"),
+        ("p.parquet", "npz"),
+        ("p.hdf5", "tfrecord"),
+        ("p.tfrecord", "h5"),
+    ],
+)
+def test_an_ending_that_speaks_against_the_format_is_refused(filled, tmp_path, name, form):
+    named = r"\.h5, \.hdf5, \.npz, \.parquet; found p" if form is None else f"and the format given is {form}"
+    with pytest.raises(StoreError, match=named):
+        filled.pack(tmp_path / name, format=form)
+    given = ["--format", form] if form else []
+    ran = CliRunner().invoke(main, ["pack", filled.path, str(tmp_path / name), *given])
+    assert ran.exit_code == 2
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "start"),
+    [
+        ("p.HDF5", None, b"\x89HDF"),
+        ("p.bin", "h5", b"\x89HDF"),
+        ("p.zip", "npz", b"PK"),
+        ("p", "h5", b"\x89HDF"),
+    ],
+)
+def test_an_ending_of_no_format_is_accepted_with_the_format(filled, tmp_path, name, form, start):
+    filled.pack(tmp_path / name, format=form)
+    assert (tmp_path / name).read_bytes().startswith(start)
 
 
 def test_a_parquet_file_for_duckdb_and_polars(filled, tmp_path, make_spec):

@@ -8,10 +8,51 @@ from featstore.errors import StoreError
 from featstore.splits import SplitRule
 from featstore.store.tables.table import FeatureTable
 
-__all__ = ["pack_table"]
+__all__ = ["pack_format", "pack_table"]
 
 _FORMATS = ("h5", "npz", "parquet", "tfrecord")
-_ENDINGS = {".npz": "npz", ".parquet": "parquet"}
+_ENDINGS = {".h5": "h5", ".hdf5": "h5", ".npz": "npz", ".parquet": "parquet"}
+_SHARD_ENDINGS = {".tfrecord": "tfrecord", ".tfrecords": "tfrecord"}
+
+
+def pack_format(path: str | os.PathLike[str], format: str | None = None) -> str:  # noqa: A002
+    """Return the format to pack into a path in; raise StoreError if its ending speaks against it.
+
+    Parameters
+    ----------
+    path : path_like
+    format : {"h5", "parquet", "npz", "tfrecord"}, optional
+        By default the one of the path's ending.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    StoreError
+        There is no such format, the ending is that of another one, or it is of none and no format is given.
+    """
+    if format not in (None, *_FORMATS):
+        raise StoreError(f"format must be one of {', '.join(_FORMATS)}; found {format!r}")
+    name = os.path.basename(os.path.normpath(os.fspath(path)))
+    ending = os.path.splitext(name)[1].lower()
+    if format is None:
+        if ending not in _ENDINGS:
+            raise StoreError(
+                f"the ending of a packed file gives its format: {', '.join(_ENDINGS)}; found {name}. "
+                "Rename it, or give the format with --format (format=)"
+            )
+        return _ENDINGS[ending]
+    of_ending = {**_ENDINGS, **_SHARD_ENDINGS}.get(ending, format)
+    if of_ending != format:
+        endings = ", ".join(known for known, named in _ENDINGS.items() if named == format)
+        expected = f"of which files end in {endings}" if endings else "which is a folder"
+        raise StoreError(
+            f"{name} ends as a file of the format {of_ending} does, and the format given is {format}, "
+            f"{expected}; change one of the two"
+        )
+    return format
 
 
 def pack_table(
@@ -25,9 +66,7 @@ def pack_table(
     progress: Callable[[int, int], Any] | None = None,
 ) -> int:
     """Write a table for other programs; see :meth:`FeatureStore.pack`."""
-    chosen = format or _ENDINGS.get(os.path.splitext(os.fspath(path))[1].lower(), "h5")
-    if chosen not in _FORMATS:
-        raise StoreError(f"format must be one of {', '.join(_FORMATS)}; found {chosen!r}")
+    chosen = pack_format(path, format)
     if shards < 1:
         raise StoreError(f"shards must be at least 1; found {shards}")
     if shards != 1 and chosen != "tfrecord":
