@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from featstore.errors import DamagedError, StoreError
+from featstore.errors import DamagedError, OutputError, StoreError
 from featstore.store import export_projector
 
 
@@ -40,20 +40,20 @@ def test_tensorboards_projector_reads_what_was_written(table, tmp_path):
 
 
 def test_a_limit_takes_the_same_images_every_time(table, tmp_path):
-    assert export_projector(table, tmp_path, limit=2) == 2
+    assert export_projector(table, tmp_path / "p", limit=2) == 2
     chosen = np.sort(np.argsort(table.content_hash)[:2])
 
-    features = np.fromfile(tmp_path / "features.bytes", "float32").reshape(2, -1)
+    features = np.fromfile(tmp_path / "p" / "features.bytes", "float32").reshape(2, -1)
     np.testing.assert_array_equal(features, table.X[chosen])
-    assert "tensor_shape: 2\n" in (tmp_path / "projector_config.pbtxt").read_text()
+    assert "tensor_shape: 2\n" in (tmp_path / "p" / "projector_config.pbtxt").read_text()
 
 
 def test_half_precision_is_written_as_single(store, fill, make_catalog, tmp_path):
     fill(store, n=4, dtype="float16")
     store.write_catalog(make_catalog(4))
-    export_projector(store.table(), tmp_path)
+    export_projector(store.table(), tmp_path / "p")
 
-    assert os.path.getsize(tmp_path / "features.bytes") == 4 * 4 * 4
+    assert os.path.getsize(tmp_path / "p" / "features.bytes") == 4 * 4 * 4
 
 
 def test_a_limit_below_one_is_refused(table, tmp_path):
@@ -75,3 +75,31 @@ def test_a_folder_that_cannot_be_made_is_reported(table, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot make the folder"):
         export_projector(table, tmp_path / "file" / "projector")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_other_files_is_refused_and_left_as_it_is(table, tmp_path, overwrite):
+    photos = tmp_path / "photos"
+    (photos / "rose").mkdir(parents=True)
+    for config in ("", 'embeddings {\n  tensor_path: "other.tsv"\n}\n'):
+        (photos / "projector_config.pbtxt").write_text(config)
+        with pytest.raises(OutputError, match=r"photos holds rose and no projector .* choose another folder"):
+            export_projector(table, photos, overwrite=overwrite)
+        assert sorted(os.listdir(photos)) == ["projector_config.pbtxt", "rose"]
+        assert (photos / "projector_config.pbtxt").read_text() == config
+
+
+def test_an_own_projector_is_replaced_when_asked_whatever_else_is_beside_it(table, tmp_path):
+    export_projector(table, tmp_path / "p")
+    (tmp_path / "p" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists; name another file, or replace it with --force"):
+        export_projector(table, tmp_path / "p", limit=2)
+    export_projector(table, tmp_path / "p", limit=2, overwrite=True)
+    assert os.path.getsize(tmp_path / "p" / "features.bytes") == 2 * 4 * 4
+    assert (tmp_path / "p" / "notes.txt").read_text() == "mine"
+
+
+def test_what_an_interrupted_call_left_is_replaced_when_asked(table, tmp_path):
+    export_projector(table, tmp_path / "p")
+    (tmp_path / "p" / "projector_config.pbtxt").unlink()
+    assert export_projector(table, tmp_path / "p", overwrite=True) == 5

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from featstore.errors import NotInStoreError, StoreError
-from featstore.io.atomic import replacing, write_text
+from featstore.errors import NotInStoreError, OutputError, StoreError
+from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, replacing, write_text
 from featstore.io.new_folder import made_folder
 from featstore.io.outputs import check_output, check_outside_stores
 from featstore.messages import printable
@@ -36,7 +36,7 @@ def export_projector(
     ----------
     table : FeatureTable
     folder : path_like
-        Made if it is not there.
+        Made if it is not there; otherwise it must be empty or hold such files.
     rule : SplitRule, optional
         Assigns the splits that the metadata lists; 80/10/10 by content by default.
     limit : int, optional
@@ -44,7 +44,7 @@ def export_projector(
         good as drawn at random and stay the same. None writes all; the projector slows down beyond some ten
         thousand.
     overwrite : bool
-        Whether files of these names in the folder may be replaced.
+        Whether these files of an earlier call may be replaced.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def export_projector(
     NotInStoreError
         The table has no rows.
     OutputError
-        A file is there already, or the folder lies in a store.
+        A file is there already, or the folder holds something else, or lies in a store.
     StoreError
         ``limit`` is below 1, or a file cannot be written.
 
@@ -76,12 +76,13 @@ def export_projector(
         raise StoreError(f"limit must be at least 1; found {limit}")
     if not len(table):
         raise NotInStoreError(f"the table {table.catalog_name} has no images to write")
+    check_outside_stores(folder)
+    home = os.path.abspath(os.fspath(folder))
+    _check_folder(home)
     splits = table.splits(rule)
     if limit is not None and limit < len(table):
         chosen = np.sort(np.lexsort(table.content_hash_bytes.T[::-1])[:limit])
         table, splits = table.select(chosen), splits[chosen]
-    check_outside_stores(folder)
-    home = os.path.abspath(os.fspath(folder))
     with made_folder(home):
         for name in (_TENSORS, _METADATA, _CONFIG):
             check_output(os.path.join(home, name), overwrite=overwrite)
@@ -108,6 +109,32 @@ def export_projector(
             "}\n",
         )
     return len(table)
+
+
+def _check_folder(home: str) -> None:
+    """Raise OutputError for a folder of other files; those that an interrupted call left are no others."""
+    if not os.path.isdir(home):
+        return
+    try:
+        names = sorted(os.listdir(home))
+        others = [
+            name
+            for name in names
+            if name not in (_TENSORS, _METADATA, _CONFIG) and not name.startswith(TEMPORARY_PREFIX)
+        ]
+        if not others or (_CONFIG in names and _is_ours(os.path.join(home, _CONFIG))):
+            return
+    except OSError as error:
+        raise OutputError(f"cannot read the folder {home}: {failure_reason(error)}") from error
+    raise OutputError(
+        f"{home} holds {others[0]} and no projector that featstore wrote, and nothing else is written into; "
+        "choose another folder"
+    )
+
+
+def _is_ours(config: str) -> bool:
+    with open(config, "rb") as file:
+        return f'tensor_path: "{_TENSORS}"'.encode() in file.read(10_000)
 
 
 def _cell(text: str) -> str:
