@@ -17,22 +17,23 @@ def check_place(place: str, *, overwrite: bool) -> None:
         raise ExportError(f"the folder {os.path.dirname(place)} does not exist; make it, or choose another")
     if not os.path.lexists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
-    if not overwrite:
-        raise ExportError(f"{place} exists; choose another folder, or replace it with --force")
+    elsewhere = "choose another folder" if os.path.isdir(place) else "choose another place"
+    nothing_else = ", and --force replaces nothing else" if overwrite else ""
     try:
         ours = {*read_description(place).files, LABELS, CARD, PHOTO, DESCRIPTION}
     except ExportError as error:
-        if refusal(error):
+        if os.path.isdir(place) and refusal(error):
             raise
         raise ExportError(
-            f"{place} exists and is not an exported model, and --force replaces nothing else; "
-            "choose another folder"
+            f"{place} exists and is not an exported model{nothing_else}; {elsewhere}"
         ) from error
     if others := sorted({*files_below(place)} - ours):
         raise ExportError(
             f"{place} holds more than an exported model, such as {others[0]}, which --force would remove; "
             "take it out, or choose another folder"
         )
+    if not overwrite:
+        raise ExportError(f"{place} exists; choose another folder, or replace it with --force")
 
 
 def write_text(path: str, text: str) -> None:

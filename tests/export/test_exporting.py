@@ -267,11 +267,19 @@ def test_a_model_that_is_not_the_head_leaves_nothing_behind(head, shared_table, 
 def test_a_folder_that_is_there_is_kept(head, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "photo.jpg").write_bytes(b"mine")
-    with pytest.raises(ExportError, match="exists; choose another folder"):
+    with pytest.raises(ExportError, match=r"exists and is not an exported model; choose another folder$"):
         featstore.export_head(head, tmp_path / "out", format="keras")
-    with pytest.raises(ExportError, match="is not an exported model"):
+    with pytest.raises(ExportError, match="not an exported model, and --force replaces nothing else"):
         featstore.export_head(head, tmp_path / "out", format="keras", overwrite=True)
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_place_of_the_folder_is_kept(head, tmp_path, overwrite):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ExportError, match=r"exists and is not an exported model.*; choose another place"):
+        featstore.export_head(head, tmp_path / "out", format="keras", overwrite=overwrite)
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_an_exported_model_is_replaced_when_asked(head, tmp_path):
@@ -288,8 +296,9 @@ def test_an_exported_model_is_replaced_when_asked(head, tmp_path):
 def test_an_exported_model_with_files_of_ones_own_beside_it_is_kept(head, tmp_path):
     featstore.export_head(head, tmp_path / "out", format="keras")
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match=r"notes\.txt, which --force would remove"):
-        featstore.export_head(head, tmp_path / "out", format="keras", overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(ExportError, match=r"notes\.txt, which --force would remove"):
+            featstore.export_head(head, tmp_path / "out", format="keras", overwrite=overwrite)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 

@@ -131,7 +131,9 @@ def test_only_shards_that_were_packed_are_replaced(store, shards, tmp_path):
     assert store.pack(shards, format="tfrecord", overwrite=True) == 40
     assert len(list(shards.glob("train-*"))) == 1
     (shards / "notes.md").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds notes\.md, which is no part of shards"):
+    with pytest.raises(OutputError, match=r"holds notes\.md, .* shards that pack wrote; name another folder"):
+        store.pack(shards, format="tfrecord")
+    with pytest.raises(OutputError, match=r"holds notes\.md, .* and --force replaces nothing else"):
         store.pack(shards, format="tfrecord", overwrite=True)
     (tmp_path / "empty").mkdir()
     assert store.pack(tmp_path / "empty", format="tfrecord") == 40

@@ -86,15 +86,16 @@ def _checked(path: str | os.PathLike[str], *, overwrite: bool) -> str:
         raise OutputError(f"there is no folder {os.path.dirname(target)} to write {target} into")
     if not os.path.lexists(target) or (os.path.isdir(target) and not os.listdir(target)):
         return target
-    if not overwrite:
-        raise OutputError(
-            f"{target} exists; name another folder, or replace it with --force (overwrite=True)"
-        )
     files = files_below(target) if os.path.isdir(target) else [os.path.basename(target)]
     others = [name for name in files if name not in (LABELS, DESCRIPTION) and not is_tfrecord_name(name)]
     if others or DESCRIPTION not in files:
         held = f"holds {others[0]}, which is no part of" if others else "is not"
-        raise OutputError(f"{target} {held} shards that pack wrote, and --force replaces nothing else")
+        nothing_else = ", and --force replaces nothing else" if overwrite else ""
+        raise OutputError(f"{target} {held} shards that pack wrote{nothing_else}; name another folder")
+    if not overwrite:
+        raise OutputError(
+            f"{target} exists; name another folder, or replace it with --force (overwrite=True)"
+        )
     return target
 
 
