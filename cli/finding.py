@@ -50,10 +50,19 @@ def _store_path(path: str | None) -> str:
         return found[0]
     if not found:
         raise click.UsageError(
-            f"no store given, and there is none (*.fstore) in {printable(os.getcwd())}; name one, or create "
+            f"no store given, and there is none (*.fstore) in {printable(os.getcwd())}; {_how()}, or create "
             "one with `featstore extract FOLDER`"
         )
-    raise click.UsageError(f"there are several stores here, name one: {printable(', '.join(found))}")
+    raise click.UsageError(f"there are several stores here, {_how()}: {printable(', '.join(found))}")
+
+
+def _how() -> str:
+    """Return how the running command is given its store: as an argument, or by an option."""
+    context = click.get_current_context(silent=True)
+    has_option = context is not None and any(
+        isinstance(param, click.Option) and "--store" in param.opts for param in context.command.params
+    )
+    return "give --store" if has_option else "name one"
 
 
 def _stores_here() -> list[str]:
@@ -71,7 +80,7 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
         inside = os.path.basename(os.path.dirname(path)) == "heads" and is_store(home)
         return path, store or (home if inside else None)
     if store is None and len(stores := _stores_here()) > 1:
-        raise click.UsageError(printable(_which_store(head, stores)))
+        store = _store_with(head, stores)
     opened = open_store(store)
     if head not in opened.head_names:
         known = ", ".join(opened.head_names) or "none yet: train one with `featstore fit`"
@@ -79,19 +88,24 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     return opened.head_path(head), opened.path
 
 
-def _which_store(head: str, stores: Sequence[str]) -> str:
-    """Return which of several stores have a head of a name, and what they have where none does."""
+def _store_with(head: str, stores: Sequence[str]) -> str:
+    """Return the one of several stores that has a head of a name, and print a note of it."""
     from featstore import FeatureStore
 
     known: dict[str, tuple[str, ...]] = {}
     for path in stores:
         with suppress(FeatstoreError):
             known[path] = FeatureStore(path).head_names
-    if having := [path for path, names in known.items() if head in names]:
-        have = "has" if len(having) == 1 else "have"
-        return f"there are several stores here, and {listed(having)} {have} the head {head!r}: give --store"
-    told = "; ".join(f"{path} has {listed(names) or 'none'}" for path, names in known.items())
-    return f"none of the stores here has a head {head!r}: {told}. File names end in .head"
+    having = [path for path, names in known.items() if head in names]
+    if len(having) == 1:
+        note(f"{having[0]} is taken, the only store here with a head {head!r}")
+        return having[0]
+    if having:
+        told = f"there are several stores here, and {listed(having)} have the head {head!r}: give --store"
+    else:
+        heads = "; ".join(f"{path} has {listed(names) or 'none'}" for path, names in known.items())
+        told = f"none of the stores here has a head {head!r}: {heads}. File names end in .head"
+    raise click.UsageError(printable(told))
 
 
 def check_head_kind(name: str, store: "FeatureStore") -> None:

@@ -201,8 +201,12 @@ def test_beside_several_stores_a_heads_name_says_which(run):
         "none of the stores here has a head 'nothing': other.fstore has three; photos.fstore has two. File names "
         "end in .head"
     ) in " ".join(run("nothing", "more", code=2).stderr.split())
+    found = run("three", "more", "--labels-only")
+    assert found.stdout.split() == ["dark"] * 3
+    assert found.stderr.count("other.fstore is taken, the only store here with a head 'three'\n") == 1
+    shutil.copy("other.fstore/heads/three.head", "photos.fstore/heads/three.head")
     told = " ".join(run("three", "more", code=2).stderr.split())
-    assert "there are several stores here, and other.fstore has the head 'three': give --store" in told
+    assert "other.fstore, photos.fstore have the head 'three': give --store" in told
     assert run("three", "more", "--store", "other.fstore", "--labels-only").stdout.split() == ["dark"] * 3
 
 

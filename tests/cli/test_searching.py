@@ -36,6 +36,26 @@ def rows_of(path):
         return list(csv.reader(file))
 
 
+def test_a_store_that_is_an_option_is_asked_for_as_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("similar photo.png", "diff photos photos", "views photo.png --out o.png --space scattering")
+    arguments = ("info", "suspects", "compact", "verify")
+
+    def told(line):
+        return " ".join(CliRunner().invoke(main, shlex.split(line)).stderr.split())
+
+    for line in options:
+        assert "give --store, or create one" in told(line)
+    for line in arguments:
+        assert "name one, or create one" in told(line)
+    for name in "ab":
+        featstore.FeatureStore(tmp_path / f"{name}.fstore", create=True)
+    for line in options:
+        assert "there are several stores here, give --store: a.fstore, b.fstore" in told(line)
+    for line in arguments:
+        assert "there are several stores here, name one: a.fstore, b.fstore" in told(line)
+
+
 def test_similar_lists_what_the_library_finds(run, table, tmp_path):
     line = f"similar digits/7/0007.png --top 3 --csv {tmp_path}/a.csv"
     (told,) = json.loads(run(f"{line} --json").stdout)
