@@ -176,10 +176,16 @@ def is_file(head: str) -> bool:
 
 
 def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable[str] = ()) -> str:
-    """Return the path to save a head at: a file that may be written, or its place in a store."""
+    """Return the path to save a head at: a file NAME.head that may be written, or its place in a store."""
     if is_file(output):
-        from featstore.io import check_head_output
+        from featstore.io import check_head_output, check_output, is_url
 
+        inputs = [*inputs]
+        if not output.endswith(".head") and not is_url(output):
+            # The name of a folder or of a photo is a slip, also where nothing would be written over it.
+            if os.path.isdir(output) or os.path.isfile(output):
+                check_output(output, overwrite=True, inputs=inputs)
+            output += ".head"
         return check_head_output(output, overwrite=force, inputs=inputs)
     return open_store(store).head_path(output)
 

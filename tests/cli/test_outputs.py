@@ -189,6 +189,20 @@ def test_a_head_in_its_store_is_replaced_as_ever(place):
     assert featstore.Head.load("land.fstore/heads/ridge.head").classes.tolist() == ["bog", "moor"]
 
 
+@pytest.mark.parametrize("line", ["fit -q --head ridge", "head classes ridge --rename fen=bog"])
+def test_a_path_to_save_a_head_at_gets_the_ending_of_heads(place, line):
+    (place / "folder").mkdir()
+    run(f"{line} -o ./mine")
+    assert "mine.head exists" in run(f"{line} -o ./mine", code=1).stderr
+    run(f"{line} -o folder/v1.2")
+    run(f"{line} -o land.fstore/heads/two")
+    run("evaluate ./mine.head --store land.fstore")
+    assert "is a folder; name the file" in run(f"{line} -o ./folder", code=1).stderr
+    assert os.listdir("folder") == ["v1.2.head"]
+    assert sorted(os.listdir("land.fstore/heads")) == ["ridge.head", "two.head"]
+    assert not (place / "mine").exists()
+
+
 def test_from_python_it_is_the_same(place):
     table = featstore.FeatureStore("land.fstore").table()
     head = featstore.fit(table, head="ridge")
