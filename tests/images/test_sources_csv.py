@@ -430,12 +430,12 @@ def test_twenty_thousand_missing_files_are_listed_as_failures(photos):
 
 
 def test_a_list_whose_labels_are_in_a_column_of_another_name_is_told(tmp_path):
-    (tmp_path / "list.csv").write_text("path,lable\na.jpg,daisy\n", encoding="utf-8")
+    (tmp_path / "list.csv").write_text("path,species\na.jpg,daisy\n", encoding="utf-8")
     (tmp_path / "a.jpg").touch()
     unused, unlabelled = open_source(tmp_path / "list.csv").doubts()
-    assert unused == "columns that are not used: 'lable'; path, label, group and split are"
+    assert unused == "columns that are not used: 'species'; path, label, group and split are"
     assert (
         unlabelled
         == "no image has a label: label_column (--label-column) names the column that labels are in"
     )
-    assert not open_source(tmp_path / "list.csv", label_column="lable").doubts()
+    assert not open_source(tmp_path / "list.csv", label_column="species").doubts()
