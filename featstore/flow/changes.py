@@ -52,6 +52,7 @@ def find_changes(before: Catalog, after: Catalog) -> SourceChanges:
     for block in blocks_of(len(before)):
         is_kept = known.have(before.content_hash[block]) & before.content_hash[block].any(axis=1)
         lost += [before.paths[row] for row in (block.start + np.flatnonzero(~is_kept)).tolist()]
+        before.forget_pages()
     # A folder that cannot be read is listed itself, and what is in it may well be there.
     asked = {name for path in lost for name in (path, *parents(path))}
     there = {path for path in after.paths if path in asked} if asked else set()

@@ -198,10 +198,14 @@ class PathIndex:
     def __init__(self, paths: Texts) -> None:
         self._paths = paths
         entries = long_zeros(len(paths), (), np.uint64)
-        for block in blocks_of(len(paths), _BLOCK_ROWS):
-            rows = np.arange(block.start, block.stop, dtype=np.uint64)
-            entries[block] = _marks(paths.encoded(block.start, block.stop)) | rows
-        paths.forget_pages()
+        for part in blocks_of(len(paths)):
+            for start in range(part.start, part.stop, _BLOCK_ROWS):
+                stop = min(start + _BLOCK_ROWS, part.stop)
+                entries[start:stop] = _marks(paths.encoded(start, stop)) | np.arange(
+                    start, stop, dtype=np.uint64
+                )
+            paths.forget_pages()
+            forget_pages(entries)
         self._entries = long_sorted(entries)
 
     def find(self, paths: list[bytes]) -> _Pairs:

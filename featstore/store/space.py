@@ -286,7 +286,8 @@ class Space:
         starts = []
         for segment in segments:
             starts.append(len(index))
-            index.extend(*segment.keys())
+            for keys in segment.key_blocks():
+                index.extend(*keys)
         if segments:
             self._latest_ns = max(self._latest_ns, segments[-1].created_ns)
         self._segments, self._starts, self._index = segments, starts, index

@@ -197,7 +197,7 @@ def test_pack_writes_shards_that_extract_reads(run, tmp_path):
     assert (told["catalog"], told["extracted"], told["images"]) == ("train", 0, told["reused"])
     assert (
         "--shards is for --format tfrecord"
-        in run(f"pack digits.fstore {tmp_path}/x --shards 2", code=2).stderr
+        in run(f"pack digits.fstore {tmp_path}/x.h5 --shards 2", code=2).stderr
     )
     assert "found 2 sources" in run(f"extract digits {tmp_path} --store {tmp_path}/a.fstore", code=2).stderr
 

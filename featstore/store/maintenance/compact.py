@@ -164,7 +164,8 @@ def _first_of_each_key(group: list[Segment]) -> NDArray[np.bool_]:
     """Return whether each row is the first with its key; bool over the rows of all segments."""
     index = KeyIndex(sum(segment.n_rows for segment in group))
     for segment in group:
-        index.extend(*segment.keys())
+        for keys in segment.key_blocks():
+            index.extend(*keys)
     return index.is_first()
 
 

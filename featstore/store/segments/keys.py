@@ -81,7 +81,9 @@ class ContentFilter:
 
     def have(self, content_hash: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return whether each content is among these, bool of shape (n,)."""
-        return self._have(_prefixes(content_hash))
+        found = self._have(_prefixes(content_hash))
+        forget_pages(self.prefixes)
+        return found
 
     def n_common(self, other: "ContentFilter") -> int:
         """Count the contents that another filter has too."""

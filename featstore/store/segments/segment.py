@@ -22,6 +22,7 @@ from featstore.io.atomic import failure_reason
 from featstore.io.hdf5.frame import is_frame_whole, lay_out_frame, locate_frame, seal_frame
 from featstore.io.hdf5.opening import create_hdf5, create_plain, locate, open_hdf5, read_attribute
 from featstore.io.hdf5.raw import damaged
+from featstore.io.long_arrays import blocks_of
 from featstore.io.manifest import check_version
 from featstore.io.mapping import map_array
 from featstore.io.storage.opening import storage_of
@@ -92,6 +93,13 @@ class Segment:
         """Read all content hashes, uint8 of shape (n_rows, 32), and views, uint16 of shape (n_rows,)."""
         with self._reading(), storage_of(self.path).open_parts(self.path) as file:
             return self._column(file, 1, 0, self.n_rows), self._column(file, 2, 0, self.n_rows)
+
+    def key_blocks(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint16]]]:
+        """Read the same in order, some rows at a time: those of a large segment take gigabytes."""
+        with self._reading(), storage_of(self.path).open_parts(self.path) as file:
+            for block in blocks_of(self.n_rows):
+                hashes, views = (self._column(file, number, block.start, block.stop) for number in (1, 2))
+                yield hashes, views
 
     def blocks(self) -> Iterator[Rows]:
         """Read all rows in order, about 4 MiB at a time."""
