@@ -13,9 +13,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: $(VENV)/.installed
 	$(BIN)/featstore demo
 
-# Two processes or more, up to one a core; each takes 2 GB. BLAS' threads would wait for each other, at twice the
+# Two processes or more, up to one a core and 3 GB of memory. BLAS' threads would wait for each other, at twice the
 # processor time. A process that dies is a failure: xdist hangs where it is replaced.
-WORKERS ?= $(shell python3 -c 'import os; print(min(8, max(2, os.cpu_count())))' 2>/dev/null || echo 2)
+WORKERS ?= $(shell python3 -c 'import os; print(max(2, min(8, len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (3 * 10**9))))' 2>/dev/null || echo 2)
 TESTS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --max-worker-restart 0
 
 test: $(VENV)/.installed-dev

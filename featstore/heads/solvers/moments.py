@@ -107,7 +107,7 @@ def targets_path(
     ]
     beside_ones = hstack([csr_array(np.ones((len(X), 1))), csr_array(targets)], format="csr")
     is_one = np.arange(beside_ones.shape[1]) == 0
-    scaler, counts, totals, offset, squares = _pass(X, beside_ones, is_one, row_weights, 1.0)
+    scaler, counts, totals, offset, squares = _pass(X, beside_ones, is_one, row_weights)
     products = (totals + counts[:, None] * offset) / scaler.scale_
     is_centred = bool(classifier.fit_intercept)
     centre = products[0] / counts[0] if is_centred else np.zeros(X.feature_dim)
@@ -178,18 +178,18 @@ def _gather(X: Rows, codes: NDArray[np.intp], weights: _Matrix, row_weights: _Ma
     from scipy.sparse import csr_array
 
     members = csr_array((np.ones(len(codes)), codes, np.arange(len(codes) + 1)), (len(codes), len(weights)))
-    scaler, counts, totals, offset, squares = _pass(X, members, weights, row_weights, weights[codes])
+    scaler, counts, totals, offset, squares = _pass(X, members, weights, row_weights)
     means = (totals / counts[:, None] + offset) / scaler.scale_
     return _Sums(scaler=scaler, counts=counts, means=means, squares=squares)
 
 
 def _pass(
-    X: Rows, targets: Any, weights: NDArray[Any], row_weights: _Matrix, weights_of_rows: _Matrix | float
+    X: Rows, targets: Any, weights: NDArray[Any], row_weights: _Matrix
 ) -> tuple[Any, _Matrix, _Matrix, _Matrix, _Matrix | None]:
     """Return the scaler, sum w t, sum w t u, the offset and sum v w z z^T in one pass over the rows.
 
     Scaled rows z are u + offset, divided by the scaler's scale. The targets t are sparse, (n, k), and
-    ``weights`` (k,) of them give the v of a row. The w are ``row_weights``.
+    the v of a row is its targets' sum by ``weights`` (k,). The w are ``row_weights``.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -199,7 +199,7 @@ def _pass(
     scaler = StandardScaler()
     totals = np.zeros((targets.shape[1], dim))
     squares = np.zeros((dim, dim), order="F") if len(X) >= dim else None
-    square_weights = weights_of_rows * row_weights
+    square_weights = (targets @ weights) * row_weights
     columns = [targets.multiply(row_weights[:, None]).tocsr(), square_weights]
     for _, part in over_parts(X, _part_sums, shift, squares is not None, columns=columns):
         add_scaler(scaler, part.scaler)

@@ -62,6 +62,17 @@ class MergeReport:
 
 def check_merge(ours: "StoreFolder", others: Sequence["StoreFolder"], *, on_conflict: str = "error") -> None:
     """Raise StoreError if stores cannot be merged; see :meth:`FeatureStore.check_merge`."""
+    _check_choice(ours, others, on_conflict)
+    if on_conflict != "error":
+        return
+    stores = [ours, *others]
+    for at, other in enumerate(stores):
+        for first in stores[:at]:
+            if clashing := [*_new_catalogs(first, other)[1], *_new_heads(first, other)[1]]:
+                raise _conflict(first, other, clashing)
+
+
+def _check_choice(ours: "StoreFolder", others: Sequence["StoreFolder"], on_conflict: str) -> None:
     if on_conflict not in _CHOICES:
         raise StoreError(f"on_conflict must be one of {', '.join(_CHOICES)}; found {on_conflict!r}")
     for other in others:
@@ -69,17 +80,14 @@ def check_merge(ours: "StoreFolder", others: Sequence["StoreFolder"], *, on_conf
             not is_url(ours.path + other.path) and os.path.realpath(ours.path) == os.path.realpath(other.path)
         ):
             raise StoreError(f"{other.path} is this very store; merge another one into it")
-    if on_conflict != "error":
-        return
-    stores = [ours, *others]
-    for at, other in enumerate(stores):
-        for first in stores[:at]:
-            if clashing := [*_new_catalogs(first, other)[1], *_new_heads(first, other)[1]]:
-                raise StoreError(
-                    f"{first.path} and {other.path} both have {', '.join(clashing)}, with different "
-                    "contents; nothing was copied. Choose with on_conflict (--on-conflict): keep what comes "
-                    "first, or replace it by what comes after"
-                )
+
+
+def _conflict(first: "StoreFolder", other: "StoreFolder", clashing: list[str]) -> StoreError:
+    return StoreError(
+        f"{first.path} and {other.path} both have {', '.join(clashing)}, with different contents; nothing "
+        "was copied. Choose with on_conflict (--on-conflict): keep what comes first, or replace it by what "
+        "comes after"
+    )
 
 
 def merge_stores(
@@ -90,12 +98,14 @@ def merge_stores(
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Copy another store's contents; see :meth:`FeatureStore.merge`."""
-    check_merge(ours, [other], on_conflict=on_conflict)
+    _check_choice(ours, [other], on_conflict)
     theirs = [other.space(name) for name in other.space_names]
     total = sum(segment.n_bytes for space in theirs for segment in space.segments)
     catalogs, clashing_catalogs = _new_catalogs(ours, other)
     heads, clashing_heads = _new_heads(ours, other)
     clashing = [*clashing_catalogs, *clashing_heads]
+    if clashing and on_conflict == "error":
+        raise _conflict(ours, other, clashing)
     if on_conflict == "replace":
         catalogs += clashing_catalogs
         heads += clashing_heads
