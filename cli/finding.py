@@ -177,9 +177,9 @@ def is_file(head: str) -> bool:
 
 def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable[str] = ()) -> str:
     """Return the path to save a head at: a file NAME.head that may be written, or its place in a store."""
-    if is_file(output):
-        from featstore.io import check_head_output, check_output, is_url
+    from featstore.io import check_head_output, check_output, is_url
 
+    if is_file(output):
         inputs = [*inputs]
         if not output.endswith(".head") and not is_url(output):
             # The name of a folder or of a photo is a slip, also where nothing would be written over it.
@@ -187,7 +187,7 @@ def output_path(output: str, store: str | None, *, force: bool, inputs: Iterable
                 check_output(output, overwrite=True, inputs=inputs)
             output += ".head"
         return check_head_output(output, overwrite=force, inputs=inputs)
-    return open_store(store).head_path(output)
+    return check_head_output(open_store(store).head_path(output))
 
 
 def save_head(head: "Head | MultiLabelHead | RegressionHead", path: str, *, force: bool) -> None:

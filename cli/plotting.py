@@ -40,11 +40,11 @@ def save_plot(result: Any, path: str, *, force: bool) -> None:
 def check_tensorboard_folder(folder: str | None) -> None:
     """Refuse TensorBoard logs without its package or in a store, before anything is computed."""
     if folder is not None:
-        from featstore.io import check_outside_stores
+        from featstore.io import check_destination
         from featstore.scoring import check_tensorboard
 
         check_tensorboard()
-        check_outside_stores(folder)
+        check_destination(folder)
 
 
 def show_sweep(

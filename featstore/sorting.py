@@ -11,7 +11,7 @@ from featstore.images import contact_sheet, save_sheet
 from featstore.images.reading import read_image
 from featstore.io.atomic import failure_reason, make_folders, replacing
 from featstore.io.new_folder import new_folder
-from featstore.io.outputs import check_outside_stores
+from featstore.io.outputs import check_destination
 from featstore.io.stamps import MEMBER_MARK
 
 __all__ = ["ClassFolders", "check_new_folder", "class_file_name", "write_sheets"]
@@ -53,7 +53,7 @@ class ClassFolders:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, link: bool = False) -> None:
-        check_outside_stores(folder)
+        check_destination(folder)
         self.folder = os.path.abspath(os.fspath(folder))
         self._link = link
         self.n_added = self.n_there = 0
@@ -142,7 +142,7 @@ def class_file_name(label: str) -> str:
 
 def check_new_folder(folder: str | os.PathLike[str]) -> str:
     """Raise OutputError if a folder is there and not empty, lies in a store, or has no parent."""
-    check_outside_stores(folder)
+    check_destination(folder)
     place = os.path.abspath(os.fspath(folder))
     if not os.path.isdir(os.path.dirname(place)):
         raise OutputError(f"there is no folder {os.path.dirname(place)} to make {place} in")

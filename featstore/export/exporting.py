@@ -29,7 +29,7 @@ from featstore.heads.forms.kernel import KernelForm
 from featstore.heads.forms.linear import LinearForm
 from featstore.heads.forms.network import NetworkForm
 from featstore.io.new_folder import files_below, new_folder
-from featstore.io.outputs import check_outside_stores
+from featstore.io.outputs import check_destination
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def export_head(
     True
     """
     _check_choices(format, quantize, runs=verify and table is not None)
-    check_outside_stores(out)
+    check_destination(out)
     place = os.path.realpath(os.fspath(out))
     check_place(place, overwrite=overwrite)
     if not isinstance(head, AnyHead):

@@ -1,7 +1,7 @@
 from .atomic import replacing as replacing
+from .outputs import check_destination as check_destination
 from .outputs import check_head_output as check_head_output
 from .outputs import check_output as check_output
-from .outputs import check_outside_stores as check_outside_stores
 from .outputs import is_store as is_store
 from .stamps import is_there as is_there
 from .storage.opening import absolute_place as absolute_place

@@ -6,11 +6,12 @@ from contextlib import suppress
 
 from featstore.class_names import normalised_name
 from featstore.errors import OutputError
+from featstore.io.atomic import failure_reason
 from featstore.io.stamps import MEMBER_MARK
-from featstore.io.storage.opening import absolute_place, file_exists
+from featstore.io.storage.opening import absolute_place, file_exists, storage_of
 from featstore.io.urls import is_url
 
-__all__ = ["check_head_output", "check_output", "check_outside_stores", "is_store", "store_of"]
+__all__ = ["check_destination", "check_head_output", "check_output", "is_store", "store_of"]
 
 _MARK, _HEAD = "featstore.json", ".head"
 
@@ -25,7 +26,7 @@ def check_output(
         raise OutputError(f"{target} is a folder; name the file to write")
     if not os.path.isdir(os.path.dirname(target)):
         raise OutputError(f"there is no folder {os.path.dirname(target)} to write {target} into")
-    check_outside_stores(target)
+    check_destination(target)
     if not os.path.lexists(target):
         return target
     if (taken := _same_file(target, inputs, follow=overwrite)) is not None:
@@ -46,18 +47,20 @@ def check_head_output(
     home, heads = os.path.split(os.path.realpath(folder))
     is_named = name.endswith(_HEAD) and not os.path.isdir(target)
     if heads == "heads" and is_named and is_store(home):
+        _check_writable(target)
         return target
     return check_output(target, overwrite=overwrite, inputs=inputs)
 
 
-def check_outside_stores(path: str | os.PathLike[str]) -> None:
-    """Raise OutputError if a path lies in a store, or is a URL."""
+def check_destination(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError if a path lies in a store, is a URL, or cannot be written."""
     _refuse_url(path)
     if (store := store_of(path)) is not None:
         raise OutputError(
             f"{os.path.abspath(os.fspath(path))} lies in the store {store}, into which nothing else is "
             "written; name a place outside of it"
         )
+    _check_writable(os.path.abspath(os.fspath(path)))
 
 
 def _refuse_url(path: str | os.PathLike[str]) -> None:
@@ -65,6 +68,16 @@ def _refuse_url(path: str | os.PathLike[str]) -> None:
         raise OutputError(
             f"{os.fspath(path)} is a URL; only heads are written to buckets: name a file or folder"
         )
+
+
+def _check_writable(target: str) -> None:
+    folder = target if os.path.isdir(target) else os.path.dirname(target)
+    try:
+        storage_of(folder).check_writable(folder)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {failure_reason(error)}; name a place that can be written"
+        ) from error
 
 
 def store_of(path: str | os.PathLike[str]) -> str | None:

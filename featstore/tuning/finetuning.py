@@ -11,7 +11,7 @@ from featstore.backbones.parts import backbones_from_spec
 from featstore.errors import TuningError, ViewError
 from featstore.heads.head import Head
 from featstore.images.views import ViewRecipe, checked_n_views
-from featstore.io.outputs import check_outside_stores
+from featstore.io.outputs import check_destination
 from featstore.scoring.plotting.tensorboard import check_tensorboard, write_scalars
 from featstore.store import FeatureStore
 from featstore.store.tables.joining import store_folder
@@ -214,7 +214,7 @@ def finetune(
         raise TuningError(f"maps_dtype must be float16 or float32; found {maps_dtype!r}")
     if tensorboard is not None:
         check_tensorboard()
-        check_outside_stores(tensorboard)
+        check_destination(tensorboard)
     division = divide(head, table)
     weights_of_classes = class_weights(class_weight, head.classes, division.y[division.train])
     weights_of_images = image_weights(weights_of_classes, division, table)

@@ -13,7 +13,7 @@ from featstore.backbones import Backbone, load_backbone
 from featstore.backbones.spec import digest_values
 from featstore.flow.filling import check_photos, fill_known
 from featstore.hashing import fingerprint
-from featstore.io.outputs import check_output
+from featstore.io.outputs import check_head_output, check_output
 from featstore.tuning.inputs import Inputs, PhotoInputs, StoredMaps
 from featstore.tuning.progress_file import Progress, read_progress
 
@@ -106,7 +106,7 @@ class Job:
 
     def open_state(self, *, overwrite: bool) -> Progress:
         """Return what an interrupted run of the same plan left, or a new state; check the outputs."""
-        self.store.head_path(self.name)
+        check_head_output(self.store.head_path(self.name))
         plan = self.plan()
         if overwrite:
             check_output(self.state_path, overwrite=True)

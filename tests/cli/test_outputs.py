@@ -227,3 +227,47 @@ def test_from_python_it_is_the_same(place):
 def test_a_folder_that_is_not_there_is_named_before_the_work(place, name):
     line, file = WRITERS[name]
     assert "there is no folder" in run(line.format(f"nowhere/{file}"), code=1).stderr
+
+
+@pytest.fixture
+def locked(place, monkeypatch):
+    """Folders that the user may not write, whoever runs the tests."""
+    may = os.access
+    (place / "locked").mkdir()
+
+    def access(path, mode, **options):
+        is_locked = os.path.realpath(path).startswith((str(place / "locked"), str(place / "land.fstore")))
+        return not (is_locked and mode & os.W_OK) and may(path, mode, **options)
+
+    monkeypatch.setattr(os, "access", access)
+    for name in ("evaluate", "find_duplicates", "find_suspects", "fit", "learning_curve", "view_sheet"):
+        monkeypatch.setattr(featstore, name, refuse_to_work)
+
+
+def refuse_to_work(*arguments, **options):
+    raise AssertionError("the place to write to was not checked before the work")
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(place, name):
+    line, file = WRITERS[name]
+    told = run(line.format(f"locked/{file}"), code=1).stderr
+    assert f"locked/{file}: permission denied; name a place that can be written" in told
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit -q --head ridge -o mine",
+        "fit -q --head ridge --force",
+        "head classes ridge --rename fen=bog -o mine",
+        "export ridge locked/model --no-verify",
+        "projector land.fstore locked/folder",
+        "fit -q --tensorboard locked/runs",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_before_the_work(place, line):
+    assert "permission denied" in run(line, code=1).stderr
+    assert os.listdir("land.fstore/heads") == ["ridge.head"]

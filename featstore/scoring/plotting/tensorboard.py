@@ -10,7 +10,7 @@ from featstore.errors import HeadError
 from featstore.extras import check_extra
 from featstore.io.atomic import replacing
 from featstore.io.new_folder import made_folder
-from featstore.io.outputs import check_outside_stores
+from featstore.io.outputs import check_destination
 
 if TYPE_CHECKING:
     from featstore.heads.head import Head
@@ -64,7 +64,7 @@ def write_scalars(folder: str | os.PathLike[str], scalars: Iterable[Scalar]) -> 
     ['events', 'out', 'tfevents']
     """
     check_tensorboard()
-    check_outside_stores(folder)
+    check_destination(folder)
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter

@@ -10,7 +10,7 @@ from dataclasses import fields
 from featstore.errors import CorrectionsError
 from featstore.images.sources.lists.text_files import open_text
 from featstore.io.atomic import failure_reason, replacing
-from featstore.io.outputs import check_outside_stores
+from featstore.io.outputs import check_destination
 from featstore.store.corrections.corrections import Correction, Corrections
 
 __all__ = ["check_corrections_path", "read_corrections", "record_correction", "undo_correction"]
@@ -167,7 +167,7 @@ def _change(path: str | os.PathLike[str], change: Callable[[_Rows], _Rows]) -> N
 
 def check_corrections_path(path: str | os.PathLike[str]) -> str:
     """Return the absolute path of a file of corrections, or raise where none can be written."""
-    check_outside_stores(path)
+    check_destination(path)
     target = os.path.abspath(os.fspath(path))
     if not os.path.isdir(os.path.dirname(target)):
         raise CorrectionsError(f"there is no folder {os.path.dirname(target)} to write {target} into")

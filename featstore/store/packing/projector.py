@@ -7,7 +7,7 @@ import numpy as np
 from featstore.errors import NotInStoreError, OutputError, StoreError
 from featstore.io.atomic import TEMPORARY_PREFIX, failure_reason, replacing, write_text
 from featstore.io.new_folder import made_folder
-from featstore.io.outputs import check_output, check_outside_stores
+from featstore.io.outputs import check_destination, check_output
 from featstore.messages import printable
 from featstore.splits import SplitRule
 from featstore.store.packing.contents import feature_blocks
@@ -76,7 +76,7 @@ def export_projector(
         raise StoreError(f"limit must be at least 1; found {limit}")
     if not len(table):
         raise NotInStoreError(f"the table {table.catalog_name} has no images to write")
-    check_outside_stores(folder)
+    check_destination(folder)
     home = os.path.abspath(os.fspath(folder))
     _check_folder(home)
     splits = table.splits(rule)

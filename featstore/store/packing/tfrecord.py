@@ -21,7 +21,7 @@ from featstore.io.archives.tfrecord import (
     write_record,
 )
 from featstore.io.new_folder import files_below, new_folder
-from featstore.io.outputs import check_outside_stores
+from featstore.io.outputs import check_destination
 from featstore.splits import SPLITS, SplitRule
 from featstore.store.packing.contents import described, rows_at_once
 from featstore.store.tables.table import FeatureTable
@@ -80,7 +80,7 @@ def pack_tfrecord(
 
 
 def _checked(path: str | os.PathLike[str], *, overwrite: bool) -> str:
-    check_outside_stores(path)
+    check_destination(path)
     target = os.path.abspath(os.fspath(path))
     if not os.path.isdir(os.path.dirname(target)):
         raise OutputError(f"there is no folder {os.path.dirname(target)} to write {target} into")
