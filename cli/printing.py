@@ -94,6 +94,11 @@ def corrections_text(effect: Mapping[str, Any]) -> str:
     return f"{relabelled} corrected, {effect['confirmed']:,} confirmed, {left_out} left out"
 
 
+def rate_text(number: float, unit: str) -> str:
+    """Return a number of images (or the like) a second; slow ones with a decimal."""
+    return f"{number:,.{0 if number >= 10 else 1}f} {unit}/s"
+
+
 def print_more(n_more: int, where: str, *, indent: str = "") -> None:
     """Print how many entries of a list were left out, if any, and where to find them."""
     if n_more > 0:
@@ -107,7 +112,7 @@ def left_out(endings: Mapping[str, int], skipped: Mapping[str, int]) -> Iterator
         number = count(sum(endings.values()), "file")
         yield f"{number} ignored, not images by name or content: {listed(kinds)}"
     if skipped:
-        kinds = [f"{number:,} {name}" for name, number in skipped.items()]
+        kinds = [f"{name} ({number:,})" for name, number in skipped.items()]
         yield f"skipped, hidden or owned by other programs: {listed(kinds)}"
 
 

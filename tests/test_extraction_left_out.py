@@ -58,7 +58,7 @@ def test_extract_prints_what_is_left_out(photos):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert "3 files ignored, not images by name or content: 2 .nef, 1 .txt" in lines
-    assert "skipped, hidden or owned by other programs: 1 @eaDir, 1 hidden images" in lines
+    assert "skipped, hidden or owned by other programs: @eaDir (1), hidden images (1)" in lines
     assert "no usable image in 2 classes: raw, broken" in lines
     assert "1 image without a label among labelled ones" in lines
     told = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)

@@ -24,6 +24,7 @@ from ..printing import (
     print_json,
     print_more,
     print_table,
+    rate_text,
     short_path,
 )
 
@@ -244,15 +245,13 @@ def _print_report(report: "ExtractionReport", *, as_json: bool, target: str | No
     settled = report.extracted + report.reused
     several = report.views > 1
     passed = f" ({count(report.extracted_views, 'view')})" if several else ""
-    rate = (
-        f", {report.extracted_views / report.seconds:,.0f} views/s"
-        if report.extracted_views and several
-        else ""
-    )
+    rate = rate_text(report.images_per_second, "images")
+    if report.extracted_views and several:
+        rate += f", {rate_text(report.extracted_views / report.seconds, 'views')}"
     click.echo(
         f"{settled + report.failed:,} of {count(report.images, 'image')} in {report.seconds:.1f} s: "
         f"{report.extracted:,} extracted{passed}, {report.reused:,} reused, {report.failed:,} failed "
-        f"({report.images_per_second:,.0f} images/s{rate})"
+        f"({rate})"
     )
     echo(f"store    {short_path(report.store)}")
     spaces = report.space.split("+")
@@ -260,7 +259,7 @@ def _print_report(report: "ExtractionReport", *, as_json: bool, target: str | No
         click.echo(f"space    {space}")
     click.echo(f"catalog  {report.catalog}")
     for node, images_per_second in report.nodes.items():
-        echo(f"node     {node}: {images_per_second:,.0f} images/s")
+        echo(f"node     {node}: {rate_text(images_per_second, 'images')}")
     _print_changes(report)
     if report.corrections:
         echo(f"labels   {corrections_text(report.corrections)}")

@@ -11,7 +11,7 @@ import click
 
 from featstore.messages import count, printable
 
-from ..printing import json_text
+from ..printing import json_text, rate_text
 
 if TYPE_CHECKING:
     from featstore import Prediction
@@ -196,5 +196,5 @@ class Tally:
             parts.append(f"{count(n_ignored, 'file')} ignored")
         if has_store:
             parts.append(f"the features of {self.reused:,} reused")
-        rate = f"{self.images / seconds:,.0f} images/s"
+        rate = rate_text(self.images / seconds, "images")
         return f"{count(self.images, 'image')} in {seconds:.1f} s: {', '.join(parts)} ({rate})"

@@ -1,5 +1,6 @@
 """Loading of backbones by name, file, Keras model or specification."""
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from featstore.backbones.engines.openvino import ENGINES
 from featstore.backbones.graphs.preprocessor import StatedPreprocessing, read_preprocessor
 from featstore.backbones.keras.live_models import is_keras_model, keep_model
 from featstore.backbones.known import known_backbones
-from featstore.backbones.pixel_scaling import settle_scaling
+from featstore.backbones.pixel_scaling import PixelScaling, settle_scaling
 from featstore.backbones.request import NetworkRequest, request_network, weights_mismatch
 from featstore.backbones.spec import BackboneSpec
 from featstore.errors import BackboneError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 from featstore.backbones.backbone import Backbone
 
 __all__ = ["backbone_from_spec", "load_backbone"]
+
+_log = logging.getLogger(__name__)
 
 
 def load_backbone(
@@ -174,8 +177,10 @@ def load_backbone(
     if devices is not None:
         devices = check_devices(devices, engine=engine)
     given = settle_scaling(preprocessing, mean=mean, std=std, scale=scale)
-    is_known = os.fspath(name) in {info.name for info in known_backbones()}
+    known = {info.name: PixelScaling(preprocessing=info.preprocessing) for info in known_backbones()}
+    is_known = os.fspath(name) in known
     stated = (None if is_known else read_preprocessor(name)) or StatedPreprocessing(file="")
+    expected = known.get(os.fspath(name), stated.scaling)
     scaling, interpolation = given or stated.scaling, interpolation or stated.interpolation
     if crop_fraction is None and resize in (None, stated.resize):
         crop_fraction = stated.crop_fraction
@@ -212,6 +217,14 @@ def load_backbone(
         dtype=dtype,
         views=views,
     )
+    if given is not None and expected is not None and given != expected:
+        _log.warning(
+            "%s expects pixels scaled as %s; scaling them as %s, as requested, suits only weights that were "
+            "trained so",
+            os.path.basename(os.fspath(name)),
+            expected,
+            given,
+        )
     facts, built = network_facts(request)
     spec = replace(
         draft,

@@ -43,6 +43,21 @@ def test_the_spec_says_what_was_asked_for(mobilenet_files):
     assert BackboneSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
+@pytest.mark.parametrize(
+    ("options", "warns"),
+    [
+        ({}, False),
+        ({"preprocess": "tf"}, False),
+        ({"mean": 0.5, "std": 0.5}, False),
+        ({"preprocess": "caffe"}, True),
+        ({"mean": 0.4, "std": 0.5}, True),
+    ],
+)
+def test_another_scaling_than_the_networks_own_is_warned_of(options, warns, mobilenet_files, caplog):
+    load_backbone("mobilenet", weights=mobilenet_files["no_top.h5"], **MOBILENET, **options)
+    assert ("mobilenet expects pixels scaled as tf" in caplog.text) == warns
+
+
 def test_an_alpha_of_one_is_none(keras, tmp_path, monkeypatch):
     from featstore.backbones.request import request_network
 

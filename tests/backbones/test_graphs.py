@@ -179,7 +179,7 @@ def test_options_that_such_a_network_has_not_are_refused(paths, tmp_path):
         load_backbone(path, preprocess="tf", engine="keras").forward(np.zeros((1, SIDE, SIDE, 3), np.uint8))
 
 
-def test_what_is_stated_beside_a_network_is_followed_and_options_take_precedence(tokens, tmp_path):
+def test_what_is_stated_beside_a_network_is_followed_and_options_take_precedence(tokens, tmp_path, caplog):
     (tmp_path / "onnx").mkdir()
     shutil.copy(tokens, tmp_path / "onnx" / "model.onnx")
     stated = {
@@ -194,6 +194,7 @@ def test_what_is_stated_beside_a_network_is_followed_and_options_take_precedence
     spec = load_backbone(tmp_path, layer="pooler_output").spec
     assert (spec.resize, spec.crop_fraction, spec.interpolation) == ("crop", 0.8, "bicubic")
     assert spec.preprocessing == "tf"
+    assert "expects pixels" not in caplog.text
     said = {"preprocess": "tf", "resize": "crop", "crop_fraction": 0.8, "interpolation": "bicubic"}
     assert load_backbone(tokens, layer="pooler_output", **said).spec == spec
     spec = load_backbone(
@@ -201,6 +202,7 @@ def test_what_is_stated_beside_a_network_is_followed_and_options_take_precedence
     ).spec
     assert (spec.resize, spec.crop_fraction, spec.interpolation) == ("pad", None, None)
     assert spec.preprocessing == "unit"
+    assert f"{tmp_path.name} expects pixels scaled as tf; scaling them as unit" in caplog.text
 
 
 def test_efficientnet_lite_from_onnx_agrees_with_the_keras_model(tmp_path, keras, real_weights):

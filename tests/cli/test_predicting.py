@@ -239,7 +239,7 @@ def test_files_of_a_folder_that_are_left_alone_are_counted(run, backbone):
     assert len(result.stdout.splitlines()) == 5
     first, second, summary = result.stderr.splitlines()
     assert first == ("more: 3 files ignored, not images by name or content: 1 .csv, 1 .nef, 1 .txt")
-    assert second == "more: skipped, hidden or owned by other programs: 1 ._*, 1 @eaDir"
+    assert second == "more: skipped, hidden or owned by other programs: ._* (1), @eaDir (1)"
     assert ": 5 labelled, 0 failed, 3 files ignored (" in summary
     assert "1 .csv" in run("two", "-", "more", "--labels-only", stdin=DARK[0]).stderr
 

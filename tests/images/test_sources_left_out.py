@@ -180,5 +180,5 @@ def test_hidden_images_and_the_files_of_macs_are_counted(tmp_path):
 
 def test_a_folder_in_which_all_is_skipped_says_so(tmp_path):
     write(tmp_path, "@eaDir/1.png", ".1.png")
-    with pytest.raises(SourceError, match=r"of other programs: 1 @eaDir, 1 hidden images\. Is it"):
+    with pytest.raises(SourceError, match=r"of other programs: @eaDir \(1\), hidden images \(1\)\. Is it"):
         open_source(tmp_path)

@@ -281,6 +281,6 @@ def _no_image(location: str, listing: FolderListing) -> str:
         found += f" and {len(listing.failures)} that cannot be used, first {path!r}: {reason}"
     skipped = "Hidden files are skipped"
     if listing.skipped:
-        named = ", ".join(f"{number:,} {name}" for name, number in sorted(listing.skipped.items())[:5])
+        named = ", ".join(f"{name} ({number:,})" for name, number in sorted(listing.skipped.items())[:5])
         skipped = f"Skipped as hidden or of other programs: {named}"
     return f"no image in {location!r}: {looked}; {found}. {skipped}. Is it the right folder?"
