@@ -50,7 +50,9 @@ class Division:
 def divide(head: "Head", table: "FeatureTable") -> Division:
     """Divide a table by a head's rule, and check that the head can be tuned on it."""
     _check_head(head, table)
-    labels = np.asarray(head.labels_of(table))
+    labels = np.array(head.labels_of(table))
+    is_left_out = head.are_of_removed_classes(labels)
+    labels[is_left_out] = ""
     rule, rows = split_rows(table, labels, head.split_rule, chooses=True)
     _check_classes(head, labels, rows["train"])
     hashes = np.asarray(table.content_hash_bytes)
@@ -63,7 +65,8 @@ def divide(head: "Head", table: "FeatureTable") -> Division:
         )
     probe = head
     if head.was_fitted_on(table)[validation].any():
-        probe = _fitted_again(head, table if head.weighted else table.without_weights())
+        known = table.select(np.flatnonzero(~is_left_out)) if is_left_out.any() else table
+        probe = _fitted_again(head, known if head.weighted else known.without_weights())
     y = np.full(len(labels), -1, np.intp)
     y[labels != ""] = np.searchsorted(head.classes, labels[labels != ""])
     names = head.classes.tolist()

@@ -135,6 +135,27 @@ def test_a_head_that_saw_validation_is_fitted_again_without_it(tune, table, prob
     assert tuned.report["epochs"][0] == tune(probe, output="other").report["epochs"][0]
 
 
+@pytest.mark.parametrize("stratify", [False, True])
+def test_a_class_with_too_few_images_for_the_head_stays_out(tune, store, table, probe, stratify):
+    rare = np.flatnonzero(table.y == "stripes")
+    few = table.select(np.setdiff1d(np.arange(len(table)), rare[4:]))
+    rule = replace(probe.split_rule, stratify=stratify)
+    head = featstore.fit(few, params={"C": 1.0}, rule=rule, min_images=5)
+    assert head.classes.tolist() == ["blobs", "rings"]
+    tuned = tune(head, few)
+    assert tuned.report["fitted_again"]
+    alone = few.select(few.y != "stripes")
+    again = featstore.fit(alone, params={"C": 1.0}, rule=rule, refit=False)
+    same = tune(again, alone, output="other")
+    for key in ("loss", "top1", "cross_entropy"):
+        assert [one.get(key) for one in tuned.report["epochs"]] == [
+            one.get(key) for one in same.report["epochs"]
+        ]
+    assert tuned.head.counts == same.head.counts
+    rows = store.table(space=tuned.head.space)
+    assert featstore.evaluate(tuned.head, rows).n == sum(tuned.head.counts["test"].values())
+
+
 def test_where_no_epoch_is_better_the_head_is_kept(tune, probe, store, prepared, keras):
     tuned = tune(chooses=True, learning_rate=100.0, clip_norm=None, dropout=0.9)
     assert tuned.report["chosen"] == 0
