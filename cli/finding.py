@@ -71,6 +71,7 @@ def _stores_here() -> list[str]:
 
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     """Return a head's file, and the store that it is in if it is in one."""
+    _refuse_store(head)
     # A pickle is treated as a file, so that it is refused for being one.
     if is_file(head) or head.endswith((".joblib", ".pickle", ".pkl")):
         from featstore.io import absolute_place, is_store
@@ -86,6 +87,20 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
         known = ", ".join(opened.head_names) or "none yet: train one with `featstore fit`"
         raise click.UsageError(f"{opened.path} has no head {head!r}; it has {known}. File names end in .head")
     return opened.head_path(head), opened.path
+
+
+def _refuse_store(head: str) -> None:
+    """Refuse a store where a head is to be given."""
+    if not os.path.isdir(head):
+        return
+    from featstore import FeatureStore
+    from featstore.io import is_store
+
+    if is_store(head):
+        known = listed(FeatureStore(head).head_names) or "none yet: train one with `featstore fit`"
+        raise click.UsageError(
+            printable(f"{head} is a store, and HEAD is one of its heads, which is given by its name: {known}")
+        )
 
 
 def _store_with(head: str, stores: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from featstore.images.sources.lists.metadata import find_metadata, with_metadata
 from featstore.images.sources.lists.split_lists import with_split_lists
 from featstore.images.sources.objects import walk_prefix
 from featstore.images.sources.records import ImageRecord, Records, Source
+from featstore.io.outputs import is_store
 from featstore.io.remote.opening import is_on_the_web
 from featstore.io.urls import is_url, last_name, without_credential
 from featstore.label_sets import joined_labels, split_labels
@@ -266,6 +267,8 @@ def _far_container(location: str) -> str:
 
 
 def _no_image(location: str, listing: FolderListing) -> str:
+    if is_store(location):
+        return f"{location!r} is a store, which holds features of images; give the folder of the images"
     endings = " ".join(sorted(IMAGE_SUFFIXES))
     looked = (
         f"looked in it and below it for files ending in {endings}, in any case, and for others that begin as "
