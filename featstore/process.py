@@ -2,10 +2,12 @@
 
 import logging
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import lru_cache
 from typing import Any, Self
 
 __all__ = ["Shared", "available_memory", "logging_from", "one_thread", "root_logger_kept", "warnings_to"]
@@ -41,7 +43,7 @@ class Shared:
 def _limited() -> Iterator[None]:
     import threadpoolctl
 
-    limits = threadpoolctl.threadpool_limits(1)
+    limits = _thread_pools(len(sys.modules)).limit(limits=1)
     try:
         yield
     finally:
@@ -49,6 +51,14 @@ def _limited() -> Iterator[None]:
         if clear := getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None):
             clear(force=True)
         limits.restore_original_limits()
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(_n_modules: int) -> Any:
+    """Return the libraries with threads of their own: searched for again once more modules are imported."""
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
 
 
 one_thread = Shared(_limited)

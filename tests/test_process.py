@@ -105,6 +105,24 @@ def test_overlapping_limits_of_threads_are_undone():
     assert counts() == before
 
 
+def test_libraries_with_threads_are_searched_for_once_for_all_that_is_imported(monkeypatch):
+    import threadpoolctl
+
+    found = []
+    search = threadpoolctl.ThreadpoolController
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: found.append(search()) or found[-1])
+    with one_thread:
+        found.clear()
+    for _ in range(3):
+        with one_thread:
+            pass
+    assert not found
+    monkeypatch.setitem(sys.modules, "brings_another_library", contextlib)
+    with one_thread:
+        pass
+    assert len(found) == 1
+
+
 def test_only_the_warnings_of_the_thread_are_held_back():
     noted = []
 

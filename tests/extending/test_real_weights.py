@@ -46,7 +46,9 @@ def test_exported_it_labels_a_photo_as_the_head_does(runtime, head, samples, tmp
     if runtime == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("tf2onnx")
-    model = featstore.export_head(head, tmp_path / "model", format=runtime, table=samples.table())
+    model = featstore.export_head(
+        head, tmp_path / "model", format=runtime, table=samples.table().select(slice(60))
+    )
     assert model.description.verification["largest_difference"] < 1e-3
     (shark,) = (DATA / "imagenet_samples").glob("002_*.JPEG")
     (prediction,) = featstore.predict(tmp_path / "model", [shark])
