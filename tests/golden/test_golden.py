@@ -50,7 +50,7 @@ def expected_hashes():
 
 
 def test_there_is_a_golden_store_of_every_version():
-    assert VERSIONS[:5] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert VERSIONS[:6] == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
 
 
 def test_a_golden_store_is_sound(golden, store):
