@@ -71,11 +71,11 @@ def _stores_here() -> list[str]:
 
 def find_head(head: str, store: str | None) -> tuple[str, str | None]:
     """Return a head's file, and the store that it is in if it is in one."""
-    _refuse_store(head)
     # A pickle is treated as a file, so that it is refused for being one.
     if is_file(head) or head.endswith((".joblib", ".pickle", ".pkl")):
         from featstore.io import absolute_place, is_store
 
+        _refuse_store(head)
         path = absolute_place(head)
         home = os.path.dirname(os.path.dirname(path))
         inside = os.path.basename(os.path.dirname(path)) == "heads" and is_store(home)
@@ -84,6 +84,7 @@ def find_head(head: str, store: str | None) -> tuple[str, str | None]:
         store = _store_with(head, stores)
     opened = open_store(store)
     if head not in opened.head_names:
+        _refuse_store(head)
         known = ", ".join(opened.head_names) or "none yet: train one with `featstore fit`"
         raise click.UsageError(f"{opened.path} has no head {head!r}; it has {known}. File names end in .head")
     return opened.head_path(head), opened.path
@@ -115,6 +116,7 @@ def _store_with(head: str, stores: Sequence[str]) -> str:
     if len(having) == 1:
         note(f"{having[0]} is taken, the only store here with a head {head!r}")
         return having[0]
+    _refuse_store(head)
     if having:
         told = f"there are several stores here, and {listed(having)} have the head {head!r}: give --store"
     else:

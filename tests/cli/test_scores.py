@@ -136,6 +136,7 @@ def test_the_projectors_files_are_written(run, tmp_path):
         ("compare logistic --store one.fstore", 2, "at least two heads; found 1"),
         ("compare logistic missing --store one.fstore", 2, "has no head 'missing'"),
         ("evaluate one.fstore", 2, "one.fstore is a store, and HEAD is one of its heads"),
+        ("evaluate ./one.fstore", 2, "one.fstore is a store, and HEAD is one of its heads"),
         ("predict one.fstore one.fstore", 2, "given by its name: "),
         ("extract one.fstore --backbone scattering", 1, "is a store, which holds features of images"),
         ("projector one.fstore one.fstore/runs", 1, "lies in the store"),
