@@ -71,7 +71,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-# Kills, power cuts, full disks and failing system calls at every step of writing: some ten minutes on 2 cores.
+# Kills, power cuts, full disks and failing system calls at every step of writing: up to half an hour on 2 cores.
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/torture/everything.py
 	$(BIN)/python tests/torture/tuning.py
