@@ -267,7 +267,7 @@ def _far_container(location: str) -> str:
 
 
 def _no_image(location: str, listing: FolderListing) -> str:
-    if is_store(location):
+    if not is_url(location) and is_store(location):
         return f"{location!r} is a store, which holds features of images; give the folder of the images"
     endings = " ".join(sorted(IMAGE_SUFFIXES))
     looked = (
