@@ -8,6 +8,9 @@ import numpy as np
 from featstore.backbones.spec import BackboneSpec
 from featstore.splits import SplitRule, assign_splits, group_keys
 
+# Parameters of heads, where the length of the training is not what is tested.
+SHORT_TRAINING = {"mlp": {"steps": 200}, "sgd": {"max_iter": 3}, "softmax": {"steps": 200}}
+
 
 def spec_of(architecture="scattering", **changes):
     values = {"weights_digest": "0" * 64, "layer": "top", "size_px": (96, 96), "preprocessing": "unit"}

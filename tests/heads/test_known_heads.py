@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
+from fake_tables import SHORT_TRAINING
 from featstore.errors import HeadError
 from featstore.heads import Head, fit, known_heads
 from featstore.heads.calibration import smoothed_votes
@@ -21,8 +22,6 @@ from featstore.heads.solvers.neighbors import neighbor_scores
 from featstore.splits import SplitRule
 
 NAMES = [info.name for info in known_heads()]
-# Where the length of the training is not what is tested.
-SHORT = {"mlp": {"steps": 200}, "sgd": {"max_iter": 3}, "softmax": {"steps": 200}}
 LINEAR = [name for name in NAMES if name not in ("knn", "mlp", "rbf")]
 
 
@@ -47,7 +46,7 @@ def test_digits_are_distinguished(make_table, name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("mlp", "rbf")])
 def test_a_head_comes_back_without_trust_or_pickle(hard, tmp_path, caplog, name):
-    head = fit(hard, head=name, params=SHORT.get(name))
+    head = fit(hard, head=name, params=SHORT_TRAINING.get(name))
     head.save(tmp_path / "a.head")
     loaded = Head.load(tmp_path / "a.head")
     with zipfile.ZipFile(tmp_path / "a.head") as archive:
@@ -65,7 +64,7 @@ def test_a_head_comes_back_without_trust_or_pickle(hard, tmp_path, caplog, name)
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_a_linear_head_has_its_linear_form(make_table, make_blobs, name, n_classes):
     table = make_table(*make_blobs(n_classes=n_classes, spread=2.0))
-    head = fit(table, head=name, params=SHORT.get(name))
+    head = fit(table, head=name, params=SHORT_TRAINING.get(name))
 
     assert head.linear is not None
     assert head.linear.coef.shape == (n_classes, 12)
@@ -275,7 +274,7 @@ def test_one_image_of_a_class_is_enough(make_table, make_blobs, name):
     y[0] = "lonely"
     given = np.full(len(y), "", dtype="<U10")
     given[0] = "train"
-    head = fit(make_table(X, y, given=given), head=name, params=SHORT.get(name))
+    head = fit(make_table(X, y, given=given), head=name, params=SHORT_TRAINING.get(name))
 
     assert head.counts["train"]["lonely"] == 1
     assert np.isfinite(head.predict_proba(X)).all()
@@ -286,7 +285,7 @@ def test_one_image_of_a_class_is_enough(make_table, make_blobs, name):
 def test_features_that_are_no_numbers_are_refused_by_every_head(table, name, split):
     table.X[np.flatnonzero(table.splits(SplitRule()) == split)[0], 3] = np.inf
     with pytest.raises(HeadError, match=f"in {split}, 1 of .* rows of features contain NaN"):
-        fit(table, head=name, params=SHORT.get(name))
+        fit(table, head=name, params=SHORT_TRAINING.get(name))
 
 
 @pytest.mark.parametrize("name", ["lda", "mlp", "ridge", "sgd", "softmax"])

@@ -11,6 +11,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fake_tables import SHORT_TRAINING
 from featstore.errors import HeadError, SplitError
 from featstore.heads import find_head, fit, known_heads
 from featstore.heads.calibration import class_scores, fit_temperature
@@ -19,8 +20,6 @@ from featstore.splits import HashKFold, SplitRule, fold_numbers
 from featstore.stats.metrics import log_loss
 
 NAMES = [info.name for info in known_heads()]
-# What a training of the length that users get adds nothing to.
-SHORT = {"mlp": {"steps": 200}, "sgd": {"max_iter": 3}, "softmax": {"steps": 200}}
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def bits(head):
 @pytest.mark.parametrize("folds", [None, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_fitting_again_or_with_more_jobs_gives_the_same_bits(hard, name, folds):
-    options = {"head": name, "params": SHORT.get(name), "folds": folds, "seed": 3, "reject": 0.5}
+    options = {"head": name, "params": SHORT_TRAINING.get(name), "folds": folds, "seed": 3, "reject": 0.5}
     first = bits(fit(hard, **options))
 
     assert bits(fit(hard, **options)) == first
