@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from fake_tables import blobs, spec_of, table_of, viewed_table
 
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
 # What runs in the background of a shell ignores Ctrl-C, and so would the programs that tests start and stop.
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -100,16 +102,27 @@ def small_demo(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def real_weights():
+    """Return a function that finds a file of real weights beside the checkout, or skips the test."""
+
+    def find(name):
+        path = DATA / "weights" / name
+        if not path.exists():
+            pytest.skip(f"needs {name} in ../shared/data/weights")
+        return str(path)
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def real_features(tmp_path_factory):
     """A store with a real network's features of all photos beside the checkout: computed once for all processes."""
     import featstore
 
-    data = Path(__file__).resolve().parents[2] / "shared" / "data"
-
     def make(path):
         for photos in ("flowers", "imagenet_samples"):
-            weights = data / "weights" / "mobilenet_v2_1.0_224_no_top.h5"
-            featstore.extract(data / photos, path, weights=weights)
+            weights = DATA / "weights" / "mobilenet_v2_1.0_224_no_top.h5"
+            featstore.extract(DATA / photos, path, weights=weights)
         shutil.rmtree(path / "catalogs")
 
     return made_once(tmp_path_factory, "real.fstore", make)

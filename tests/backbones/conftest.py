@@ -1,13 +1,10 @@
 """Networks small enough for tests, with weights that are random but the same every time."""
 
 import os
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
 
 @pytest.fixture
@@ -28,17 +25,6 @@ def keras():
 @pytest.fixture(scope="session")
 def pixels():
     return np.random.default_rng(7).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="session")
-def real_weights():
-    def find(name):
-        path = DATA / "weights" / name
-        if not path.exists():
-            pytest.skip(f"needs {name} in ../shared/data/weights")
-        return str(path)
-
-    return find
 
 
 def randomize(network, seed=0):

@@ -138,19 +138,6 @@ def test_rich_of_a_known_network_follows_its_shapes(real_weights):
     assert [one.spec.layer for one in found] == ["out_relu", "block_13_expand_relu"]
 
 
-@pytest.fixture
-def real_weights(request):
-    from pathlib import Path
-
-    def find(name):
-        path = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "weights" / name
-        if not path.exists():
-            pytest.skip(f"needs {name} in ../shared/data/weights")
-        return str(path)
-
-    return find
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
